@@ -1,0 +1,85 @@
+//! An API key: who may call the API in the company's name. The key itself is no fact: only its hash is kept, apart from the log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Decider, DomainEvent, role::Role};
+
+/// These names are storage format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
+pub enum ApiKeyEvent {
+    ApiKeyIssued { name: String, role: Role },
+    ApiKeyRevoked {},
+}
+
+impl DomainEvent for ApiKeyEvent {}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ApiKeyState {
+    #[default]
+    None,
+    Issued {
+        name: String,
+        role: Role,
+    },
+    Revoked,
+}
+
+#[derive(Clone, Debug)]
+pub enum ApiKeyCommand {
+    Issue { name: String, role: Role },
+    Revoke,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiKeyRefusal {
+    #[error("this API key is issued already")]
+    IssuedAlready,
+    #[error("there is no such API key")]
+    Unknown,
+}
+
+pub struct ApiKey;
+
+impl Decider for ApiKey {
+    const CATEGORY: &'static str = "api_key";
+    type State = ApiKeyState;
+    type Event = ApiKeyEvent;
+    type Command = ApiKeyCommand;
+    type Refusal = ApiKeyRefusal;
+
+    fn evolve(state: &mut ApiKeyState, event: &ApiKeyEvent) {
+        *state = match event {
+            ApiKeyEvent::ApiKeyIssued { name, role } => ApiKeyState::Issued { name: name.clone(), role: *role },
+            ApiKeyEvent::ApiKeyRevoked {} => ApiKeyState::Revoked,
+        };
+    }
+
+    fn decide(state: &ApiKeyState, command: ApiKeyCommand) -> Result<Vec<ApiKeyEvent>, ApiKeyRefusal> {
+        match (state, command) {
+            (ApiKeyState::None, ApiKeyCommand::Issue { name, role }) => Ok(vec![ApiKeyEvent::ApiKeyIssued { name, role }]),
+            (ApiKeyState::None, ApiKeyCommand::Revoke) => Err(ApiKeyRefusal::Unknown),
+            (ApiKeyState::Issued { name, role }, ApiKeyCommand::Issue { name: n, role: r }) if *name == n && *role == r => Ok(vec![]),
+            (_, ApiKeyCommand::Issue { .. }) => Err(ApiKeyRefusal::IssuedAlready),
+            (ApiKeyState::Issued { .. }, ApiKeyCommand::Revoke) => Ok(vec![ApiKeyEvent::ApiKeyRevoked {}]),
+            (ApiKeyState::Revoked, ApiKeyCommand::Revoke) => Ok(vec![]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::given;
+
+    #[test]
+    fn a_key_is_issued_and_revoked_once() {
+        let issued = || ApiKeyEvent::ApiKeyIssued { name: "bot".into(), role: Role::Agent };
+        let issue = || ApiKeyCommand::Issue { name: "bot".into(), role: Role::Agent };
+        given::<ApiKey>([]).when(issue()).then([issued()]);
+        given::<ApiKey>([issued()]).when(issue()).then_nothing();
+        given::<ApiKey>([issued()]).when(ApiKeyCommand::Revoke).then([ApiKeyEvent::ApiKeyRevoked {}]);
+        given::<ApiKey>([issued(), ApiKeyEvent::ApiKeyRevoked {}]).when(ApiKeyCommand::Revoke).then_nothing();
+        given::<ApiKey>([issued(), ApiKeyEvent::ApiKeyRevoked {}]).when(issue()).then_refused(ApiKeyRefusal::IssuedAlready);
+        given::<ApiKey>([]).when(ApiKeyCommand::Revoke).then_refused(ApiKeyRefusal::Unknown);
+    }
+}

@@ -1,0 +1,290 @@
+//! A campaign: whom a bot calls, when and how often. Its tasks are streams of their own.
+
+pub mod settings;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use settings::CampaignSettings;
+
+use crate::{Decider, DomainEvent};
+
+/// These names are storage format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
+pub enum CampaignEvent {
+    CampaignCreated { settings: Box<CampaignSettings> },
+    CampaignUpdated { settings: Box<CampaignSettings> },
+    /// Part of a call list went in: `count` tasks were created in the same append.
+    TasksAdded { import_id: Uuid, count: u64 },
+    /// A whole call list has been read. `errors` are the first lines of what was wrong with rows, without their content.
+    CallListImported { import_id: Uuid, file_name: String, total: u64, created: u64, error_count: u64, errors: Vec<String> },
+    CampaignStarted {},
+    CampaignPaused {},
+    CampaignResumed {},
+    /// No task is left to do.
+    CampaignCompleted {},
+    CampaignDeleted {},
+}
+
+impl DomainEvent for CampaignEvent {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum CampaignStatus {
+    Draft,
+    Running,
+    Paused,
+    Completed,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum CampaignState {
+    #[default]
+    None,
+    Live(Box<LiveCampaign>),
+    Deleted,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveCampaign {
+    pub settings: CampaignSettings,
+    pub status: CampaignStatus,
+    pub total_tasks: u64,
+    /// Tasks that came in since the campaign was last completed.
+    pub tasks_since_completion: u64,
+    pub imports: Vec<Uuid>,
+}
+
+impl CampaignState {
+    pub fn live(&self) -> Option<&LiveCampaign> {
+        match self {
+            Self::Live(campaign) => Some(campaign),
+            Self::None | Self::Deleted => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum CampaignCommand {
+    Create { settings: Box<CampaignSettings> },
+    Update { settings: Box<CampaignSettings> },
+    AddTasks { import_id: Uuid, count: u64 },
+    FinishImport { import_id: Uuid, file_name: String, total: u64, created: u64, error_count: u64, errors: Vec<String> },
+    Start { now: DateTime<Utc> },
+    Pause,
+    Resume,
+    /// Said by whoever has seen that no task is left; `total_tasks` is how many there were then.
+    Complete { total_tasks: u64 },
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CampaignRefusal {
+    #[error("there is no such campaign")]
+    Unknown,
+    #[error("this campaign exists already, with other settings")]
+    CreatedAlready,
+    #[error("the campaign is running")]
+    Running,
+    #[error("the campaign is paused; resume it")]
+    Paused,
+    #[error("the campaign is a draft; start it first")]
+    Draft,
+    #[error("the campaign is completed; upload a call list to start it again")]
+    Completed,
+    #[error("the campaign has no tasks; upload a call list first")]
+    NoTasks,
+    #[error("the campaign's end_time is over")]
+    Over,
+    #[error("while the campaign runs only name, description, max_concurrent_calls and calls_per_minute can change")]
+    FixedWhileRunning,
+}
+
+pub struct Campaign;
+
+impl Decider for Campaign {
+    const CATEGORY: &'static str = "campaign";
+    type State = CampaignState;
+    type Event = CampaignEvent;
+    type Command = CampaignCommand;
+    type Refusal = CampaignRefusal;
+
+    fn evolve(state: &mut CampaignState, event: &CampaignEvent) {
+        use CampaignEvent as E;
+        if let E::CampaignCreated { settings } = event {
+            let settings = settings.as_ref().clone();
+            *state = CampaignState::Live(Box::new(LiveCampaign {
+                settings,
+                status: CampaignStatus::Draft,
+                total_tasks: 0,
+                tasks_since_completion: 0,
+                imports: Vec::new(),
+            }));
+        }
+        let CampaignState::Live(campaign) = state else { return };
+        match event {
+            E::CampaignCreated { .. } => {}
+            E::CampaignUpdated { settings } => campaign.settings = settings.as_ref().clone(),
+            E::TasksAdded { count, .. } => {
+                campaign.total_tasks += count;
+                campaign.tasks_since_completion += count;
+            }
+            E::CallListImported { import_id, .. } => campaign.imports.push(*import_id),
+            E::CampaignStarted {} | E::CampaignResumed {} => campaign.status = CampaignStatus::Running,
+            E::CampaignPaused {} => campaign.status = CampaignStatus::Paused,
+            E::CampaignCompleted {} => {
+                campaign.status = CampaignStatus::Completed;
+                campaign.tasks_since_completion = 0;
+            }
+            E::CampaignDeleted {} => *state = CampaignState::Deleted,
+        }
+    }
+
+    fn decide(state: &CampaignState, command: CampaignCommand) -> Result<Vec<CampaignEvent>, CampaignRefusal> {
+        match (state, command) {
+            (CampaignState::None, CampaignCommand::Create { settings }) => Ok(vec![CampaignEvent::CampaignCreated { settings }]),
+            (CampaignState::Live(campaign), CampaignCommand::Create { settings }) if campaign.settings == *settings => Ok(vec![]),
+            (_, CampaignCommand::Create { .. }) => Err(CampaignRefusal::CreatedAlready),
+            (CampaignState::Live(campaign), command) => campaign.decide(command),
+            (CampaignState::Deleted, CampaignCommand::Delete) => Ok(vec![]),
+            (CampaignState::None | CampaignState::Deleted, _) => Err(CampaignRefusal::Unknown),
+        }
+    }
+}
+
+impl LiveCampaign {
+    fn decide(&self, command: CampaignCommand) -> Result<Vec<CampaignEvent>, CampaignRefusal> {
+        use CampaignCommand as C;
+        use CampaignEvent as E;
+        use CampaignStatus::{Completed, Draft, Paused, Running};
+        match (command, self.status) {
+            (C::Create { .. }, _) => Err(CampaignRefusal::CreatedAlready),
+            (C::Update { settings }, _) if *settings == self.settings => Ok(vec![]),
+            (C::Update { settings }, Running) if !self.settings.differs_only_while_running(&settings) => {
+                Err(CampaignRefusal::FixedWhileRunning)
+            }
+            (C::Update { settings }, _) => Ok(vec![E::CampaignUpdated { settings }]),
+            (C::AddTasks { count: 0, .. }, _) => Ok(vec![]),
+            (C::AddTasks { import_id, .. }, _) if self.imports.contains(&import_id) => Ok(vec![]),
+            (C::AddTasks { import_id, count }, _) => Ok(vec![E::TasksAdded { import_id, count }]),
+            (C::FinishImport { import_id, .. }, _) if self.imports.contains(&import_id) => Ok(vec![]),
+            (C::FinishImport { import_id, file_name, total, created, error_count, errors }, _) => {
+                Ok(vec![E::CallListImported { import_id, file_name, total, created, error_count, errors }])
+            }
+            (C::Start { .. }, Running) => Err(CampaignRefusal::Running),
+            (C::Start { .. }, Paused) => Err(CampaignRefusal::Paused),
+            (C::Start { .. }, Completed) if self.tasks_since_completion == 0 => Err(CampaignRefusal::Completed),
+            (C::Start { .. }, Draft) if self.total_tasks == 0 => Err(CampaignRefusal::NoTasks),
+            (C::Start { now }, Draft | Completed) if self.settings.schedule().is_over(now) => Err(CampaignRefusal::Over),
+            (C::Start { .. }, Draft | Completed) => Ok(vec![E::CampaignStarted {}]),
+            (C::Pause, Running) => Ok(vec![E::CampaignPaused {}]),
+            (C::Pause, Paused) | (C::Resume, Running) => Ok(vec![]),
+            (C::Resume, Paused) => Ok(vec![E::CampaignResumed {}]),
+            (C::Pause | C::Resume, Draft) => Err(CampaignRefusal::Draft),
+            (C::Pause | C::Resume, Completed) => Err(CampaignRefusal::Completed),
+            (C::Complete { total_tasks }, Running) if total_tasks == self.total_tasks => Ok(vec![E::CampaignCompleted {}]),
+            (C::Complete { .. }, _) => Ok(vec![]),
+            (C::Delete, Running) => Err(CampaignRefusal::Running),
+            (C::Delete, _) => Ok(vec![E::CampaignDeleted {}]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::given;
+
+    const NOW: DateTime<Utc> = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    const IMPORT: Uuid = Uuid::from_u128(7);
+
+    fn settings() -> Box<CampaignSettings> {
+        Box::new(CampaignSettings::new("c".into(), Uuid::nil()))
+    }
+
+    fn created() -> CampaignEvent {
+        CampaignEvent::CampaignCreated { settings: settings() }
+    }
+
+    fn added(count: u64) -> CampaignEvent {
+        CampaignEvent::TasksAdded { import_id: IMPORT, count }
+    }
+
+    const STARTED: CampaignEvent = CampaignEvent::CampaignStarted {};
+    const PAUSED: CampaignEvent = CampaignEvent::CampaignPaused {};
+    const COMPLETED: CampaignEvent = CampaignEvent::CampaignCompleted {};
+    const START: CampaignCommand = CampaignCommand::Start { now: NOW };
+
+    #[test]
+    fn a_draft_with_tasks_starts() {
+        given::<Campaign>([created(), added(3)]).when(START).then([STARTED]);
+    }
+
+    #[test]
+    fn starting_without_tasks_is_refused() {
+        given::<Campaign>([created()]).when(START).then_refused(CampaignRefusal::NoTasks);
+    }
+
+    #[test]
+    fn starting_a_running_or_paused_campaign_is_refused() {
+        given::<Campaign>([created(), added(3), STARTED]).when(START).then_refused(CampaignRefusal::Running);
+        given::<Campaign>([created(), added(3), STARTED, PAUSED]).when(START).then_refused(CampaignRefusal::Paused);
+    }
+
+    #[test]
+    fn starting_after_the_end_is_refused() {
+        let mut over = settings();
+        over.end_time = Some(NOW);
+        given::<Campaign>([CampaignEvent::CampaignCreated { settings: over }, added(3)]).when(START).then_refused(CampaignRefusal::Over);
+    }
+
+    #[test]
+    fn pausing_a_draft_is_refused_and_pausing_twice_changes_nothing() {
+        given::<Campaign>([created()]).when(CampaignCommand::Pause).then_refused(CampaignRefusal::Draft);
+        given::<Campaign>([created(), added(1), STARTED]).when(CampaignCommand::Pause).then([PAUSED]);
+        given::<Campaign>([created(), added(1), STARTED, PAUSED]).when(CampaignCommand::Pause).then_nothing();
+        given::<Campaign>([created(), added(1), STARTED, PAUSED]).when(CampaignCommand::Resume).then([CampaignEvent::CampaignResumed {}]);
+    }
+
+    #[test]
+    fn completion_counts_only_if_no_task_came_in_meanwhile() {
+        given::<Campaign>([created(), added(3), STARTED]).when(CampaignCommand::Complete { total_tasks: 3 }).then([COMPLETED]);
+        given::<Campaign>([created(), added(3), STARTED, added(1)]).when(CampaignCommand::Complete { total_tasks: 3 }).then_nothing();
+    }
+
+    #[test]
+    fn a_completed_campaign_starts_again_after_an_upload() {
+        given::<Campaign>([created(), added(3), STARTED, COMPLETED]).when(START).then_refused(CampaignRefusal::Completed);
+        given::<Campaign>([created(), added(3), STARTED, COMPLETED, added(1)]).when(START).then([STARTED]);
+    }
+
+    #[test]
+    fn a_running_campaign_changes_only_its_name_and_limits() {
+        let running = || [created(), added(1), STARTED];
+        let mut limits = settings();
+        limits.calls_per_minute = 99;
+        given::<Campaign>(running())
+            .when(CampaignCommand::Update { settings: limits.clone() })
+            .then([CampaignEvent::CampaignUpdated { settings: limits }]);
+        let mut zone = settings();
+        zone.timezone = chrono_tz::Tz::Europe__Prague;
+        given::<Campaign>(running()).when(CampaignCommand::Update { settings: zone }).then_refused(CampaignRefusal::FixedWhileRunning);
+    }
+
+    #[test]
+    fn a_running_campaign_cannot_be_deleted() {
+        given::<Campaign>([created(), added(1), STARTED]).when(CampaignCommand::Delete).then_refused(CampaignRefusal::Running);
+        given::<Campaign>([created()]).when(CampaignCommand::Delete).then([CampaignEvent::CampaignDeleted {}]);
+        given::<Campaign>([created(), CampaignEvent::CampaignDeleted {}]).when(CampaignCommand::Pause).then_refused(CampaignRefusal::Unknown);
+    }
+
+    #[test]
+    fn an_import_is_finished_once() {
+        let finish = || CampaignCommand::FinishImport { import_id: IMPORT, file_name: "a.csv".into(), total: 2, created: 1, error_count: 1, errors: vec!["Row 3: not a phone number".into()] };
+        let imported = || CampaignEvent::CallListImported { import_id: IMPORT, file_name: "a.csv".into(), total: 2, created: 1, error_count: 1, errors: vec!["Row 3: not a phone number".into()] };
+        given::<Campaign>([created()]).when(finish()).then([imported()]);
+        given::<Campaign>([created(), imported()]).when(finish()).then_nothing();
+    }
+}

@@ -1,0 +1,112 @@
+//! A company: the owner of everything.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Decider, DomainEvent, validation::Invalid};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanyProfile {
+    pub name: String,
+    pub slug: String,
+    pub email: Option<String>,
+}
+
+impl CompanyProfile {
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let mut invalid = Invalid::default();
+        invalid.text("name", &self.name, 200);
+        invalid.slug("slug", &self.slug);
+        if let Some(email) = &self.email {
+            invalid.require(is_email(email), "email", "must be an e-mail address");
+        }
+        invalid.into_result()
+    }
+}
+
+/// Whether `text` has the shape of an e-mail address; whether it exists only a mail can tell.
+pub fn is_email(text: &str) -> bool {
+    let ok_chars = |s: &str| !s.is_empty() && s.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '@');
+    text.len() <= 254 && text.split_once('@').is_some_and(|(local, host)| ok_chars(local) && ok_chars(host) && local.len() <= 64)
+}
+
+/// These names are storage format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
+pub enum CompanyEvent {
+    CompanyRegistered(CompanyProfile),
+    CompanyUpdated(CompanyProfile),
+}
+
+impl DomainEvent for CompanyEvent {}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CompanyState {
+    pub profile: Option<CompanyProfile>,
+}
+
+#[derive(Clone, Debug)]
+pub enum CompanyCommand {
+    Register(CompanyProfile),
+    Update(CompanyProfile),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompanyRefusal {
+    #[error("this company is registered already, with another profile")]
+    RegisteredAlready,
+    #[error("there is no such company")]
+    Unknown,
+}
+
+pub struct Company;
+
+impl Decider for Company {
+    const CATEGORY: &'static str = "company";
+    type State = CompanyState;
+    type Event = CompanyEvent;
+    type Command = CompanyCommand;
+    type Refusal = CompanyRefusal;
+
+    fn evolve(state: &mut CompanyState, event: &CompanyEvent) {
+        match event {
+            CompanyEvent::CompanyRegistered(profile) | CompanyEvent::CompanyUpdated(profile) => {
+                state.profile = Some(profile.clone());
+            }
+        }
+    }
+
+    fn decide(state: &CompanyState, command: CompanyCommand) -> Result<Vec<CompanyEvent>, CompanyRefusal> {
+        match (&state.profile, command) {
+            (None, CompanyCommand::Register(profile)) => Ok(vec![CompanyEvent::CompanyRegistered(profile)]),
+            (None, CompanyCommand::Update(_)) => Err(CompanyRefusal::Unknown),
+            (Some(now), CompanyCommand::Register(profile) | CompanyCommand::Update(profile)) if *now == profile => Ok(vec![]),
+            (Some(_), CompanyCommand::Register(_)) => Err(CompanyRefusal::RegisteredAlready),
+            (Some(_), CompanyCommand::Update(profile)) => Ok(vec![CompanyEvent::CompanyUpdated(profile)]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::given;
+
+    fn profile(name: &str) -> CompanyProfile {
+        CompanyProfile { name: name.into(), slug: "acme".into(), email: None }
+    }
+
+    #[test]
+    fn a_company_is_registered_once_and_then_updated() {
+        let registered = || CompanyEvent::CompanyRegistered(profile("Acme"));
+        given::<Company>([]).when(CompanyCommand::Register(profile("Acme"))).then([registered()]);
+        given::<Company>([registered()]).when(CompanyCommand::Register(profile("Acme"))).then_nothing();
+        given::<Company>([registered()]).when(CompanyCommand::Register(profile("B"))).then_refused(CompanyRefusal::RegisteredAlready);
+        given::<Company>([registered()]).when(CompanyCommand::Update(profile("B"))).then([CompanyEvent::CompanyUpdated(profile("B"))]);
+        given::<Company>([]).when(CompanyCommand::Update(profile("B"))).then_refused(CompanyRefusal::Unknown);
+    }
+
+    #[test]
+    fn email_addresses_have_two_parts() {
+        assert!(is_email("a@b") && is_email("anna.nováková@example.com"));
+        assert!(!is_email("") && !is_email("a") && !is_email("a@") && !is_email("@b") && !is_email("a b@c") && !is_email("a@b@c"));
+    }
+}

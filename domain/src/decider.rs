@@ -1,0 +1,54 @@
+//! What every aggregate gives: facts, a state folded from them, and the decision which facts follow a command.
+
+use std::fmt::Debug;
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// The facts of one aggregate: an enum whose variants are the stored event types.
+pub trait DomainEvent: Serialize + DeserializeOwned + strum::VariantNames + Clone + Debug + Send + Sync + 'static {
+    /// Steps from old stored shapes to the current one; empty while every type is at schema version 1.
+    const UPCASTERS: &'static [Upcaster] = &[];
+
+    /// When the fact happened at its source, where the source said so; otherwise the time of the command counts.
+    fn occurred_at(&self) -> Option<DateTime<Utc>> {
+        None
+    }
+
+    /// The schema version that is written today for `event_type`: one more than its newest upcaster's.
+    fn schema_version(event_type: &str) -> i16 {
+        Self::UPCASTERS.iter().filter(|u| u.event_type == event_type).map(|u| u.from + 1).max().unwrap_or(1)
+    }
+}
+
+/// One pure step from schema version `from` of `event_type` to the next; applied on read, stored events stay as they are.
+pub struct Upcaster {
+    pub event_type: &'static str,
+    pub from: i16,
+    pub upcast: fn(Value) -> Value,
+}
+
+/// An aggregate: `decide` says which facts follow a command, `evolve` what a fact changes.
+pub trait Decider: 'static {
+    /// The first part of the stream's name, `<category>-<uuid>`.
+    const CATEGORY: &'static str;
+    type State: Default + Clone + Send + Sync + 'static;
+    type Event: DomainEvent;
+    type Command: Clone;
+    type Refusal: std::error::Error + Send + Sync + 'static;
+
+    fn evolve(state: &mut Self::State, event: &Self::Event);
+
+    /// A command whose effect is already there yields no events.
+    fn decide(state: &Self::State, command: Self::Command) -> Result<Vec<Self::Event>, Self::Refusal>;
+
+    /// The state after `events`, from nothing.
+    fn fold<'a>(events: impl IntoIterator<Item = &'a Self::Event>) -> Self::State {
+        let mut state = Self::State::default();
+        for event in events {
+            Self::evolve(&mut state, event);
+        }
+        state
+    }
+}

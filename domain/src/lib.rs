@@ -1,0 +1,31 @@
+//! Pure rules and facts of voice campaigns.
+//!
+//! One file or folder per aggregate, each in the same order: `Event`, `State`, `evolve`, `Command`, `decide`, tests.
+//! Nothing here does I/O, asks the clock or draws a random number: times and new ids are passed in.
+
+pub mod api_key;
+pub mod call;
+pub mod campaign;
+pub mod company;
+pub mod decider;
+pub mod fact;
+pub mod latency;
+pub mod outcome;
+pub mod personal;
+pub mod phone;
+pub mod price;
+pub mod price_list;
+pub mod reserved_name;
+pub mod retry;
+pub mod role;
+pub mod schedule;
+pub mod skillbase;
+pub mod task;
+#[cfg(test)]
+pub mod testing;
+pub mod user;
+pub mod validation;
+
+pub use decider::{Decider, DomainEvent, Upcaster};
+pub use fact::Fact;
+pub use personal::Personal;

@@ -1,0 +1,224 @@
+//! What usage costs: exact decimals, priced by the most specific rate.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{One, Signed, ToPrimitive, Zero};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::validation::Invalid;
+
+/// Decimals of a quotient that has no finite decimal; rounded half-even, once.
+pub const QUOTIENT_DECIMALS: u32 = 12;
+/// Most rates a price list can have.
+pub const RATES_MAX: usize = 500;
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString, strum::EnumIter,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Component {
+    Stt,
+    LlmInput,
+    LlmOutput,
+    Tts,
+    Livekit,
+}
+
+impl Component {
+    /// The unit in which usage of this component is measured.
+    pub const fn usage_unit(self) -> Unit {
+        match self {
+            Self::Stt | Self::Livekit => Unit::Second,
+            Self::LlmInput | Self::LlmOutput => Unit::Token,
+            Self::Tts => Unit::Character,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Unit {
+    Second,
+    Minute,
+    Character,
+    Token,
+}
+
+/// `price` for `per` units of a component's usage, for every provider and model or for one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    pub component: Component,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    pub price: Decimal,
+    pub per: u64,
+    pub unit: Unit,
+}
+
+impl Rate {
+    /// Exact cost of one unit of usage: per token, character or second.
+    fn per_usage_unit(&self) -> BigRational {
+        let seconds = if self.unit == Unit::Minute { 60 } else { 1 };
+        rational(self.price) / BigRational::from_integer(BigInt::from(self.per) * seconds)
+    }
+}
+
+/// The list every new company starts with. The units are the original's; Deepgram's public price is per minute.
+pub fn default_rates() -> Vec<Rate> {
+    let rate = |component, price, per, unit| Rate { component, provider: None, model: None, price, per, unit };
+    vec![
+        rate(Component::Stt, Decimal::new(43, 4), 1, Unit::Second),
+        rate(Component::LlmInput, Decimal::new(5, 2), 1_000_000, Unit::Token),
+        rate(Component::LlmOutput, Decimal::new(8, 2), 1_000_000, Unit::Token),
+        rate(Component::Tts, Decimal::new(15, 3), 1_000, Unit::Character),
+        rate(Component::Livekit, Decimal::new(4, 3), 1, Unit::Minute),
+    ]
+}
+
+/// The rate for a usage: provider and model, else provider, else the component's own.
+pub fn choose<'a>(rates: &'a [Rate], component: Component, provider: Option<&str>, model: Option<&str>) -> Option<&'a Rate> {
+    let specificity = |rate: &Rate| match (rate.provider.as_deref(), rate.model.as_deref()) {
+        (Some(p), Some(m)) => (Some(p) == provider && Some(m) == model).then_some(2),
+        (Some(p), None) => (Some(p) == provider).then_some(1),
+        (None, _) => Some(0),
+    };
+    let candidates = rates.iter().filter(|rate| rate.component == component);
+    candidates.filter_map(|rate| Some((specificity(rate)?, rate))).max_by_key(|(s, _)| *s).map(|(_, rate)| rate)
+}
+
+/// Checks rates as a caller gave them; paths start with `rates[i]`.
+pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
+    let mut invalid = Invalid::default();
+    invalid.require(!rates.is_empty(), "rates", "must have at least one rate");
+    invalid.require(rates.len() <= RATES_MAX, "rates", &format!("must have at most {RATES_MAX} rates"));
+    for (i, rate) in rates.iter().enumerate() {
+        let path = |field: &str| format!("rates[{i}].{field}");
+        let unit_fits = rate.unit == rate.component.usage_unit() || (rate.unit == Unit::Minute && rate.component.usage_unit() == Unit::Second);
+        invalid.require(unit_fits, &path("unit"), &format!("{} is not priced by the {}", rate.component, rate.unit));
+        invalid.require(!rate.price.is_sign_negative() || rate.price.is_zero(), &path("price"), "must not be negative");
+        invalid.require(rate.price < Decimal::from(1_000_000), &path("price"), "must be below 1000000");
+        invalid.require(rate.per >= 1, &path("per"), "must be at least 1");
+        invalid.require(rate.model.is_none() || rate.provider.is_some(), &path("model"), "a model needs its provider");
+        for (name, value) in [("provider", &rate.provider), ("model", &rate.model)] {
+            if let Some(value) = value {
+                invalid.text(&path(name), value, 100);
+            }
+        }
+        let same = |other: &Rate| (other.component, &other.provider, &other.model) == (rate.component, &rate.provider, &rate.model);
+        invalid.require(!rates[..i].iter().any(same), &format!("rates[{i}]"), "this component, provider and model has a rate already");
+    }
+    invalid.into_result()
+}
+
+/// Exact cost of `usage`, each a quantity in the component's usage unit with its rate; rounded only as [`QUOTIENT_DECIMALS`] says.
+pub fn cost<'a>(usage: impl IntoIterator<Item = (Decimal, &'a Rate)>) -> Decimal {
+    to_decimal(usage.into_iter().map(|(quantity, rate)| rational(quantity) * rate.per_usage_unit()).sum())
+}
+
+fn rational(value: Decimal) -> BigRational {
+    BigRational::new(BigInt::from(value.mantissa()), BigInt::from(10).pow(value.scale()))
+}
+
+/// The finite decimal of `value`, or the nearest with [`QUOTIENT_DECIMALS`] decimals when there is none that fits.
+fn to_decimal(value: BigRational) -> Decimal {
+    let finite = (0..=Decimal::MAX_SCALE).step_by(4).find_map(|scale| {
+        let scaled = &value * BigRational::from_integer(BigInt::from(10).pow(scale));
+        scaled.is_integer().then(|| decimal(&scaled.to_integer(), scale)).flatten()
+    });
+    finite.or_else(|| decimal(&round_half_even(&value), QUOTIENT_DECIMALS)).unwrap_or(Decimal::MAX)
+}
+
+fn decimal(mantissa: &BigInt, scale: u32) -> Option<Decimal> {
+    Decimal::try_from_i128_with_scale(mantissa.to_i128()?, scale).ok().map(|d| d.normalize())
+}
+
+/// `value` times 10^[`QUOTIENT_DECIMALS`], to the nearest integer, to the even one when two are as near.
+fn round_half_even(value: &BigRational) -> BigInt {
+    let scaled = value * BigRational::from_integer(BigInt::from(10).pow(QUOTIENT_DECIMALS));
+    let floor = scaled.floor().to_integer();
+    let twice_rest: BigRational = (scaled - BigRational::from_integer(floor.clone())) * BigRational::from_integer(BigInt::from(2));
+    let up = match twice_rest.cmp(&BigRational::one()) {
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Equal => !(&floor % 2_u32).abs().is_zero(),
+    };
+    if up { floor + 1 } else { floor }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn dec(text: &str) -> Decimal {
+        text.parse().unwrap()
+    }
+
+    fn rate(component: Component, price: &str, per: u64, unit: Unit) -> Rate {
+        Rate { component, provider: None, model: None, price: dec(price), per, unit }
+    }
+
+    #[test]
+    fn costs_with_a_finite_decimal_are_exact() {
+        let rates = default_rates();
+        let price = |component, quantity| cost([(dec(quantity), choose(&rates, component, None, None).unwrap())]);
+        assert_eq!(price(Component::Stt, "45.3"), dec("0.19479"));
+        assert_eq!(price(Component::LlmInput, "150"), dec("0.0000075"));
+        assert_eq!(price(Component::LlmOutput, "1"), dec("0.00000008"));
+        assert_eq!(price(Component::Tts, "350"), dec("0.00525"));
+        assert_eq!(price(Component::Livekit, "90"), dec("0.006"));
+        let tiny = rate(Component::LlmInput, "0.0000001234567", 1_000_000, Unit::Token);
+        assert_eq!(cost([(dec("1"), &tiny)]), dec("0.0000000000001234567"));
+    }
+
+    #[test]
+    fn quotients_without_one_are_rounded_half_even_to_twelve_decimals_once() {
+        let per_minute = rate(Component::Livekit, "0.004", 1, Unit::Minute);
+        assert_eq!(cost([(dec("51.203"), &per_minute)]), dec("0.003413533333"));
+        assert_eq!(cost([(dec("1"), &per_minute), (dec("2"), &per_minute)]), dec("0.0002"));
+        let third = rate(Component::Tts, "0.000000000002", 3, Unit::Character);
+        assert_eq!(cost([(dec("1"), &third)]), dec("0.000000000001"));
+    }
+
+    #[test]
+    fn the_most_specific_rate_wins() {
+        let mut rates = vec![rate(Component::Stt, "1", 1, Unit::Second), rate(Component::Stt, "2", 1, Unit::Second), rate(Component::Stt, "3", 1, Unit::Second)];
+        rates[1].provider = Some("deepgram".into());
+        rates[2].provider = Some("deepgram".into());
+        rates[2].model = Some("nova".into());
+        let price = |provider, model| choose(&rates, Component::Stt, provider, model).map(|r| r.price);
+        assert_eq!(price(Some("deepgram"), Some("nova")), Some(dec("3")));
+        assert_eq!(price(Some("deepgram"), Some("flux")), Some(dec("2")));
+        assert_eq!(price(Some("google"), Some("nova")), Some(dec("1")));
+        assert_eq!(price(None, None), Some(dec("1")));
+        assert_eq!(choose(&rates, Component::Tts, None, None), None);
+    }
+
+    #[test]
+    fn rates_that_mean_nothing_are_refused_with_their_path() {
+        let mut rates = vec![rate(Component::Stt, "-1", 0, Unit::Token), rate(Component::Stt, "1", 1, Unit::Minute)];
+        rates[0].model = Some("nova".into());
+        let paths = |rates: &[Rate]| validate_rates(rates).unwrap_err().0.into_iter().map(|e| e.path).collect::<Vec<_>>();
+        assert_eq!(paths(&rates), ["rates[0].unit", "rates[0].price", "rates[0].per", "rates[0].model"]);
+        rates[0] = rates[1].clone();
+        assert_eq!(paths(&rates), ["rates[1]"]);
+        assert_eq!(paths(&[]), ["rates"]);
+    }
+
+    proptest! {
+        /// However usage is cut into pieces, its cost is that of the whole: rounding happens once.
+        #[test]
+        fn cost_does_not_depend_on_how_usage_is_cut(pieces in prop::collection::vec(0..1_000_000_i64, 1..20), price in 0..1_000_000_i64, per in 1..1000_u64) {
+            let rate = rate(Component::Livekit, &Decimal::new(price, 6).to_string(), per, Unit::Minute);
+            let whole: i64 = pieces.iter().sum();
+            let cut = cost(pieces.iter().map(|p| (Decimal::new(*p, 3), &rate)));
+            prop_assert_eq!(cut, cost([(Decimal::new(whole, 3), &rate)]));
+        }
+    }
+}

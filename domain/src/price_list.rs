@@ -1,0 +1,75 @@
+//! A price list: rates that are in force from a moment on. Lists are published, never changed.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{Decider, DomainEvent, price::Rate};
+
+/// These names are storage format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
+pub enum PriceListEvent {
+    PriceListPublished { name: String, effective_from: DateTime<Utc>, rates: Vec<Rate> },
+}
+
+impl DomainEvent for PriceListEvent {}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PriceListState {
+    pub published: Option<(String, DateTime<Utc>, Vec<Rate>)>,
+}
+
+#[derive(Clone, Debug)]
+pub enum PriceListCommand {
+    Publish { name: String, effective_from: DateTime<Utc>, rates: Vec<Rate> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PriceListRefusal {
+    #[error("this price list is published already, with other content")]
+    PublishedAlready,
+}
+
+pub struct PriceList;
+
+impl Decider for PriceList {
+    const CATEGORY: &'static str = "price_list";
+    type State = PriceListState;
+    type Event = PriceListEvent;
+    type Command = PriceListCommand;
+    type Refusal = PriceListRefusal;
+
+    fn evolve(state: &mut PriceListState, event: &PriceListEvent) {
+        let PriceListEvent::PriceListPublished { name, effective_from, rates } = event;
+        state.published = Some((name.clone(), *effective_from, rates.clone()));
+    }
+
+    fn decide(state: &PriceListState, command: PriceListCommand) -> Result<Vec<PriceListEvent>, PriceListRefusal> {
+        let PriceListCommand::Publish { name, effective_from, rates } = command;
+        match &state.published {
+            None => Ok(vec![PriceListEvent::PriceListPublished { name, effective_from, rates }]),
+            Some(same) if *same == (name, effective_from, rates) => Ok(vec![]),
+            Some(_) => Err(PriceListRefusal::PublishedAlready),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{price::default_rates, testing::given};
+
+    fn published(name: &str) -> PriceListEvent {
+        PriceListEvent::PriceListPublished { name: name.into(), effective_from: DateTime::UNIX_EPOCH, rates: default_rates() }
+    }
+
+    fn publish(name: &str) -> PriceListCommand {
+        PriceListCommand::Publish { name: name.into(), effective_from: DateTime::UNIX_EPOCH, rates: default_rates() }
+    }
+
+    #[test]
+    fn a_list_is_published_once() {
+        given::<PriceList>([]).when(publish("a")).then([published("a")]);
+        given::<PriceList>([published("a")]).when(publish("a")).then_nothing();
+        given::<PriceList>([published("a")]).when(publish("b")).then_refused(PriceListRefusal::PublishedAlready);
+    }
+}

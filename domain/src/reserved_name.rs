@@ -1,0 +1,91 @@
+//! A name that only one may hold: a company's slug, a skillbase's slug within its company, a user's e-mail address.
+//!
+//! The stream's id is derived from the name, so that the log itself keeps two holders apart: a command appends to the
+//! name's stream and to the holder's in one step.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Decider, DomainEvent};
+
+/// These names are storage format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
+pub enum NameEvent {
+    NameReserved { holder_id: Uuid },
+    NameReleased { holder_id: Uuid },
+}
+
+impl DomainEvent for NameEvent {}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NameState {
+    pub holder_id: Option<Uuid>,
+}
+
+#[derive(Clone, Debug)]
+pub enum NameCommand {
+    Reserve { holder_id: Uuid },
+    Release { holder_id: Uuid },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this name is taken")]
+pub struct NameTaken;
+
+pub struct ReservedName;
+
+impl ReservedName {
+    /// Id of the stream of `name` among the names of `kind` within `scope` (a company, or nil for the whole platform).
+    pub fn id(scope: Uuid, kind: &str, name: &str) -> Uuid {
+        Uuid::new_v5(&scope, format!("{kind}/{name}").as_bytes())
+    }
+}
+
+impl Decider for ReservedName {
+    const CATEGORY: &'static str = "reserved_name";
+    type State = NameState;
+    type Event = NameEvent;
+    type Command = NameCommand;
+    type Refusal = NameTaken;
+
+    fn evolve(state: &mut NameState, event: &NameEvent) {
+        match event {
+            NameEvent::NameReserved { holder_id } => state.holder_id = Some(*holder_id),
+            NameEvent::NameReleased { .. } => state.holder_id = None,
+        }
+    }
+
+    fn decide(state: &NameState, command: NameCommand) -> Result<Vec<NameEvent>, NameTaken> {
+        match (state.holder_id, command) {
+            (None, NameCommand::Reserve { holder_id }) => Ok(vec![NameEvent::NameReserved { holder_id }]),
+            (Some(holder), NameCommand::Reserve { holder_id }) if holder != holder_id => Err(NameTaken),
+            (Some(holder), NameCommand::Release { holder_id }) if holder == holder_id => {
+                Ok(vec![NameEvent::NameReleased { holder_id }])
+            }
+            _ => Ok(vec![]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::given;
+
+    const A: Uuid = Uuid::from_u128(1);
+    const B: Uuid = Uuid::from_u128(2);
+
+    #[test]
+    fn a_name_has_one_holder_at_a_time() {
+        let reserved = || NameEvent::NameReserved { holder_id: A };
+        let released = || NameEvent::NameReleased { holder_id: A };
+        given::<ReservedName>([]).when(NameCommand::Reserve { holder_id: A }).then([reserved()]);
+        given::<ReservedName>([reserved()]).when(NameCommand::Reserve { holder_id: A }).then_nothing();
+        given::<ReservedName>([reserved()]).when(NameCommand::Reserve { holder_id: B }).then_refused(NameTaken);
+        given::<ReservedName>([reserved()]).when(NameCommand::Release { holder_id: B }).then_nothing();
+        given::<ReservedName>([reserved()]).when(NameCommand::Release { holder_id: A }).then([released()]);
+        given::<ReservedName>([reserved(), released()])
+            .when(NameCommand::Reserve { holder_id: B })
+            .then([NameEvent::NameReserved { holder_id: B }]);
+    }
+}

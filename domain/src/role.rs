@@ -1,0 +1,18 @@
+//! Who may do what: each role includes the ones below it.
+
+use serde::{Deserialize, Serialize};
+
+/// Ordered: `Viewer < Agent < Manager < Admin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Claims tasks and records calls.
+    Agent,
+    /// Configures skillbases and campaigns.
+    Manager,
+    /// Users, keys, prices and all the rest.
+    Admin,
+}

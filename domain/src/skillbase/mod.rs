@@ -1,0 +1,137 @@
+//! A skillbase: a bot's configuration, with a version that rises whenever the configuration changes.
+
+pub mod config;
+pub mod prompt;
+pub mod scenario;
+pub mod tools;
+
+use serde::{Deserialize, Serialize};
+
+pub use config::SkillbaseConfig;
+
+use crate::{Decider, DomainEvent, validation::Invalid};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SkillbaseContent {
+    pub name: String,
+    pub slug: String,
+    pub config: SkillbaseConfig,
+}
+
+impl SkillbaseContent {
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let mut invalid = Invalid::default();
+        invalid.text("name", &self.name, 200);
+        invalid.slug("slug", &self.slug);
+        if let Err(Invalid(errors)) = self.config.validate() {
+            invalid.0.extend(errors);
+        }
+        invalid.into_result()
+    }
+}
+
+/// These names are storage format. `version` is the configuration's, from 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
+pub enum SkillbaseEvent {
+    SkillbaseCreated { content: Box<SkillbaseContent>, version: u32 },
+    SkillbaseUpdated { content: Box<SkillbaseContent>, version: u32 },
+    SkillbaseDeleted {},
+}
+
+impl DomainEvent for SkillbaseEvent {}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum SkillbaseState {
+    #[default]
+    None,
+    Live {
+        content: Box<SkillbaseContent>,
+        version: u32,
+    },
+    Deleted,
+}
+
+#[derive(Clone, Debug)]
+pub enum SkillbaseCommand {
+    Create(Box<SkillbaseContent>),
+    Update(Box<SkillbaseContent>),
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SkillbaseRefusal {
+    #[error("this skillbase exists already, with other content")]
+    CreatedAlready,
+    #[error("there is no such skillbase")]
+    Unknown,
+}
+
+pub struct Skillbase;
+
+impl Decider for Skillbase {
+    const CATEGORY: &'static str = "skillbase";
+    type State = SkillbaseState;
+    type Event = SkillbaseEvent;
+    type Command = SkillbaseCommand;
+    type Refusal = SkillbaseRefusal;
+
+    fn evolve(state: &mut SkillbaseState, event: &SkillbaseEvent) {
+        *state = match event {
+            SkillbaseEvent::SkillbaseCreated { content, version } | SkillbaseEvent::SkillbaseUpdated { content, version } => {
+                SkillbaseState::Live { content: content.clone(), version: *version }
+            }
+            SkillbaseEvent::SkillbaseDeleted {} => SkillbaseState::Deleted,
+        };
+    }
+
+    fn decide(state: &SkillbaseState, command: SkillbaseCommand) -> Result<Vec<SkillbaseEvent>, SkillbaseRefusal> {
+        use SkillbaseCommand::{Create, Delete, Update};
+        match (state, command) {
+            (SkillbaseState::None, Create(content)) => Ok(vec![SkillbaseEvent::SkillbaseCreated { content, version: 1 }]),
+            (SkillbaseState::Live { content: now, .. }, Create(content) | Update(content)) if *now == content => Ok(vec![]),
+            (_, Create(_)) => Err(SkillbaseRefusal::CreatedAlready),
+            (SkillbaseState::Live { version, .. }, Update(content)) => {
+                Ok(vec![SkillbaseEvent::SkillbaseUpdated { content, version: version + 1 }])
+            }
+            (SkillbaseState::Live { .. }, Delete) => Ok(vec![SkillbaseEvent::SkillbaseDeleted {}]),
+            (SkillbaseState::Deleted, Delete) => Ok(vec![]),
+            (SkillbaseState::None, Update(_) | Delete) | (SkillbaseState::Deleted, Update(_)) => Err(SkillbaseRefusal::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::given;
+
+    fn content(name: &str) -> Box<SkillbaseContent> {
+        let config = serde_json::from_value(config::tests::config()).unwrap();
+        Box::new(SkillbaseContent { name: name.into(), slug: "bot".into(), config })
+    }
+
+    fn created() -> SkillbaseEvent {
+        SkillbaseEvent::SkillbaseCreated { content: content("a"), version: 1 }
+    }
+
+    #[test]
+    fn every_change_makes_a_version() {
+        let updated = SkillbaseEvent::SkillbaseUpdated { content: content("b"), version: 2 };
+        given::<Skillbase>([]).when(SkillbaseCommand::Create(content("a"))).then([created()]);
+        given::<Skillbase>([created()]).when(SkillbaseCommand::Update(content("b"))).then([updated]);
+    }
+
+    #[test]
+    fn a_change_that_changes_nothing_makes_none() {
+        given::<Skillbase>([created()]).when(SkillbaseCommand::Update(content("a"))).then_nothing();
+        given::<Skillbase>([created()]).when(SkillbaseCommand::Create(content("a"))).then_nothing();
+    }
+
+    #[test]
+    fn a_deleted_skillbase_is_gone() {
+        let deleted = || SkillbaseEvent::SkillbaseDeleted {};
+        given::<Skillbase>([created()]).when(SkillbaseCommand::Delete).then([deleted()]);
+        given::<Skillbase>([created(), deleted()]).when(SkillbaseCommand::Delete).then_nothing();
+        given::<Skillbase>([created(), deleted()]).when(SkillbaseCommand::Update(content("b"))).then_refused(SkillbaseRefusal::Unknown);
+    }
+}

@@ -1,0 +1,81 @@
+//! Function tools in the shape of OpenAI's function calling: `{"type": "function", "function": {name, description, parameters}}`
+//! (<https://platform.openai.com/docs/guides/function-calling>).
+
+use serde_json::{Map, Value, json};
+
+use super::config::{SkillbaseConfig, Tool};
+
+/// Schemas of the enabled tools, in the configured order. Built-in tools bring their own parameters; for other tools the
+/// configured `parameters` are the JSON schema.
+pub fn schemas(config: &SkillbaseConfig) -> Vec<Value> {
+    config.enabled_tools().map(schema).collect()
+}
+
+fn schema(tool: &Tool) -> Value {
+    let (description, parameters) = built_in(&tool.name).unwrap_or_else(|| (String::new(), own_parameters(tool.parameters.as_ref())));
+    json!({"type": "function", "function": {"name": tool.name, "description": description, "parameters": parameters}})
+}
+
+fn own_parameters(parameters: Option<&Map<String, Value>>) -> Value {
+    match parameters {
+        Some(schema) if schema.contains_key("type") => Value::Object(schema.clone()),
+        Some(properties) => json!({"type": "object", "properties": properties}),
+        None => json!({"type": "object", "properties": {}}),
+    }
+}
+
+/// Description and parameters of the tools that the platform knows.
+fn built_in(name: &str) -> Option<(String, Value)> {
+    let (description, properties, required) = match name {
+        "check_availability" => (
+            "Looks up free appointment slots in the calendar.",
+            json!({
+                "date": {"type": "string", "format": "date", "description": "Day to look at, YYYY-MM-DD"},
+                "duration_minutes": {"type": "integer", "minimum": 5, "maximum": 480, "description": "Length of the appointment"}
+            }),
+            json!(["date"]),
+        ),
+        "book_appointment" => (
+            "Books an appointment in the calendar, after the caller has confirmed day and time.",
+            json!({
+                "start_time": {"type": "string", "format": "date-time", "description": "Start, RFC 3339"},
+                "duration_minutes": {"type": "integer", "minimum": 5, "maximum": 480, "description": "Length of the appointment"},
+                "name": {"type": "string", "description": "Name of the caller"},
+                "phone_number": {"type": "string", "description": "Number to reach the caller, E.164"},
+                "notes": {"type": "string"}
+            }),
+            json!(["start_time", "name"]),
+        ),
+        "transfer_to_operator" => (
+            "Transfers the call to a person.",
+            json!({
+                "reason": {"type": "string", "description": "Why a person is needed"},
+                "department": {"type": "string", "description": "Where to transfer to"}
+            }),
+            json!(["reason"]),
+        ),
+        _ => return None,
+    };
+    Some((description.to_owned(), json!({"type": "object", "properties": properties, "required": required})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::skillbase::config::tests::config;
+
+    #[test]
+    fn enabled_tools_become_function_schemas() {
+        let mut value = config();
+        value["tools"] = json!([
+            {"name": "check_availability"},
+            {"name": "transfer_to_operator", "enabled": false},
+            {"name": "lookup_order", "parameters": {"order_id": {"type": "string"}}}
+        ]);
+        let schemas = schemas(&serde_json::from_value(value).unwrap());
+        let names: Vec<_> = schemas.iter().map(|s| s["function"]["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["check_availability", "lookup_order"]);
+        assert_eq!(schemas[0]["function"]["parameters"]["required"], json!(["date"]));
+        assert_eq!(schemas[1]["function"]["parameters"]["properties"]["order_id"]["type"], "string");
+    }
+}

@@ -1,0 +1,99 @@
+//! What is wrong with an input, field by field.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that is wrong: where (`config.flow.states[1].name`) and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    pub path: String,
+    pub message: String,
+}
+
+/// Collects what is wrong, so that a caller hears of everything at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|e| format!("{}: {}", e.path, e.message)).collect::<Vec<_>>().join("; "))]
+pub struct Invalid(pub Vec<FieldError>);
+
+impl Invalid {
+    pub fn one(path: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut invalid = Self::default();
+        invalid.add(path, message);
+        invalid
+    }
+
+    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(FieldError { path: path.into(), message: message.into() });
+    }
+
+    /// Notes `message` at `path` unless `ok`.
+    pub fn require(&mut self, ok: bool, path: &str, message: &str) {
+        if !ok {
+            self.add(path, message);
+        }
+    }
+
+    /// A text that is there and not too long.
+    pub fn text(&mut self, path: &str, value: &str, max_chars: usize) {
+        self.require(!value.trim().is_empty(), path, "must not be empty");
+        self.require(value.chars().count() <= max_chars, path, &format!("must have at most {max_chars} characters"));
+        self.require(!value.contains('\0'), path, "must not contain a NUL character");
+    }
+
+    /// A slug: lower-case letters, digits and single hyphens between them.
+    pub fn slug(&mut self, path: &str, value: &str) {
+        let parts_ok = value
+            .split('-')
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        self.require(
+            parts_ok && value.len() <= 80,
+            path,
+            "must be a slug: lower-case letters, digits and single hyphens, at most 80 characters",
+        );
+    }
+
+    pub fn range<T: PartialOrd + std::fmt::Display>(&mut self, path: &str, value: T, min: T, max: T) {
+        if value < min || value > max {
+            self.add(path, format!("must be from {min} to {max}"));
+        }
+    }
+
+    pub fn into_result(self) -> Result<(), Self> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+/// A slug made from a name: what is no letter or digit becomes a hyphen.
+pub fn slug_from(name: &str) -> String {
+    let mut slug = String::new();
+    for c in name.to_lowercase().chars().take(80) {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug = slug.trim_end_matches('-');
+    if slug.is_empty() { "company".to_owned() } else { slug.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_lower_case_words_joined_by_single_hyphens() {
+        let ok = |s: &str| {
+            let mut invalid = Invalid::default();
+            invalid.slug("slug", s);
+            invalid.0.is_empty()
+        };
+        assert!(ok("acme") && ok("acme-2-go"));
+        assert!(!ok("") && !ok("-a") && !ok("a--b") && !ok("A") && !ok("a b") && !ok("é"));
+    }
+
+    #[test]
+    fn a_slug_is_made_from_any_name() {
+        assert_eq!(slug_from("  Acme & Söhne, Inc. "), "acme-s-hne-inc");
+        assert_eq!(slug_from("Фирма"), "company");
+    }
+}

@@ -1,0 +1,180 @@
+//! The form of an event that is hashed, byte for byte, so that an outsider can check the log.
+//!
+//! *Canonical JSON*: no white space; object keys in ascending order of their UTF-8 bytes; strings escaped as `serde_json`
+//! does (`\"`, `\\`, `\b`, `\f`, `\n`, `\r`, `\t`, other control characters as `\u00xx`, everything else as it is);
+//! integers in decimal digits; other numbers as the shortest decimal that reads back as the same IEEE double.
+//!
+//! *Digest* of an event: SHA-256 of the canonical JSON object with the keys `company_id`, `event_id`, `event_type`,
+//! `metadata`, `occurred_at_us` (microseconds since 1970), `payload`, `schema_version`, `stream`.
+//!
+//! *Hash*: SHA-256 of the hash of the event before it (32 zero bytes before the first), the digest, and position, version
+//! and `recorded_at` (microseconds since 1970), each as a big-endian signed 64-bit integer.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Number, Value};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Largest canonical payload, in bytes.
+pub const PAYLOAD_MAX_BYTES: usize = 1 << 20;
+/// Integers beyond ±2^53 that come as floating-point numbers have lost digits already.
+const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Why a value cannot be stored so that it reads back the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotStorable {
+    #[error("a text holds a NUL character, which PostgreSQL cannot store")]
+    Nul,
+    #[error("the number {0} is too large to be exact; send it as a string")]
+    InexactNumber(String),
+    #[error("the payload has {0} bytes; {PAYLOAD_MAX_BYTES} is the limit")]
+    TooLarge(usize),
+    #[error("{0}")]
+    Json(String),
+}
+
+/// `value` as canonical JSON, with whole floating-point numbers as integers.
+pub fn to_text(value: &Value) -> Result<String, NotStorable> {
+    let mut text = String::with_capacity(256);
+    write(value, &mut text)?;
+    if text.len() > PAYLOAD_MAX_BYTES { Err(NotStorable::TooLarge(text.len())) } else { Ok(text) }
+}
+
+fn write(value: &Value, out: &mut String) -> Result<(), NotStorable> {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+        Value::Number(number) => write_number(number, out)?,
+        Value::String(text) => write_string(text, out)?,
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write(item, out)?;
+            }
+            out.push(']');
+        }
+        Value::Object(object) => write_object(object, out)?,
+    }
+    Ok(())
+}
+
+fn write_object(object: &Map<String, Value>, out: &mut String) -> Result<(), NotStorable> {
+    let mut entries: Vec<_> = object.iter().collect();
+    entries.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+    out.push('{');
+    for (i, (key, value)) in entries.into_iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        write_string(key, out)?;
+        out.push(':');
+        write(value, out)?;
+    }
+    out.push('}');
+    Ok(())
+}
+
+fn write_string(text: &str, out: &mut String) -> Result<(), NotStorable> {
+    if text.contains('\0') {
+        return Err(NotStorable::Nul);
+    }
+    out.push_str(&serde_json::to_string(text).map_err(|e| NotStorable::Json(e.to_string()))?);
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "checked to be whole and within ±2^53")]
+fn write_number(number: &Number, out: &mut String) -> Result<(), NotStorable> {
+    match number.as_f64().filter(|_| number.is_f64()) {
+        None => out.push_str(&number.to_string()),
+        Some(float) if float.fract() != 0.0 => out.push_str(&number.to_string()),
+        Some(whole) if whole.abs() < EXACT_FLOAT_MAX => out.push_str(&(whole as i64).to_string()),
+        Some(_) => return Err(NotStorable::InexactNumber(number.to_string())),
+    }
+    Ok(())
+}
+
+/// What of an event its digest covers; `metadata` and `payload` are canonical JSON.
+pub struct Content<'a> {
+    pub company_id: Uuid,
+    pub event_id: Uuid,
+    pub event_type: &'a str,
+    pub metadata: &'a str,
+    pub occurred_at: DateTime<Utc>,
+    pub payload: &'a str,
+    pub schema_version: i16,
+    pub stream: &'a str,
+}
+
+impl Content<'_> {
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(format!(r#"{{"company_id":"{}","event_id":"{}","event_type":"{}","metadata":"#, self.company_id, self.event_id, self.event_type));
+        hash.update(self.metadata);
+        hash.update(format!(r#","occurred_at_us":{},"payload":"#, self.occurred_at.timestamp_micros()));
+        hash.update(self.payload);
+        hash.update(format!(r#","schema_version":{},"stream":"{}"}}"#, self.schema_version, self.stream));
+        hash.finalize().into()
+    }
+}
+
+/// The next link of the chain.
+pub fn link(previous: &[u8; 32], digest: &[u8; 32], position: i64, version: i64, recorded_at: DateTime<Utc>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(previous);
+    hash.update(digest);
+    hash.update(position.to_be_bytes());
+    hash.update(version.to_be_bytes());
+    hash.update(recorded_at.timestamp_micros().to_be_bytes());
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_and_numbers_have_one_form() {
+        let value: Value = serde_json::from_str(r#"{"b": [1, 2.5, -0.0, 1e3], "a": {"é": null, "z": "\u001f\n"}}"#).unwrap();
+        assert_eq!(to_text(&value).unwrap(), r#"{"a":{"z":"\u001f\n","é":null},"b":[1,2.5,0,1000]}"#);
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_refused() {
+        assert_eq!(to_text(&json!("a\0b")), Err(NotStorable::Nul));
+        assert_eq!(to_text(&json!({"a\0": 1})), Err(NotStorable::Nul));
+        assert!(matches!(to_text(&json!(1e300)), Err(NotStorable::InexactNumber(_))));
+        assert!(matches!(to_text(&json!("x".repeat(PAYLOAD_MAX_BYTES))), Err(NotStorable::TooLarge(_))));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1e15..1e15_f64).prop_map(Value::from),
+            "[^\0]{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map("[^\0]{0,4}", inner, 0..6).prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_form_reads_back_as_itself(value in any_json()) {
+            let text = to_text(&value).unwrap();
+            let again: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(to_text(&again).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A private PostgreSQL server in a data directory: made on first use, started and stopped with the process.
+//!
+//! A process that was killed leaves its server running; the next one finds it through `postmaster.pid` and takes it over.
+//! A lock file says who stops it in the end: whoever holds the lock. Others, such as `replay-tool`, just connect.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::{Pid, Uid, User},
+};
+use rand::{RngExt as _, distr::Alphanumeric};
+use sqlx::{ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
+
+use super::{OpenError, binaries};
+
+const SUPERUSER: &str = "newvoice";
+const DATABASE: &str = "newvoice";
+/// PostgreSQL may need to recover after a crash.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A socket's path has at most 107 bytes; `/.s.PGSQL.65535` takes 16 of them.
+const SOCKET_DIR_MAX_BYTES: usize = 90;
+
+/// `NEWVOICE_DATA_DIR`'s default: `~/.local/share/newvoice`; for root, whose home others cannot enter, `/var/lib/newvoice`.
+pub fn default_data_dir() -> PathBuf {
+    let home = env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".local/share")));
+    match home {
+        Some(share) if !Uid::effective().is_root() => share.join("newvoice"),
+        _ => PathBuf::from("/var/lib/newvoice"),
+    }
+}
+
+/// A running server. Dropping it stops the server if this process owns it.
+#[derive(Debug)]
+pub struct EmbeddedServer {
+    data: PathBuf,
+    port: u16,
+    password: String,
+    /// Held while we own the server; `None` when another process does.
+    owner: Option<fs::File>,
+}
+
+impl EmbeddedServer {
+    /// Starts the server of `dir`, making it first if it is not there, or joins the one that runs already.
+    pub async fn start(dir: &Path) -> Result<Self, OpenError> {
+        let dir = dir.to_owned();
+        let server = tokio::task::spawn_blocking(move || Self::start_blocking(&dir)).await.map_err(|e| OpenError::Embedded(e.to_string()))??;
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    fn start_blocking(dir: &Path) -> Result<Self, OpenError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| OpenError::Embedded(format!("{what} {}: {error}", dir.display()));
+        let bin = binaries::find().ok_or(OpenError::NoPostgres)?;
+        fs::create_dir_all(dir).map_err(|e| failed("cannot make", &e))?;
+        let dir = &dir.canonicalize().map_err(|e| failed("cannot enter", &e))?;
+        let account = Account::current_or_unprivileged()?;
+        account.own(dir).map_err(|e| failed("cannot give away", &e))?;
+        let lock = fs::File::create(dir.join("owner.lock")).map_err(|e| failed("cannot write in", &e))?;
+        let owner = lock.try_lock().is_ok().then_some(lock);
+        let data = dir.join("postgres");
+        if owner.is_some() {
+            if !data.join("PG_VERSION").exists() {
+                initialize(&bin, dir, &data, &account).map_err(|e| failed("cannot make a cluster in", &e))?;
+            }
+            await_stopping(&data);
+            if running(&data).is_none() {
+                launch(&bin, dir, &data, &account).map_err(|e| failed("cannot start the server of", &e))?;
+            }
+        }
+        let port = await_port(&data).map_err(|e| failed("no server in", &e))?;
+        let password = fs::read_to_string(dir.join("password")).map_err(|e| failed("cannot read the password in", &e))?;
+        Ok(Self { data, port, password: password.trim().to_owned(), owner })
+    }
+
+    /// How to connect to it.
+    pub fn options(&self) -> PgConnectOptions {
+        let options = PgConnectOptions::new_without_pgpass().username(SUPERUSER).password(&self.password).database(DATABASE);
+        let options = options.host("127.0.0.1").port(self.port);
+        if fits_socket(&self.data) { options.socket(&self.data) } else { options }
+    }
+
+    /// Until connections are accepted and our database is there.
+    async fn wait_until_ready(&self) -> Result<(), OpenError> {
+        let admin = self.options().database("postgres").log_statements(log::LevelFilter::Trace);
+        let deadline = Instant::now() + START_TIMEOUT;
+        let mut connection = loop {
+            match sqlx::PgConnection::connect_with(&admin).await {
+                Ok(connection) => break connection,
+                Err(error) if Instant::now() > deadline => return Err(OpenError::Embedded(format!("it does not answer: {error}"))),
+                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        };
+        let there = sqlx::query_scalar!(r#"select exists (select from pg_database where datname = $1) as "there!""#, DATABASE);
+        if !there.fetch_one(&mut connection).await? {
+            sqlx::query("create database newvoice").execute(&mut connection).await?;
+        }
+        Ok(connection.close().await?)
+    }
+}
+
+impl Drop for EmbeddedServer {
+    fn drop(&mut self) {
+        if self.owner.is_none() {
+            return;
+        }
+        let Some(pid) = running(&self.data) else { return };
+        // SIGINT is PostgreSQL's fast shutdown: connections are closed, everything is written.
+        let _ = signal::kill(pid, Signal::SIGINT);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while running(&self.data).is_some() && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+fn fits_socket(dir: &Path) -> bool {
+    dir.as_os_str().len() <= SOCKET_DIR_MAX_BYTES
+}
+
+/// Under whom the server runs: PostgreSQL refuses to run as root.
+struct Account(Option<User>);
+
+impl Account {
+    fn current_or_unprivileged() -> Result<Self, OpenError> {
+        if !Uid::effective().is_root() {
+            return Ok(Self(None));
+        }
+        let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
+        user.map(|user| Self(Some(user))).ok_or_else(|| OpenError::Embedded("PostgreSQL refuses to run as root, and there is no user postgres or nobody".into()))
+    }
+
+    fn own(&self, path: &Path) -> io::Result<()> {
+        match &self.0 {
+            Some(user) => std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())),
+            None => Ok(()),
+        }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if let Some(user) = &self.0 {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command.env_remove("PGDATA").env("LC_ALL", "C.UTF-8").current_dir("/");
+        command
+    }
+}
+
+fn initialize(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Result<()> {
+    let password: String = rand::rng().sample_iter(Alphanumeric).take(32).map(char::from).collect();
+    let password_file = dir.join("password");
+    let mut file = fs::File::create(&password_file)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    writeln!(file, "{password}")?;
+    account.own(&password_file)?;
+    // A cluster that was only half made by a killed process is made anew: it never held anything.
+    if data.exists() {
+        fs::remove_dir_all(data)?;
+    }
+    tracing::info!(dir = %data.display(), "making a private PostgreSQL cluster");
+    let output = account
+        .command(&bin.join("initdb"))
+        .args(["--username", SUPERUSER, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C.UTF-8", "--data-checksums"])
+        .arg("--pwfile")
+        .arg(&password_file)
+        .arg("-D")
+        .arg(data)
+        .output()?;
+    if output.status.success() { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())) }
+}
+
+fn launch(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Result<()> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let log_path = dir.join("postgres.log");
+    let log = fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
+    account.own(&log_path)?;
+    let socket_dir = if fits_socket(data) { data.as_os_str().to_owned() } else { "".into() };
+    let mut command = account.command(&bin.join("postgres"));
+    command.arg("-D").arg(data).arg("-k").arg(socket_dir);
+    command.args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
+    command.args(["-c", "shared_buffers=256MB", "-c", "max_wal_size=2GB", "-c", "wal_compression=on"]);
+    // A process group of its own: Ctrl-C in the terminal is for us, and we stop the server when we are done.
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    while running(data).is_none() {
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("postgres ended with {status}; see {}", log_path.display())));
+        }
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    // The child is reaped when it ends, so that it does not look alive to `running`.
+    std::thread::spawn(move || child.wait());
+    Ok(())
+}
+
+/// The lines of `postmaster.pid`: process id, data directory, start time, port, socket directory, address, key, status.
+fn pid_file(data: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    Some(text.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// The process id of the server of `data`, if it lives. A file left over from a crash can name a process that is no server.
+fn running(data: &Path) -> Option<Pid> {
+    let pid: i32 = pid_file(data)?.first()?.parse().ok()?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm"));
+    let is_server = command.map_or_else(|_| !Path::new("/proc/self").exists(), |name| name.trim().starts_with("postgres"));
+    (is_server && signal::kill(Pid::from_raw(pid), None).is_ok()).then(|| Pid::from_raw(pid))
+}
+
+/// A server that is on its way down must be gone before the next one starts.
+fn await_stopping(data: &Path) {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let stopping = || running(data).is_some() && pid_file(data).and_then(|lines| lines.get(7).cloned()).as_deref() == Some("stopping");
+    while stopping() && Instant::now() < deadline {
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn await_port(data: &Path) -> io::Result<u16> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        let port = pid_file(data).and_then(|lines| lines.get(3)?.parse().ok());
+        match port.filter(|_| running(data).is_some()) {
+            Some(port) => return Ok(port),
+            None if Instant::now() > deadline => return Err(io::ErrorKind::TimedOut.into()),
+            None => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}

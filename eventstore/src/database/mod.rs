@@ -1,0 +1,175 @@
+//! The PostgreSQL behind the log: given by `DATABASE_URL`, or a private server of our own.
+
+mod binaries;
+mod embedded;
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, Executor, PgConnection, PgPool,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use embedded::{EmbeddedServer, default_data_dir};
+
+/// Longest wait for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections of a process unless told otherwise.
+pub const POOL_CONNECTIONS: u32 = 24;
+/// Positions in one partition of the log.
+const PARTITION_EVENTS: i64 = 5_000_000;
+/// Partitions are made when fewer positions than this are left ahead of the head.
+const PARTITION_AHEAD_EVENTS: i64 = 5_000_000;
+/// The oldest PostgreSQL that is supported, as `server_version_num`.
+const SERVER_VERSION_MIN: i32 = 150_000;
+
+/// Where to find PostgreSQL and which schema is ours.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// `postgres://...`; without it a server of our own is started.
+    pub url: Option<String>,
+    /// The one schema everything lives in.
+    pub schema: String,
+    /// Where our own server keeps its data.
+    pub data_dir: PathBuf,
+    pub connections: u32,
+    /// Go on although the server may lose what it acknowledged.
+    pub allow_unsafe_server: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("DATABASE_URL is not a PostgreSQL address: {0}")]
+    Url(sqlx::Error),
+    #[error("the schema name '{0}' must have lower-case letters, digits and underscores, begin with a letter and have at most 40 characters")]
+    SchemaName(String),
+    #[error("no PostgreSQL was found on this machine. Install it (Debian: apt-get install postgresql) or set DATABASE_URL")]
+    NoPostgres,
+    #[error("the embedded PostgreSQL could not be started: {0}")]
+    Embedded(String),
+    #[error("PostgreSQL at {address} cannot be reached: {error}")]
+    Unreachable { address: String, error: sqlx::Error },
+    #[error("PostgreSQL {0} is too old; 15 is the oldest supported")]
+    TooOld(String),
+    #[error("the server has {0} = off and may lose what it acknowledged; turn it on, or set NEWVOICE_ALLOW_UNSAFE_SERVER=true")]
+    UnsafeServer(&'static str),
+    #[error("the database could not be migrated: {0}")]
+    Migrate(#[from] MigrateError),
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+/// A connected and migrated database. Our own server, if it is one, stops when the last clone is dropped.
+#[derive(Clone)]
+pub struct Database {
+    pub pool: PgPool,
+    pub options: PgConnectOptions,
+    pub schema: String,
+    _server: Option<std::sync::Arc<EmbeddedServer>>,
+}
+
+impl Database {
+    /// Connects, starting our own server if need be, checks it and brings its schema up to date.
+    pub async fn open(settings: &DatabaseSettings) -> Result<Self, OpenError> {
+        let server = match settings.url {
+            Some(_) => None,
+            None => Some(std::sync::Arc::new(EmbeddedServer::start(&settings.data_dir).await?)),
+        };
+        let options = match (&settings.url, &server) {
+            (Some(url), _) => PgConnectOptions::from_str(url).map_err(OpenError::Url)?,
+            (None, Some(server)) => server.options(),
+            (None, None) => return Err(OpenError::NoPostgres),
+        };
+        let options = in_schema(options, &settings.schema)?;
+        check_server(&options, settings.allow_unsafe_server).await?;
+        migrate(&options, &settings.schema).await?;
+        let pool = pool(options.clone(), settings.connections).await?;
+        ensure_partitions(&pool).await?;
+        Ok(Self { pool, options, schema: settings.schema.clone(), _server: server })
+    }
+
+    /// The NOTIFY channel of this installation.
+    pub(crate) fn channel(&self) -> String {
+        format!("{}_events", self.schema)
+    }
+}
+
+fn in_schema(options: PgConnectOptions, schema: &str) -> Result<PgConnectOptions, OpenError> {
+    let begins_well = schema.starts_with(|c: char| c.is_ascii_lowercase());
+    if !begins_well || schema.len() > 40 || !schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        return Err(OpenError::SchemaName(schema.to_owned()));
+    }
+    Ok(options
+        .options([("search_path", schema)])
+        .application_name("newvoice")
+        .log_statements(log::LevelFilter::Trace)
+        .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1)))
+}
+
+async fn check_server(options: &PgConnectOptions, allow_unsafe: bool) -> Result<(), OpenError> {
+    let unreachable = |error| OpenError::Unreachable { address: address(options), error };
+    let connecting = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options)).await;
+    let mut connection = connecting.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)).map_err(unreachable)?;
+    let server = sqlx::query!(
+        r#"select current_setting('server_version') as "version!", current_setting('server_version_num')::int as "version_num!",
+                  current_setting('fsync') as "fsync!", current_setting('full_page_writes') as "full_page_writes!",
+                  current_setting('synchronous_commit') as "synchronous_commit!""#
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    if server.version_num < SERVER_VERSION_MIN {
+        return Err(OpenError::TooOld(server.version));
+    }
+    let settings =
+        [("fsync", server.fsync), ("full_page_writes", server.full_page_writes), ("synchronous_commit", server.synchronous_commit)];
+    match settings.into_iter().find(|(_, value)| value == "off") {
+        Some((name, _)) if !allow_unsafe => Err(OpenError::UnsafeServer(name)),
+        _ => Ok(()),
+    }
+}
+
+fn address(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+/// Runs the migrations over a connection of their own: whatever goes wrong, closing it gives their lock back.
+async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenError> {
+    let mut migrator = sqlx::migrate!("../migrations");
+    migrator.create_schema(schema.to_owned());
+    let mut connection = PgConnection::connect_with(options).await?;
+    let migrated = migrator.run(&mut connection).await;
+    connection.close().await?;
+    Ok(migrated?)
+}
+
+/// A pool whose connections never carry an open transaction from one user to the next: sqlx 0.9.0 can return one that was
+/// cancelled inside `begin` (<https://github.com/launchbadge/sqlx/issues/4385>).
+async fn pool(options: PgConnectOptions, connections: u32) -> Result<PgPool, sqlx::Error> {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute("set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'").await?;
+                Ok(())
+            })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.execute("begin; rollback").await?;
+                Ok(true)
+            })
+        })
+        .connect_with(options)
+        .await
+}
+
+pub(crate) async fn ensure_partitions(pool: &PgPool) -> Result<i32, sqlx::Error> {
+    let made = sqlx::query_scalar!(r#"select ensure_event_partitions($1, $2) as "made!""#, PARTITION_EVENTS, PARTITION_AHEAD_EVENTS);
+    made.fetch_one(pool).await
+}

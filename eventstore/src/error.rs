@@ -1,0 +1,56 @@
+//! What can go wrong between a command and the log.
+
+use crate::canonical::NotStorable;
+
+/// Somebody else appended to a stream first, or it holds something else than the command supposed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("conflict on {stream}: expected version {expected}, found {actual}")]
+pub struct Conflict {
+    pub stream: String,
+    pub expected: i64,
+    pub actual: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The stream is another company's. Callers outside learn only that it is not theirs.
+    #[error("stream {0} belongs to another company")]
+    OtherCompany(String),
+    #[error("an event cannot be stored: {0}")]
+    NotStorable(#[from] NotStorable),
+    #[error("the event at position {position} cannot be read: {reason}")]
+    Unreadable { position: i64, reason: String },
+    #[error("the append queue is full")]
+    Overloaded,
+    #[error("the log is shutting down")]
+    ShuttingDown,
+    /// The append may have happened or not: only a command that can be repeated may be tried again.
+    #[error("the database did not answer: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A batch failed as a whole; every command of it hears the reason.
+    #[error("the append failed: {0}")]
+    AppendFailed(String),
+}
+
+/// Why `execute` did not come to an end: the rule refused, or the log could not.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<R: std::error::Error + 'static> {
+    #[error(transparent)]
+    Refused(R),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<R: std::error::Error + 'static> ExecuteError<R> {
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Conflict(_)))
+    }
+}
+
+impl StoreError {
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+}

@@ -1,0 +1,165 @@
+//! Events as they are appended and as they are read.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use domain::{Decider, DomainEvent, fact};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::canonical::{self, NotStorable};
+
+/// `<category>-<uuid>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName {
+    category: String,
+    id: Uuid,
+}
+
+impl StreamName {
+    pub fn of<D: Decider>(id: Uuid) -> Self {
+        Self { category: D::CATEGORY.to_owned(), id }
+    }
+
+    pub fn category(&self) -> &str {
+        &self.category
+    }
+
+    pub const fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.category, self.id)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is no stream name: <category>-<uuid> is")]
+pub struct NoStreamName(String);
+
+impl FromStr for StreamName {
+    type Err = NoStreamName;
+
+    fn from_str(text: &str) -> Result<Self, NoStreamName> {
+        let parts = text.split_once('-').and_then(|(category, id)| Some((category.to_owned(), Uuid::try_parse(id).ok()?)));
+        match parts {
+            Some((category, id)) if !category.is_empty() => Ok(Self { category, id }),
+            _ => Err(NoStreamName(text.to_owned())),
+        }
+    }
+}
+
+/// Who caused an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    pub kind: ActorKind,
+    pub id: Option<Uuid>,
+    /// Name for people to read: of a key, a provider or a part of the system; an e-mail address is no name.
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    User,
+    ApiKey,
+    Dialer,
+    System,
+}
+
+impl Actor {
+    pub fn system(name: &str) -> Self {
+        Self { kind: ActorKind::System, id: None, name: Some(name.to_owned()) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    pub actor: Actor,
+    /// Joins everything that one request or one call brought about.
+    pub correlation_id: Uuid,
+    /// The event that led to this one.
+    pub causation_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// On whose behalf and when a command runs.
+#[derive(Clone, Debug)]
+pub struct CommandContext {
+    pub company_id: Uuid,
+    pub metadata: Metadata,
+    pub now: DateTime<Utc>,
+}
+
+impl CommandContext {
+    pub fn system(company_id: Uuid, name: &str, now: DateTime<Utc>) -> Self {
+        let metadata =
+            Metadata { actor: Actor::system(name), correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
+        Self { company_id, metadata, now }
+    }
+}
+
+/// An event on its way into the log, with the digest of its content.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub event_id: Uuid,
+    pub event_type: String,
+    pub schema_version: i16,
+    /// Canonical JSON.
+    pub payload: String,
+    /// Canonical JSON.
+    pub metadata: String,
+    pub occurred_at: DateTime<Utc>,
+    pub digest: [u8; 32],
+}
+
+impl NewEvent {
+    /// Prepares `event` for `stream`; refuses what could not be read back.
+    pub fn prepare<E: DomainEvent>(stream: &StreamName, event: &E, context: &CommandContext) -> Result<Self, NotStorable> {
+        let (event_type, payload) = fact::encode(event).map_err(|e| NotStorable::Json(e.to_string()))?;
+        let metadata = serde_json::to_value(&context.metadata).map_err(|e| NotStorable::Json(e.to_string()))?;
+        let payload = canonical::to_text(&payload)?;
+        let metadata = canonical::to_text(&metadata)?;
+        let event_id = Uuid::now_v7();
+        let schema_version = E::schema_version(&event_type);
+        let occurred_at = whole_micros(event.occurred_at().unwrap_or(context.now));
+        let content = canonical::Content {
+            company_id: context.company_id,
+            event_id,
+            event_type: &event_type,
+            metadata: &metadata,
+            occurred_at,
+            payload: &payload,
+            schema_version,
+            stream: &stream.to_string(),
+        };
+        let digest = content.digest();
+        Ok(Self { event_id, event_type, schema_version, payload, metadata, occurred_at, digest })
+    }
+}
+
+/// PostgreSQL keeps microseconds; what is finer is cut off before it is hashed.
+fn whole_micros(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
+}
+
+/// An event as it stands in the log.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    pub position: i64,
+    pub stream: StreamName,
+    pub version: i64,
+    pub event_id: Uuid,
+    pub event_type: String,
+    pub schema_version: i16,
+    pub company_id: Uuid,
+    pub payload: Value,
+    pub metadata: Metadata,
+    pub occurred_at: DateTime<Utc>,
+    pub recorded_at: DateTime<Utc>,
+}

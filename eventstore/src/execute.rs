@@ -1,0 +1,248 @@
+//! Load, decide, append.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::{Decider, fact};
+use futures::TryStreamExt;
+use uuid::Uuid;
+
+use crate::{
+    append::{ExpectedVersion, StreamWrite},
+    error::{ExecuteError, StoreError},
+    event::{CommandContext, NewEvent, StreamName},
+    read,
+    store::EventStore,
+};
+
+/// How often a command is decided anew because somebody else was first.
+const CONFLICT_RETRIES_MAX: usize = 20;
+
+/// A stream's folded state.
+pub struct Loaded<D: Decider> {
+    pub state: Arc<D::State>,
+    /// Events folded; 0 when there are none.
+    pub version: i64,
+    /// Of the last event folded.
+    pub position: i64,
+    /// Of the first and the last event folded.
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    company_id: Uuid,
+    /// Taken from the cache without a look at the log: good enough to decide on, because the append checks the version.
+    cached: bool,
+}
+
+impl<D: Decider> Clone for Loaded<D> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ..*self }
+    }
+}
+
+/// What a command came to.
+pub struct Committed<D: Decider> {
+    pub state: Arc<D::State>,
+    pub version: i64,
+    /// Of the command's last event, or of the stream's when it had none.
+    pub position: i64,
+    /// How many events the command yielded.
+    pub events: usize,
+}
+
+impl EventStore {
+    /// The state of a company's stream, from the cache when it is there. It may be behind the log.
+    pub async fn load<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<D>, StoreError> {
+        let cached = self.cached::<D>(id).filter(|known| known.company_id == company_id);
+        match cached {
+            Some(known) => Ok(Loaded { cached: true, ..known }),
+            None => self.load_fresh(company_id, id).await,
+        }
+    }
+
+    /// The state of a company's stream as of now.
+    pub async fn load_fresh<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<D>, StoreError> {
+        let known = self.cached::<D>(id).filter(|known| known.company_id == company_id);
+        let loaded = self.fold_after(company_id, id, known, None).await?;
+        self.remember(id, &loaded);
+        Ok(loaded)
+    }
+
+    /// The state of a company's stream as it was recorded at `until`; version 0 when it was not there yet.
+    pub async fn load_as_of<D: Decider>(&self, company_id: Uuid, id: Uuid, until: DateTime<Utc>) -> Result<Loaded<D>, StoreError> {
+        self.fold_after(company_id, id, None, Some(until)).await
+    }
+
+    async fn fold_after<D: Decider>(
+        &self,
+        company_id: Uuid,
+        id: Uuid,
+        known: Option<Loaded<D>>,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<Loaded<D>, StoreError> {
+        let stream = StreamName::of::<D>(id);
+        let mut loaded = known.unwrap_or_else(|| Loaded {
+            state: Arc::default(),
+            version: 0,
+            position: 0,
+            created_at: DateTime::UNIX_EPOCH,
+            updated_at: DateTime::UNIX_EPOCH,
+            company_id,
+            cached: false,
+        });
+        loaded.cached = false;
+        let mut events = std::pin::pin!(read::stream(&self.pool, &stream, loaded.version, until));
+        while let Some(stored) = events.try_next().await? {
+            if stored.company_id != company_id {
+                return Err(StoreError::OtherCompany(stream.to_string()));
+            }
+            let event = fact::decode::<D::Event>(D::CATEGORY, &stored.event_type, stored.schema_version, stored.payload)
+                .map_err(|e| StoreError::Unreadable { position: stored.position, reason: e.to_string() })?;
+            D::evolve(Arc::make_mut(&mut loaded.state), &event);
+            if loaded.version == 0 {
+                loaded.created_at = stored.recorded_at;
+            }
+            (loaded.version, loaded.position, loaded.updated_at) = (stored.version, stored.position, stored.recorded_at);
+        }
+        Ok(loaded)
+    }
+
+    fn cached<D: Decider>(&self, id: Uuid) -> Option<Loaded<D>> {
+        let known = self.states.lock().ok()?.get(&StreamName::of::<D>(id)).cloned();
+        known.and_then(|any| any.downcast_ref::<Loaded<D>>().cloned())
+    }
+
+    fn remember<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
+        if let Ok(mut states) = self.states.lock().map_err(|e| e.into_inner().clear())
+            && loaded.version > 0
+        {
+            let newer = |known: &Arc<dyn std::any::Any + Send + Sync>| known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version);
+            if !states.peek(&StreamName::of::<D>(id)).is_some_and(newer) {
+                states.put(StreamName::of::<D>(id), Arc::new(loaded.clone()));
+            }
+        }
+    }
+
+    fn forget(&self, stream: &StreamName) {
+        if let Ok(mut states) = self.states.lock() {
+            states.pop(stream);
+        }
+    }
+
+    /// Decides `command` on one stream and appends what follows; decides anew when somebody else was first.
+    pub async fn execute<D: Decider>(
+        &self,
+        context: &CommandContext,
+        id: Uuid,
+        command: D::Command,
+    ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
+        retry_conflicts(ExecuteError::is_conflict, || async {
+            let mut unit = self.unit(context);
+            let decided = unit.decide::<D>(id, command.clone()).await?;
+            let position = unit.commit().await.map_err(ExecuteError::Store)?;
+            Ok(Committed { position: if decided.events == 0 { decided.position } else { position }, ..decided })
+        })
+        .await
+    }
+
+    /// Begins a command that writes several streams at once.
+    pub fn unit<'a>(&'a self, context: &'a CommandContext) -> Unit<'a> {
+        Unit { store: self, context, writes: Vec::new(), on_commit: Vec::new(), position: 0 }
+    }
+}
+
+/// Decisions on several streams that are appended together or not at all.
+pub struct Unit<'a> {
+    store: &'a EventStore,
+    context: &'a CommandContext,
+    writes: Vec<StreamWrite>,
+    on_commit: Vec<Box<dyn FnOnce(i64, DateTime<Utc>) + Send + 'a>>,
+    /// Highest known position of the streams decided on.
+    position: i64,
+}
+
+impl<'a> Unit<'a> {
+    /// Decides `command` on a stream. A refusal, or a decision that nothing is to do, is checked against the log first.
+    pub async fn decide<D: Decider>(&mut self, id: Uuid, command: D::Command) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
+        let company_id = self.context.company_id;
+        let mut loaded = self.store.load::<D>(company_id, id).await?;
+        let mut decision = D::decide(&loaded.state, command.clone());
+        if loaded.cached && !matches!(&decision, Ok(events) if !events.is_empty()) {
+            loaded = self.store.load_fresh::<D>(company_id, id).await?;
+            decision = D::decide(&loaded.state, command);
+        }
+        let events = decision.map_err(ExecuteError::Refused)?;
+        self.write(id, loaded, &events).map_err(ExecuteError::Store)
+    }
+
+    fn write<D: Decider>(&mut self, id: Uuid, loaded: Loaded<D>, events: &[D::Event]) -> Result<Committed<D>, StoreError> {
+        let stream = StreamName::of::<D>(id);
+        self.position = self.position.max(loaded.position);
+        let prepared = events.iter().map(|event| NewEvent::prepare(&stream, event, self.context));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let mut after = loaded.clone();
+        events.iter().for_each(|event| D::evolve(Arc::make_mut(&mut after.state), event));
+        after.version += i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let committed = Committed {
+            state: Arc::clone(&after.state),
+            version: after.version,
+            position: loaded.position,
+            events: events.len(),
+        };
+        if !events.is_empty() {
+            let expected = ExpectedVersion::Exact(loaded.version);
+            self.writes.push(StreamWrite { stream, expected, events: prepared });
+            let store = self.store;
+            self.on_commit.push(Box::new(move |position, recorded_at| {
+                let created_at = if loaded.version == 0 { recorded_at } else { after.created_at };
+                store.remember(id, &Loaded { position, created_at, updated_at: recorded_at, ..after });
+            }));
+        }
+        Ok(committed)
+    }
+
+    /// Appends events that follow from no state: to a stream that must not be there yet, or to any.
+    pub fn push<D: Decider>(&mut self, id: Uuid, expected: ExpectedVersion, events: &[D::Event]) -> Result<(), StoreError> {
+        let stream = StreamName::of::<D>(id);
+        let prepared = events.iter().map(|event| NewEvent::prepare(&stream, event, self.context));
+        self.writes.push(StreamWrite { expected, events: prepared.collect::<Result<Vec<_>, _>>()?, stream });
+        Ok(())
+    }
+
+    /// Makes the whole fail if the stream has gone on since `loaded`.
+    pub fn expect<D: Decider>(&mut self, id: Uuid, loaded: &Loaded<D>) {
+        let expected = ExpectedVersion::Exact(loaded.version);
+        self.writes.push(StreamWrite { stream: StreamName::of::<D>(id), expected, events: Vec::new() });
+    }
+
+    /// Appends everything. The position of the last event, or of the latest one the decisions rest on when there is none.
+    pub async fn commit(self) -> Result<i64, StoreError> {
+        if self.writes.iter().all(|write| write.events.is_empty()) {
+            return Ok(self.position);
+        }
+        let streams: Vec<_> = self.writes.iter().map(|write| write.stream.clone()).collect();
+        match self.store.append(self.context.company_id, self.writes).await {
+            Ok(appended) => {
+                self.on_commit.into_iter().for_each(|remember| remember(appended.position, appended.recorded_at));
+                Ok(appended.position)
+            }
+            Err(error) => {
+                streams.iter().for_each(|stream| self.store.forget(stream));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Runs `attempt` again while `is_conflict` says that somebody else was first, a bounded number of times.
+pub async fn retry_conflicts<T, E, F>(is_conflict: impl Fn(&E) -> bool, mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    for _ in 0..CONFLICT_RETRIES_MAX {
+        match attempt().await {
+            Err(error) if is_conflict(&error) => tokio::task::yield_now().await,
+            result => return result,
+        }
+    }
+    attempt().await
+}

@@ -1,0 +1,21 @@
+//! The log in PostgreSQL: append, read, subscribe, verify, and `execute` (load, decide, append). It names no aggregate.
+
+mod append;
+pub mod canonical;
+pub mod database;
+mod error;
+mod event;
+mod execute;
+mod head;
+mod read;
+mod store;
+pub mod verify;
+
+pub use append::{ExpectedVersion, StreamWrite};
+pub use database::Database;
+pub use error::{Conflict, ExecuteError, StoreError};
+pub use event::{Actor, ActorKind, CommandContext, Metadata, NewEvent, StoredEvent, StreamName};
+pub use execute::{Committed, Loaded, Unit, retry_conflicts};
+pub use head::Head;
+pub use read::Filter;
+pub use store::EventStore;

@@ -1,0 +1,91 @@
+//! The log's front.
+
+use std::{
+    any::Any,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use lru::LruCache;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{
+    append::{Appended, Appender, StreamWrite},
+    database::Database,
+    error::StoreError,
+    event::{StoredEvent, StreamName},
+    head::Head,
+    read::{self, Filter},
+};
+
+/// Folded states that are kept at most.
+const STATE_CACHE_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+
+type StateCache = Arc<Mutex<LruCache<StreamName, Arc<dyn Any + Send + Sync>>>>;
+
+/// The log of one installation. Clones share everything.
+#[derive(Clone)]
+pub struct EventStore {
+    pub(crate) pool: PgPool,
+    appender: Appender,
+    head: Head,
+    pub(crate) states: StateCache,
+}
+
+impl EventStore {
+    /// Opens the log of a migrated database.
+    pub fn open(database: &Database) -> Self {
+        let head = Head::watch(database.pool.clone(), database.channel());
+        let appender = Appender::start(database.options.clone().application_name("newvoice append"), head.clone());
+        let states = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
+        Self { pool: database.pool.clone(), appender, head, states }
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The position of the last event, read from the database.
+    pub async fn last_position(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar!("select position from log_head").fetch_one(&self.pool).await?)
+    }
+
+    /// Appends all of `writes` or nothing; each stream occurs once.
+    pub(crate) async fn append(&self, company_id: Uuid, writes: Vec<StreamWrite>) -> Result<Appended, StoreError> {
+        self.appender.append(company_id, writes).await
+    }
+
+    /// The next events after `after`, in log order; empty at the end of the log. Bounded in events and bytes.
+    pub async fn read_page(&self, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
+        read::page(&self.pool, after, limit).await
+    }
+
+    /// The next events after `after`, waiting up to `patience` for one to come: the step of a catch-up subscription.
+    pub async fn next_page(&self, after: i64, limit: i64, patience: Duration) -> Result<Vec<StoredEvent>, StoreError> {
+        let page = self.read_page(after, limit).await?;
+        if !page.is_empty() {
+            return Ok(page);
+        }
+        self.head.beyond(after, patience).await;
+        self.read_page(after, limit).await
+    }
+
+    /// A company's events after `after` that pass the filter, in log order.
+    pub async fn read_company_page(&self, company_id: Uuid, after: i64, filter: &Filter, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
+        read::company_page(&self.pool, company_id, after, filter, limit).await
+    }
+
+    /// A stream's events, oldest first, as far as recorded until `until`.
+    pub async fn read_stream(&self, stream: &StreamName, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
+        read::stream(&self.pool, stream, 0, until).try_collect().await
+    }
+
+    /// Makes sure that the log has room ahead; returns how many partitions were made.
+    pub async fn ensure_partitions(&self) -> Result<i32, StoreError> {
+        crate::database::ensure_partitions(&self.pool).await.map_err(StoreError::from)
+    }
+}
