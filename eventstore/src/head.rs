@@ -66,10 +66,9 @@ async fn follow(pool: PgPool, channel: String, head: watch::Sender<i64>) {
             }
         };
         let result: Result<std::convert::Infallible, sqlx::Error> = listener.await;
-        if let Err(error) = result {
-            tracing::debug!(%error, "watching the log's head was interrupted");
-            tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
-        }
+        let Err(error) = result;
+        tracing::debug!(%error, "watching the log's head was interrupted");
+        tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
     }
 }
 

@@ -1,1 +1,51 @@
+//! Read models. [`all`] is the complete list; each file holds one projection with its rows, its fold and its queries.
 
+pub mod api_keys;
+pub mod call_list_imports;
+pub mod call_logs;
+pub mod call_metrics;
+pub mod call_tasks;
+pub mod calls;
+pub mod campaigns;
+pub mod companies;
+pub mod cost_rollups;
+mod feed;
+pub mod page;
+mod positions;
+pub mod price_lists;
+mod projection;
+mod projector;
+pub mod rebuild;
+pub mod skillbases;
+pub mod status;
+pub mod users;
+
+use std::sync::Arc;
+
+pub use feed::Feed;
+pub use positions::{NotReached, Positions, WAIT_MAX};
+pub use projection::{ApplyError, Projection, Recorded};
+pub use projector::Projectors;
+
+/// Every projection there is.
+pub fn all() -> Vec<Arc<dyn Projection>> {
+    vec![
+        Arc::new(companies::Companies),
+        Arc::new(users::Users),
+        Arc::new(api_keys::ApiKeys),
+        Arc::new(skillbases::Skillbases),
+        Arc::new(campaigns::Campaigns),
+        Arc::new(call_tasks::CallTasks),
+        Arc::new(call_list_imports::CallListImports),
+        Arc::new(calls::Calls),
+        Arc::new(call_logs::CallLogs),
+        Arc::new(call_metrics::CallMetrics),
+        Arc::new(price_lists::PriceLists),
+        Arc::new(cost_rollups::CostRollups),
+    ]
+}
+
+/// The projection of a name.
+pub fn by_name(name: &str) -> Option<Arc<dyn Projection>> {
+    all().into_iter().find(|projection| projection.name() == name)
+}

@@ -1,0 +1,122 @@
+//! Call logs: one row per turn.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::{
+    Decider, Fact, Personal,
+    call::{Call, CallEvent, Turn},
+};
+use rust_decimal::Decimal;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::projection::{ApplyError, Projection, Recorded};
+
+pub struct CallLogs;
+
+/// A turn as it was recorded.
+pub struct CallLogRow {
+    pub turn_index: i32,
+    pub occurred_at: DateTime<Utc>,
+    pub recorded_at: DateTime<Utc>,
+    pub user_text: Option<String>,
+    pub agent_text: Option<String>,
+    pub state: Option<String>,
+    pub ttfb_stt_us: Option<i64>,
+    pub latency_llm_us: Option<i64>,
+    pub ttfb_tts_us: Option<i64>,
+    pub eou_latency_us: Option<i64>,
+    pub stt_duration_sec: Option<Decimal>,
+    pub llm_input_tokens: Option<i64>,
+    pub llm_output_tokens: Option<i64>,
+    pub tts_characters: Option<i64>,
+    pub interrupted: bool,
+    pub stt_provider: Option<String>,
+    pub llm_provider: Option<String>,
+    pub llm_model: Option<String>,
+    pub tts_provider: Option<String>,
+}
+
+#[async_trait]
+impl Projection for CallLogs {
+    fn name(&self) -> &'static str {
+        "call_logs"
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["call_logs"]
+    }
+
+    fn categories(&self) -> &'static [&'static str] {
+        &[Call::CATEGORY]
+    }
+
+    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+        let turns = events.iter().filter_map(|event| match &event.fact {
+            Fact::Call(CallEvent::TurnRecorded(turn)) => Some((*event, turn.as_ref())),
+            _ => None,
+        });
+        let turns: Vec<_> = turns.collect();
+        if !turns.is_empty() {
+            insert(db, &turns).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(), sqlx::Error> {
+    fn column<'a, T>(turns: &[(&'a Recorded, &'a Turn)], of: impl Fn(&'a Recorded, &'a Turn) -> T) -> Vec<T> {
+        turns.iter().map(|(event, turn)| of(event, turn)).collect()
+    }
+    let text = |of: fn(&Turn) -> &Option<Personal<String>>| column(turns, |_, t| of(t).as_ref().map(|text| text.reveal().clone()));
+    sqlx::query!(
+        "insert into call_logs (company_id, call_id, turn_index, occurred_at, recorded_at, user_text, agent_text, state,
+                ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us, stt_duration_sec, llm_input_tokens, llm_output_tokens,
+                tts_characters, interrupted, stt_provider, llm_provider, llm_model, tts_provider)
+         select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+                $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::numeric[], $14::bigint[], $15::bigint[],
+                $16::bigint[], $17::bool[], $18::text[], $19::text[], $20::text[], $21::text[])",
+        &column(turns, |e, _| e.company_id),
+        &column(turns, |e, _| e.id),
+        &column(turns, |_, t| i32::try_from(t.turn_index).unwrap_or(i32::MAX)),
+        &column(turns, |e, _| e.occurred_at),
+        &column(turns, |e, _| e.recorded_at),
+        &text(|t| &t.user_text) as &[Option<String>],
+        &text(|t| &t.agent_text) as &[Option<String>],
+        &column(turns, |_, t| t.state.clone()) as &[Option<String>],
+        &column(turns, |_, t| t.ttfb_stt_us) as &[Option<i64>],
+        &column(turns, |_, t| t.latency_llm_us) as &[Option<i64>],
+        &column(turns, |_, t| t.ttfb_tts_us) as &[Option<i64>],
+        &column(turns, |_, t| t.eou_latency_us) as &[Option<i64>],
+        &column(turns, |_, t| t.stt_duration_sec) as &[Option<Decimal>],
+        &column(turns, |_, t| t.llm_input_tokens) as &[Option<i64>],
+        &column(turns, |_, t| t.llm_output_tokens) as &[Option<i64>],
+        &column(turns, |_, t| t.tts_characters) as &[Option<i64>],
+        &column(turns, |_, t| t.interrupted),
+        &column(turns, |_, t| t.stt_provider.clone()) as &[Option<String>],
+        &column(turns, |_, t| t.llm_provider.clone()) as &[Option<String>],
+        &column(turns, |_, t| t.llm_model.clone()) as &[Option<String>],
+        &column(turns, |_, t| t.tts_provider.clone()) as &[Option<String>]
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A call's turns after `after`, by turn index.
+pub async fn of_call(pool: &PgPool, company_id: Uuid, call_id: Uuid, after: Option<i32>, limit: i64) -> Result<Vec<CallLogRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CallLogRow,
+        "select turn_index, occurred_at, recorded_at, user_text, agent_text, state, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us,
+                stt_duration_sec, llm_input_tokens, llm_output_tokens, tts_characters, interrupted, stt_provider, llm_provider, llm_model,
+                tts_provider
+           from call_logs where company_id = $1 and call_id = $2 and ($3::int is null or turn_index > $3)
+          order by turn_index limit $4",
+        company_id,
+        call_id,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}

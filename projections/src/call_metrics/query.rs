@@ -1,0 +1,326 @@
+//! Questions to the metrics: whole hours are answered from the rollups, what is left at the edges from the calls themselves.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, DurationRound, Offset, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+use domain::latency::{Histogram, Latency, bucket};
+use rust_decimal::Decimal;
+use sqlx::PgPool;
+use strum::IntoEnumIterator;
+use uuid::Uuid;
+
+use super::CallMetricsRow;
+
+pub async fn get(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Option<CallMetricsRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CallMetricsRow,
+        "select company_id, call_id, campaign_id, skillbase_id, started_at, turn_count, interruption_count, stt_duration_sec, llm_input_tokens,
+                llm_output_tokens, tts_characters, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us, duration_sec, outcome
+           from call_metrics where company_id = $1 and call_id = $2",
+        company_id,
+        call_id
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+pub async fn of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CallMetricsRow,
+        "select company_id, call_id, campaign_id, skillbase_id, started_at, turn_count, interruption_count, stt_duration_sec, llm_input_tokens,
+                llm_output_tokens, tts_characters, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us, duration_sec, outcome
+           from call_metrics where company_id = $1 and call_id = any($2)",
+        company_id,
+        call_ids
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// What aggregates are grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum GroupBy {
+    Hour,
+    Day,
+    Campaign,
+    Skillbase,
+}
+
+impl GroupBy {
+    /// The group of a call: an hour, a day, an id, or nothing.
+    pub fn key(self, started_at: DateTime<Utc>, campaign_id: Option<Uuid>, skillbase_id: Option<Uuid>, timezone: Tz) -> Option<String> {
+        match self {
+            Self::Hour | Self::Day => Some(self.format(started_at.with_timezone(&timezone))),
+            Self::Campaign => campaign_id.map(|id| id.to_string()),
+            Self::Skillbase => skillbase_id.map(|id| id.to_string()),
+        }
+    }
+
+    fn format(self, local: DateTime<Tz>) -> String {
+        match self {
+            Self::Hour => {
+                let whole = local.naive_local().duration_trunc(TimeDelta::hours(1)).unwrap_or(local.naive_local());
+                let offset = local.offset().fix();
+                offset.from_local_datetime(&whole).earliest().map_or_else(String::new, |hour| hour.to_rfc3339())
+            }
+            _ => local.format("%Y-%m-%d").to_string(),
+        }
+    }
+}
+
+/// Which calls an aggregate is over; `from` and `to` bound `started_at`, half-open.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub company_id: Uuid,
+    pub campaign_id: Option<Uuid>,
+    pub skillbase_id: Option<Uuid>,
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+    pub timezone: Tz,
+}
+
+/// Widest bounds that PostgreSQL and chrono both know.
+const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(-62_135_596_800, 0).unwrap();
+const LATEST: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).unwrap();
+
+impl Scope {
+    pub(crate) fn bounds(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        (self.from.unwrap_or(EARLIEST), self.to.unwrap_or(LATEST))
+    }
+
+    /// The whole UTC hours inside the bounds, for which rollups can answer; empty when a zone's hours are not UTC's and
+    /// the groups depend on them.
+    pub(crate) fn whole_hours(&self, groups_by_time: bool) -> (DateTime<Utc>, DateTime<Utc>) {
+        let (from, to) = self.bounds();
+        let hour = TimeDelta::hours(1);
+        let start = from.duration_trunc(hour).map_or(from, |floor| if floor < from { floor + hour } else { floor });
+        let end = to.duration_trunc(hour).unwrap_or(to);
+        let now = Utc::now();
+        let odd_zone = [from.max(DateTime::UNIX_EPOCH), to.min(now), now]
+            .iter()
+            .any(|at| at.with_timezone(&self.timezone).offset().fix().local_minus_utc() % 3600 != 0);
+        if start >= end || (groups_by_time && odd_zone) { (to, to) } else { (start, end) }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct LatencyAggregate {
+    pub count: i64,
+    pub sum_us: Decimal,
+    pub min_us: Option<i64>,
+    pub max_us: Option<i64>,
+    pub histogram: Histogram,
+}
+
+/// What calls add up to.
+#[derive(Clone, Debug, Default)]
+pub struct Aggregate {
+    pub call_count: i64,
+    pub ended_count: i64,
+    pub turn_count: i64,
+    pub interruption_count: i64,
+    pub stt_duration_sec: Option<Decimal>,
+    pub llm_input_tokens: Option<i64>,
+    pub llm_output_tokens: Option<i64>,
+    pub tts_characters: Option<i64>,
+    pub duration_sec: Decimal,
+    pub outcomes: [i64; 5],
+    pub latencies: BTreeMap<Latency, LatencyAggregate>,
+}
+
+fn plus<T: std::ops::Add<Output = T> + Default>(sum: &mut Option<T>, value: Option<T>) {
+    if let Some(value) = value {
+        *sum = Some(sum.take().unwrap_or_default() + value);
+    }
+}
+
+impl Aggregate {
+    fn add_call(&mut self, row: &CallMetricsRow) {
+        self.call_count += 1;
+        self.ended_count += i64::from(row.duration_sec.is_some());
+        self.turn_count += row.turn_count;
+        self.interruption_count += row.interruption_count;
+        plus(&mut self.stt_duration_sec, row.stt_duration_sec);
+        plus(&mut self.llm_input_tokens, row.llm_input_tokens);
+        plus(&mut self.llm_output_tokens, row.llm_output_tokens);
+        plus(&mut self.tts_characters, row.tts_characters);
+        self.duration_sec += row.duration_sec.unwrap_or_default();
+        let outcomes = ["success", "fail", "voicemail", "no_answer", "busy"];
+        for (count, _) in self.outcomes.iter_mut().zip(outcomes).filter(|(_, name)| Some(*name) == row.outcome.as_deref()) {
+            *count += 1;
+        }
+        for latency in Latency::iter() {
+            let values = row.latency(latency);
+            let sums = self.latencies.entry(latency).or_default();
+            sums.add(i64::try_from(values.len()).unwrap_or(i64::MAX), values.iter().copied().map(Decimal::from).sum(), values.first(), values.last());
+            values.iter().for_each(|value| sums.histogram.add(bucket(*value), 1));
+        }
+    }
+}
+
+impl LatencyAggregate {
+    fn add(&mut self, count: i64, sum_us: Decimal, min_us: Option<&i64>, max_us: Option<&i64>) {
+        self.count += count;
+        self.sum_us += sum_us;
+        self.min_us = self.min_us.into_iter().chain(min_us.copied()).min();
+        self.max_us = self.max_us.into_iter().chain(max_us.copied()).max();
+    }
+}
+
+/// Aggregates by group; the key is `None` for calls without, and for everything when `group_by` is `None`.
+pub async fn aggregate(pool: &PgPool, scope: &Scope, group_by: Option<GroupBy>) -> Result<BTreeMap<Option<String>, Aggregate>, sqlx::Error> {
+    let by_time = matches!(group_by, Some(GroupBy::Hour | GroupBy::Day));
+    let hours = scope.whole_hours(by_time);
+    let mut groups: BTreeMap<Option<String>, Aggregate> = BTreeMap::new();
+    let key_of = |hour: Option<DateTime<Utc>>, id: Option<Uuid>| match (group_by, hour) {
+        (Some(by), Some(hour)) => by.key(hour, None, None, scope.timezone),
+        _ => id.filter(|id| !id.is_nil()).map(|id| id.to_string()),
+    };
+    add_rollups(pool, scope, group_by, hours, &mut groups, key_of).await?;
+    add_latencies(pool, scope, group_by, hours, &mut groups, key_of).await?;
+    add_buckets(pool, scope, group_by, hours, &mut groups, key_of).await?;
+    for row in edge_calls(pool, scope, hours).await? {
+        let key = group_by.and_then(|by| by.key(row.started_at, row.campaign_id, row.skillbase_id, scope.timezone));
+        groups.entry(key).or_default().add_call(&row);
+    }
+    Ok(groups)
+}
+
+type Hours = (DateTime<Utc>, DateTime<Utc>);
+
+async fn add_rollups(
+    pool: &PgPool,
+    scope: &Scope,
+    group_by: Option<GroupBy>,
+    hours: Hours,
+    groups: &mut BTreeMap<Option<String>, Aggregate>,
+    key_of: impl Fn(Option<DateTime<Utc>>, Option<Uuid>) -> Option<String>,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select case when $1 = 'hour' then hour when $1 = 'day' then date_trunc('day', hour, $2) end as hour,
+                  case when $1 = 'campaign' then campaign_id when $1 = 'skillbase' then skillbase_id end as id,
+                  sum(call_count)::bigint as "call_count!", sum(ended_count)::bigint as "ended_count!", sum(turn_count)::bigint as "turn_count!",
+                  sum(interruption_count)::bigint as "interruption_count!",
+                  case when sum(stt_calls) > 0 then sum(stt_duration_sec) end as stt_duration_sec,
+                  case when sum(llm_input_calls) > 0 then sum(llm_input_tokens)::bigint end as llm_input_tokens,
+                  case when sum(llm_output_calls) > 0 then sum(llm_output_tokens)::bigint end as llm_output_tokens,
+                  case when sum(tts_calls) > 0 then sum(tts_characters)::bigint end as tts_characters,
+                  sum(duration_sec) as "duration_sec!", sum(success)::bigint as "success!", sum(fail)::bigint as "fail!",
+                  sum(voicemail)::bigint as "voicemail!", sum(no_answer)::bigint as "no_answer!", sum(busy)::bigint as "busy!"
+             from call_rollups
+            where company_id = $3 and hour >= $4 and hour < $5 and ($6::uuid is null or campaign_id = $6) and ($7::uuid is null or skillbase_id = $7)
+            group by 1, 2
+           having sum(call_count) > 0"#,
+        group_by.map(|by| by.to_string()),
+        scope.timezone.name(),
+        scope.company_id,
+        hours.0,
+        hours.1,
+        scope.campaign_id,
+        scope.skillbase_id
+    );
+    for row in rows.fetch_all(pool).await? {
+        let group = groups.entry(key_of(row.hour, row.id)).or_default();
+        group.call_count += row.call_count;
+        group.ended_count += row.ended_count;
+        group.turn_count += row.turn_count;
+        group.interruption_count += row.interruption_count;
+        plus(&mut group.stt_duration_sec, row.stt_duration_sec);
+        plus(&mut group.llm_input_tokens, row.llm_input_tokens);
+        plus(&mut group.llm_output_tokens, row.llm_output_tokens);
+        plus(&mut group.tts_characters, row.tts_characters);
+        group.duration_sec += row.duration_sec;
+        let outcomes = [row.success, row.fail, row.voicemail, row.no_answer, row.busy];
+        group.outcomes.iter_mut().zip(outcomes).for_each(|(count, more)| *count += more);
+    }
+    Ok(())
+}
+
+async fn add_latencies(
+    pool: &PgPool,
+    scope: &Scope,
+    group_by: Option<GroupBy>,
+    hours: Hours,
+    groups: &mut BTreeMap<Option<String>, Aggregate>,
+    key_of: impl Fn(Option<DateTime<Utc>>, Option<Uuid>) -> Option<String>,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select case when $1 = 'hour' then hour when $1 = 'day' then date_trunc('day', hour, $2) end as hour,
+                  case when $1 = 'campaign' then campaign_id when $1 = 'skillbase' then skillbase_id end as id,
+                  latency, sum(count)::bigint as "count!", sum(sum_us) as "sum_us!", min(min_us) as "min_us!", max(max_us) as "max_us!"
+             from latency_rollups
+            where company_id = $3 and hour >= $4 and hour < $5 and ($6::uuid is null or campaign_id = $6) and ($7::uuid is null or skillbase_id = $7)
+              and count > 0
+            group by 1, 2, 3"#,
+        group_by.map(|by| by.to_string()),
+        scope.timezone.name(),
+        scope.company_id,
+        hours.0,
+        hours.1,
+        scope.campaign_id,
+        scope.skillbase_id
+    );
+    for row in rows.fetch_all(pool).await? {
+        if let Ok(latency) = row.latency.parse::<Latency>() {
+            let sums = groups.entry(key_of(row.hour, row.id)).or_default().latencies.entry(latency).or_default();
+            sums.add(row.count, row.sum_us, Some(&row.min_us), Some(&row.max_us));
+        }
+    }
+    Ok(())
+}
+
+async fn add_buckets(
+    pool: &PgPool,
+    scope: &Scope,
+    group_by: Option<GroupBy>,
+    hours: Hours,
+    groups: &mut BTreeMap<Option<String>, Aggregate>,
+    key_of: impl Fn(Option<DateTime<Utc>>, Option<Uuid>) -> Option<String>,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select case when $1 = 'hour' then hour when $1 = 'day' then date_trunc('day', hour, $2) end as hour,
+                  case when $1 = 'campaign' then campaign_id when $1 = 'skillbase' then skillbase_id end as id,
+                  latency, bucket, sum(count)::bigint as "count!"
+             from latency_histograms
+            where company_id = $3 and hour >= $4 and hour < $5 and ($6::uuid is null or campaign_id = $6) and ($7::uuid is null or skillbase_id = $7)
+            group by 1, 2, 3, 4"#,
+        group_by.map(|by| by.to_string()),
+        scope.timezone.name(),
+        scope.company_id,
+        hours.0,
+        hours.1,
+        scope.campaign_id,
+        scope.skillbase_id
+    );
+    for row in rows.fetch_all(pool).await? {
+        if let Ok(latency) = row.latency.parse::<Latency>() {
+            let sums = groups.entry(key_of(row.hour, row.id)).or_default().latencies.entry(latency).or_default();
+            sums.histogram.add(row.bucket, row.count);
+        }
+    }
+    Ok(())
+}
+
+/// The calls inside the bounds but outside the whole hours.
+async fn edge_calls(pool: &PgPool, scope: &Scope, hours: Hours) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
+    let (from, to) = scope.bounds();
+    sqlx::query_as!(
+        CallMetricsRow,
+        "select company_id, call_id, campaign_id, skillbase_id, started_at, turn_count, interruption_count, stt_duration_sec, llm_input_tokens,
+                llm_output_tokens, tts_characters, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us, duration_sec, outcome
+           from call_metrics
+          where company_id = $1 and ((started_at >= $2 and started_at < $4) or (started_at >= $5 and started_at < $3))
+            and ($6::uuid is null or campaign_id = $6) and ($7::uuid is null or skillbase_id = $7)",
+        scope.company_id,
+        from,
+        to,
+        hours.0,
+        hours.1,
+        scope.campaign_id,
+        scope.skillbase_id
+    )
+    .fetch_all(pool)
+    .await
+}

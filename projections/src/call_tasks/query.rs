@@ -1,0 +1,91 @@
+//! Questions to the tasks.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::CallTaskRow;
+
+pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<CallTaskRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CallTaskRow,
+        "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
+                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at
+           from call_tasks where company_id = $1 and task_id = $2",
+        company_id,
+        id
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// A campaign's tasks below log position `before`, newest first.
+pub async fn list(
+    pool: &PgPool,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    status: Option<&str>,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<CallTaskRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CallTaskRow,
+        "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
+                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at
+           from call_tasks
+          where company_id = $1 and campaign_id = $2 and ($3::text is null or status = $3) and ($4::bigint is null or position < $4)
+          order by position desc limit $5",
+        company_id,
+        campaign_id,
+        status,
+        before,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The tasks to claim next: waiting or due, without a slot, highest priority first, then oldest.
+pub async fn candidates(pool: &PgPool, campaign_id: Uuid, now: DateTime<Utc>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select task_id from call_tasks t
+          where campaign_id = $1 and status in ('pending', 'retry') and (next_attempt_at is null or next_attempt_at <= $2)
+            and not exists (select from claim_slots s where s.task_id = t.task_id and s.released_at is null)
+          order by priority desc, position limit $3",
+        campaign_id,
+        now,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// A campaign's tasks that wait.
+pub async fn waiting_of(pool: &PgPool, campaign_id: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!("select task_id from call_tasks where campaign_id = $1 and status in ('pending', 'retry') limit $2", campaign_id, limit)
+        .fetch_all(pool)
+        .await
+}
+
+/// An attempt whose call has given no sign of life for its lease.
+pub struct ExpiredClaim {
+    pub company_id: Uuid,
+    pub campaign_id: Uuid,
+    pub task_id: Uuid,
+    pub call_id: Uuid,
+}
+
+pub async fn expired_claims(pool: &PgPool, limit: i64) -> Result<Vec<ExpiredClaim>, sqlx::Error> {
+    sqlx::query_as!(
+        ExpiredClaim,
+        r#"select t.company_id, t.campaign_id, t.task_id, t.call_id as "call_id!"
+             from call_tasks t left join calls c on c.company_id = t.company_id and c.call_id = t.call_id
+            where t.status = 'in_progress' and t.call_id is not null
+              and greatest(t.last_attempt_at, c.last_event_at) + make_interval(secs => t.lease_sec) < clock_timestamp()
+            limit $1"#,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+

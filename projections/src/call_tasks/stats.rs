@@ -1,0 +1,141 @@
+//! How many of a campaign's tasks are in which state: what its tasks' rows add up to.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use domain::{Fact, task::TaskEvent};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::CallTaskRow;
+use crate::projection::{ApplyError, Recorded};
+
+/// Columns of `campaign_stats` that count tasks, in the order of [`Delta::counts`].
+const STATUSES: [&str; 6] = ["pending", "in_progress", "retry", "completed", "failed", "cancelled"];
+const OUTCOMES: [&str; 5] = ["success", "fail", "voicemail", "no_answer", "busy"];
+
+#[derive(Clone, Default)]
+struct Delta {
+    counts: [i64; STATUSES.len() + OUTCOMES.len()],
+    attempts: i64,
+    first_attempt_at: Option<DateTime<Utc>>,
+    last_attempt_at: Option<DateTime<Utc>>,
+}
+
+impl Delta {
+    fn add(&mut self, row: &CallTaskRow, sign: i64) {
+        let names = STATUSES.iter().map(|name| *name == row.status).chain(OUTCOMES.iter().map(|name| Some(*name) == row.outcome.as_deref()));
+        for (count, _) in self.counts.iter_mut().zip(names).filter(|(_, hit)| *hit) {
+            *count += sign;
+        }
+    }
+}
+
+/// Adds what changed between the rows `before` and `after`, and the claims among `events`.
+pub(super) async fn add(
+    db: &mut PgConnection,
+    before: &HashMap<Uuid, CallTaskRow>,
+    after: &HashMap<Uuid, CallTaskRow>,
+    events: &[&Recorded],
+) -> Result<(), ApplyError> {
+    let mut deltas: BTreeMap<(Uuid, Uuid), Delta> = BTreeMap::new();
+    for row in before.values() {
+        deltas.entry((row.company_id, row.campaign_id)).or_default().add(row, -1);
+    }
+    for row in after.values() {
+        deltas.entry((row.company_id, row.campaign_id)).or_default().add(row, 1);
+    }
+    for event in events {
+        if let Fact::Task(TaskEvent::TaskClaimed { campaign_id, .. }) = &event.fact {
+            let delta = deltas.entry((event.company_id, *campaign_id)).or_default();
+            delta.attempts += 1;
+            delta.first_attempt_at = delta.first_attempt_at.or(Some(event.recorded_at));
+            delta.last_attempt_at = Some(event.recorded_at);
+        }
+    }
+    save(db, deltas.into_iter().collect()).await?;
+    Ok(())
+}
+
+async fn save(db: &mut PgConnection, deltas: Vec<((Uuid, Uuid), Delta)>) -> Result<(), sqlx::Error> {
+    fn column<T>(deltas: &[((Uuid, Uuid), Delta)], of: impl Fn(&Delta) -> T) -> Vec<T> {
+        deltas.iter().map(|(_, delta)| of(delta)).collect()
+    }
+    let deltas = &deltas[..];
+    let (companies, campaigns): (Vec<_>, Vec<_>) = deltas.iter().map(|(key, _)| *key).unzip();
+    let count = |i: usize| column(deltas, |d| d.counts.get(i).copied().unwrap_or_default());
+    sqlx::query!(
+        "insert into campaign_stats as s (company_id, campaign_id, pending, in_progress, retry, completed, failed, cancelled,
+                success, fail, voicemail, no_answer, busy, attempts, first_attempt_at, last_attempt_at)
+         select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+                $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::timestamptz[], $16::timestamptz[])
+         on conflict (company_id, campaign_id) do update
+            set pending = s.pending + excluded.pending, in_progress = s.in_progress + excluded.in_progress, retry = s.retry + excluded.retry,
+                completed = s.completed + excluded.completed, failed = s.failed + excluded.failed, cancelled = s.cancelled + excluded.cancelled,
+                success = s.success + excluded.success, fail = s.fail + excluded.fail, voicemail = s.voicemail + excluded.voicemail,
+                no_answer = s.no_answer + excluded.no_answer, busy = s.busy + excluded.busy, attempts = s.attempts + excluded.attempts,
+                first_attempt_at = least(s.first_attempt_at, excluded.first_attempt_at),
+                last_attempt_at = greatest(s.last_attempt_at, excluded.last_attempt_at)",
+        &companies,
+        &campaigns,
+        &count(0),
+        &count(1),
+        &count(2),
+        &count(3),
+        &count(4),
+        &count(5),
+        &count(6),
+        &count(7),
+        &count(8),
+        &count(9),
+        &count(10),
+        &column(deltas, |d| d.attempts),
+        &column(deltas, |d| d.first_attempt_at) as &[Option<DateTime<Utc>>],
+        &column(deltas, |d| d.last_attempt_at) as &[Option<DateTime<Utc>>]
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A campaign's tasks, attempts, ended calls and costs.
+#[derive(Default)]
+pub struct CampaignStatsRow {
+    pub pending: i64,
+    pub in_progress: i64,
+    pub retry: i64,
+    pub completed: i64,
+    pub failed: i64,
+    pub cancelled: i64,
+    pub success: i64,
+    pub fail: i64,
+    pub voicemail: i64,
+    pub no_answer: i64,
+    pub busy: i64,
+    pub attempts: i64,
+    pub first_attempt_at: Option<DateTime<Utc>>,
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    pub ended_count: i64,
+    pub duration_sec: rust_decimal::Decimal,
+    pub cost_total: rust_decimal::Decimal,
+}
+
+/// `None` for a campaign that never had a task.
+pub async fn campaign_stats(pool: &PgPool, company_id: Uuid, campaign_id: Uuid) -> Result<Option<CampaignStatsRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CampaignStatsRow,
+        r#"select s.pending, s.in_progress, s.retry, s.completed, s.failed, s.cancelled, s.success, s.fail, s.voicemail, s.no_answer, s.busy,
+                  s.attempts, s.first_attempt_at, s.last_attempt_at, calls.ended_count as "ended_count!", calls.duration_sec as "duration_sec!",
+                  costs.cost as "cost_total!"
+             from campaign_stats s,
+                  lateral (select coalesce(sum(ended_count), 0)::bigint as ended_count, coalesce(sum(duration_sec), 0) as duration_sec
+                             from call_rollups r where r.company_id = s.company_id and r.campaign_id = s.campaign_id) calls,
+                  lateral (select coalesce(sum(cost), 0) as cost
+                             from cost_rollups r where r.company_id = s.company_id and r.campaign_id = s.campaign_id) costs
+            where s.company_id = $1 and s.campaign_id = $2"#,
+        company_id,
+        campaign_id
+    )
+    .fetch_optional(pool)
+    .await
+}

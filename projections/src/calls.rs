@@ -1,0 +1,259 @@
+//! Calls as they are now.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::{
+    Decider, Fact,
+    call::{Call, CallEvent, CallSubject},
+};
+use rust_decimal::Decimal;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    page::After,
+    projection::{ApplyError, Projection, Recorded},
+};
+
+pub struct Calls;
+
+#[derive(Clone)]
+pub struct CallRow {
+    pub company_id: Uuid,
+    pub call_id: Uuid,
+    pub campaign_id: Option<Uuid>,
+    pub task_id: Option<Uuid>,
+    pub skillbase_id: Option<Uuid>,
+    pub skillbase_version: Option<i32>,
+    pub direction: String,
+    pub phone_number: String,
+    pub status: String,
+    pub started_at: DateTime<Utc>,
+    pub ended_at: Option<DateTime<Utc>>,
+    pub duration_sec: Option<Decimal>,
+    pub final_state: Option<String>,
+    pub hangup_by: Option<String>,
+    pub outcome: Option<String>,
+    pub outcome_confidence_percent: Option<i16>,
+    pub outcome_method: Option<String>,
+    pub last_event_at: DateTime<Utc>,
+    pub stream_version: i64,
+    pub created_at: DateTime<Utc>,
+}
+
+#[async_trait]
+impl Projection for Calls {
+    fn name(&self) -> &'static str {
+        "calls"
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["calls"]
+    }
+
+    fn categories(&self) -> &'static [&'static str] {
+        &[Call::CATEGORY]
+    }
+
+    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+        let mut rows = load(db, events).await?;
+        for event in events {
+            let Fact::Call(fact) = &event.fact else { continue };
+            fold(&mut rows, event, fact)?;
+        }
+        save(db, rows.into_values().collect()).await?;
+        Ok(())
+    }
+}
+
+fn fold(rows: &mut HashMap<Uuid, CallRow>, event: &Recorded, fact: &CallEvent) -> Result<(), ApplyError> {
+    if let CallEvent::CallDialed(subject) | CallEvent::CallStarted { subject, .. } = fact {
+        rows.entry(event.id).or_insert_with(|| CallRow::new(event, subject)).set_subject(subject);
+    }
+    let row = rows.get_mut(&event.id).ok_or_else(|| ApplyError::Contradiction(format!("call {} has not begun", event.id)))?;
+    row.last_event_at = event.recorded_at;
+    row.stream_version = event.version;
+    match fact {
+        CallEvent::CallDialed(_) => {}
+        CallEvent::CallStarted { started_at, .. } => {
+            row.started_at = *started_at;
+            row.progress();
+        }
+        CallEvent::TurnRecorded(_) => row.progress(),
+        CallEvent::CallEnded(end) => {
+            row.status = "ended".to_owned();
+            row.ended_at = Some(end.ended_at);
+            row.duration_sec = Some(end.duration_sec);
+            row.final_state.clone_from(&end.final_state);
+            row.hangup_by.clone_from(&end.hangup_by);
+        }
+        CallEvent::CallOutcomeClassified(classification) => {
+            row.outcome = classification.outcome.map(|o| o.to_string());
+            row.outcome_confidence_percent = Some(i16::from(classification.confidence_percent));
+            row.outcome_method = Some(classification.method.to_string());
+        }
+    }
+    Ok(())
+}
+
+impl CallRow {
+    fn new(event: &Recorded, subject: &CallSubject) -> Self {
+        Self {
+            company_id: event.company_id,
+            call_id: event.id,
+            campaign_id: None,
+            task_id: None,
+            skillbase_id: None,
+            skillbase_version: None,
+            direction: subject.direction.to_string(),
+            phone_number: String::new(),
+            status: "dialing".to_owned(),
+            started_at: event.occurred_at,
+            ended_at: None,
+            duration_sec: None,
+            final_state: None,
+            hangup_by: None,
+            outcome: None,
+            outcome_confidence_percent: None,
+            outcome_method: None,
+            last_event_at: event.recorded_at,
+            stream_version: event.version,
+            created_at: event.recorded_at,
+        }
+    }
+
+    fn set_subject(&mut self, subject: &CallSubject) {
+        self.campaign_id = subject.campaign_id;
+        self.task_id = subject.task_id;
+        self.skillbase_id = subject.skillbase_id;
+        self.skillbase_version = subject.skillbase_version.and_then(|v| i32::try_from(v).ok());
+        self.phone_number.clone_from(subject.phone_number.reveal());
+    }
+
+    fn progress(&mut self) {
+        if self.status == "dialing" {
+            self.status = "in_progress".to_owned();
+        }
+    }
+}
+
+async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uuid, CallRow>, sqlx::Error> {
+    let (companies, ids): (Vec<_>, Vec<_>) = events.iter().map(|event| (event.company_id, event.id)).unzip();
+    let rows = sqlx::query_as!(
+        CallRow,
+        "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
+                ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
+                stream_version, created_at
+           from calls where (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
+        &companies,
+        &ids
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.call_id, row)).collect())
+}
+
+async fn save(db: &mut PgConnection, rows: Vec<CallRow>) -> Result<(), sqlx::Error> {
+    fn column<T>(rows: &[CallRow], of: impl Fn(&CallRow) -> T) -> Vec<T> {
+        rows.iter().map(of).collect()
+    }
+    let rows = &rows[..];
+    sqlx::query!(
+        "insert into calls (company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status,
+                started_at, ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method,
+                last_event_at, stream_version, created_at)
+         select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::text[], $8::text[], $9::text[],
+                $10::timestamptz[], $11::timestamptz[], $12::numeric[], $13::text[], $14::text[], $15::text[], $16::smallint[], $17::text[],
+                $18::timestamptz[], $19::bigint[], $20::timestamptz[])
+         on conflict (company_id, call_id) do update
+            set campaign_id = excluded.campaign_id, task_id = excluded.task_id, skillbase_id = excluded.skillbase_id,
+                skillbase_version = excluded.skillbase_version, direction = excluded.direction, phone_number = excluded.phone_number,
+                status = excluded.status, started_at = excluded.started_at, ended_at = excluded.ended_at, duration_sec = excluded.duration_sec,
+                final_state = excluded.final_state, hangup_by = excluded.hangup_by, outcome = excluded.outcome,
+                outcome_confidence_percent = excluded.outcome_confidence_percent, outcome_method = excluded.outcome_method,
+                last_event_at = excluded.last_event_at, stream_version = excluded.stream_version",
+        &column(rows, |r| r.company_id),
+        &column(rows, |r| r.call_id),
+        &column(rows, |r| r.campaign_id) as &[Option<Uuid>],
+        &column(rows, |r| r.task_id) as &[Option<Uuid>],
+        &column(rows, |r| r.skillbase_id) as &[Option<Uuid>],
+        &column(rows, |r| r.skillbase_version) as &[Option<i32>],
+        &column(rows, |r| r.direction.clone()),
+        &column(rows, |r| r.phone_number.clone()),
+        &column(rows, |r| r.status.clone()),
+        &column(rows, |r| r.started_at),
+        &column(rows, |r| r.ended_at) as &[Option<DateTime<Utc>>],
+        &column(rows, |r| r.duration_sec) as &[Option<Decimal>],
+        &column(rows, |r| r.final_state.clone()) as &[Option<String>],
+        &column(rows, |r| r.hangup_by.clone()) as &[Option<String>],
+        &column(rows, |r| r.outcome.clone()) as &[Option<String>],
+        &column(rows, |r| r.outcome_confidence_percent) as &[Option<i16>],
+        &column(rows, |r| r.outcome_method.clone()) as &[Option<String>],
+        &column(rows, |r| r.last_event_at),
+        &column(rows, |r| r.stream_version),
+        &column(rows, |r| r.created_at)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<CallRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CallRow,
+        "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
+                ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
+                stream_version, created_at
+           from calls where company_id = $1 and call_id = $2",
+        company_id,
+        id
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Which calls to list; `from` and `to` bound `started_at`, half-open.
+#[derive(Clone, Debug, Default)]
+pub struct CallFilter {
+    pub campaign_id: Option<Uuid>,
+    pub skillbase_id: Option<Uuid>,
+    pub outcome: Option<String>,
+    pub direction: Option<String>,
+    pub phone_number: Option<String>,
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// Newest first, by `started_at`.
+pub async fn list(pool: &PgPool, company_id: Uuid, filter: &CallFilter, after: Option<After>, limit: i64) -> Result<Vec<CallRow>, sqlx::Error> {
+    sqlx::query_as!(
+        CallRow,
+        "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
+                ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
+                stream_version, created_at
+           from calls
+          where company_id = $1 and ($2::uuid is null or campaign_id = $2) and ($3::uuid is null or skillbase_id = $3)
+            and ($4::text is null or outcome = $4) and ($5::text is null or direction = $5) and ($6::text is null or phone_number = $6)
+            and ($7::timestamptz is null or started_at >= $7) and ($8::timestamptz is null or started_at < $8)
+            and ($9::timestamptz is null or (started_at, call_id) < ($9, $10::uuid))
+          order by started_at desc, call_id desc limit $11",
+        company_id,
+        filter.campaign_id,
+        filter.skillbase_id,
+        filter.outcome,
+        filter.direction,
+        filter.phone_number,
+        filter.from,
+        filter.to,
+        after.map(|a| a.at),
+        after.map(|a| a.id),
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// How many of a company's calls have not ended.
+pub async fn live_count(pool: &PgPool, company_id: Uuid) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"select count(*) as "n!" from calls where company_id = $1 and status <> 'ended'"#, company_id).fetch_one(pool).await
+}

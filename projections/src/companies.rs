@@ -1,0 +1,58 @@
+//! Companies.
+
+use async_trait::async_trait;
+use domain::{Decider, Fact, company::{Company, CompanyEvent}};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::projection::{ApplyError, Projection, Recorded};
+
+pub struct Companies;
+
+pub struct CompanyRow {
+    pub company_id: Uuid,
+    pub name: String,
+    pub slug: String,
+    pub email: Option<String>,
+    pub version: i64,
+}
+
+#[async_trait]
+impl Projection for Companies {
+    fn name(&self) -> &'static str {
+        "companies"
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["companies"]
+    }
+
+    fn categories(&self) -> &'static [&'static str] {
+        &[Company::CATEGORY]
+    }
+
+    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+        for event in events {
+            let Fact::Company(CompanyEvent::CompanyRegistered(profile) | CompanyEvent::CompanyUpdated(profile)) = &event.fact else { continue };
+            sqlx::query!(
+                "insert into companies (company_id, name, slug, email, version, created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $6)
+                 on conflict (company_id) do update set name = $2, slug = $3, email = $4, version = $5, updated_at = $6",
+                event.company_id,
+                profile.name,
+                profile.slug,
+                profile.email,
+                event.version,
+                event.recorded_at
+            )
+            .execute(&mut *db)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+pub async fn get(pool: &PgPool, company_id: Uuid) -> Result<Option<CompanyRow>, sqlx::Error> {
+    sqlx::query_as!(CompanyRow, "select company_id, name, slug, email, version from companies where company_id = $1", company_id)
+        .fetch_optional(pool)
+        .await
+}

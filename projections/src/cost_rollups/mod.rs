@@ -1,0 +1,251 @@
+//! The cost ledger: what each call used and costs, and what the calls add up to. Each turn is priced by the list in force
+//! when it happened; a list published later for an earlier date prices what it covers anew.
+
+mod ledger;
+mod query;
+mod rollups;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::{
+    Decider, Fact,
+    call::{Call, CallEvent},
+    price::{self, Component, Rate},
+    price_list::{PriceList, PriceListEvent},
+};
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+pub use query::{CallCost, CostGroupBy, CostRow, Costs, Unpriced, calls_in, costs, of_calls, usage_of_calls};
+
+use crate::{
+    call_metrics::RollupKey,
+    projection::{ApplyError, Projection, Recorded},
+};
+
+pub struct CostRollups;
+
+/// A price list as the ledger knows it.
+#[derive(Clone, Debug)]
+pub struct List {
+    pub id: Uuid,
+    pub effective_from: DateTime<Utc>,
+    pub position: i64,
+    pub rates: Vec<Rate>,
+}
+
+/// A company's lists, the latest `effective_from` last; of two with the same the later published is later.
+#[derive(Clone, Debug, Default)]
+pub struct Lists(Vec<List>);
+
+impl Lists {
+    pub fn new(mut lists: Vec<List>) -> Self {
+        lists.sort_by_key(|list| (list.effective_from, list.position));
+        Self(lists)
+    }
+
+    /// The list in force at `at`; nil before the first.
+    fn in_force(&self, at: DateTime<Utc>) -> Uuid {
+        let later = self.0.partition_point(|list| list.effective_from <= at);
+        later.checked_sub(1).and_then(|i| self.0.get(i)).map_or(Uuid::nil(), |list| list.id)
+    }
+
+    fn rates(&self, id: Uuid) -> &[Rate] {
+        self.0.iter().find(|list| list.id == id).map_or(&[], |list| &list.rates)
+    }
+
+    /// When the list that follows `id` comes into force.
+    fn end_of(&self, id: Uuid) -> Option<DateTime<Utc>> {
+        let after = self.0.iter().skip_while(|list| list.id != id).skip(1);
+        after.map(|list| list.effective_from).next()
+    }
+}
+
+/// What is used, from whom, under which list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct UsageKey {
+    component: Component,
+    provider: String,
+    model: String,
+    price_list_id: Uuid,
+}
+
+/// A call in the ledger.
+#[derive(Clone, Debug, PartialEq)]
+struct LedgerCall {
+    company_id: Uuid,
+    call_id: Uuid,
+    campaign_id: Option<Uuid>,
+    skillbase_id: Option<Uuid>,
+    started_at: DateTime<Utc>,
+    duration_sec: Option<Decimal>,
+    first_usage_at: DateTime<Utc>,
+    last_usage_at: DateTime<Utc>,
+    /// Without LiveKit's, which follows from start and duration.
+    usage: BTreeMap<UsageKey, Decimal>,
+}
+
+impl LedgerCall {
+    fn new(event: &Recorded) -> Self {
+        Self {
+            company_id: event.company_id,
+            call_id: event.id,
+            campaign_id: None,
+            skillbase_id: None,
+            started_at: event.occurred_at,
+            duration_sec: None,
+            first_usage_at: event.occurred_at,
+            last_usage_at: event.occurred_at,
+            usage: BTreeMap::new(),
+        }
+    }
+
+    fn used_at(&mut self, at: DateTime<Utc>) {
+        self.first_usage_at = self.first_usage_at.min(at);
+        self.last_usage_at = self.last_usage_at.max(at);
+    }
+
+    fn fold(&mut self, event: &Recorded, fact: &CallEvent, lists: &Lists) {
+        match fact {
+            CallEvent::CallDialed(subject) | CallEvent::CallStarted { subject, .. } => {
+                (self.campaign_id, self.skillbase_id) = (subject.campaign_id, subject.skillbase_id);
+                if let CallEvent::CallStarted { started_at, .. } = fact {
+                    self.started_at = *started_at;
+                    self.used_at(*started_at);
+                }
+            }
+            CallEvent::TurnRecorded(turn) => {
+                self.used_at(event.occurred_at);
+                let price_list_id = lists.in_force(event.occurred_at);
+                for used in turn.usage() {
+                    let key = UsageKey {
+                        component: used.component,
+                        provider: used.provider.unwrap_or_default().to_owned(),
+                        model: used.model.unwrap_or_default().to_owned(),
+                        price_list_id,
+                    };
+                    *self.usage.entry(key).or_default() += used.quantity;
+                }
+            }
+            CallEvent::CallEnded(end) => self.duration_sec = Some(end.duration_sec),
+            CallEvent::CallOutcomeClassified(_) => {}
+        }
+    }
+
+    /// All usage with LiveKit's: a call that has not ended has used none yet.
+    fn whole_usage(&self, lists: &Lists) -> BTreeMap<UsageKey, Decimal> {
+        let livekit = UsageKey {
+            component: Component::Livekit,
+            provider: String::new(),
+            model: String::new(),
+            price_list_id: lists.in_force(self.started_at),
+        };
+        let mut usage = self.usage.clone();
+        usage.insert(livekit, self.duration_sec.unwrap_or_default());
+        usage
+    }
+
+    fn key(&self) -> RollupKey {
+        RollupKey::new(self.company_id, self.started_at, self.campaign_id, self.skillbase_id)
+    }
+}
+
+/// One billed piece of usage and its rate, if there is one.
+pub struct Billed<'a> {
+    pub component: Component,
+    pub provider: &'a str,
+    pub quantity: Decimal,
+    pub rate: Option<&'a Rate>,
+}
+
+/// Costs by component and provider. Each component of a call is rounded once; where several providers share it, the last
+/// takes what rounding leaves, so that they add up exactly.
+pub fn costs_of<'a>(billed: &[Billed<'a>]) -> BTreeMap<(Component, &'a str), Decimal> {
+    let mut costs = BTreeMap::new();
+    let mut components: BTreeMap<Component, BTreeMap<&'a str, Vec<&Billed<'a>>>> = BTreeMap::new();
+    for piece in billed {
+        components.entry(piece.component).or_default().entry(piece.provider).or_default().push(piece);
+    }
+    let cost = |pieces: &mut dyn Iterator<Item = &&Billed<'a>>| price::cost(pieces.filter_map(|p| Some((p.quantity, p.rate?))));
+    for (component, providers) in components {
+        let mut rest = cost(&mut providers.values().flatten());
+        let last = providers.keys().next_back().copied();
+        for (provider, pieces) in &providers {
+            let part = if Some(*provider) == last { rest } else { cost(&mut pieces.iter()) };
+            rest -= part;
+            costs.insert((component, *provider), part);
+        }
+    }
+    costs
+}
+
+#[async_trait]
+impl Projection for CostRollups {
+    fn name(&self) -> &'static str {
+        "cost_rollups"
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["cost_rollups", "call_costs", "call_usage", "cost_calls", "cost_price_lists"]
+    }
+
+    fn categories(&self) -> &'static [&'static str] {
+        &[Call::CATEGORY, PriceList::CATEGORY]
+    }
+
+    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+        // A new list ends a stretch of calls: what it covers is priced anew before the next call is folded.
+        for stretch in events.chunk_by(|_, next| !matches!(next.fact, Fact::PriceList(_))) {
+            let (lists, calls): (Vec<&Recorded>, Vec<&Recorded>) = stretch.iter().partition(|e| matches!(e.fact, Fact::PriceList(_)));
+            for event in lists {
+                let Fact::PriceList(PriceListEvent::PriceListPublished { effective_from, rates, .. }) = &event.fact else { continue };
+                let list = List { id: event.id, effective_from: *effective_from, position: event.position, rates: rates.clone() };
+                publish(db, event.company_id, list).await?;
+            }
+            if !calls.is_empty() {
+                apply_calls(db, &calls).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn apply_calls(db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+    let lists = ledger::lists(db, events.iter().map(|event| event.company_id).collect()).await?;
+    let none = Lists::default();
+    let before = ledger::load(db, events.iter().filter(|e| e.version > 1).map(|e| (e.company_id, e.id)).collect()).await?;
+    let mut after = before.clone();
+    for event in events {
+        let Fact::Call(fact) = &event.fact else { continue };
+        if matches!(fact, CallEvent::CallDialed(_) | CallEvent::CallStarted { .. }) {
+            after.entry(event.id).or_insert_with(|| LedgerCall::new(event));
+        }
+        let call = after.get_mut(&event.id).ok_or_else(|| ApplyError::Contradiction(format!("call {} has not begun", event.id)))?;
+        call.fold(event, fact, lists.get(&event.company_id).unwrap_or(&none));
+    }
+    let changed: Vec<_> = after.values().filter(|call| before.get(&call.call_id) != Some(call)).collect();
+    rollups::replace(db, &before, &changed, &lists).await
+}
+
+/// Calls that are priced anew in one go.
+const REPRICE_CALLS: i64 = 500;
+
+/// Takes the list in and prices what it covers anew, from the log: the ledger itself keeps no single turns.
+async fn publish(db: &mut PgConnection, company_id: Uuid, list: List) -> Result<(), ApplyError> {
+    ledger::save_list(db, company_id, &list).await?;
+    let lists = ledger::lists(db, vec![company_id]).await?;
+    let until = lists.get(&company_id).and_then(|lists| lists.end_of(list.id));
+    let mut after = Uuid::nil();
+    loop {
+        let ids = ledger::calls_using(db, company_id, list.effective_from, until, after, REPRICE_CALLS).await?;
+        let Some(last) = ids.last() else { return Ok(()) };
+        after = *last;
+        let before = ledger::load(db, ids.iter().map(|id| (company_id, *id)).collect()).await?;
+        let again = ledger::refold(db, company_id, &ids, list.position, &lists).await?;
+        let again: Vec<_> = again.values().collect();
+        rollups::replace(db, &before, &again, &lists).await?;
+    }
+}

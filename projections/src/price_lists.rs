@@ -1,0 +1,99 @@
+//! Price lists.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::{Decider, Fact, price_list::{PriceList, PriceListEvent}};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    page::After,
+    projection::{ApplyError, Projection, Recorded},
+};
+
+pub struct PriceLists;
+
+pub struct PriceListRow {
+    pub price_list_id: Uuid,
+    pub name: String,
+    pub effective_from: DateTime<Utc>,
+    /// [`domain::price::Rate`]s.
+    pub rates: Value,
+    pub created_at: DateTime<Utc>,
+}
+
+#[async_trait]
+impl Projection for PriceLists {
+    fn name(&self) -> &'static str {
+        "price_lists"
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["price_lists"]
+    }
+
+    fn categories(&self) -> &'static [&'static str] {
+        &[PriceList::CATEGORY]
+    }
+
+    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+        for event in events {
+            let Fact::PriceList(PriceListEvent::PriceListPublished { name, effective_from, rates }) = &event.fact else { continue };
+            sqlx::query!(
+                "insert into price_lists (company_id, price_list_id, name, effective_from, rates, position, created_at)
+                 values ($1, $2, $3, $4, $5, $6, $7)",
+                event.company_id,
+                event.id,
+                name,
+                effective_from,
+                serde_json::to_value(rates).map_err(|e| ApplyError::Contradiction(e.to_string()))?,
+                event.position,
+                event.recorded_at
+            )
+            .execute(&mut *db)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<PriceListRow>, sqlx::Error> {
+    sqlx::query_as!(
+        PriceListRow,
+        "select price_list_id, name, effective_from, rates, created_at from price_lists where company_id = $1 and price_list_id = $2",
+        company_id,
+        id
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The list in force at `at`.
+pub async fn in_force(pool: &PgPool, company_id: Uuid, at: DateTime<Utc>) -> Result<Option<PriceListRow>, sqlx::Error> {
+    sqlx::query_as!(
+        PriceListRow,
+        "select price_list_id, name, effective_from, rates, created_at from price_lists
+          where company_id = $1 and effective_from <= $2 order by effective_from desc, position desc limit 1",
+        company_id,
+        at
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Newest first.
+pub async fn list(pool: &PgPool, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<PriceListRow>, sqlx::Error> {
+    sqlx::query_as!(
+        PriceListRow,
+        "select price_list_id, name, effective_from, rates, created_at from price_lists
+          where company_id = $1 and ($2::timestamptz is null or (created_at, price_list_id) < ($2, $3::uuid))
+          order by created_at desc, price_list_id desc limit $4",
+        company_id,
+        after.map(|a| a.at),
+        after.map(|a| a.id),
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}

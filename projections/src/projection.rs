@@ -1,0 +1,53 @@
+//! What a projection is.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::Fact;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// An event as projections see it: decoded.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub position: i64,
+    /// Of the stream.
+    pub id: Uuid,
+    /// In the stream.
+    pub version: i64,
+    pub company_id: Uuid,
+    pub occurred_at: DateTime<Utc>,
+    pub recorded_at: DateTime<Utc>,
+    pub fact: Fact,
+}
+
+/// Why a page could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    /// The event contradicts what the projection holds.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// A read model: which facts it wants and what they do to its tables.
+///
+/// `apply` runs in a transaction that also moves the checkpoint, so that each event counts exactly once. It must depend on
+/// nothing but the events and the projection's own tables (and, for history, the log): rebuilt and live must be equal.
+#[async_trait]
+pub trait Projection: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+
+    /// Rises whenever the fold or the tables change: the projection is then rebuilt.
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str];
+
+    /// Event categories it folds; others it never sees.
+    fn categories(&self) -> &'static [&'static str];
+
+    /// Folds a page of events, in log order.
+    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError>;
+}

@@ -1,0 +1,226 @@
+//! The loop that runs one projection, whichever: read a page, fold it, move the checkpoint in the same transaction.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use sqlx::{PgConnection, PgPool};
+use tokio::{sync::watch, task::JoinSet};
+use uuid::Uuid;
+
+use crate::{
+    feed::{Feed, Page},
+    positions::Positions,
+    projection::{ApplyError, Projection, Recorded},
+    rebuild,
+};
+
+/// How long a process may be silent before another takes its projections over, in seconds.
+pub const LEASE_SEC: f64 = 5.0;
+/// How often a lease is renewed at least; also how often a stopped projection looks whether to go on.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// Wait after a failed transaction before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Why a page was given back: another process has the projection now.
+const LEASE_LOST: &str = "the lease was lost";
+
+/// Runs all projections until told to stop.
+pub struct Projectors {
+    pub pool: PgPool,
+    pub feed: Feed,
+    pub positions: Positions,
+}
+
+impl Projectors {
+    /// Runs until `shutdown` says true, then gives the leases back.
+    pub async fn run(self, shutdown: watch::Receiver<bool>) {
+        let holder = Uuid::now_v7();
+        let mut tasks = JoinSet::new();
+        for projection in crate::all() {
+            let projector = Projector {
+                pool: self.pool.clone(),
+                feed: self.feed.clone(),
+                positions: self.positions.clone(),
+                projection: projection.clone(),
+                holder,
+            };
+            let mut stop = shutdown.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = projector.run() => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+                projector.release().await;
+            });
+        }
+        tasks.spawn(rebuild::serve_requests(self.pool, self.feed, holder, shutdown));
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a projector ended unexpectedly");
+            }
+        }
+    }
+}
+
+struct Projector {
+    pool: PgPool,
+    feed: Feed,
+    positions: Positions,
+    projection: Arc<dyn Projection>,
+    holder: Uuid,
+}
+
+/// A lease that was taken: where to go on, under which token.
+struct Lease {
+    token: i64,
+    position: i64,
+    failed: bool,
+}
+
+impl Projector {
+    async fn run(&self) {
+        let name = self.projection.name();
+        loop {
+            match self.lease().await {
+                Ok(Some(lease)) if !lease.failed => {
+                    if let Err(error) = self.work(lease).await {
+                        tracing::warn!(projection = name, %error, "a projection was interrupted");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    }
+                }
+                Ok(_) => tokio::time::sleep(RENEW_EVERY).await,
+                Err(error) => {
+                    tracing::warn!(projection = name, %error, "the lease of a projection could not be had");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    /// Takes or renews the lease; `None` while another process holds it. A new holder gets a higher token.
+    async fn lease(&self) -> Result<Option<Lease>, sqlx::Error> {
+        let (name, version) = (self.projection.name(), self.projection.version());
+        sqlx::query!("insert into projection_checkpoints (name, version, position) values ($1, $2, 0) on conflict (name) do nothing", name, version)
+            .execute(&self.pool)
+            .await?;
+        let row = sqlx::query!(
+            r#"update projection_checkpoints
+                  set token = case when holder = $2 then token else token + 1 end, holder = $2,
+                      lease_until = clock_timestamp() + make_interval(secs => $3)
+                where name = $1 and (holder = $2 or lease_until < clock_timestamp())
+               returning token, position, error is not null as "failed!""#,
+            name,
+            self.holder,
+            LEASE_SEC
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| Lease { token: row.token, position: row.position, failed: row.failed }))
+    }
+
+    /// Gives the lease back, so that another process can go on at once.
+    async fn release(&self) {
+        let released = sqlx::query!(
+            "update projection_checkpoints set holder = null, lease_until = '-infinity' where name = $1 and holder = $2",
+            self.projection.name(),
+            self.holder
+        );
+        if let Err(error) = released.execute(&self.pool).await {
+            tracing::debug!(%error, "a lease could not be given back; it will run out");
+        }
+    }
+
+    /// Applies page after page for as long as one renewal of the lease covers. A page that fails is halved until the one
+    /// event that cannot be applied is found; there the projection stops.
+    async fn work(&self, lease: Lease) -> Result<(), ApplyError> {
+        let began = tokio::time::Instant::now();
+        let mut position = lease.position;
+        let mut limit: Option<NonZeroUsize> = None;
+        self.positions.advance(self.projection.name(), position);
+        while began.elapsed() < RENEW_EVERY {
+            let page = self.feed.page(position, limit).await.map_err(|e| ApplyError::Sql(sqlx::Error::Protocol(e.to_string())))?;
+            if page.entries.is_empty() {
+                break;
+            }
+            match self.apply(&page, position, lease.token).await {
+                Ok(()) => {
+                    position = page.last_position;
+                    self.positions.advance(self.projection.name(), position);
+                    limit = None;
+                }
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => match NonZeroUsize::new(page.entries.len() / 2) {
+                    Some(half) => limit = Some(half),
+                    None => return self.stop_at(page.last_position, &error, lease.token).await,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, page: &Page, position: i64, token: i64) -> Result<(), ApplyError> {
+        let events = wanted(page, self.projection.as_ref())?;
+        let mut tx = self.pool.begin().await?;
+        let held = sqlx::query_scalar!(
+            "select position from projection_checkpoints where name = $1 and token = $2 and holder = $3 for update",
+            self.projection.name(),
+            token,
+            self.holder
+        );
+        if held.fetch_optional(&mut *tx).await? != Some(position) {
+            return Err(sqlx::Error::Protocol(LEASE_LOST.into()).into());
+        }
+        if !events.is_empty() {
+            self.projection.apply(&mut tx, &events).await?;
+        }
+        sqlx::query!(
+            "update projection_checkpoints set position = $2, updated_at = clock_timestamp() where name = $1",
+            self.projection.name(),
+            page.last_position
+        )
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn stop_at(&self, position: i64, error: &ApplyError, token: i64) -> Result<(), ApplyError> {
+        let name = self.projection.name();
+        tracing::error!(projection = name, position, %error, "a projection stopped at an event that it cannot apply");
+        sqlx::query!(
+            "update projection_checkpoints set error_position = $3, error = $4 where name = $1 and token = $2",
+            name,
+            token,
+            position,
+            error.to_string()
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The events of a page that a projection folds; the first one that cannot be read is an error.
+pub(crate) fn wanted<'a>(page: &'a Page, projection: &dyn Projection) -> Result<Vec<&'a Recorded>, ApplyError> {
+    let entries = page.entries.iter().filter(|entry| projection.categories().contains(&entry.category.as_str()));
+    let events = entries.map(|entry| entry.event.as_ref());
+    let events: Result<Vec<_>, _> = events.collect();
+    events.map_err(|unreadable| ApplyError::Contradiction(format!("position {}: {}", unreadable.position, unreadable.reason)))
+}
+
+/// Whether the same page may well succeed next time: the connection or the lease failed, not the event.
+fn is_passing(error: &ApplyError) -> bool {
+    match error {
+        ApplyError::Sql(sqlx::Error::Database(error)) => {
+            error.code().is_none_or(|code| ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)))
+        }
+        ApplyError::Sql(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) | ApplyError::Contradiction(_) => false,
+        ApplyError::Sql(_) => true,
+    }
+}
+
+/// Lets a stopped projection try its event again. Says whether it was stopped.
+pub async fn retry(db: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    let retried = sqlx::query!(
+        "update projection_checkpoints set error = null, error_position = null where name = $1 and error is not null",
+        name
+    );
+    Ok(retried.execute(db).await?.rows_affected() > 0)
+}

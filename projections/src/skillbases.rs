@@ -1,0 +1,175 @@
+//! Skillbases and all their versions.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::{Decider, Fact, skillbase::{Skillbase, SkillbaseContent, SkillbaseEvent}};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    page::After,
+    projection::{ApplyError, Projection, Recorded},
+};
+
+pub struct Skillbases;
+
+pub struct SkillbaseRow {
+    pub skillbase_id: Uuid,
+    pub company_id: Uuid,
+    pub name: String,
+    pub slug: String,
+    /// As the API shows it.
+    pub config: Value,
+    pub version: i32,
+    pub stream_version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+pub struct SkillbaseVersionRow {
+    pub version: i32,
+    pub name: String,
+    pub slug: String,
+    pub config: Value,
+    pub created_at: DateTime<Utc>,
+}
+
+#[async_trait]
+impl Projection for Skillbases {
+    fn name(&self) -> &'static str {
+        "skillbases"
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["skillbases", "skillbase_versions"]
+    }
+
+    fn categories(&self) -> &'static [&'static str] {
+        &[Skillbase::CATEGORY]
+    }
+
+    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+        for event in events {
+            match &event.fact {
+                Fact::Skillbase(
+                    SkillbaseEvent::SkillbaseCreated { content, version } | SkillbaseEvent::SkillbaseUpdated { content, version },
+                ) => save(db, event, content, i32::try_from(*version).unwrap_or(i32::MAX)).await?,
+                Fact::Skillbase(SkillbaseEvent::SkillbaseDeleted {}) => {
+                    sqlx::query!("delete from skillbases where company_id = $1 and skillbase_id = $2", event.company_id, event.id)
+                        .execute(&mut *db)
+                        .await?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn save(db: &mut PgConnection, event: &Recorded, content: &SkillbaseContent, version: i32) -> Result<(), sqlx::Error> {
+    let config = content.config.to_api();
+    sqlx::query!(
+        "insert into skillbases (company_id, skillbase_id, name, slug, config, version, stream_version, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+         on conflict (company_id, skillbase_id) do update
+            set name = $3, slug = $4, config = $5, version = $6, stream_version = $7, updated_at = $8",
+        event.company_id,
+        event.id,
+        content.name,
+        content.slug,
+        config,
+        version,
+        event.version,
+        event.recorded_at
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "insert into skillbase_versions (company_id, skillbase_id, version, name, slug, config, created_at) values ($1, $2, $3, $4, $5, $6, $7)",
+        event.company_id,
+        event.id,
+        version,
+        content.name,
+        content.slug,
+        config,
+        event.recorded_at
+    )
+    .execute(&mut *db)
+    .await?;
+    Ok(())
+}
+
+pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<SkillbaseRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SkillbaseRow,
+        "select skillbase_id, company_id, name, slug, config, version, stream_version, created_at, updated_at
+           from skillbases where company_id = $1 and skillbase_id = $2",
+        company_id,
+        id
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Newest first; `name` matches any part of the name without regard to case, `slug` the whole slug.
+pub async fn list(
+    pool: &PgPool,
+    company_id: Uuid,
+    name: Option<&str>,
+    slug: Option<&str>,
+    after: Option<After>,
+    limit: i64,
+) -> Result<Vec<SkillbaseRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SkillbaseRow,
+        "select skillbase_id, company_id, name, slug, config, version, stream_version, created_at, updated_at
+           from skillbases
+          where company_id = $1 and ($2::text is null or strpos(lower(name), lower($2)) > 0) and ($3::text is null or slug = $3)
+            and ($4::timestamptz is null or (created_at, skillbase_id) < ($4, $5::uuid))
+          order by created_at desc, skillbase_id desc limit $6",
+        company_id,
+        name,
+        slug,
+        after.map(|a| a.at),
+        after.map(|a| a.id),
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// All versions, newest first, beginning below `before`; they stay when the skillbase is deleted.
+pub async fn versions(
+    pool: &PgPool,
+    company_id: Uuid,
+    id: Uuid,
+    before: Option<i32>,
+    limit: i64,
+) -> Result<Vec<SkillbaseVersionRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SkillbaseVersionRow,
+        "select version, name, slug, config, created_at from skillbase_versions
+          where company_id = $1 and skillbase_id = $2 and ($3::int is null or version < $3)
+          order by version desc limit $4",
+        company_id,
+        id,
+        before,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+pub async fn version(pool: &PgPool, company_id: Uuid, id: Uuid, version: i32) -> Result<Option<SkillbaseVersionRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SkillbaseVersionRow,
+        "select version, name, slug, config, created_at from skillbase_versions
+          where company_id = $1 and skillbase_id = $2 and version = $3",
+        company_id,
+        id,
+        version
+    )
+    .fetch_optional(pool)
+    .await
+}
