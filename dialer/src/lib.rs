@@ -1,1 +1,46 @@
+//! Works on campaigns: claims due tasks, dials through a provider, records what happened. The API claims and records through
+//! the same commands. Nothing here runs while read models are rebuilt from history.
 
+mod calls;
+mod claim;
+mod dialing;
+mod housekeeping;
+mod provider;
+pub mod simulator;
+mod slots;
+mod tasks;
+
+use eventstore::{ExecuteError, EventStore, StoreError};
+use projections::Positions;
+use sqlx::PgPool;
+
+pub use calls::{CallError, Recorded};
+pub use claim::{Claim, ClaimError, NothingToClaim, Worker};
+pub use dialing::Dialer;
+pub use housekeeping::Housekeeping;
+pub use provider::{Ended, Line, Placement, Provider, ProviderError};
+pub use tasks::TaskError;
+
+/// How long a claim lasts without a sign of life from its call, in seconds, when outside workers claim.
+pub const EXTERNAL_LEASE_SEC: u32 = 600;
+/// The same when our own dialer claims: its calls give a sign of life every few seconds.
+pub const DIALER_LEASE_SEC: u32 = 60;
+
+/// Names of the providers that the dialer can have.
+pub const PROVIDERS: &[&str] = &[simulator::NAME];
+
+/// The commands of whoever works on campaigns. Clones share everything.
+#[derive(Clone)]
+pub struct Desk {
+    pub store: EventStore,
+    pub pool: PgPool,
+    pub positions: Positions,
+}
+
+/// A command's refusal, or the log's failure.
+pub(crate) fn store_error<R: std::error::Error + 'static, E: From<R> + From<StoreError>>(error: ExecuteError<R>) -> E {
+    match error {
+        ExecuteError::Refused(refusal) => refusal.into(),
+        ExecuteError::Store(error) => error.into(),
+    }
+}

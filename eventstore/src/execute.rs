@@ -45,8 +45,8 @@ pub struct Committed<D: Decider> {
     pub version: i64,
     /// Of the command's last event, or of the stream's when it had none.
     pub position: i64,
-    /// How many events the command yielded.
-    pub events: usize,
+    /// What the command yielded.
+    pub events: Vec<D::Event>,
 }
 
 impl EventStore {
@@ -139,7 +139,7 @@ impl EventStore {
             let mut unit = self.unit(context);
             let decided = unit.decide::<D>(id, command.clone()).await?;
             let position = unit.commit().await.map_err(ExecuteError::Store)?;
-            Ok(Committed { position: if decided.events == 0 { decided.position } else { position }, ..decided })
+            Ok(Committed { position: if decided.events.is_empty() { decided.position } else { position }, ..decided })
         })
         .await
     }
@@ -171,10 +171,10 @@ impl<'a> Unit<'a> {
             decision = D::decide(&loaded.state, command);
         }
         let events = decision.map_err(ExecuteError::Refused)?;
-        self.write(id, loaded, &events).map_err(ExecuteError::Store)
+        self.write(id, loaded, events).map_err(ExecuteError::Store)
     }
 
-    fn write<D: Decider>(&mut self, id: Uuid, loaded: Loaded<D>, events: &[D::Event]) -> Result<Committed<D>, StoreError> {
+    fn write<D: Decider>(&mut self, id: Uuid, loaded: Loaded<D>, events: Vec<D::Event>) -> Result<Committed<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
         self.position = self.position.max(loaded.position);
         let prepared = events.iter().map(|event| NewEvent::prepare(&stream, event, self.context));
@@ -182,12 +182,8 @@ impl<'a> Unit<'a> {
         let mut after = loaded.clone();
         events.iter().for_each(|event| D::evolve(Arc::make_mut(&mut after.state), event));
         after.version += i64::try_from(events.len()).unwrap_or(i64::MAX);
-        let committed = Committed {
-            state: Arc::clone(&after.state),
-            version: after.version,
-            position: loaded.position,
-            events: events.len(),
-        };
+        let (state, version) = (Arc::clone(&after.state), after.version);
+        let position = loaded.position;
         if !events.is_empty() {
             let expected = ExpectedVersion::Exact(loaded.version);
             self.writes.push(StreamWrite { stream, expected, events: prepared });
@@ -197,7 +193,7 @@ impl<'a> Unit<'a> {
                 store.remember(id, &Loaded { position, created_at, updated_at: recorded_at, ..after });
             }));
         }
-        Ok(committed)
+        Ok(Committed { state, version, position, events })
     }
 
     /// Appends events that follow from no state: to a stream that must not be there yet, or to any.

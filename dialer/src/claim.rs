@@ -1,0 +1,193 @@
+//! Claiming the next task of a campaign.
+
+use chrono::Utc;
+use domain::{
+    call::{Call, CallCommand, CallSubject, Direction},
+    campaign::{Campaign, CampaignSettings, CampaignStatus, settings::EXTERNAL},
+    skillbase::{Skillbase, SkillbaseState},
+    task::{Task, TaskCommand, TaskRefusal},
+};
+use eventstore::{CommandContext, ExecuteError, Loaded, StoreError};
+use uuid::Uuid;
+
+use crate::{
+    Desk,
+    slots::{self, Slot, SlotRequest},
+};
+
+/// Tasks that are looked at in one go; with that many claimers at once some find all of them taken and look again.
+const CANDIDATES: i64 = 32;
+/// How often to look again after others were first.
+const ROUNDS_MAX: usize = 20;
+
+/// Who claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worker<'a> {
+    /// Somebody outside, over the API.
+    External,
+    /// Our dialer, for the provider of that name.
+    Provider(&'a str),
+}
+
+impl Worker<'_> {
+    fn dialed_by(&self) -> &str {
+        match self {
+            Self::External => EXTERNAL,
+            Self::Provider(name) => name,
+        }
+    }
+}
+
+/// A task that was claimed and the call it is to be worked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub task_id: Uuid,
+    pub call_id: Uuid,
+    /// Of the claim in the log.
+    pub position: i64,
+}
+
+/// Why there was nothing to claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum NothingToClaim {
+    OutsideSchedule,
+    Concurrency,
+    Rate,
+    Empty,
+    NotRunning,
+    DialedByProvider,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    #[error("there is no such campaign")]
+    UnknownCampaign,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl Desk {
+    /// Claims the campaign's next task for a new call `call_id`, within its schedule and limits, in one append: the task is
+    /// in progress, the call dials. A `call_id` that has claimed before gets the same task again.
+    pub async fn claim(
+        &self,
+        context: &CommandContext,
+        campaign_id: Uuid,
+        call_id: Uuid,
+        worker: Worker<'_>,
+        lease_sec: u32,
+    ) -> Result<Result<Claim, NothingToClaim>, ClaimError> {
+        if let Some(claim) = self.claimed_before(context, call_id).await? {
+            return Ok(Ok(claim));
+        }
+        for _ in 0..ROUNDS_MAX {
+            let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
+            let live = campaign.state.live().ok_or(ClaimError::UnknownCampaign)?;
+            if let Some(reason) = closed(&live.settings, live.status, worker) {
+                return Ok(Err(reason));
+            }
+            // What was uploaded before must be seen.
+            let _ = self.positions.reached(&["call_tasks"], campaign.position, projections::WAIT_MAX).await;
+            let candidates = projections::call_tasks::candidates(&self.pool, campaign_id, Utc::now(), CANDIDATES).await?;
+            if candidates.is_empty() {
+                return Ok(Err(NothingToClaim::Empty));
+            }
+            for task_id in candidates {
+                let request = SlotRequest {
+                    company_id: context.company_id,
+                    campaign_id,
+                    task_id,
+                    call_id,
+                    max_concurrent_calls: live.settings.max_concurrent_calls,
+                    calls_per_minute: live.settings.calls_per_minute,
+                };
+                match slots::take(&self.pool, &request).await? {
+                    Slot::Taken => {}
+                    Slot::TaskBusy => continue,
+                    Slot::Concurrency => return Ok(Err(NothingToClaim::Concurrency)),
+                    Slot::Rate => return Ok(Err(NothingToClaim::Rate)),
+                }
+                match self.append_claim(context, campaign_id, &campaign, task_id, call_id, lease_sec).await {
+                    Ok(position) => {
+                        slots::confirm(&self.pool, call_id).await?;
+                        return Ok(Ok(Claim { task_id, call_id, position }));
+                    }
+                    // The read model was behind: somebody had this task, or the campaign went on.
+                    Err(ExecuteError::Refused(_)) => slots::give_up(&self.pool, call_id).await?,
+                    Err(ExecuteError::Store(StoreError::Conflict(conflict))) => {
+                        slots::give_up(&self.pool, call_id).await?;
+                        if conflict.stream.starts_with("campaign-") {
+                            break;
+                        }
+                    }
+                    // Nobody knows whether the claim is in the log: housekeeping will see.
+                    Err(ExecuteError::Store(error)) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(Err(NothingToClaim::Empty))
+    }
+
+    async fn claimed_before(&self, context: &CommandContext, call_id: Uuid) -> Result<Option<Claim>, StoreError> {
+        let call = self.store.load_fresh::<Call>(context.company_id, call_id).await?;
+        let task_id = call.state.known().and_then(|call| call.subject.task_id);
+        Ok(task_id.map(|task_id| Claim { task_id, call_id, position: call.position }))
+    }
+
+    async fn append_claim(
+        &self,
+        context: &CommandContext,
+        campaign_id: Uuid,
+        campaign: &Loaded<Campaign>,
+        task_id: Uuid,
+        call_id: Uuid,
+        lease_sec: u32,
+    ) -> Result<i64, ExecuteError<TaskRefusal>> {
+        let mut unit = self.store.unit(context);
+        let claim = TaskCommand::Claim { call_id, lease_sec, now: Utc::now() };
+        let claimed = unit.decide::<Task>(task_id, claim).await?;
+        let phone_number = claimed.state.created().map(|task| task.contact.phone_number.clone()).ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?;
+        let skillbase_id = campaign.state.live().map(|live| live.settings.skillbase_id);
+        let subject = CallSubject {
+            campaign_id: Some(campaign_id),
+            task_id: Some(task_id),
+            skillbase_id,
+            skillbase_version: self.skillbase_version(context.company_id, skillbase_id).await?,
+            direction: Direction::Outbound,
+            phone_number,
+        };
+        match unit.decide::<Call>(call_id, CallCommand::Dial(Box::new(subject))).await {
+            Ok(_) => {}
+            Err(ExecuteError::Store(error)) => return Err(error.into()),
+            Err(ExecuteError::Refused(_)) => return Err(ExecuteError::Refused(TaskRefusal::NotCurrentAttempt)),
+        }
+        unit.expect(campaign_id, campaign);
+        Ok(unit.commit().await?)
+    }
+
+    /// The version a skillbase has now.
+    pub(crate) async fn skillbase_version(&self, company_id: Uuid, id: Option<Uuid>) -> Result<Option<u32>, StoreError> {
+        let Some(id) = id else { return Ok(None) };
+        let skillbase = self.store.load_fresh::<Skillbase>(company_id, id).await?;
+        Ok(match *skillbase.state {
+            SkillbaseState::Live { version, .. } => Some(version),
+            SkillbaseState::None | SkillbaseState::Deleted => None,
+        })
+    }
+}
+
+/// Why the worker gets nothing of the campaign now, whatever tasks there are.
+fn closed(settings: &CampaignSettings, status: CampaignStatus, worker: Worker<'_>) -> Option<NothingToClaim> {
+    if status != CampaignStatus::Running {
+        Some(NothingToClaim::NotRunning)
+    } else if settings.dialed_by != worker.dialed_by() {
+        Some(NothingToClaim::DialedByProvider)
+    } else if !settings.schedule().is_open(Utc::now()) {
+        Some(NothingToClaim::OutsideSchedule)
+    } else {
+        None
+    }
+}

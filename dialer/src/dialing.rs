@@ -1,0 +1,145 @@
+//! The loop that claims tasks of campaigns a provider dials, and works on them.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use domain::{
+    outcome::Outcome,
+    skillbase::{Skillbase, SkillbaseState},
+    task::{AttemptFailure, FailureCause, Task},
+};
+use eventstore::{Actor, ActorKind, CommandContext, Metadata};
+use projections::campaigns::{self, CampaignAtWork};
+use tokio::{sync::watch, task::JoinSet};
+use uuid::Uuid;
+
+use crate::{
+    Claim, DIALER_LEASE_SEC, Desk, Worker,
+    claim::ClaimError,
+    provider::{Ended, Line, Placement, Provider, ProviderError},
+    tasks::TaskError,
+};
+
+/// How often to look for tasks that became due, slots that became free and campaigns that started.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Calls of one process at a time.
+const CALLS_MAX: usize = 1_000;
+
+/// Dials for one provider. Several processes may do so at once.
+pub struct Dialer {
+    pub desk: Desk,
+    pub provider: Arc<dyn Provider>,
+}
+
+impl Dialer {
+    /// Works until told to stop; then the calls under way are hung up and their attempts reported as failed.
+    pub async fn run(self, shutdown: watch::Receiver<bool>) {
+        let dialer = Arc::new(self);
+        let mut calls = JoinSet::new();
+        let mut stop = shutdown.clone();
+        while !*stop.borrow() {
+            if let Err(error) = dialer.claim_all(&mut calls, &shutdown).await {
+                tracing::warn!(%error, provider = dialer.provider.name(), "claiming was interrupted");
+            }
+            while calls.try_join_next().is_some() {}
+            let _ = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await;
+        }
+        while calls.join_next().await.is_some() {}
+    }
+
+    async fn claim_all(self: &Arc<Self>, calls: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) -> Result<(), ClaimError> {
+        for campaign in campaigns::running(&self.desk.pool, self.provider.name()).await? {
+            while calls.len() < CALLS_MAX && !*shutdown.borrow() {
+                let context = self.context(campaign.company_id);
+                let Some(claim) = self.claim(&context, &campaign).await? else { break };
+                let (dialer, stop) = (Arc::clone(self), shutdown.clone());
+                calls.spawn(async move { dialer.work(context, claim, stop).await });
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, context: &CommandContext, campaign: &CampaignAtWork) -> Result<Option<Claim>, ClaimError> {
+        let worker = Worker::Provider(self.provider.name());
+        match self.desk.claim(context, campaign.campaign_id, Uuid::now_v7(), worker, DIALER_LEASE_SEC).await {
+            Ok(claim) => Ok(claim.ok()),
+            Err(ClaimError::UnknownCampaign) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Everything that one attempt brings about has one correlation id.
+    fn context(&self, company_id: Uuid) -> CommandContext {
+        let actor = Actor { kind: ActorKind::Dialer, id: None, name: Some(self.provider.name().to_owned()) };
+        let metadata = Metadata { actor, correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
+        CommandContext { company_id, metadata, now: Utc::now() }
+    }
+
+    async fn work(&self, context: CommandContext, claim: Claim, mut stop: watch::Receiver<bool>) {
+        let line = Line { desk: &self.desk, context: context.clone(), call_id: claim.call_id };
+        let result = tokio::select! {
+            ended = self.place(&context, claim, &line) => ended,
+            _ = stop.wait_for(|stop| *stop) => Err(ProviderError::NotPlaced("the dialer was shut down".to_owned())),
+        };
+        if let Err(error) = self.report(&context, claim, &line, result).await {
+            tracing::warn!(%error, task = %claim.task_id, call = %claim.call_id, "an attempt's result could not be recorded; its lease will run out");
+        }
+    }
+
+    async fn place(&self, context: &CommandContext, claim: Claim, line: &Line<'_>) -> Result<Ended, ProviderError> {
+        let store = &self.desk.store;
+        let not_placed = |e: eventstore::StoreError| ProviderError::NotPlaced(e.to_string());
+        let task = store.load::<Task>(context.company_id, claim.task_id).await.map_err(not_placed)?;
+        let call = store.load::<domain::call::Call>(context.company_id, claim.call_id).await.map_err(not_placed)?;
+        let (Some(task), Some(call)) = (task.state.created(), call.state.known()) else {
+            return Err(ProviderError::NotPlaced("the claim is not in the log".to_owned()));
+        };
+        let config = match call.subject.skillbase_id {
+            Some(id) => match store.load::<Skillbase>(context.company_id, id).await.map_err(not_placed)?.state.as_ref() {
+                SkillbaseState::Live { content, .. } => Some(Box::new(content.config.clone())),
+                SkillbaseState::None | SkillbaseState::Deleted => None,
+            },
+            None => None,
+        };
+        let placement = Placement {
+            call_id: claim.call_id,
+            subject: call.subject.clone(),
+            contact_name: task.contact.contact_name.clone(),
+            config,
+        };
+        self.provider.place(&placement, line).await
+    }
+
+    async fn report(
+        &self,
+        context: &CommandContext,
+        claim: Claim,
+        line: &Line<'_>,
+        result: Result<Ended, ProviderError>,
+    ) -> Result<(), TaskError> {
+        let context = CommandContext { now: Utc::now(), ..context.clone() };
+        let (ended, error_message) = match result {
+            Ok(ended) => {
+                let message = format!("the call ended with {}", ended.outcome);
+                (ended, message)
+            }
+            Err(error) => {
+                let ended = Ended { outcome: Outcome::Fail, final_state: None, hangup_by: Some("system".to_owned()), duration_sec: None };
+                (ended, error.to_string())
+            }
+        };
+        if let Err(error) = line.ended(&ended).await {
+            tracing::warn!(%error, call = %claim.call_id, "a call's end could not be recorded");
+        }
+        // Who was spoken to is not called again; whoever was not reached is.
+        let reached = matches!(ended.outcome, Outcome::Success | Outcome::Fail) && ended.hangup_by.as_deref() != Some("system");
+        if reached {
+            self.desk.complete(&context, claim.task_id, claim.call_id, ended.outcome).await?;
+        } else {
+            let failure =
+                AttemptFailure { call_id: claim.call_id, error_message, outcome: Some(ended.outcome), cause: FailureCause::Reported };
+            self.desk.fail(&context, claim.task_id, failure).await?;
+        }
+        Ok(())
+    }
+}

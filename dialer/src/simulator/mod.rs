@@ -1,0 +1,55 @@
+//! The provider `simulator`: plays calls that never leave the process, along a script drawn from the call's id.
+
+mod script;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use rust_decimal::Decimal;
+
+pub use script::{Script, draw};
+
+use crate::provider::{Ended, Line, Placement, Provider, ProviderError};
+
+/// As in a campaign's `dialed_by`.
+pub const NAME: &str = "simulator";
+
+/// Plays scripts `speed` times as fast as people talk.
+pub struct Simulator {
+    /// Mixed into every call's seed: another seed, other calls.
+    pub seed: u64,
+    pub speed: f64,
+}
+
+impl Simulator {
+    async fn pass(&self, simulated_ms: u64) {
+        let real = Duration::from_millis(simulated_ms).div_f64(self.speed.max(0.001));
+        tokio::time::sleep(real).await;
+    }
+}
+
+#[async_trait]
+impl Provider for Simulator {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn place(&self, placement: &Placement, line: &Line<'_>) -> Result<Ended, ProviderError> {
+        let script = draw(self.seed, placement);
+        self.pass(script.ring_ms).await;
+        if !script.turns.is_empty() {
+            line.answered(&placement.subject, Utc::now()).await?;
+        }
+        for (turn, lasts_ms) in script.turns {
+            self.pass(lasts_ms).await;
+            line.turn(turn).await?;
+        }
+        Ok(Ended {
+            outcome: script.outcome,
+            final_state: script.final_state,
+            hangup_by: Some(script.hangup_by.to_owned()),
+            duration_sec: Some(Decimal::new(i64::try_from(script.talk_ms).unwrap_or(i64::MAX), 3).normalize()),
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! Claim slots: what keeps a campaign within its limits across all processes; see the table's migration.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// What came of asking for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Taken,
+    /// The task has a slot already.
+    TaskBusy,
+    /// As many attempts are in progress as the campaign allows.
+    Concurrency,
+    /// As many claims were made within the last 60 s as the campaign allows.
+    Rate,
+}
+
+pub(crate) struct SlotRequest {
+    pub company_id: Uuid,
+    pub campaign_id: Uuid,
+    pub task_id: Uuid,
+    pub call_id: Uuid,
+    pub max_concurrent_calls: u32,
+    pub calls_per_minute: u32,
+}
+
+pub(crate) async fn take(pool: &PgPool, request: &SlotRequest) -> Result<Slot, sqlx::Error> {
+    let answer = sqlx::query_scalar!(
+        r#"select take_claim_slot($1, $2, $3, $4, $5, $6) as "answer!""#,
+        request.company_id,
+        request.campaign_id,
+        request.task_id,
+        request.call_id,
+        i64::from(request.max_concurrent_calls),
+        i64::from(request.calls_per_minute)
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(match answer.as_str() {
+        "ok" => Slot::Taken,
+        "taken" => Slot::TaskBusy,
+        "concurrency" => Slot::Concurrency,
+        _ => Slot::Rate,
+    })
+}
+
+/// The claim is in the log: from now on it counts for 60 s.
+pub(crate) async fn confirm(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("update claim_slots set confirmed_at = clock_timestamp() where call_id = $1", call_id).execute(pool).await?;
+    Ok(())
+}
+
+/// The claim did not happen.
+pub(crate) async fn give_up(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from claim_slots where call_id = $1 and confirmed_at is null", call_id).execute(pool).await?;
+    Ok(())
+}
+
+/// The attempt is over.
+pub(crate) async fn release(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("update claim_slots set released_at = clock_timestamp() where call_id = $1 and released_at is null", call_id)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// An open slot old enough that its claim must be in the log, if it ever gets there.
+pub(crate) struct OpenSlot {
+    pub company_id: Uuid,
+    pub task_id: Uuid,
+    pub call_id: Uuid,
+}
+
+/// Open slots whose task does not look in progress with this call, as far as the read model knows.
+pub(crate) async fn suspicious(pool: &PgPool) -> Result<Vec<OpenSlot>, sqlx::Error> {
+    sqlx::query_as!(
+        OpenSlot,
+        "select s.company_id, s.task_id, s.call_id
+           from claim_slots s left join call_tasks t on t.company_id = s.company_id and t.task_id = s.task_id
+          where s.released_at is null and (t.call_id is distinct from s.call_id or t.status <> 'in_progress')
+            and coalesce(s.confirmed_at + interval '5 seconds', s.taken_at + interval '60 seconds') < clock_timestamp()"
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Forgets slots that no limit counts any more.
+pub(crate) async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from claim_slots where released_at < clock_timestamp() - interval '10 minutes'").execute(pool).await?;
+    Ok(())
+}
