@@ -1,1 +1,17 @@
+//! The HTTP edge. No business rule lives here: commands decide in `domain`, queries ask the read models in `projections`.
 
+pub mod answer;
+pub mod app;
+pub mod auth;
+pub mod call_list;
+pub mod commands;
+pub mod demo;
+pub mod extract;
+pub mod idempotency;
+pub mod live;
+pub mod operations;
+pub mod problem;
+pub mod queries;
+pub mod serve;
+pub mod settings;
+pub mod views;

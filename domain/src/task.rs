@@ -12,7 +12,7 @@ use crate::{Decider, DomainEvent, Personal, outcome::Outcome, retry::RetryPolicy
 pub enum TaskEvent {
     TaskCreated(Box<TaskContact>),
     /// An attempt begins: whoever claimed has the task until its call gives no sign of life for `lease_sec`.
-    TaskClaimed { campaign_id: Uuid, call_id: Uuid, attempt: u32, lease_sec: u32 },
+    TaskClaimed { campaign_id: Uuid, call_id: Uuid, attempt: u32, lease_sec: u32, claimed_at: DateTime<Utc> },
     TaskCompleted { campaign_id: Uuid, call_id: Uuid, outcome: Outcome },
     /// The attempt failed and there will be another.
     TaskRetryScheduled { campaign_id: Uuid, failure: AttemptFailure, next_attempt_at: DateTime<Utc> },
@@ -79,6 +79,7 @@ pub struct CreatedTask {
     pub contact: TaskContact,
     pub status: TaskStatus,
     pub attempt_count: u32,
+    pub last_attempt_at: Option<DateTime<Utc>>,
     /// Of the current or the last attempt.
     pub call_id: Option<Uuid>,
     pub next_attempt_at: Option<DateTime<Utc>>,
@@ -146,6 +147,7 @@ impl Decider for Task {
                 contact: contact.as_ref().clone(),
                 status: TaskStatus::Pending,
                 attempt_count: 0,
+                last_attempt_at: None,
                 call_id: None,
                 next_attempt_at: None,
                 outcome: None,
@@ -155,9 +157,10 @@ impl Decider for Task {
         let TaskState::Created(task) = state else { return };
         match event {
             TaskEvent::TaskCreated(_) => {}
-            TaskEvent::TaskClaimed { call_id, attempt, .. } => {
+            TaskEvent::TaskClaimed { call_id, attempt, claimed_at, .. } => {
                 task.status = TaskStatus::InProgress;
                 task.attempt_count = *attempt;
+                task.last_attempt_at = Some(*claimed_at);
                 task.call_id = Some(*call_id);
                 (task.next_attempt_at, task.outcome, task.error_message) = (None, None, None);
             }
@@ -207,7 +210,7 @@ impl CreatedTask {
             TaskStatus::Retry if self.next_attempt_at.is_some_and(|at| at > now) => Err(TaskRefusal::NotDue),
             TaskStatus::Pending | TaskStatus::Retry => {
                 let campaign_id = self.contact.campaign_id;
-                Ok(vec![TaskEvent::TaskClaimed { campaign_id, call_id, attempt: self.attempt_count + 1, lease_sec }])
+                Ok(vec![TaskEvent::TaskClaimed { campaign_id, call_id, attempt: self.attempt_count + 1, lease_sec, claimed_at: now }])
             }
             status => Err(TaskRefusal::NotClaimable(status)),
         }
@@ -271,7 +274,11 @@ mod tests {
     }
 
     fn claimed(call_id: Uuid, attempt: u32) -> TaskEvent {
-        TaskEvent::TaskClaimed { campaign_id: CAMPAIGN, call_id, attempt, lease_sec: 600 }
+        claimed_at(call_id, attempt, NOW)
+    }
+
+    fn claimed_at(call_id: Uuid, attempt: u32, claimed_at: DateTime<Utc>) -> TaskEvent {
+        TaskEvent::TaskClaimed { campaign_id: CAMPAIGN, call_id, attempt, lease_sec: 600, claimed_at }
     }
 
     fn claim(call_id: Uuid, now: DateTime<Utc>) -> TaskCommand {
@@ -304,7 +311,7 @@ mod tests {
         let history = || [created(), claimed(CALL, 1), retry_scheduled()];
         given::<Task>([created(), claimed(CALL, 1)]).when(fail(CALL)).then([retry_scheduled()]);
         given::<Task>(history()).when(claim(LATER_CALL, NOW + TimeDelta::minutes(29))).then_refused(TaskRefusal::NotDue);
-        given::<Task>(history()).when(claim(LATER_CALL, NOW + TimeDelta::minutes(30))).then([claimed(LATER_CALL, 2)]);
+        given::<Task>(history()).when(claim(LATER_CALL, NOW + TimeDelta::minutes(30))).then([claimed_at(LATER_CALL, 2, NOW + TimeDelta::minutes(30))]);
         given::<Task>(history().into_iter().chain([claimed(LATER_CALL, 2)]))
             .when(fail(LATER_CALL))
             .then([TaskEvent::TaskFailed { campaign_id: CAMPAIGN, failure: failure(LATER_CALL) }]);

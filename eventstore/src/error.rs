@@ -18,6 +18,9 @@ pub enum StoreError {
     /// The stream is another company's. Callers outside learn only that it is not theirs.
     #[error("stream {0} belongs to another company")]
     OtherCompany(String),
+    /// The caller made the command depend on a version that the stream does not have.
+    #[error("expected version {expected}, found {actual}")]
+    PreconditionFailed { expected: i64, actual: i64 },
     #[error("an event cannot be stored: {0}")]
     NotStorable(#[from] NotStorable),
     #[error("the event at position {position} cannot be read: {reason}")]

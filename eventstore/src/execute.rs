@@ -135,8 +135,20 @@ impl EventStore {
         id: Uuid,
         command: D::Command,
     ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
+        self.execute_if(context, id, None, command).await
+    }
+
+    /// The same, provided that the stream has the given version, if one is given.
+    pub async fn execute_if<D: Decider>(
+        &self,
+        context: &CommandContext,
+        id: Uuid,
+        if_version: Option<i64>,
+        command: D::Command,
+    ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
         retry_conflicts(ExecuteError::is_conflict, || async {
             let mut unit = self.unit(context);
+            unit.require::<D>(id, if_version).await?;
             let decided = unit.decide::<D>(id, command.clone()).await?;
             let position = unit.commit().await.map_err(ExecuteError::Store)?;
             Ok(Committed { position: if decided.events.is_empty() { decided.position } else { position }, ..decided })
@@ -202,6 +214,13 @@ impl<'a> Unit<'a> {
         let prepared = events.iter().map(|event| NewEvent::prepare(&stream, event, self.context));
         self.writes.push(StreamWrite { expected, events: prepared.collect::<Result<Vec<_>, _>>()?, stream });
         Ok(())
+    }
+
+    /// Fails unless the stream has the version, if one is given. What is decided on the stream afterwards rests on that version.
+    pub async fn require<D: Decider>(&mut self, id: Uuid, if_version: Option<i64>) -> Result<(), StoreError> {
+        let Some(expected) = if_version else { return Ok(()) };
+        let actual = self.store.load_fresh::<D>(self.context.company_id, id).await?.version;
+        if actual == expected { Ok(()) } else { Err(StoreError::PreconditionFailed { expected, actual }) }
     }
 
     /// Makes the whole fail if the stream has gone on since `loaded`.

@@ -2,12 +2,14 @@
 
 use std::{
     any::Any,
+    collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
+use domain::Decider;
 use futures::TryStreamExt;
 use lru::LruCache;
 use sqlx::PgPool;
@@ -79,9 +81,30 @@ impl EventStore {
         read::company_page(&self.pool, company_id, after, filter, limit).await
     }
 
-    /// A stream's events, oldest first, as far as recorded until `until`.
-    pub async fn read_stream(&self, stream: &StreamName, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
-        read::stream(&self.pool, stream, 0, until).try_collect().await
+    /// A stream's events with a version above `after`, oldest first, as far as recorded until `until`.
+    pub async fn read_stream(&self, stream: &StreamName, after: i64, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
+        read::stream(&self.pool, stream, after, until).try_collect().await
+    }
+
+    /// How many of a company's events of a type, recorded until `until`, name `value` in the payload's field `field`.
+    pub async fn count_events(&self, company_id: Uuid, event_type: &str, field: &str, value: &str, until: DateTime<Utc>) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar!(
+            r#"select count(*) as "count!" from events
+                where company_id = $1 and event_type = $2 and payload ->> $3 = $4 and recorded_at <= $5"#,
+            company_id,
+            event_type,
+            field,
+            value,
+            until
+        );
+        Ok(count.fetch_one(&self.pool).await?)
+    }
+
+    /// Which of the streams have events.
+    pub async fn existing<D: Decider>(&self, ids: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+        let names: Vec<_> = ids.iter().map(|id| StreamName::of::<D>(*id).to_string()).collect();
+        let found = sqlx::query_scalar!("select stream from streams where stream = any($1)", &names).fetch_all(&self.pool).await?;
+        Ok(found.iter().filter_map(|name| name.parse::<StreamName>().ok()).map(|stream| stream.id()).collect())
     }
 
     /// Makes sure that the log has room ahead; returns how many partitions were made.

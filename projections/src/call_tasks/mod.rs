@@ -105,10 +105,10 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
     row.updated_at = event.recorded_at;
     match fact {
         TaskEvent::TaskCreated(_) => {}
-        TaskEvent::TaskClaimed { call_id, attempt, lease_sec, .. } => {
+        TaskEvent::TaskClaimed { call_id, attempt, lease_sec, claimed_at, .. } => {
             row.set("in_progress", None);
             row.attempt_count = i32::try_from(*attempt).unwrap_or(i32::MAX);
-            row.last_attempt_at = Some(event.recorded_at);
+            row.last_attempt_at = Some(*claimed_at);
             row.call_id = Some(*call_id);
             row.lease_sec = i32::try_from(*lease_sec).ok();
         }

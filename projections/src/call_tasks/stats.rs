@@ -46,11 +46,11 @@ pub(super) async fn add(
         deltas.entry((row.company_id, row.campaign_id)).or_default().add(row, 1);
     }
     for event in events {
-        if let Fact::Task(TaskEvent::TaskClaimed { campaign_id, .. }) = &event.fact {
+        if let Fact::Task(TaskEvent::TaskClaimed { campaign_id, claimed_at, .. }) = &event.fact {
             let delta = deltas.entry((event.company_id, *campaign_id)).or_default();
             delta.attempts += 1;
-            delta.first_attempt_at = delta.first_attempt_at.or(Some(event.recorded_at));
-            delta.last_attempt_at = Some(event.recorded_at);
+            delta.first_attempt_at = delta.first_attempt_at.into_iter().chain([*claimed_at]).min();
+            delta.last_attempt_at = delta.last_attempt_at.into_iter().chain([*claimed_at]).max();
         }
     }
     save(db, deltas.into_iter().collect()).await?;

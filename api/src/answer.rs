@@ -1,0 +1,77 @@
+//! Answers: a body with its place in the log and its version.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::extract::Cursor;
+
+/// Position of a command's last event, or how far the read model of a query is.
+pub const EVENT_POSITION: HeaderName = HeaderName::from_static("event-position");
+
+pub struct Answer<T> {
+    pub status: StatusCode,
+    pub position: i64,
+    /// Stream version, for the ETag of single resources.
+    pub version: Option<i64>,
+    pub body: T,
+}
+
+impl<T> Answer<T> {
+    pub const fn ok(position: i64, body: T) -> Self {
+        Self { status: StatusCode::OK, position, version: None, body }
+    }
+
+    pub const fn created(position: i64, body: T) -> Self {
+        Self { status: StatusCode::CREATED, position, version: None, body }
+    }
+
+    pub const fn version(mut self, version: i64) -> Self {
+        self.version = Some(version);
+        self
+    }
+}
+
+impl<T: Serialize> IntoResponse for Answer<T> {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(EVENT_POSITION, self.position.into());
+        if let Some(etag) = self.version.and_then(|v| HeaderValue::from_str(&format!("\"{v}\"")).ok()) {
+            headers.insert(header::ETAG, etag);
+        }
+        response
+    }
+}
+
+/// An answer without a body.
+pub struct Done {
+    pub position: i64,
+}
+
+impl IntoResponse for Done {
+    fn into_response(self) -> Response {
+        (StatusCode::NO_CONTENT, [(EVENT_POSITION, self.position.to_string())]).into_response()
+    }
+}
+
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub struct Items<T> {
+    pub items: Vec<T>,
+    /// For `?cursor=` of the next page; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Items<T> {
+    /// A page of `rows`, of which there may be more when it is full; `cursor` tells a row's place.
+    pub fn page<R, C: Cursor>(rows: Vec<R>, limit: i64, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
+        let full = i64::try_from(rows.len()).is_ok_and(|n| n >= limit);
+        let next_cursor = rows.last().filter(|_| full).map(|row| cursor(row).write());
+        Self { items: rows.into_iter().map(view).collect(), next_cursor }
+    }
+}

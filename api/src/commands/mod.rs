@@ -1,0 +1,35 @@
+//! What changes something: each resource has its file and router.
+
+mod api_keys;
+pub mod auth;
+mod calls;
+mod campaigns;
+mod company;
+mod price_lists;
+mod projections;
+mod skillbases;
+mod tasks;
+mod uploads;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+
+pub use calls::TurnInput;
+pub use campaigns::CampaignInput;
+pub use price_lists::{RateInput, parse_rates};
+pub use uploads::{Import, import};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(auth::router())
+        .merge(api_keys::router())
+        .merge(company::router())
+        .merge(skillbases::router())
+        .merge(campaigns::router())
+        .merge(uploads::router())
+        .merge(tasks::router())
+        .merge(calls::router())
+        .merge(price_lists::router())
+        .merge(projections::router())
+}

@@ -1,0 +1,270 @@
+//! Uploading call lists.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use axum::{
+    extract::{DefaultBodyLimit, Multipart, State, multipart::MultipartRejection},
+    http::StatusCode,
+};
+use domain::{
+    campaign::{Campaign, CampaignCommand},
+    task::{Task, TaskContact, TaskEvent},
+};
+use eventstore::{CommandContext, ExpectedVersion, Loaded, StoreError, retry_conflicts};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
+use uuid::Uuid;
+
+use crate::{
+    answer::Answer,
+    app::App,
+    auth::{By, Manager},
+    call_list::{Contact, Limits, RowError, Unreadable, read_contacts},
+    extract::Id,
+    problem::Problem,
+};
+
+/// Tasks that are appended in one step.
+const CHUNK_ROWS: usize = 1_000;
+/// Chunks that are read ahead of the log.
+const CHUNKS_AHEAD: usize = 2;
+/// Lines of errors that are answered and kept; the rest is counted.
+const ERROR_LINES_MAX: usize = 1_000;
+const FILE_NAME_MAX_CHARS: usize = 200;
+
+pub fn router() -> OpenApiRouter<App> {
+    // The handler itself counts the bytes of the file; see `Settings::upload_max_bytes`.
+    OpenApiRouter::new().routes(routes!(upload).layer(DefaultBodyLimit::disable()))
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the multipart body")]
+struct UploadForm {
+    /// .csv, .xlsx or .xls with a column phone_number
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
+
+/// What came of an upload.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Import {
+    pub import_id: Uuid,
+    /// Rows under the header that are not blank
+    pub total: u64,
+    pub created: u64,
+    /// `Row 5: …`, where the header is row 1
+    pub errors: Vec<String>,
+}
+
+/// Upload a call list. Bad rows are reported and the others go in; a file that is no call list changes nothing.
+#[utoipa::path(post, path = "/campaigns/{id}/call-list", tag = "campaigns", params(("id" = Uuid, Path)),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses((status = 200, body = Import), (status = 404, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem)))]
+async fn upload(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    multipart: Result<Multipart, MultipartRejection>,
+) -> Result<Answer<Import>, Problem> {
+    let multipart = multipart.map_err(|r| match r {
+        MultipartRejection::InvalidBoundary(_) => Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be multipart/form-data"),
+        other => Problem::new(other.status(), other.body_text()),
+    })?;
+    // Refuse early what has no campaign to go to.
+    app.store.load_fresh::<Campaign>(by.company_id(), id).await?.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
+    let (file_name, bytes) = receive(multipart, app.settings.upload_max_bytes).await?;
+    let (import, position) = import(&app, &by.context(), id, by.ids.make("import"), file_name, bytes).await?;
+    Ok(Answer::ok(position, import))
+}
+
+/// The file's name and content.
+async fn receive(mut multipart: Multipart, max_bytes: usize) -> Result<(String, Vec<u8>), Problem> {
+    let broken = |e: axum::extract::multipart::MultipartError| Problem::new(e.status(), e.body_text());
+    while let Some(mut field) = multipart.next_field().await.map_err(broken)? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        let file_name = field.file_name().unwrap_or("call-list").replace('\0', "").chars().take(FILE_NAME_MAX_CHARS).collect();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = field.chunk().await.map_err(broken)? {
+            if bytes.len() + chunk.len() > max_bytes {
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the file has more than {max_bytes} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        return Ok((file_name, bytes));
+    }
+    Err(Problem::invalid("file", "the form has no field `file`"))
+}
+
+type Row = Result<Contact, RowError>;
+
+/// Imports a call list into a campaign. Each number of a campaign is one task whatever is uploaded how often: the task's
+/// stream is named after the number, and the log refuses a second one.
+pub async fn import(
+    app: &App,
+    context: &CommandContext,
+    campaign_id: Uuid,
+    import_id: Uuid,
+    file_name: String,
+    bytes: Vec<u8>,
+) -> Result<(Import, i64), Problem> {
+    let loaded: Loaded<Campaign> = app.store.load_fresh(context.company_id, campaign_id).await?;
+    let region = loaded.state.live().ok_or_else(|| Problem::not_found("campaign"))?.settings.default_region.clone();
+    let limits = Limits { rows: app.settings.upload_max_rows, columns: app.settings.upload_max_columns };
+    let bytes = Arc::new(bytes);
+    // Once for nothing but to know that the whole file can be read: nothing of a broken one goes in.
+    parse(bytes.clone(), limits, region.clone(), None).await?;
+    let (chunks, mut parsed) = mpsc::channel(CHUNKS_AHEAD);
+    let reading = tokio::spawn(parse(bytes, limits, region, Some(chunks)));
+    let mut importer = Importer { app, context, campaign_id, seen: HashMap::new(), result: Import { import_id, ..Import::default() }, error_count: 0 };
+    while let Some(chunk) = parsed.recv().await {
+        importer.take(chunk).await?;
+    }
+    reading.await.map_err(|e| Problem::internal(&e))??;
+    importer.finish(file_name).await
+}
+
+/// Reads the file on a thread of its own, sending the rows in chunks. A reader that panics has met a broken file.
+async fn parse(bytes: Arc<Vec<u8>>, limits: Limits, region: Option<String>, to: Option<mpsc::Sender<Vec<Row>>>) -> Result<(), Problem> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut chunk: Vec<Row> = Vec::new();
+        read_contacts(&bytes, limits, region.as_deref(), |row| {
+            let Some(to) = &to else { return Ok(()) };
+            chunk.push(row);
+            if chunk.len() >= CHUNK_ROWS {
+                // Nobody listens any more: the import failed, and says why itself.
+                let _ = to.blocking_send(std::mem::take(&mut chunk));
+            }
+            Ok(())
+        })?;
+        if let Some(to) = to.filter(|_| !chunk.is_empty()) {
+            let _ = to.blocking_send(chunk);
+        }
+        Ok::<_, Unreadable>(())
+    });
+    let result = reading.await.unwrap_or_else(|_| Err(Unreadable::NoSpreadsheet("its content is broken".to_owned())));
+    result.map_err(|unreadable| Problem::invalid("file", unreadable.to_string()))
+}
+
+struct Importer<'a> {
+    app: &'a App,
+    context: &'a CommandContext,
+    campaign_id: Uuid,
+    /// The row each task of this file came from.
+    seen: HashMap<Uuid, u32>,
+    result: Import,
+    error_count: u64,
+}
+
+impl Importer<'_> {
+    async fn take(&mut self, rows: Vec<Row>) -> Result<(), Problem> {
+        self.result.total += rows.len() as u64;
+        let mut fresh: Vec<(Uuid, Contact)> = Vec::with_capacity(rows.len());
+        let mut errors: Vec<RowError> = Vec::new();
+        for row in rows {
+            match row {
+                Err(error) => errors.push(error),
+                Ok(contact) => {
+                    let id = Task::id(self.campaign_id, contact.phone_number.reveal());
+                    match self.seen.insert(id, contact.row) {
+                        Some(first) => {
+                            errors.push(RowError { row: contact.row, message: format!("phone number repeats row {first}") });
+                            self.seen.insert(id, first);
+                        }
+                        None => fresh.push((id, contact)),
+                    }
+                }
+            }
+        }
+        let known = retry_conflicts(StoreError::is_conflict, || self.append(&fresh)).await?;
+        for (id, contact) in fresh {
+            match known.get(&id) {
+                // Of this very import, which was begun before and is now repeated.
+                Some(import_id) if *import_id == self.result.import_id => self.result.created += 1,
+                Some(_) => errors.push(RowError { row: contact.row, message: "phone number is in the campaign already".to_owned() }),
+                None => self.result.created += 1,
+            }
+        }
+        errors.sort_by_key(|error| error.row);
+        for error in errors {
+            self.error_count += 1;
+            if self.result.errors.len() < ERROR_LINES_MAX {
+                self.result.errors.push(format!("Row {}: {}", error.row, error.message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the tasks that are not there yet, together with the campaign's count of them. Answers which were there, and
+    /// from which import.
+    async fn append(&self, contacts: &[(Uuid, Contact)]) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+        let ids: Vec<Uuid> = contacts.iter().map(|(id, _)| *id).collect();
+        let there = self.app.store.existing::<Task>(&ids).await?;
+        let known = self.imports_of(there).await?;
+        let mut unit = self.app.store.unit(self.context);
+        let mut count = 0;
+        for (id, contact) in contacts.iter().filter(|(id, _)| !known.contains_key(id)) {
+            let contact = contact.clone();
+            let created = TaskEvent::TaskCreated(Box::new(TaskContact {
+                campaign_id: self.campaign_id,
+                import_id: self.result.import_id,
+                row: contact.row,
+                phone_number: contact.phone_number,
+                contact_name: contact.contact_name,
+                contact_data: contact.contact_data,
+                priority: contact.priority,
+            }));
+            unit.push::<Task>(*id, ExpectedVersion::NoStream, &[created])?;
+            count += 1;
+        }
+        let add = CampaignCommand::AddTasks { import_id: self.result.import_id, count };
+        match unit.decide::<Campaign>(self.campaign_id, add).await {
+            Ok(_) => unit.commit().await?,
+            Err(eventstore::ExecuteError::Store(error)) => return Err(error),
+            Err(eventstore::ExecuteError::Refused(refusal)) => return Err(StoreError::AppendFailed(refusal.to_string())),
+        };
+        Ok(known)
+    }
+
+    /// Which import brought each of the tasks. Only a repeated request needs to know; others get nil.
+    async fn imports_of(&self, ids: HashSet<Uuid>) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+        let repeated = self.context.metadata.idempotency_key.is_some();
+        let mut imports = HashMap::with_capacity(ids.len());
+        for id in ids {
+            let import_id = if repeated {
+                let task: Loaded<Task> = self.app.store.load(self.context.company_id, id).await?;
+                task.state.created().map(|task| task.contact.import_id)
+            } else {
+                None
+            };
+            imports.insert(id, import_id.unwrap_or_default());
+        }
+        Ok(imports)
+    }
+
+    async fn finish(mut self, file_name: String) -> Result<(Import, i64), Problem> {
+        let more = self.error_count - self.result.errors.len() as u64;
+        if more > 0 {
+            self.result.errors.push(format!("and {more} more"));
+        }
+        let command = CampaignCommand::FinishImport {
+            import_id: self.result.import_id,
+            file_name,
+            total: self.result.total,
+            created: self.result.created,
+            error_count: self.error_count,
+            errors: self.result.errors.clone(),
+        };
+        let committed = self.app.store.execute::<Campaign>(self.context, self.campaign_id, command).await?;
+        Ok((self.result, committed.position))
+    }
+}

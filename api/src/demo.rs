@@ -1,0 +1,137 @@
+//! `newvoice demo`: a sample company with a bot, a price list and a campaign that the simulator dials.
+
+use axum::http::StatusCode;
+use domain::{
+    campaign::{Campaign, CampaignCommand, CampaignSettings},
+    retry::Backoff,
+    skillbase::{Skillbase, SkillbaseCommand, SkillbaseConfig, SkillbaseContent},
+};
+use eventstore::{CommandContext, ExecuteError};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    auth::{credentials, now},
+    commands::{
+        auth::{Register, create_company},
+        import,
+    },
+    problem::Problem,
+    settings::Settings,
+};
+
+const EMAIL: &str = "demo@example.com";
+const PASSWORD: &str = "demo-demo-demo";
+const COMPANY: &str = "Harbour Dental";
+/// Contacts of the sample campaign.
+const CONTACTS: usize = 200;
+/// How much faster than people the demo's calls go, unless told otherwise.
+const SPEED: f64 = 10.0;
+
+const FIRST_NAMES: &[&str] = &["Anna", "Ben", "Carla", "David", "Elena", "Filip", "Grace", "Hugo", "Irina", "Jan"];
+const LAST_NAMES: &[&str] = &["Novák", "Smith", "García", "Petrov", "Miller", "Svoboda", "López", "Brown", "Ivanova", "Clark"];
+const CITIES: &[&str] = &["Boston", "Prague", "Madrid", "Chicago"];
+
+/// A demo is for watching.
+pub fn faster(settings: Settings) -> Settings {
+    let simulator_speed = if settings.simulator_speed > 1.0 { settings.simulator_speed } else { SPEED };
+    Settings { simulator_speed, ..settings }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the demo could not be prepared: {0}")]
+pub struct DemoError(String);
+
+impl From<Problem> for DemoError {
+    fn from(problem: Problem) -> Self {
+        Self(problem.detail)
+    }
+}
+
+impl<R: std::error::Error + 'static> From<ExecuteError<R>> for DemoError {
+    fn from(error: ExecuteError<R>) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Makes the sample company unless it is there, and says how to look at it. A campaign that was interrupted goes on by itself.
+pub async fn prepare(app: &App) -> Result<(), DemoError> {
+    let known = credentials::user(&app.pool, EMAIL).await.map_err(|e| DemoError(e.to_string()))?;
+    if known.is_none() {
+        let company_name = COMPANY.to_owned();
+        let register = Register { email: EMAIL.into(), password: PASSWORD.into(), company_name, company_slug: Some("harbour-dental-demo".into()) };
+        let registered = create_company(app, register).await?;
+        debug_assert_eq!(registered.status, StatusCode::CREATED);
+        start_campaign(app, registered.body.company.id).await?;
+    }
+    let address = app.settings.listen;
+    tracing::info!("demo: log in with {EMAIL} and {PASSWORD}");
+    tracing::info!(
+        "demo: curl -s http://{address}/api/v1/auth/login -H 'content-type: application/json' -d '{{\"email\": \"{EMAIL}\", \"password\": \"{PASSWORD}\"}}'"
+    );
+    tracing::info!("demo: with the token, look at http://{address}/api/v1/analytics/overview, /campaigns, /events/stream, or try http://{address}/docs");
+    Ok(())
+}
+
+async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
+    let context = CommandContext::system(company_id, "demo", now());
+    let (skillbase_id, campaign_id) = (Uuid::now_v7(), Uuid::now_v7());
+    let content = SkillbaseContent { name: "Appointment reminder".into(), slug: "appointment-reminder".into(), config: config()? };
+    app.store.execute::<Skillbase>(&context, skillbase_id, SkillbaseCommand::Create(Box::new(content))).await?;
+    let settings = CampaignSettings {
+        description: Some("Calls patients who are due for a check-up.".into()),
+        max_concurrent_calls: 10,
+        calls_per_minute: 120,
+        retry_delay_minutes: 1,
+        retry_backoff: Backoff::Exponential,
+        default_region: Some("US".into()),
+        dialed_by: dialer::simulator::NAME.into(),
+        ..CampaignSettings::new("Autumn check-ups".into(), skillbase_id)
+    };
+    app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
+    let import_id = Uuid::now_v7();
+    import(app, &context, campaign_id, import_id, "contacts.csv".into(), call_list().into_bytes()).await?;
+    app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
+    tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");
+    Ok(())
+}
+
+/// Numbers of the range that is kept for fiction: 555-0100 to 555-0199 of every area code.
+fn call_list() -> String {
+    let name = |names: &[&'static str], i: usize| names.get(i % names.len()).copied().unwrap_or_default();
+    let rows = (0..CONTACTS).map(|i| {
+        let (area, line) = (["202", "312"][i / 100 % 2], 100 + i % 100);
+        let (first, last, city) = (name(FIRST_NAMES, i), name(LAST_NAMES, i / 10 + i), name(CITIES, i));
+        format!("({area}) 555-0{line},{first} {last},{city},{}\n", if i % 20 == 0 { 10 } else { 0 })
+    });
+    std::iter::once("phone_number,name,city,priority\n".to_owned()).chain(rows).collect()
+}
+
+fn config() -> Result<SkillbaseConfig, DemoError> {
+    let config = json!({
+        "context": {
+            "role": "You are the receptionist of Harbour Dental and call patients who are due for their yearly check-up.",
+            "style": "Friendly, calm, brief.",
+            "safety_rules": ["Never give medical advice.", "If somebody does not want to be called, apologise and end the call."],
+            "facts": ["Open Monday to Friday, 8:00 to 17:00.", "A check-up takes thirty minutes.", "The first appointment is free."]
+        },
+        "flow": {
+            "type": "graph",
+            "states": ["greeting", {"name": "offer", "prompt": "Offer two appointments."}, "questions", "booking", "goodbye"],
+            "transitions": [
+                {"from": "greeting", "to": "offer", "condition": "the patient has time"},
+                {"from": "greeting", "to": "goodbye", "condition": "the patient does not want to talk"},
+                {"from": "offer", "to": "questions", "condition": "the patient asks something"},
+                {"from": "offer", "to": "booking", "condition": "an appointment suits"},
+                {"from": "questions", "to": "booking"},
+                {"from": "booking", "to": "goodbye"}
+            ]
+        },
+        "agent": {"handoff_criteria": {"pain": "the patient is in pain"}, "crm_field_mapping": {"city": "City"}},
+        "tools": [{"name": "check_availability"}, {"name": "book_appointment"}, {"name": "transfer_to_operator"}],
+        "voice": {"tts_provider": "cartesia", "tts_voice_id": "warm-receptionist", "stt_provider": "deepgram", "stt_language": "en"},
+        "llm": {"provider": "groq", "model": "llama-3.1-8b-instant", "temperature": 0.4}
+    });
+    serde_json::from_value(config).map_err(|e| DemoError(e.to_string()))
+}

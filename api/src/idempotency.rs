@@ -1,0 +1,241 @@
+//! `Idempotency-Key`: the same key and body again gives the same answer without a second effect.
+//!
+//! Two things work together. The answer is kept for at least a day and given again. And every id that a keyed command
+//! makes is derived from the key, so that a command that is run again because its answer was lost (the process died
+//! between effect and answer) names the same streams and finds its effect there already.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequestParts as _, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{app::App, auth, problem::Problem};
+
+pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const KEY_MAX_CHARS: usize = 255;
+/// How long the first of two equal requests has before the second may take it over, in seconds.
+const LOCK_SEC: f64 = 60.0;
+/// How often and how long the second of two simultaneous requests looks for the first one's answer.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOKS_MAX: usize = 100;
+/// Keys that are older are forgotten, in hours.
+const KEEP_HOURS: i32 = 48;
+/// Headers that are part of an answer.
+const KEPT_HEADERS: [&str; 5] = ["content-type", "event-position", "etag", "location", "reason"];
+
+/// Makes the ids of a command: random, or derived from its idempotency key.
+#[derive(Clone, Debug, Default)]
+pub struct Ids(Option<Keyed>);
+
+#[derive(Clone, Debug)]
+struct Keyed {
+    key: String,
+    namespace: Uuid,
+}
+
+impl Ids {
+    pub fn key(&self) -> Option<&str> {
+        self.0.as_ref().map(|keyed| keyed.key.as_str())
+    }
+
+    /// A new id; `purpose` tells several of one command apart.
+    pub fn make(&self, purpose: &str) -> Uuid {
+        self.0.as_ref().map_or_else(Uuid::now_v7, |keyed| Uuid::new_v5(&keyed.namespace, purpose.as_bytes()))
+    }
+}
+
+/// What identifies a keyed request.
+struct KeyedRequest {
+    company_id: Uuid,
+    method: String,
+    path: String,
+    key: String,
+    body_hash: Vec<u8>,
+}
+
+/// Runs the request once per key; without a key it just runs.
+pub async fn middleware(State(app): State<App>, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST || !request.headers().contains_key(KEY) {
+        return next.run(request).await;
+    }
+    match keyed(&app, request, next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let key = parts.headers.get(KEY).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    if key.is_empty() || key.chars().count() > KEY_MAX_CHARS {
+        return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} visible ASCII characters")));
+    }
+    // Registering and logging in come before there is a company.
+    let Ok(identity) = auth::identify(&mut parts, app).await else {
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    };
+    let limit = app.settings.upload_max_bytes + (1 << 20);
+    let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
+    let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app).await.map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
+    let keyed = KeyedRequest { company_id: identity.company_id, method: parts.method.to_string(), path, key, body_hash: body_hash(&parts.headers, &bytes) };
+    for _ in 0..LOOKS_MAX {
+        match begin(&app.pool, &keyed).await? {
+            Begun::Run => {
+                parts.extensions.insert(Ids(Some(Keyed { namespace: keyed.namespace(), key: keyed.key.clone() })));
+                let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+                return finish(&app.pool, &keyed, response).await;
+            }
+            Begun::Answered(response) => return Ok(response),
+            Begun::OtherBody => {
+                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "this Idempotency-Key was used with another body"));
+            }
+            Begun::UnderWay => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+    let conflict = Problem::conflict("a request with this Idempotency-Key is still running");
+    Err(Problem { retry_after_sec: Some(1), ..conflict })
+}
+
+impl KeyedRequest {
+    fn namespace(&self) -> Uuid {
+        Uuid::new_v5(&self.company_id, format!("{} {} {}", self.method, self.path, self.key).as_bytes())
+    }
+}
+
+/// Digest of the body. The boundary of a multipart body is drawn anew each time and does not count.
+fn body_hash(headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let boundary = content_type.split(';').find_map(|part| part.trim().strip_prefix("boundary=")).map(|b| b.trim_matches('"').as_bytes());
+    let mut hash = Sha256::new();
+    match boundary.filter(|b| !b.is_empty()) {
+        None => hash.update(body),
+        Some(boundary) => {
+            let mut rest = &body[..];
+            while let Some(at) = find(rest, boundary) {
+                hash.update(&rest[..at]);
+                hash.update([0]);
+                rest = &rest[at + boundary.len()..];
+            }
+            hash.update(rest);
+        }
+    }
+    hash.finalize().to_vec()
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    let first = *needle.first()?;
+    let mut from = 0;
+    loop {
+        let at = from + haystack.get(from..)?.iter().position(|b| *b == first)?;
+        if haystack[at..].starts_with(needle) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
+enum Begun {
+    Run,
+    Answered(Response),
+    OtherBody,
+    UnderWay,
+}
+
+async fn begin(pool: &PgPool, request: &KeyedRequest) -> Result<Begun, Problem> {
+    let locked = sqlx::query!(
+        "insert into idempotency_keys as k (company_id, method, path, key, body_hash, locked_until)
+         values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
+         on conflict (company_id, method, path, key) do update set locked_until = excluded.locked_until
+          where k.status is null and k.locked_until < now() and k.body_hash = excluded.body_hash",
+        request.company_id,
+        request.method,
+        request.path,
+        request.key,
+        request.body_hash,
+        LOCK_SEC
+    );
+    if locked.execute(pool).await?.rows_affected() == 1 {
+        return Ok(Begun::Run);
+    }
+    let row = sqlx::query!(
+        "select body_hash, status, headers, body from idempotency_keys where company_id = $1 and method = $2 and path = $3 and key = $4",
+        request.company_id,
+        request.method,
+        request.path,
+        request.key
+    );
+    let Some(row) = row.fetch_optional(pool).await? else { return Ok(Begun::UnderWay) };
+    if row.body_hash != request.body_hash {
+        return Ok(Begun::OtherBody);
+    }
+    Ok(match (row.status, row.body) {
+        (Some(status), Some(body)) => Begun::Answered(replay(status, row.headers, body)),
+        _ => Begun::UnderWay,
+    })
+}
+
+fn replay(status: i16, headers: Option<Value>, body: Vec<u8>) -> Response {
+    let status = u16::try_from(status).ok().and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(StatusCode::OK);
+    let mut response = (status, body).into_response();
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    for (name, value) in headers.as_ref().and_then(Value::as_object).into_iter().flatten() {
+        if let (Ok(name), Some(Ok(value))) = (name.parse::<HeaderName>(), value.as_str().map(HeaderValue::from_str)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// Keeps the answer, or forgets the key when the request may be tried again: 401, 403, 429 and 5xx say nothing lasting.
+async fn finish(pool: &PgPool, request: &KeyedRequest, response: Response) -> Result<Response, Problem> {
+    let status = response.status();
+    let passing = status.is_server_error() || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    if passing {
+        sqlx::query!(
+            "update idempotency_keys set locked_until = '-infinity' where company_id = $1 and method = $2 and path = $3 and key = $4",
+            request.company_id,
+            request.method,
+            request.path,
+            request.key
+        )
+        .execute(pool)
+        .await?;
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.map_err(|e| Problem::internal(&e))?;
+    let headers: Map<String, Value> = KEPT_HEADERS
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), Value::from(parts.headers.get(*name)?.to_str().ok()?))))
+        .collect();
+    sqlx::query!(
+        "update idempotency_keys set status = $5, headers = $6, body = $7 where company_id = $1 and method = $2 and path = $3 and key = $4",
+        request.company_id,
+        request.method,
+        request.path,
+        request.key,
+        i16::try_from(status.as_u16()).unwrap_or(i16::MAX),
+        Value::Object(headers),
+        &bytes[..]
+    )
+    .execute(pool)
+    .await?;
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+/// Forgets keys that are old enough.
+pub async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from idempotency_keys where created_at < now() - make_interval(hours => $1)", KEEP_HOURS).execute(pool).await?;
+    Ok(())
+}

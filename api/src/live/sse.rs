@@ -1,0 +1,93 @@
+//! Server-sent events: the company's events, resumed where the client left off.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::State,
+    http::HeaderMap,
+    response::sse::{Event, KeepAlive, Sse},
+};
+use eventstore::{Filter, StoredEvent};
+use futures::{Stream, stream};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    auth::{By, Viewer},
+    extract::QueryOf,
+    problem::Problem,
+    queries::EventFilter,
+    views::EventView,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(events))
+}
+
+/// Events that are read in one go.
+const PAGE: i64 = 200;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Wait after the database did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The company's events as they are appended: `id` is the position, `event` the type. Resumes after `Last-Event-ID`, or after `?after=`.
+#[utoipa::path(get, path = "/events/stream", tag = "events", params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String)))]
+async fn events(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(params): QueryOf<EventFilter>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let filter = params.parse()?;
+    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok());
+    let last = last.map(|id| id.trim().parse().map_err(|_| Problem::bad_request("Last-Event-ID must be a position"))).transpose()?;
+    let after = match last.or(params.after) {
+        Some(after) => after,
+        None => app.store.last_position().await?,
+    };
+    let follow = Follow { app, company_id: by.company_id(), filter, after, page: Vec::new().into_iter() };
+    Ok(Sse::new(stream::unfold(follow, Follow::next)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+struct Follow {
+    app: App,
+    company_id: Uuid,
+    filter: Filter,
+    after: i64,
+    page: std::vec::IntoIter<StoredEvent>,
+}
+
+impl Follow {
+    /// The next event, however long it takes; `None` once the process is to stop.
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        let mut shutdown = self.app.shutdown.clone();
+        loop {
+            if let Some(stored) = self.page.next() {
+                self.after = stored.position;
+                let event = Event::default().id(stored.position.to_string()).event(stored.event_type.clone());
+                let event = event.json_data(EventView::from(stored)).unwrap_or_else(|_| Event::default().comment("unreadable"));
+                return Some((Ok(event), self));
+            }
+            if *shutdown.borrow() {
+                return None;
+            }
+            let head = self.app.store.head().position();
+            match self.app.store.read_company_page(self.company_id, self.after, &self.filter, PAGE).await {
+                Ok(page) if page.is_empty() => {
+                    // Nothing for us up to the head: go on from there, so that others' events are not read again.
+                    self.after = self.after.max(head);
+                    tokio::select! {
+                        () = self.app.store.head().beyond(self.after, PATIENCE) => {}
+                        _ = shutdown.wait_for(|stop| *stop) => {}
+                    }
+                }
+                Ok(page) => self.page = page.into_iter(),
+                Err(error) => {
+                    tracing::debug!(%error, "an event stream waits for the database");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+}

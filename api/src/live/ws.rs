@@ -1,0 +1,91 @@
+//! A WebSocket per call: every event of the call, first what has happened so far, then as it happens.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{
+        State,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code, rejection::WebSocketUpgradeRejection},
+    },
+    response::Response,
+};
+use domain::call::Call;
+use eventstore::{StoreError, StreamName};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    auth::{By, Viewer},
+    extract::Id,
+    problem::Problem,
+    views::EventView,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(call))
+}
+
+/// What a client may send: nothing but control frames.
+const MESSAGE_MAX_BYTES: usize = 1 << 16;
+const PATIENCE: Duration = Duration::from_secs(15);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Every event of the call as JSON text messages. Stays open after the call's end until the client closes it.
+#[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", params(("id" = Uuid, Path)),
+    responses((status = 101, description = "WebSocket"), (status = 404, body = Problem)))]
+async fn call(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Problem> {
+    let upgrade = upgrade.map_err(|r| Problem::new(r.status(), r.body_text()))?;
+    let loaded = app.store.load_fresh::<Call>(by.company_id(), id).await?;
+    if loaded.version == 0 {
+        return Err(Problem::not_found("call"));
+    }
+    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(move |socket| follow(app, id, socket)))
+}
+
+async fn follow(app: App, id: Uuid, mut socket: WebSocket) {
+    let stream = StreamName::of::<Call>(id);
+    let mut shutdown = app.shutdown.clone();
+    let mut version = 0;
+    loop {
+        let head = app.store.head().position();
+        match send_new(&app, &stream, &mut version, &mut socket).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::debug!(%error, "a WebSocket waits for the database");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+        let stopping = tokio::select! {
+            () = app.store.head().beyond(head, PATIENCE) => false,
+            message = socket.recv() => match message {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => false,
+            },
+            stop = shutdown.wait_for(|stop| *stop) => stop.is_ok(),
+        };
+        if stopping {
+            let frame = CloseFrame { code: close_code::AWAY, reason: "the platform is shutting down".into() };
+            let _ = socket.send(Message::Close(Some(frame))).await;
+            return;
+        }
+    }
+}
+
+/// Sends the events after `version`; false when the client is gone.
+async fn send_new(app: &App, stream: &StreamName, version: &mut i64, socket: &mut WebSocket) -> Result<bool, StoreError> {
+    for event in app.store.read_stream(stream, *version, None).await? {
+        *version = event.version;
+        let Ok(text) = serde_json::to_string(&EventView::from(event)) else { continue };
+        if socket.send(Message::text(text)).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,76 @@
+//! Health, readiness, metrics.
+
+use axum::{
+    Json, Router,
+    extract::{MatchedPath, Request, State},
+    http::{StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use projections::status::{self, Status};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::app::App;
+
+pub fn router() -> Router<App> {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+}
+
+async fn healthz() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// 200 when the database answers with its migrations in place and every projection runs; else 503 with what is not ready.
+async fn readyz(State(app): State<App>) -> Response {
+    let mut not_ready = Vec::new();
+    if *app.shutdown.borrow() {
+        not_ready.push(json!({"part": "process", "reason": "shutting down"}));
+    }
+    match status::read(&app.pool).await {
+        Ok(projections) => not_ready.extend(projections.iter().filter(|p| p.status == Status::Failed).map(
+            |p| json!({"part": "projection", "name": p.name, "reason": p.error.as_ref().map(|e| e.message.as_str())}),
+        )),
+        Err(error) => {
+            tracing::warn!(%error, "not ready: the database does not answer");
+            not_ready.push(json!({"part": "database", "reason": "does not answer"}));
+        }
+    }
+    let (status, word) = if not_ready.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
+    let mut response = (status, Json(json!({"status": word, "not_ready": not_ready}))).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+    }
+    response
+}
+
+/// Prometheus text format.
+#[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+async fn metrics(State(app): State<App>) -> Response {
+    ::metrics::gauge!("newvoice_log_position").set(app.store.head().position() as f64);
+    ::metrics::gauge!("newvoice_pool_connections").set(f64::from(app.pool.size()));
+    ::metrics::gauge!("newvoice_pool_idle_connections").set(app.pool.num_idle() as f64);
+    if let Ok(projections) = status::read(&app.pool).await {
+        for projection in projections {
+            ::metrics::gauge!("newvoice_projection_lag_events", "projection" => projection.name.clone()).set(projection.lag_events as f64);
+            ::metrics::gauge!("newvoice_projection_lag_seconds", "projection" => projection.name.clone()).set(projection.lag_sec);
+            let failed = f64::from(u8::from(projection.status == Status::Failed));
+            ::metrics::gauge!("newvoice_projection_failed", "projection" => projection.name).set(failed);
+        }
+    }
+    app.prometheus.run_upkeep();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.prometheus.render()).into_response()
+}
+
+/// Counts and times requests by route.
+pub async fn count(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().to_string();
+    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let labels = [("method", method), ("path", path), ("status", response.status().as_u16().to_string())];
+    ::metrics::counter!("newvoice_http_requests_total", &labels).increment(1);
+    ::metrics::histogram!("newvoice_http_request_duration_seconds", &labels).record(began.elapsed().as_secs_f64());
+    response
+}

@@ -1,0 +1,306 @@
+//! Errors as RFC 9457 `application/problem+json`. The one place that knows which refusal is which HTTP status.
+
+use axum::{
+    Json,
+    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use dialer::{CallError, TaskError};
+use domain::{
+    api_key::ApiKeyRefusal, call::CallRefusal, campaign::CampaignRefusal, company::CompanyRefusal, price_list::PriceListRefusal,
+    reserved_name::NameTaken, skillbase::SkillbaseRefusal, task::TaskRefusal, user::UserRegisteredAlready, validation::Invalid,
+};
+use eventstore::{ExecuteError, StoreError};
+use projections::{NotReached, rebuild::RebuildError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// After how many seconds a client should try again when the platform is overloaded or its database away.
+const RETRY_AFTER_SEC: u32 = 1;
+
+/// `application/problem+json`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// What kind of problem, as a relative reference.
+    pub r#type: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    /// What is wrong with which field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldProblem>,
+    #[serde(skip)]
+    pub(crate) retry_after_sec: Option<u32>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FieldProblem {
+    /// `config.flow.states[1].name`
+    pub path: String,
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        let r#type = format!("/problems/{}", title.to_lowercase().replace(' ', "-"));
+        Self { r#type, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), retry_after_sec: None }
+    }
+
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+    }
+
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+
+    pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Invalid::one(path, message).into()
+    }
+
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self { retry_after_sec: Some(RETRY_AFTER_SEC), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// A failure of ours that no input should bring about; what it was is for the log only.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong on our side")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after_sec;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let detail = invalid.to_string();
+        let errors = invalid.0.into_iter().map(|e| FieldProblem { path: e.path, message: e.message }).collect();
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) if database.code().is_some_and(|c| c.starts_with("22")) => {
+                // A value that PostgreSQL cannot hold got past our own checks: still the caller's.
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "a value cannot be stored")
+            }
+            sqlx::Error::Database(database) if !database.code().is_some_and(|c| ["08", "53", "57", "40", "55"].iter().any(|k| c.starts_with(k))) => {
+                Self::internal(&error)
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::RowNotFound => Self::internal(&error),
+            _ => {
+                tracing::warn!(%error, "the database did not answer");
+                Self::unavailable("the database does not answer at the moment")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(conflict) => Self::conflict(conflict.to_string()),
+            StoreError::OtherCompany(_) => Self::new(StatusCode::NOT_FOUND, "there is no such thing"),
+            StoreError::PreconditionFailed { expected, actual } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                format!("If-Match names version {expected}, the resource has version {actual}"),
+            ),
+            StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),
+            StoreError::Overloaded => Self::unavailable("too many commands are waiting"),
+            StoreError::ShuttingDown => Self::unavailable("the platform is shutting down"),
+            StoreError::AppendFailed(error) => {
+                tracing::warn!(error, "a command could not be appended");
+                Self::unavailable("the database does not answer at the moment; whether the command was recorded is not known")
+            }
+            StoreError::Database(error) => error.into(),
+            error @ StoreError::Unreadable { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<NotReached> for Problem {
+    fn from(reached: NotReached) -> Self {
+        Self::unavailable(format!("the read model has not reached min_position yet; it is at {}", reached.position))
+    }
+}
+
+impl From<RebuildError> for Problem {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::UnderWay => Self::conflict(error.to_string()),
+            RebuildError::Sql(error) => error.into(),
+            RebuildError::Store(error) => error.into(),
+            RebuildError::Apply(_) | RebuildError::TakenOver => Self::internal(&error),
+        }
+    }
+}
+
+impl<R> From<ExecuteError<R>> for Problem
+where
+    R: std::error::Error + 'static,
+    Self: From<R>,
+{
+    fn from(error: ExecuteError<R>) -> Self {
+        match error {
+            ExecuteError::Refused(refusal) => refusal.into(),
+            ExecuteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CompanyRefusal> for Problem {
+    fn from(refusal: CompanyRefusal) -> Self {
+        match refusal {
+            CompanyRefusal::Unknown => Self::not_found("company"),
+            CompanyRefusal::RegisteredAlready => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<UserRegisteredAlready> for Problem {
+    fn from(refusal: UserRegisteredAlready) -> Self {
+        Self::conflict(refusal.to_string())
+    }
+}
+
+impl From<NameTaken> for Problem {
+    fn from(refusal: NameTaken) -> Self {
+        Self::conflict(refusal.to_string())
+    }
+}
+
+impl From<ApiKeyRefusal> for Problem {
+    fn from(refusal: ApiKeyRefusal) -> Self {
+        match refusal {
+            ApiKeyRefusal::Unknown => Self::not_found("API key"),
+            ApiKeyRefusal::IssuedAlready => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<SkillbaseRefusal> for Problem {
+    fn from(refusal: SkillbaseRefusal) -> Self {
+        match refusal {
+            SkillbaseRefusal::Unknown => Self::not_found("skillbase"),
+            SkillbaseRefusal::CreatedAlready => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<CampaignRefusal> for Problem {
+    fn from(refusal: CampaignRefusal) -> Self {
+        match refusal {
+            CampaignRefusal::Unknown => Self::not_found("campaign"),
+            _ => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<TaskRefusal> for Problem {
+    fn from(refusal: TaskRefusal) -> Self {
+        match refusal {
+            TaskRefusal::Unknown => Self::not_found("task"),
+            _ => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<CallRefusal> for Problem {
+    fn from(refusal: CallRefusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            CallRefusal::Unknown => Self::not_found("call"),
+            CallRefusal::TurnDiffers { position_in_request, .. } => {
+                let errors = vec![FieldProblem { path: format!("turns[{position_in_request}]"), message: message.clone() }];
+                Self { errors, ..Self::conflict(message) }
+            }
+            CallRefusal::TurnTooLate { position_in_request } => Self::invalid(format!("turns[{position_in_request}].occurred_at"), message),
+            CallRefusal::EndsBeforeStart => Self::invalid("ended_at", message),
+            CallRefusal::OtherSubject | CallRefusal::StartedAlready | CallRefusal::EndedAlready => Self::conflict(message),
+        }
+    }
+}
+
+impl From<PriceListRefusal> for Problem {
+    fn from(refusal: PriceListRefusal) -> Self {
+        Self::conflict(refusal.to_string())
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refusal) => refusal.into(),
+            CallError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TaskError> for Problem {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Refused(refusal) => refusal.into(),
+            TaskError::Store(error) => error.into(),
+            TaskError::Sql(error) => error.into(),
+        }
+    }
+}
+
+impl From<dialer::ClaimError> for Problem {
+    fn from(error: dialer::ClaimError) -> Self {
+        match error {
+            dialer::ClaimError::UnknownCampaign => Self::not_found("campaign"),
+            dialer::ClaimError::Store(error) => error.into(),
+            dialer::ClaimError::Sql(error) => error.into(),
+        }
+    }
+}

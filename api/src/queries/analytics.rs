@@ -1,0 +1,273 @@
+//! Calls with what was measured and what they cost; aggregates over many of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::{call::Direction, outcome::Outcome, phone::to_e164};
+use projections::{
+    call_metrics::{self, Aggregate, GroupBy, Scope},
+    calls::{CallFilter, CallRow},
+    cost_rollups::{self, CostGroupBy, CostRow, Costs},
+    page::After,
+};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{Fresh, PagingParams};
+use crate::{
+    answer::{Answer, Items},
+    app::App,
+    auth::{By, Viewer},
+    extract::{Id, Paging, QueryOf},
+    problem::Problem,
+    views::{AggregateView, CallMetricsView, CallView, CostView, TurnView},
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(calls))
+        .routes(routes!(metrics_of_call))
+        .routes(routes!(turns))
+        .routes(routes!(metrics))
+        .routes(routes!(costs))
+}
+
+/// The projections behind metrics with costs.
+const METRICS: &[&str] = &["call_metrics", "cost_rollups"];
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct CallParams {
+    campaign_id: Option<Uuid>,
+    skillbase_id: Option<Uuid>,
+    /// success, fail, voicemail, no_answer or busy
+    outcome: Option<String>,
+    /// outbound or inbound
+    direction: Option<String>,
+    /// Calls that started at or after
+    from: Option<DateTime<Utc>>,
+    /// Calls that started before
+    to: Option<DateTime<Utc>>,
+    phone_number: Option<String>,
+}
+
+/// A call with what was measured and what it costs.
+#[derive(Serialize, ToSchema)]
+pub struct CallWithMetrics {
+    #[serde(flatten)]
+    call: CallView,
+    metrics: Option<CallMetricsView>,
+    cost_total: Decimal,
+}
+
+/// Call history, newest first.
+#[utoipa::path(get, path = "/analytics/calls", tag = "analytics", params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
+async fn calls(State(app): State<App>, by: By<Viewer>, QueryOf(params): QueryOf<CallParams>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<CallWithMetrics>>, Problem> {
+    if params.outcome.as_ref().is_some_and(|o| o.parse::<Outcome>().is_err()) {
+        return Err(Problem::bad_request("outcome must be success, fail, voicemail, no_answer or busy"));
+    }
+    if params.direction.as_ref().is_some_and(|d| d.parse::<Direction>().is_err()) {
+        return Err(Problem::bad_request("direction must be outbound or inbound"));
+    }
+    // A + in a query reads as a blank: +1202… and 1202… both find the number.
+    let phone_number = params.phone_number.as_deref().map(|number| to_e164(&format!("+{}", number.trim().trim_start_matches('+')), None));
+    let phone_number = phone_number.transpose().map_err(|_| Problem::bad_request("phone_number must be a number in E.164"))?;
+    check_period(params.from, params.to)?;
+    let position = fresh.wait(&app, &["calls", "call_metrics", "cost_rollups"]).await?;
+    let filter = CallFilter {
+        campaign_id: params.campaign_id,
+        skillbase_id: params.skillbase_id,
+        outcome: params.outcome,
+        direction: params.direction,
+        phone_number,
+        from: params.from,
+        to: params.to,
+    };
+    let rows = projections::calls::list(&app.pool, by.company_id(), &filter, paging.after()?, paging.limit).await?;
+    let next_cursor = Items::page(rows.iter().collect(), paging.limit, |row: &&CallRow| After { at: row.started_at, id: row.call_id }, drop).next_cursor;
+    Ok(Answer::ok(position, Items { items: with_metrics(&app, by.company_id(), rows).await?, next_cursor }))
+}
+
+/// The calls with their metrics and costs.
+pub async fn with_metrics(app: &App, company_id: Uuid, rows: Vec<CallRow>) -> Result<Vec<CallWithMetrics>, Problem> {
+    let ids: Vec<_> = rows.iter().map(|row| row.call_id).collect();
+    let mut costs: HashMap<Uuid, Costs> = HashMap::new();
+    for cost in cost_rollups::of_calls(&app.pool, company_id, &ids).await? {
+        costs.entry(cost.call_id).or_default().add(&cost.component, cost.cost);
+    }
+    let metrics = call_metrics::of_calls(&app.pool, company_id, &ids).await?;
+    let metrics: HashMap<_, _> = metrics.into_iter().map(|row| (row.call_id, row)).collect();
+    let none = Costs::default();
+    let with = rows.into_iter().map(|row| {
+        let costs = costs.get(&row.call_id).unwrap_or(&none);
+        let metrics = metrics.get(&row.call_id).map(|metrics| CallMetricsView::new(metrics, costs));
+        CallWithMetrics { cost_total: costs.total().normalize(), metrics, call: row.into() }
+    });
+    Ok(with.collect())
+}
+
+/// One call's metrics and costs.
+#[utoipa::path(get, path = "/analytics/calls/{id}/metrics", tag = "analytics", params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = CallMetricsView), (status = 404, body = Problem)))]
+async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<CallMetricsView>, Problem> {
+    let position = fresh.wait(&app, METRICS).await?;
+    let row = call_metrics::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+    let mut costs = Costs::default();
+    for cost in cost_rollups::of_calls(&app.pool, by.company_id(), &[id]).await? {
+        costs.add(&cost.component, cost.cost);
+    }
+    Ok(Answer::ok(position, CallMetricsView::new(&row, &costs)))
+}
+
+/// One call's turns, by turn index.
+#[utoipa::path(get, path = "/analytics/calls/{id}/turns", tag = "analytics", params(("id" = Uuid, Path), Fresh, PagingParams),
+    responses((status = 200, body = Items<TurnView>), (status = 404, body = Problem)))]
+async fn turns(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh, paging: Paging) -> Result<Answer<Items<TurnView>>, Problem> {
+    let position = fresh.wait(&app, &["calls", "call_logs"]).await?;
+    projections::calls::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+    let rows = projections::call_logs::of_call(&app.pool, by.company_id(), id, paging.after()?, paging.limit).await?;
+    Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| row.turn_index, TurnView::from)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct GroupParams {
+    /// Calls that started at or after
+    from: Option<DateTime<Utc>>,
+    /// Calls that started before
+    to: Option<DateTime<Utc>>,
+    campaign_id: Option<Uuid>,
+    skillbase_id: Option<Uuid>,
+    /// hour, day, campaign or skillbase; of costs also component or provider
+    group_by: Option<String>,
+    /// IANA zone of hours and days, UTC by default
+    timezone: Option<String>,
+}
+
+fn check_period(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), Problem> {
+    let outside = |at: Option<DateTime<Utc>>| at.is_some_and(|at| !(-62_135_596_800..253_402_300_800).contains(&at.timestamp()));
+    if outside(from) || outside(to) {
+        return Err(Problem::invalid("from", "must lie between the years 1 and 9999"));
+    }
+    match (from, to) {
+        (Some(from), Some(to)) if from >= to => Err(Problem::invalid("to", "must be after from")),
+        _ => Ok(()),
+    }
+}
+
+impl GroupParams {
+    fn scope(&self, company_id: Uuid) -> Result<Scope, Problem> {
+        check_period(self.from, self.to)?;
+        let timezone = self.timezone.as_deref().unwrap_or("UTC").parse();
+        let timezone = timezone.map_err(|_| Problem::bad_request("timezone must be an IANA time zone, e.g. Europe/Prague"))?;
+        Ok(Scope { company_id, campaign_id: self.campaign_id, skillbase_id: self.skillbase_id, from: self.from, to: self.to, timezone })
+    }
+
+    fn group_by(&self) -> Result<Option<CostGroupBy>, Problem> {
+        Ok(Some(match self.group_by.as_deref() {
+            None => return Ok(None),
+            Some("hour") => CostGroupBy::Calls(GroupBy::Hour),
+            Some("day") => CostGroupBy::Calls(GroupBy::Day),
+            Some("campaign") => CostGroupBy::Calls(GroupBy::Campaign),
+            Some("skillbase") => CostGroupBy::Calls(GroupBy::Skillbase),
+            Some("component") => CostGroupBy::Component,
+            Some("provider") => CostGroupBy::Provider,
+            Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign, skillbase, component or provider")),
+        }))
+    }
+}
+
+/// Names of the groups whose keys are ids.
+async fn names(app: &App, company_id: Uuid, group_by: Option<CostGroupBy>, keys: &BTreeSet<String>) -> Result<HashMap<String, String>, Problem> {
+    let mut names = HashMap::new();
+    for key in keys {
+        let Ok(id) = Uuid::try_parse(key) else { continue };
+        let name = match group_by {
+            Some(CostGroupBy::Calls(GroupBy::Campaign)) => {
+                let row = projections::campaigns::get(&app.pool, company_id, id).await?;
+                row.and_then(|row| row.settings.get("name")?.as_str().map(str::to_owned))
+            }
+            Some(CostGroupBy::Calls(GroupBy::Skillbase)) => projections::skillbases::get(&app.pool, company_id, id).await?.map(|row| row.name),
+            _ => None,
+        };
+        names.extend(name.map(|name| (key.clone(), name)));
+    }
+    Ok(names)
+}
+
+/// A group's fields with its key, and its name if it has one.
+fn group(key: Option<&String>, names: &HashMap<String, String>, fields: Value) -> Value {
+    let mut object = fields;
+    object["key"] = json!(key);
+    if let Some(name) = key.and_then(|key| names.get(key)) {
+        object["name"] = json!(name);
+    }
+    object
+}
+
+fn to_json(view: &impl Serialize) -> Result<Value, Problem> {
+    serde_json::to_value(view).map_err(|e| Problem::internal(&e))
+}
+
+/// Metrics over many calls' turns, whole or by group. Percentiles are within 1 %.
+#[utoipa::path(get, path = "/analytics/metrics", tag = "analytics", params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+async fn metrics(State(app): State<App>, by: By<Viewer>, QueryOf(params): QueryOf<GroupParams>, fresh: Fresh) -> Result<Answer<Value>, Problem> {
+    let scope = params.scope(by.company_id())?;
+    let group_by = match params.group_by()? {
+        None => None,
+        Some(CostGroupBy::Calls(group_by)) => Some(group_by),
+        Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
+    };
+    let position = fresh.wait(&app, METRICS).await?;
+    let whole = aggregates(&app, &scope, None).await?;
+    let totals = to_json(&whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default())))?;
+    let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
+    let groups = aggregates(&app, &scope, Some(group_by)).await?;
+    let names = names(&app, by.company_id(), Some(CostGroupBy::Calls(group_by)), &groups.keys().flatten().cloned().collect()).await?;
+    let groups = groups.iter().map(|(key, view)| Ok(group(key.as_ref(), &names, to_json(view)?))).collect::<Result<Vec<_>, Problem>>()?;
+    Ok(Answer::ok(position, json!({"group_by": group_by.to_string(), "totals": totals, "groups": groups})))
+}
+
+async fn aggregates(app: &App, scope: &Scope, group_by: Option<GroupBy>) -> Result<BTreeMap<Option<String>, AggregateView>, Problem> {
+    let costs = cost_rollups::costs(&app.pool, scope, group_by.map(CostGroupBy::Calls)).await?;
+    let none = Costs::default();
+    let aggregates = call_metrics::aggregate(&app.pool, scope, group_by).await?;
+    let views = aggregates.into_iter().map(|(key, aggregate)| {
+        let view = AggregateView::new(&aggregate, costs.get(&key).map_or(&none, |row| &row.costs));
+        (key, view)
+    });
+    Ok(views.collect())
+}
+
+/// What calls cost, whole or by group; groups sum to the totals exactly.
+#[utoipa::path(get, path = "/analytics/costs", tag = "analytics", params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+async fn costs(State(app): State<App>, by: By<Viewer>, QueryOf(params): QueryOf<GroupParams>, fresh: Fresh) -> Result<Answer<Value>, Problem> {
+    let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
+    let position = fresh.wait(&app, &["cost_rollups"]).await?;
+    let whole = cost_rollups::costs(&app.pool, &scope, None).await?;
+    let totals = cost_json(whole.values().next().unwrap_or(&CostRow::default()))?;
+    let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
+    let groups = cost_rollups::costs(&app.pool, &scope, Some(group_by)).await?;
+    let names = names(&app, by.company_id(), Some(group_by), &groups.keys().flatten().cloned().collect()).await?;
+    let by_part = matches!(group_by, CostGroupBy::Component | CostGroupBy::Provider);
+    let fields = |row: &CostRow| if by_part { Ok(json!({"cost_total": row.costs.total().normalize()})) } else { cost_json(row) };
+    let totals = if by_part { json!({"cost_total": totals["cost_total"]}) } else { totals };
+    let groups = groups.iter().map(|(key, row)| Ok(group(key.as_ref(), &names, fields(row)?))).collect::<Result<Vec<_>, Problem>>()?;
+    Ok(Answer::ok(position, json!({"group_by": params.group_by, "totals": totals, "groups": groups})))
+}
+
+fn cost_json(row: &CostRow) -> Result<Value, Problem> {
+    let mut fields = to_json(&CostView::from(&row.costs))?;
+    fields["call_count"] = json!(row.call_count);
+    let unpriced = row.unpriced.iter().map(|(what, quantity)| {
+        let unit = what.component.parse::<domain::price::Component>().map(|c| c.usage_unit().to_string()).unwrap_or_default();
+        json!({"component": what.component, "provider": what.provider, "model": what.model, "quantity": crate::views::seconds(*quantity), "unit": unit})
+    });
+    fields["unpriced"] = unpriced.collect();
+    Ok(fields)
+}

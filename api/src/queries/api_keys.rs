@@ -1,0 +1,40 @@
+//! API keys, without the keys.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use projections::{api_keys::ApiKeyRow, page::After};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{Fresh, PagingParams};
+use crate::{
+    answer::{Answer, Items},
+    app::App,
+    auth::{Admin, By},
+    extract::Paging,
+    problem::Problem,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+#[derive(Serialize, ToSchema)]
+struct ApiKeyView {
+    id: Uuid,
+    name: String,
+    role: String,
+    created_at: DateTime<Utc>,
+}
+
+/// The company's API keys that are not revoked.
+#[utoipa::path(get, path = "/api-keys", tag = "identity", params(Fresh, PagingParams), responses((status = 200, body = Items<ApiKeyView>)))]
+async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ApiKeyView>>, Problem> {
+    let position = fresh.wait(&app, &["api_keys"]).await?;
+    let rows = projections::api_keys::list(&app.pool, by.company_id(), paging.after()?, paging.limit).await?;
+    let cursor = |row: &ApiKeyRow| After { at: row.created_at, id: row.api_key_id };
+    let view = |row: ApiKeyRow| ApiKeyView { id: row.api_key_id, name: row.name, role: row.role, created_at: row.created_at };
+    Ok(Answer::ok(position, Items::page(rows, paging.limit, cursor, view)))
+}

@@ -1,0 +1,44 @@
+//! Calls and why they are as they are.
+
+use axum::extract::State;
+use domain::call::Call;
+use eventstore::{Loaded, StreamName};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{AsOf, Fresh};
+use crate::{
+    answer::Answer,
+    app::App,
+    auth::{By, Viewer},
+    extract::Id,
+    problem::Problem,
+    views::{CallView, History},
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(get)).routes(routes!(history))
+}
+
+/// One call, now or at a moment.
+#[utoipa::path(get, path = "/calls/{id}", tag = "calls", params(("id" = uuid::Uuid, Path), AsOf, Fresh),
+    responses((status = 200, body = CallView), (status = 404, body = Problem)))]
+async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<CallView>, Problem> {
+    let position = fresh.wait(&app, &["calls"]).await?;
+    if let Some(moment) = as_of {
+        let loaded: Loaded<Call> = app.store.load_as_of(by.company_id(), id, moment).await?;
+        let call = loaded.state.known().ok_or_else(|| Problem::not_found("call at that moment"))?;
+        let view = CallView::from_state(id, call, (loaded.created_at, loaded.updated_at));
+        return Ok(Answer::ok(loaded.position, view).version(loaded.version));
+    }
+    let row = projections::calls::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+    let version = row.stream_version;
+    Ok(Answer::ok(position, row.into()).version(version))
+}
+
+/// Every event of the call, oldest first, with who and why.
+#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = History), (status = 404, body = Problem)))]
+async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id) -> Result<Answer<History>, Problem> {
+    let events = app.store.read_stream(&StreamName::of::<Call>(id), 0, None).await?;
+    super::events::history(events, by.company_id(), "call")
+}

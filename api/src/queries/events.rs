@@ -1,0 +1,67 @@
+//! The company's events in log order.
+
+use axum::extract::State;
+use eventstore::{Filter, StoredEvent, StreamName};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{Fresh, PagingParams};
+use crate::{
+    answer::{Answer, Items},
+    app::App,
+    auth::{By, Viewer},
+    extract::{Paging, QueryOf},
+    problem::Problem,
+    views::{EventView, History},
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+/// Which events to show.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilter {
+    /// Position after which to begin
+    pub after: Option<i64>,
+    /// campaign, task, call, …
+    pub category: Option<String>,
+    pub event_type: Option<String>,
+    /// `<category>-<uuid>`
+    pub stream: Option<String>,
+}
+
+impl EventFilter {
+    /// The filter of the log; a stream that is no name is 400.
+    pub fn parse(&self) -> Result<Filter, Problem> {
+        let nul = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
+        if nul(&self.category) || nul(&self.event_type) {
+            return Err(Problem::bad_request("parameters must not contain a NUL character"));
+        }
+        let stream = self.stream.as_deref().map(|name| name.parse::<StreamName>().map_err(|e| Problem::bad_request(e.to_string())));
+        Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()? })
+    }
+}
+
+/// The company's events, oldest first, after a position.
+#[utoipa::path(get, path = "/events", tag = "events", params(EventFilter, Fresh, PagingParams), responses((status = 200, body = Items<EventView>)))]
+async fn list(State(app): State<App>, by: By<Viewer>, QueryOf(filter): QueryOf<EventFilter>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<EventView>>, Problem> {
+    // The log itself is always up to date.
+    let position = app.store.last_position().await?;
+    if let Some(wanted) = fresh.min_position.filter(|wanted| *wanted > position) {
+        return Err(Problem::unavailable(format!("min_position {wanted} is beyond the log, which ends at {position}")));
+    }
+    let after = paging.after::<i64>()?.or(filter.after).unwrap_or(0);
+    let events = app.store.read_company_page(by.company_id(), after, &filter.parse()?, paging.limit).await?;
+    Ok(Answer::ok(position, Items::page(events, paging.limit, |event| event.position, EventView::from)))
+}
+
+/// The events as a history; nothing of another company's, not even that it is there.
+pub(super) fn history(events: Vec<StoredEvent>, company_id: Uuid, what: &str) -> Result<Answer<History>, Problem> {
+    let position = events.last().map_or(0, |event| event.position);
+    let items: Vec<EventView> = events.into_iter().filter(|event| event.company_id == company_id).map(EventView::from).collect();
+    if items.is_empty() { Err(Problem::not_found(what)) } else { Ok(Answer::ok(position, History { items })) }
+}

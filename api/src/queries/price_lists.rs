@@ -1,0 +1,192 @@
+//! Price lists, and what other prices would have cost.
+
+use std::collections::HashMap;
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::price::{self, Component, Rate};
+use projections::{
+    call_metrics::Scope,
+    cost_rollups::{self, Billed, Costs, costs_of},
+    page::After,
+    price_lists::PriceListRow,
+};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{Fresh, PagingParams};
+use crate::{
+    answer::{Answer, Items},
+    app::App,
+    auth::{By, Viewer, now},
+    commands::{RateInput, parse_rates},
+    extract::{Body, Id, Paging, QueryOf},
+    problem::Problem,
+    views::CostView,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(estimate)).routes(routes!(get)).routes(routes!(what_if))
+}
+
+/// Calls that a what-if looks at in one go.
+const WHAT_IF_CALLS: i64 = 1_000;
+
+#[derive(Serialize, ToSchema)]
+pub struct PriceListView {
+    pub id: Uuid,
+    pub name: String,
+    pub effective_from: DateTime<Utc>,
+    #[schema(value_type = Vec<Object>)]
+    pub rates: Vec<Rate>,
+    pub created_at: DateTime<Utc>,
+}
+
+fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
+    let rates = serde_json::from_value(row.rates).map_err(|e| Problem::internal(&e))?;
+    Ok(PriceListView { id: row.price_list_id, name: row.name, effective_from: row.effective_from, rates, created_at: row.created_at })
+}
+
+/// Price lists, the newest published first.
+#[utoipa::path(get, path = "/price-lists", tag = "prices", params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
+async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
+    let position = fresh.wait(&app, &["price_lists"]).await?;
+    let rows = projections::price_lists::list(&app.pool, by.company_id(), paging.after()?, paging.limit).await?;
+    let page = Items::page(rows, paging.limit, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
+    Ok(Answer::ok(position, Items { items: page.items.into_iter().collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
+}
+
+/// One price list.
+#[utoipa::path(get, path = "/price-lists/{id}", tag = "prices", params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = PriceListView), (status = 404, body = Problem)))]
+async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<PriceListView>, Problem> {
+    let position = fresh.wait(&app, &["price_lists"]).await?;
+    let row = projections::price_lists::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("price list"))?;
+    Ok(Answer::ok(position, view(row)?).version(1))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WhatIf {
+    /// Either rates, or the id of a list
+    rates: Option<Vec<RateInput>>,
+    price_list_id: Option<Uuid>,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    campaign_id: Option<Uuid>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct WhatIfView {
+    actual: CostView,
+    what_if: CostView,
+    /// what_if − actual
+    difference: CostView,
+}
+
+/// What the calls that started in `[from, to)` would have cost under other rates. Changes nothing.
+#[utoipa::path(post, path = "/price-lists/what-if", tag = "prices", request_body = WhatIf, params(Fresh),
+    responses((status = 200, body = WhatIfView), (status = 422, body = Problem)))]
+async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(input): Body<WhatIf>) -> Result<Answer<WhatIfView>, Problem> {
+    let position = fresh.wait(&app, &["cost_rollups", "price_lists"]).await?;
+    if input.from >= input.to {
+        return Err(Problem::invalid("to", "must be after from"));
+    }
+    let rates = match (input.rates, input.price_list_id) {
+        (Some(rates), None) => parse_rates(rates)?,
+        (None, Some(id)) => {
+            let row = projections::price_lists::get(&app.pool, by.company_id(), id).await?;
+            view(row.ok_or_else(|| Problem::invalid("price_list_id", "there is no such price list"))?)?.rates
+        }
+        _ => return Err(Problem::invalid("rates", "give either rates or price_list_id")),
+    };
+    let scope = Scope {
+        company_id: by.company_id(),
+        campaign_id: input.campaign_id,
+        skillbase_id: None,
+        from: Some(input.from),
+        to: Some(input.to),
+        timezone: chrono_tz::Tz::UTC,
+    };
+    let (mut actual, mut other) = (Costs::default(), Costs::default());
+    let mut after = Uuid::nil();
+    loop {
+        let ids = cost_rollups::calls_in(&app.pool, &scope, after, WHAT_IF_CALLS).await?;
+        let Some(last) = ids.last() else { break };
+        after = *last;
+        for cost in cost_rollups::of_calls(&app.pool, by.company_id(), &ids).await? {
+            actual.add(&cost.component, cost.cost);
+        }
+        reprice(&app, by.company_id(), &ids, &rates, &mut other).await?;
+    }
+    let difference = Costs { stt: other.stt - actual.stt, llm: other.llm - actual.llm, tts: other.tts - actual.tts, livekit: other.livekit - actual.livekit };
+    Ok(Answer::ok(position, WhatIfView { actual: (&actual).into(), what_if: (&other).into(), difference: (&difference).into() }))
+}
+
+/// Adds what the calls' usage costs under `rates`.
+async fn reprice(app: &App, company_id: Uuid, ids: &[Uuid], rates: &[Rate], costs: &mut Costs) -> Result<(), Problem> {
+    let usage = cost_rollups::usage_of_calls(&app.pool, company_id, ids).await?;
+    let mut by_call: HashMap<Uuid, Vec<Billed<'_>>> = HashMap::new();
+    for used in &usage {
+        let Ok(component) = used.component.parse::<Component>() else { continue };
+        let (provider, model) = (Some(used.provider.as_str()).filter(|p| !p.is_empty()), Some(used.model.as_str()).filter(|m| !m.is_empty()));
+        let rate = price::choose(rates, component, provider, model);
+        by_call.entry(used.call_id).or_default().push(Billed { component, provider: &used.provider, quantity: used.quantity, rate });
+    }
+    for billed in by_call.values() {
+        for ((component, _), cost) in costs_of(billed) {
+            costs.add(&component.to_string(), cost);
+        }
+    }
+    Ok(())
+}
+
+/// What a minute of conversation is made of; each can be given.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct Assumptions {
+    /// Seconds of caller speech in a minute
+    stt_seconds: f64,
+    llm_input_tokens: i64,
+    llm_output_tokens: i64,
+    tts_characters: i64,
+}
+
+impl Default for Assumptions {
+    fn default() -> Self {
+        // Half of the time the caller speaks; six turns, each reading a prompt of some 600 tokens again.
+        Self { stt_seconds: 30.0, llm_input_tokens: 3_600, llm_output_tokens: 150, tts_characters: 450 }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct Estimate {
+    cost_per_minute: CostView,
+    assumptions: Assumptions,
+}
+
+/// What a minute costs under the list in force.
+#[utoipa::path(get, path = "/price-lists/estimate", tag = "prices", params(Assumptions, Fresh), responses((status = 200, body = Estimate), (status = 422, body = Problem)))]
+async fn estimate(State(app): State<App>, by: By<Viewer>, QueryOf(assumptions): QueryOf<Assumptions>, fresh: Fresh) -> Result<Answer<Estimate>, Problem> {
+    let position = fresh.wait(&app, &["price_lists"]).await?;
+    let row = projections::price_lists::in_force(&app.pool, by.company_id(), now()).await?;
+    let rates = row.map(view).transpose()?.map(|list| list.rates).unwrap_or_default();
+    let quantity = |field: &str, number: Option<Decimal>| {
+        number.filter(|n| (Decimal::ZERO..=Decimal::from(1_000_000_000)).contains(n)).ok_or_else(|| Problem::invalid(field, "must be from 0 to 1000000000"))
+    };
+    let used = [
+        (Component::Stt, quantity("stt_seconds", Decimal::try_from(assumptions.stt_seconds).ok())?),
+        (Component::LlmInput, quantity("llm_input_tokens", Some(assumptions.llm_input_tokens.into()))?),
+        (Component::LlmOutput, quantity("llm_output_tokens", Some(assumptions.llm_output_tokens.into()))?),
+        (Component::Tts, quantity("tts_characters", Some(assumptions.tts_characters.into()))?),
+        (Component::Livekit, Decimal::from(60)),
+    ];
+    let billed = used.map(|(component, quantity)| Billed { component, provider: "", quantity, rate: price::choose(&rates, component, None, None) });
+    let mut costs = Costs::default();
+    costs_of(&billed).iter().for_each(|((component, _), cost)| costs.add(&component.to_string(), *cost));
+    Ok(Answer::ok(position, Estimate { cost_per_minute: (&costs).into(), assumptions }))
+}

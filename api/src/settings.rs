@@ -1,0 +1,81 @@
+//! Everything that can be set, from flags and environment variables.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+use eventstore::database::{DatabaseSettings, POOL_CONNECTIONS, default_data_dir};
+
+/// Flags of `newvoice serve` and `newvoice demo`; each has an environment variable.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// Address to listen on.
+    #[arg(long, env = "NEWVOICE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// What this process does; several processes share the work.
+    #[arg(long, env = "NEWVOICE_ROLES", value_delimiter = ',', default_value = "api,projectors,dialer")]
+    pub roles: Vec<Role>,
+
+    /// PostgreSQL to use; without it an embedded server is started.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// The one schema everything lives in.
+    #[arg(long, env = "NEWVOICE_SCHEMA", default_value = "newvoice")]
+    pub schema: String,
+
+    /// Where the embedded server keeps its data.
+    #[arg(long, env = "NEWVOICE_DATA_DIR", default_value_os_t = default_data_dir())]
+    pub data_dir: PathBuf,
+
+    /// Connections to PostgreSQL.
+    #[arg(long, env = "NEWVOICE_DATABASE_CONNECTIONS", default_value_t = POOL_CONNECTIONS)]
+    pub database_connections: u32,
+
+    /// Start although the server may lose what it acknowledged (fsync, full_page_writes or synchronous_commit off).
+    #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER")]
+    pub allow_unsafe_server: bool,
+
+    /// Largest call list, in bytes.
+    #[arg(long, env = "NEWVOICE_UPLOAD_MAX_BYTES", default_value_t = 64 << 20)]
+    pub upload_max_bytes: usize,
+
+    /// Most rows of a call list.
+    #[arg(long, env = "NEWVOICE_UPLOAD_MAX_ROWS", default_value_t = 1_000_000)]
+    pub upload_max_rows: u32,
+
+    /// Most columns of a call list.
+    #[arg(long, env = "NEWVOICE_UPLOAD_MAX_COLUMNS", default_value_t = 200)]
+    pub upload_max_columns: u32,
+
+    /// How much faster than people the simulator talks.
+    #[arg(long, env = "NEWVOICE_SIMULATOR_SPEED", default_value_t = 1.0)]
+    pub simulator_speed: f64,
+
+    /// Another seed, other simulated calls.
+    #[arg(long, env = "NEWVOICE_SIMULATOR_SEED", default_value_t = 0)]
+    pub simulator_seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    Api,
+    Projectors,
+    Dialer,
+}
+
+impl Settings {
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    pub fn database(&self) -> DatabaseSettings {
+        DatabaseSettings {
+            url: self.database_url.clone(),
+            schema: self.schema.clone(),
+            data_dir: self.data_dir.clone(),
+            connections: self.database_connections,
+            allow_unsafe_server: self.allow_unsafe_server,
+        }
+    }
+}

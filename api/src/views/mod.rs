@@ -1,0 +1,76 @@
+//! How things look from outside, whether they come from a read model or from a stream folded as of a moment.
+
+mod calls;
+mod campaigns;
+mod metrics;
+mod tasks;
+
+use chrono::{DateTime, Utc};
+use eventstore::{Metadata, StoredEvent};
+use rust_decimal::{Decimal, prelude::ToPrimitive};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+pub use calls::{CallView, TurnView};
+pub use campaigns::{CampaignView, Counters};
+pub use metrics::{AggregateView, CallMetricsView, CostView, OutcomesView};
+pub use tasks::TaskView;
+
+/// An event, wherever one is shown.
+#[derive(Serialize, ToSchema)]
+pub struct EventView {
+    pub position: i64,
+    /// `<category>-<uuid>`
+    pub stream: String,
+    pub version: i64,
+    pub event_id: Uuid,
+    pub event_type: String,
+    pub schema_version: i16,
+    pub occurred_at: DateTime<Utc>,
+    pub recorded_at: DateTime<Utc>,
+    pub payload: Value,
+    #[schema(value_type = Object)]
+    pub metadata: Metadata,
+}
+
+impl From<StoredEvent> for EventView {
+    fn from(event: StoredEvent) -> Self {
+        Self {
+            position: event.position,
+            stream: event.stream.to_string(),
+            version: event.version,
+            event_id: event.event_id,
+            event_type: event.event_type,
+            schema_version: event.schema_version,
+            occurred_at: event.occurred_at,
+            recorded_at: event.recorded_at,
+            payload: event.payload,
+            metadata: event.metadata,
+        }
+    }
+}
+
+/// A history: oldest first.
+#[derive(Serialize, ToSchema)]
+pub struct History {
+    pub items: Vec<EventView>,
+}
+
+/// Microseconds as milliseconds.
+#[expect(clippy::cast_precision_loss, reason = "latencies are far below 2^52 microseconds")]
+pub fn ms(us: i64) -> f64 {
+    us as f64 / 1_000.0
+}
+
+/// An exact number of seconds as a JSON number.
+pub fn seconds(exact: Decimal) -> f64 {
+    exact.to_f64().unwrap_or_default()
+}
+
+/// `part / whole` as a share; `None` of nothing.
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+pub fn share(part: i64, whole: i64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
