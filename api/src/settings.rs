@@ -74,6 +74,7 @@ impl Settings {
             url: self.database_url.clone(),
             schema: self.schema.clone(),
             data_dir: self.data_dir.clone(),
+            may_create: true,
             connections: self.database_connections,
             allow_unsafe_server: self.allow_unsafe_server,
         }

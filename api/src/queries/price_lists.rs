@@ -1,7 +1,5 @@
 //! Price lists, and what other prices would have cost.
 
-use std::collections::HashMap;
-
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use domain::price::{self, Component, Rate};
@@ -31,9 +29,6 @@ use crate::{
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(estimate)).routes(routes!(get)).routes(routes!(what_if))
 }
-
-/// Calls that a what-if looks at in one go.
-const WHAT_IF_CALLS: i64 = 1_000;
 
 #[derive(Serialize, ToSchema)]
 pub struct PriceListView {
@@ -111,37 +106,9 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         to: Some(input.to),
         timezone: chrono_tz::Tz::UTC,
     };
-    let (mut actual, mut other) = (Costs::default(), Costs::default());
-    let mut after = Uuid::nil();
-    loop {
-        let ids = cost_rollups::calls_in(&app.pool, &scope, after, WHAT_IF_CALLS).await?;
-        let Some(last) = ids.last() else { break };
-        after = *last;
-        for cost in cost_rollups::of_calls(&app.pool, by.company_id(), &ids).await? {
-            actual.add(&cost.component, cost.cost);
-        }
-        reprice(&app, by.company_id(), &ids, &rates, &mut other).await?;
-    }
+    let (actual, other) = cost_rollups::what_if(&app.pool, &scope, &rates, |_| ()).await?;
     let difference = Costs { stt: other.stt - actual.stt, llm: other.llm - actual.llm, tts: other.tts - actual.tts, livekit: other.livekit - actual.livekit };
     Ok(Answer::ok(position, WhatIfView { actual: (&actual).into(), what_if: (&other).into(), difference: (&difference).into() }))
-}
-
-/// Adds what the calls' usage costs under `rates`.
-async fn reprice(app: &App, company_id: Uuid, ids: &[Uuid], rates: &[Rate], costs: &mut Costs) -> Result<(), Problem> {
-    let usage = cost_rollups::usage_of_calls(&app.pool, company_id, ids).await?;
-    let mut by_call: HashMap<Uuid, Vec<Billed<'_>>> = HashMap::new();
-    for used in &usage {
-        let Ok(component) = used.component.parse::<Component>() else { continue };
-        let (provider, model) = (Some(used.provider.as_str()).filter(|p| !p.is_empty()), Some(used.model.as_str()).filter(|m| !m.is_empty()));
-        let rate = price::choose(rates, component, provider, model);
-        by_call.entry(used.call_id).or_default().push(Billed { component, provider: &used.provider, quantity: used.quantity, rate });
-    }
-    for billed in by_call.values() {
-        for ((component, _), cost) in costs_of(billed) {
-            costs.add(&component.to_string(), cost);
-        }
-    }
-    Ok(())
 }
 
 /// What a minute of conversation is made of; each can be given.

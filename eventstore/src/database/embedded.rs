@@ -39,6 +39,11 @@ pub fn default_data_dir() -> PathBuf {
     }
 }
 
+/// Whether a server was made in `dir` before.
+pub(super) fn is_made(dir: &Path) -> bool {
+    dir.join("postgres").join("PG_VERSION").exists()
+}
+
 /// A running server. Dropping it stops the server if this process owns it.
 #[derive(Debug)]
 pub struct EmbeddedServer {
@@ -69,7 +74,7 @@ impl EmbeddedServer {
         let owner = lock.try_lock().is_ok().then_some(lock);
         let data = dir.join("postgres");
         if owner.is_some() {
-            if !data.join("PG_VERSION").exists() {
+            if !is_made(dir) {
                 initialize(&bin, dir, &data, &account).map_err(|e| failed("cannot make a cluster in", &e))?;
             }
             await_stopping(&data);

@@ -33,6 +33,8 @@ pub struct DatabaseSettings {
     pub schema: String,
     /// Where our own server keeps its data.
     pub data_dir: PathBuf,
+    /// Whether a server of our own may be made where there is none; a tool that only looks must not.
+    pub may_create: bool,
     pub connections: u32,
     /// Go on although the server may lose what it acknowledged.
     pub allow_unsafe_server: bool,
@@ -46,6 +48,8 @@ pub enum OpenError {
     SchemaName(String),
     #[error("no PostgreSQL was found on this machine. Install it (Debian: apt-get install postgresql) or set DATABASE_URL")]
     NoPostgres,
+    #[error("there is no platform in {0}; set NEWVOICE_DATA_DIR or DATABASE_URL")]
+    NoData(PathBuf),
     #[error("the embedded PostgreSQL could not be started: {0}")]
     Embedded(String),
     #[error("PostgreSQL at {address} cannot be reached: {error}")]
@@ -72,6 +76,9 @@ pub struct Database {
 impl Database {
     /// Connects, starting our own server if need be, checks it and brings its schema up to date.
     pub async fn open(settings: &DatabaseSettings) -> Result<Self, OpenError> {
+        if settings.url.is_none() && !settings.may_create && !embedded::is_made(&settings.data_dir) {
+            return Err(OpenError::NoData(settings.data_dir.clone()));
+        }
         let server = match settings.url {
             Some(_) => None,
             None => Some(std::sync::Arc::new(EmbeddedServer::start(&settings.data_dir).await?)),

@@ -4,6 +4,7 @@
 mod ledger;
 mod query;
 mod rollups;
+mod what_if;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{CallCost, CostGroupBy, CostRow, Costs, Unpriced, calls_in, costs, of_calls, usage_of_calls};
+pub use query::{CallCost, CostGroupBy, CostRow, Costs, Unpriced, costs, of_calls};
+pub use what_if::what_if;
 
 use crate::{
     call_metrics::RollupKey,

@@ -171,7 +171,7 @@ async fn unpriced(
 }
 
 /// Ids above `after` of the calls in the scope: for what-if questions, which look at every call once.
-pub async fn calls_in(pool: &PgPool, scope: &Scope, after: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+pub(super) async fn calls_in(pool: &PgPool, scope: &Scope, after: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     let (from, to) = scope.bounds();
     sqlx::query_scalar!(
         "select call_id from cost_calls
@@ -189,7 +189,7 @@ pub async fn calls_in(pool: &PgPool, scope: &Scope, after: Uuid, limit: i64) -> 
 }
 
 /// What a call used of something, whatever list priced it.
-pub struct CallUsage {
+pub(super) struct CallUsage {
     pub call_id: Uuid,
     pub component: String,
     pub provider: String,
@@ -197,7 +197,7 @@ pub struct CallUsage {
     pub quantity: Decimal,
 }
 
-pub async fn usage_of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallUsage>, sqlx::Error> {
+pub(super) async fn usage_of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallUsage>, sqlx::Error> {
     sqlx::query_as!(
         CallUsage,
         r#"select call_id, component, provider, model, sum(quantity) as "quantity!" from call_usage

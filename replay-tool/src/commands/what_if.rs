@@ -1,0 +1,82 @@
+//! `what-if`: what calls would have cost under other rates.
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use chrono::{DateTime, Utc};
+use domain::price::{Rate, validate_rates};
+use projections::{
+    call_metrics::Scope,
+    cost_rollups::{self, Costs},
+};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{Finding, WrongUse, output::Output};
+
+pub async fn run(
+    pool: &PgPool,
+    output: &Output,
+    price_list: &Path,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    company: Option<Uuid>,
+    campaign: Option<Uuid>,
+) -> anyhow::Result<Finding> {
+    if from >= to {
+        return Err(WrongUse("--to must be after --from".to_owned()).into());
+    }
+    let rates = read_rates(price_list)?;
+    let company_id = match company {
+        Some(company) => company,
+        None => only_company(pool).await?,
+    };
+    let scope =
+        Scope { company_id, campaign_id: campaign, skillbase_id: None, from: Some(from), to: Some(to), timezone: chrono_tz::Tz::UTC };
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from cost_calls where company_id = $1 and started_at >= $2 and started_at < $3"#,
+        company_id,
+        from,
+        to
+    );
+    let bar = output.progress("what if", u64::try_from(total.fetch_one(pool).await?).unwrap_or_default());
+    let (actual, other) = cost_rollups::what_if(pool, &scope, &rates, |done| bar.set_position(done)).await?;
+    bar.finish_and_clear();
+    let rows = rows(&actual, &other);
+    let object = |of: fn(&(&'static str, Decimal, Decimal)) -> Decimal| rows.iter().map(|row| (row.0.to_owned(), json!(of(row)))).collect::<Value>();
+    let value = json!({"actual": object(|r| r.1), "what_if": object(|r| r.2), "difference": object(|r| r.2 - r.1)});
+    output.result(&value, || {
+        let lines = rows.iter().map(|(name, actual, other)| format!("{name:<13} {actual:>20} {other:>20} {:>20}", other - actual));
+        std::iter::once(format!("{:<13} {:>20} {:>20} {:>20}", "", "actual", "what if", "difference")).chain(lines).collect::<Vec<_>>().join("\n")
+    });
+    Ok(Finding::Sound)
+}
+
+fn rows(actual: &Costs, other: &Costs) -> [(&'static str, Decimal, Decimal); 5] {
+    [
+        ("cost_stt", actual.stt.normalize(), other.stt.normalize()),
+        ("cost_llm", actual.llm.normalize(), other.llm.normalize()),
+        ("cost_tts", actual.tts.normalize(), other.tts.normalize()),
+        ("cost_livekit", actual.livekit.normalize(), other.livekit.normalize()),
+        ("cost_total", actual.total().normalize(), other.total().normalize()),
+    ]
+}
+
+fn read_rates(path: &Path) -> anyhow::Result<Vec<Rate>> {
+    let text = std::fs::read_to_string(path).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
+    let rates = value.get("rates").cloned().unwrap_or(value);
+    let rates: Vec<Rate> = serde_json::from_value(rates).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
+    validate_rates(&rates).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
+    Ok(rates)
+}
+
+async fn only_company(pool: &PgPool) -> anyhow::Result<Uuid> {
+    let companies = sqlx::query_scalar!("select company_id from companies limit 2").fetch_all(pool).await.context("companies")?;
+    match companies.as_slice() {
+        [only] => Ok(*only),
+        [] => Err(anyhow!("there is no company yet")),
+        _ => Err(WrongUse("there are several companies: name one with --company".to_owned()).into()),
+    }
+}

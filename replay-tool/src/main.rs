@@ -1,0 +1,160 @@
+//! `replay-tool`: audits call histories, verifies the log, rebuilds and compares read models, exports, asks what if.
+//!
+//! Exit code 0: equal or sound; 1: not, or it could not be found out; 2: wrong use.
+
+mod commands;
+mod output;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Parser, Subcommand};
+use eventstore::{
+    Database, EventStore,
+    database::{DatabaseSettings, default_data_dir},
+};
+use output::Output;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(version, about = "Audit, verify, rebuild, compare, export: everything the log can tell.")]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    /// Machine-readable output, without progress bars.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Connection {
+    /// PostgreSQL of the platform; without it the embedded server of NEWVOICE_DATA_DIR.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    database_url: Option<String>,
+    #[arg(long, env = "NEWVOICE_SCHEMA", default_value = "newvoice", global = true)]
+    schema: String,
+    #[arg(long, env = "NEWVOICE_DATA_DIR", default_value_os_t = default_data_dir(), global = true)]
+    data_dir: PathBuf,
+    #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER", global = true)]
+    allow_unsafe_server: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that happened in a stream (`call-<uuid>`, `task-<uuid>`, …), as a timeline. A task's includes its calls'.
+    History {
+        stream: String,
+        /// Only what was recorded until this moment (RFC 3339).
+        #[arg(long)]
+        as_of: Option<DateTime<Utc>>,
+    },
+    /// Recompute the hash chain; says the first position that is wrong and how.
+    Verify,
+    /// Fill a projection's tables again from the log, beside the live ones, and swap them.
+    Rebuild {
+        /// A projection's name, or `all`.
+        projection: String,
+        /// List every differing row before swapping.
+        #[arg(long)]
+        compare: bool,
+    },
+    /// Rebuild a projection beside the live one and list the differences, without swapping.
+    Compare {
+        /// A projection's name, or `all`.
+        projection: String,
+    },
+    /// Write events to standard output.
+    Export {
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: commands::export::Format,
+        /// Events recorded at or after this moment.
+        #[arg(long)]
+        from: Option<DateTime<Utc>>,
+        /// Events recorded before this moment.
+        #[arg(long)]
+        to: Option<DateTime<Utc>>,
+        /// Only this company's.
+        #[arg(long)]
+        company: Option<uuid::Uuid>,
+    },
+    /// What is in the log, and how far the projections are.
+    Stats,
+    /// What the calls of a period would have cost under other rates. Changes nothing.
+    WhatIf {
+        /// JSON file: a list of rates, or an object with `rates`.
+        #[arg(long)]
+        price_list: PathBuf,
+        #[arg(long)]
+        from: DateTime<Utc>,
+        #[arg(long)]
+        to: DateTime<Utc>,
+        /// Needed when there are several companies.
+        #[arg(long)]
+        company: Option<uuid::Uuid>,
+        #[arg(long)]
+        campaign: Option<uuid::Uuid>,
+    },
+}
+
+/// What a command found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    Sound,
+    NotSound,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(Finding::Sound) => ExitCode::SUCCESS,
+        Ok(Finding::NotSound) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("replay-tool: {error:#}");
+            ExitCode::from(if error.is::<WrongUse>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// The words of the command line do not fit.
+#[derive(Debug)]
+struct WrongUse(String);
+
+impl std::fmt::Display for WrongUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUse {}
+
+async fn run(cli: Cli) -> anyhow::Result<Finding> {
+    let output = Output::new(cli.json);
+    let settings = DatabaseSettings {
+        url: cli.connection.database_url,
+        schema: cli.connection.schema,
+        data_dir: cli.connection.data_dir,
+        may_create: false,
+        connections: 8,
+        allow_unsafe_server: cli.connection.allow_unsafe_server,
+    };
+    let database = Database::open(&settings).await?;
+    let store = EventStore::open(&database);
+    let finding = match cli.command {
+        Command::History { stream, as_of } => commands::history::run(&store, &output, &stream, as_of).await,
+        Command::Verify => commands::verify::run(&database.pool, &store, &output).await,
+        Command::Rebuild { projection, compare } => commands::rebuild::rebuild(&database.pool, store, &output, &projection, compare).await,
+        Command::Compare { projection } => commands::rebuild::compare(&database.pool, store, &output, &projection).await,
+        Command::Export { format, from, to, company } => commands::export::run(&store, &output, format, from, to, company).await,
+        Command::Stats => commands::stats::run(&database.pool, &output).await,
+        Command::WhatIf { price_list, from, to, company, campaign } => {
+            commands::what_if::run(&database.pool, &output, &price_list, (from, to), company, campaign).await
+        }
+    };
+    database.pool.close().await;
+    finding
+}

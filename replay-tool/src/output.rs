@@ -1,0 +1,38 @@
+//! Lines for people, JSON for machines, progress bars on a terminal.
+
+use std::io::IsTerminal as _;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// One result: as JSON, or as the lines that `people` makes of it.
+    pub fn result(&self, value: &Value, people: impl FnOnce() -> String) {
+        if self.json {
+            println!("{value}");
+        } else {
+            println!("{}", people());
+        }
+    }
+
+    /// A bar over `total` events, on a terminal only.
+    pub fn progress(&self, what: &str, total: u64) -> ProgressBar {
+        let bar = ProgressBar::new(total);
+        let hidden = self.json || !std::io::stderr().is_terminal();
+        bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+        let template = "{msg:18} {bar:30} {percent:>3} %  {human_pos} of {human_len}  {per_sec}  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar
+    }
+}
