@@ -6,13 +6,13 @@ use domain::{
     retry::Backoff,
     skillbase::{Skillbase, SkillbaseCommand, SkillbaseConfig, SkillbaseContent},
 };
-use eventstore::{CommandContext, ExecuteError};
+use eventstore::{CommandContext, ExecuteError, now};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::{credentials, now},
+    auth::credentials,
     commands::{
         auth::{Register, create_company},
         import,

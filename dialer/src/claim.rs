@@ -1,13 +1,12 @@
 //! Claiming the next task of a campaign.
 
-use chrono::Utc;
 use domain::{
     call::{Call, CallCommand, CallSubject, Direction},
     campaign::{Campaign, CampaignSettings, CampaignStatus, settings::EXTERNAL},
     skillbase::{Skillbase, SkillbaseState},
     task::{Task, TaskCommand, TaskRefusal},
 };
-use eventstore::{CommandContext, ExecuteError, Loaded, StoreError};
+use eventstore::{CommandContext, ExecuteError, Loaded, StoreError, now};
 use uuid::Uuid;
 
 use crate::{
@@ -91,7 +90,7 @@ impl Desk {
             }
             // What was uploaded before must be seen.
             let _ = self.positions.reached(&["call_tasks"], campaign.position, projections::WAIT_MAX).await;
-            let candidates = projections::call_tasks::candidates(&self.pool, campaign_id, Utc::now(), CANDIDATES).await?;
+            let candidates = projections::call_tasks::candidates(&self.pool, campaign_id, now(), CANDIDATES).await?;
             if candidates.is_empty() {
                 return Ok(Err(NothingToClaim::Empty));
             }
@@ -147,7 +146,7 @@ impl Desk {
         lease_sec: u32,
     ) -> Result<i64, ExecuteError<TaskRefusal>> {
         let mut unit = self.store.unit(context);
-        let claim = TaskCommand::Claim { call_id, lease_sec, now: Utc::now() };
+        let claim = TaskCommand::Claim { call_id, lease_sec, now: now() };
         let claimed = unit.decide::<Task>(task_id, claim).await?;
         let phone_number = claimed.state.created().map(|task| task.contact.phone_number.clone()).ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?;
         let skillbase_id = campaign.state.live().map(|live| live.settings.skillbase_id);
@@ -185,7 +184,7 @@ fn closed(settings: &CampaignSettings, status: CampaignStatus, worker: Worker<'_
         Some(NothingToClaim::NotRunning)
     } else if settings.dialed_by != worker.dialed_by() {
         Some(NothingToClaim::DialedByProvider)
-    } else if !settings.schedule().is_open(Utc::now()) {
+    } else if !settings.schedule().is_open(now()) {
         Some(NothingToClaim::OutsideSchedule)
     } else {
         None

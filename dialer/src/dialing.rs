@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
 use domain::{
     outcome::Outcome,
     skillbase::{Skillbase, SkillbaseState},
     task::{AttemptFailure, FailureCause, Task},
 };
-use eventstore::{Actor, ActorKind, CommandContext, Metadata};
+use eventstore::{Actor, ActorKind, CommandContext, Metadata, now};
 use projections::campaigns::{self, CampaignAtWork};
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
@@ -72,7 +71,7 @@ impl Dialer {
     fn context(&self, company_id: Uuid) -> CommandContext {
         let actor = Actor { kind: ActorKind::Dialer, id: None, name: Some(self.provider.name().to_owned()) };
         let metadata = Metadata { actor, correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
-        CommandContext { company_id, metadata, now: Utc::now() }
+        CommandContext { company_id, metadata, now: now() }
     }
 
     async fn work(&self, context: CommandContext, claim: Claim, mut stop: watch::Receiver<bool>) {
@@ -117,7 +116,7 @@ impl Dialer {
         line: &Line<'_>,
         result: Result<Ended, ProviderError>,
     ) -> Result<(), TaskError> {
-        let context = CommandContext { now: Utc::now(), ..context.clone() };
+        let context = CommandContext { now: now(), ..context.clone() };
         let (ended, error_message) = match result {
             Ok(ended) => {
                 let message = format!("the call ended with {}", ended.outcome);

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use domain::{
     call::Call,
     campaign::{Campaign, CampaignCommand, CampaignState},
     task::{AttemptFailure, FailureCause, Task, TaskCommand, TaskStatus},
 };
-use eventstore::{CommandContext, ExecuteError, StoreError};
+use eventstore::{CommandContext, ExecuteError, StoreError, now};
 use projections::{
     call_tasks::{self, ExpiredClaim},
     campaigns,
@@ -60,7 +60,7 @@ impl Desk {
 
     async fn complete_finished_campaigns(&self) -> Result<(), StoreError> {
         for campaign in campaigns::finished(&self.pool).await? {
-            let context = CommandContext::system(campaign.company_id, "campaign completion", Utc::now());
+            let context = CommandContext::system(campaign.company_id, "campaign completion", now());
             let command = CampaignCommand::Complete { total_tasks: u64::try_from(campaign.total_tasks).unwrap_or_default() };
             match self.store.execute::<Campaign>(&context, campaign.campaign_id, command).await {
                 Ok(committed) if !committed.events.is_empty() => tracing::info!(campaign = %campaign.campaign_id, "campaign completed"),
@@ -85,11 +85,11 @@ impl Desk {
 
     /// Fails the attempt unless its call shows a sign of life after all. Says whether it did.
     async fn release_expired(&self, claim: &ExpiredClaim) -> Result<bool, ExecuteError<domain::task::TaskRefusal>> {
-        let context = CommandContext::system(claim.company_id, "claim lease", Utc::now());
+        let context = CommandContext::system(claim.company_id, "claim lease", now());
         let call = self.store.load_fresh::<Call>(claim.company_id, claim.call_id).await?;
         let task = call_tasks::get(&self.pool, claim.company_id, claim.task_id).await.map_err(StoreError::from)?;
         let lease_sec = task.and_then(|task| task.lease_sec).unwrap_or_default();
-        if call.updated_at + TimeDelta::seconds(i64::from(lease_sec)) > Utc::now() {
+        if call.updated_at + TimeDelta::seconds(i64::from(lease_sec)) > now() {
             return Ok(false);
         }
         let failure = AttemptFailure {
@@ -125,7 +125,7 @@ impl Desk {
         if *campaign.state != CampaignState::Deleted {
             return Ok(());
         }
-        let context = CommandContext::system(company_id, "campaign deletion", Utc::now());
+        let context = CommandContext::system(company_id, "campaign deletion", now());
         let mut unit = self.store.unit(&context);
         for task_id in call_tasks::waiting_of(&self.pool, campaign_id, CANCEL_MAX).await? {
             match unit.decide::<Task>(task_id, TaskCommand::Cancel).await {

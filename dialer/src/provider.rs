@@ -8,7 +8,7 @@ use domain::{
     outcome::Outcome,
     skillbase::SkillbaseConfig,
 };
-use eventstore::CommandContext;
+use eventstore::{CommandContext, now};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -60,7 +60,7 @@ pub struct Line<'a> {
 
 impl Line<'_> {
     fn context(&self) -> CommandContext {
-        CommandContext { now: Utc::now(), ..self.context.clone() }
+        CommandContext { now: now(), ..self.context.clone() }
     }
 
     /// Somebody, or a machine, picked up.
@@ -76,7 +76,7 @@ impl Line<'_> {
 
     pub(crate) async fn ended(&self, ended: &Ended) -> Result<(), CallError> {
         let request = EndRequest {
-            ended_at: Some(Utc::now()),
+            ended_at: Some(now()),
             duration_sec: ended.duration_sec,
             final_state: ended.final_state.clone(),
             hangup_by: ended.hangup_by.clone(),

@@ -143,6 +143,11 @@ impl NewEvent {
     }
 }
 
+/// The present to the microsecond, as PostgreSQL keeps it.
+pub fn now() -> DateTime<Utc> {
+    whole_micros(Utc::now())
+}
+
 /// PostgreSQL keeps microseconds; what is finer is cut off before it is hashed.
 fn whole_micros(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)

@@ -1,1 +1,24 @@
+//! What the integration tests stand on: one PostgreSQL for the run, a database and a platform for each test, a client.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod client;
+mod cluster;
+mod platform;
+
+pub use client::{Answer, Client};
+pub use cluster::{binary, new_database};
+pub use platform::{Platform, settings};
+
+use serde_json::{Value, json};
+
+/// A bot's configuration that is valid.
+pub fn skillbase_config() -> Value {
+    json!({
+        "context": {"role": "Receptionist", "style": "warm", "safety_rules": ["No medical advice"], "facts": ["Open 9-5"]},
+        "flow": {"type": "graph", "states": ["greeting", {"name": "offer", "prompt": "Offer a slot"}, "bye"],
+                 "transitions": [{"from": "greeting", "to": "offer", "condition": "interested"}, {"from": "offer", "to": "bye"}]},
+        "tools": [{"name": "book_appointment"}],
+        "voice": {"tts_provider": "cartesia", "stt_provider": "deepgram"},
+        "llm": {"provider": "groq", "model": "llama-3.1-8b-instant", "temperature": 0.7}
+    })
+}

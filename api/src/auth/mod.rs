@@ -10,9 +10,8 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{header, request::Parts},
 };
-use chrono::{DateTime, TimeDelta, Utc};
 use domain::role::Role;
-use eventstore::{Actor, ActorKind, CommandContext, Metadata};
+use eventstore::{Actor, ActorKind, CommandContext, Metadata, now};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -71,12 +70,6 @@ impl<R: Needs> By<R> {
             idempotency_key: self.ids.key().map(str::to_owned),
         }
     }
-}
-
-/// The present to the microsecond, as PostgreSQL keeps it.
-pub fn now() -> DateTime<Utc> {
-    let now = Utc::now();
-    now - TimeDelta::nanoseconds(i64::from(now.timestamp_subsec_nanos() % 1_000))
 }
 
 impl<R: Needs, S> FromRequestParts<S> for By<R>

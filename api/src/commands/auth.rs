@@ -12,7 +12,7 @@ use domain::{
     user::{User, UserCommand},
     validation::{Invalid, slug_from},
 };
-use eventstore::{Actor, ActorKind, CommandContext, ExecuteError, Metadata, StoreError};
+use eventstore::{Actor, ActorKind, CommandContext, ExecuteError, Metadata, StoreError, now};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     answer::Answer,
     app::App,
-    auth::{By, Viewer, credentials, credentials::UserCredentials, hash_password, now, verify_password},
+    auth::{By, Viewer, credentials, credentials::UserCredentials, hash_password, verify_password},
     extract::Body,
     problem::Problem,
 };

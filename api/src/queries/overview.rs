@@ -14,10 +14,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{Fresh, analytics::{CallWithMetrics, with_metrics}};
+use eventstore::now;
 use crate::{
     answer::Answer,
     app::App,
-    auth::{By, Viewer, now},
+    auth::{By, Viewer},
     problem::Problem,
     views::{CampaignView, OutcomesView, seconds, share},
 };

@@ -16,10 +16,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{Fresh, PagingParams};
+use eventstore::now;
 use crate::{
     answer::{Answer, Items},
     app::App,
-    auth::{By, Viewer, now},
+    auth::{By, Viewer},
     commands::{RateInput, parse_rates},
     extract::{Body, Id, Paging, QueryOf},
     problem::Problem,

@@ -5,7 +5,7 @@ mod script;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::Utc;
+use eventstore::now;
 use rust_decimal::Decimal;
 
 pub use script::{Script, draw};
@@ -39,7 +39,7 @@ impl Provider for Simulator {
         let script = draw(self.seed, placement);
         self.pass(script.ring_ms).await;
         if !script.turns.is_empty() {
-            line.answered(&placement.subject, Utc::now()).await?;
+            line.answered(&placement.subject, now()).await?;
         }
         for (turn, lasts_ms) in script.turns {
             self.pass(lasts_ms).await;

@@ -1,0 +1,256 @@
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+use support::{Client, Platform};
+
+/// Polls until `path` says `value` at `pointer`.
+pub async fn until(client: &Client, path: &str, pointer: &str, value: Value) -> Value {
+    for _ in 0..400 {
+        let answer = client.get(path).await.expect(200);
+        if answer.pointer(pointer) == Some(&value) {
+            return answer.body;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{path} never had {value} at {pointer}");
+}
+
+#[tokio::test]
+async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({"max_concurrent_calls": 2, "calls_per_minute": 100, "max_retries": 2, "retry_delay_minutes": 0})).await;
+    let path = format!("/campaigns/{id}");
+    admin.act(&format!("{path}/start")).await.problem(409);
+    admin.act(&format!("{path}/pause")).await.problem(409);
+    let upload = admin.upload(&id, "list.csv", b"phone_number,name,priority,city\n+12025550100,Low,1,Brno\n+12025550101,High,9,Praha\n".to_vec()).await.expect(200);
+    assert_eq!((&upload["total"], &upload["created"], &upload["errors"]), (&json!(2), &json!(2), &json!([])));
+    assert_eq!(admin.act(&format!("{path}/start")).await.expect(200)["status"], "running");
+    admin.act(&format!("{path}/start")).await.problem(409);
+
+    // The one with the higher priority comes first.
+    let first = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+    assert_eq!(first["task"]["contact_name"], "High");
+    assert_eq!(first["task"]["contact_data"], json!({"city": "Praha"}));
+    assert_eq!((&first["task"]["status"], &first["task"]["attempt_count"]), (&json!("in_progress"), &json!(1)));
+    let call = first["call_id"].as_str().unwrap();
+    assert_eq!(admin.get(&format!("/calls/{call}")).await["status"], "dialing");
+    let second = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+    let nothing = admin.act(&format!("{path}/tasks/claim")).await.expect(204);
+    assert!(matches!(nothing.header("reason"), Some("concurrency" | "empty")));
+
+    // The call itself.
+    let started = admin.post("/calls", &json!({"call_id": call, "direction": "outbound", "phone_number": "+12025550101"})).await.expect(200);
+    assert_eq!((&started["status"], &started["campaign_id"], &started["skillbase_version"]), (&json!("in_progress"), &json!(id), &json!(1)));
+    admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "agent_text": "Hello"})).await.expect(201);
+    admin.post(&format!("/calls/{call}/end"), &json!({"final_state": "booked"})).await.expect(200);
+
+    // Its result, once and for all.
+    let task = first["task"]["id"].as_str().unwrap();
+    let complete = format!("/tasks/{task}/complete");
+    let done = admin.post(&complete, &json!({"call_id": call, "outcome": "success"})).await.expect(200);
+    assert_eq!((&done["status"], &done["outcome"]), (&json!("completed"), &json!("success")));
+    admin.post(&complete, &json!({"call_id": call, "outcome": "success"})).await.expect(200);
+    admin.post(&complete, &json!({"call_id": call, "outcome": "fail"})).await.problem(409);
+
+    // A failed attempt is tried again; the earlier call's result is refused then.
+    let task = second["task"]["id"].as_str().unwrap();
+    let call = second["call_id"].as_str().unwrap();
+    let fail = format!("/tasks/{task}/fail");
+    let retry = admin.post(&fail, &json!({"call_id": call, "error_message": "busy", "outcome": "busy"})).await.expect(200);
+    assert_eq!((&retry["status"], &retry["error_message"]), (&json!("retry"), &json!("busy")));
+    let again = loop {
+        let claim = admin.act(&format!("{path}/tasks/claim")).await;
+        if claim.status == 200 {
+            break claim;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!((&again["task"]["id"], &again["task"]["attempt_count"]), (&json!(task), &json!(2)));
+    assert_ne!(again["call_id"], second["call_id"]);
+    admin.post(&fail, &json!({"call_id": call, "error_message": "late"})).await.problem(409);
+    let failed = admin.post(&fail, &json!({"call_id": again["call_id"], "error_message": "busy again", "outcome": "busy"})).await.expect(200);
+    assert_eq!(failed["status"], "failed");
+
+    // Nothing is left to do: the campaign completes by itself.
+    let campaign = until(&admin, &path, "/status", json!("completed")).await;
+    assert_eq!((&campaign["total_tasks"], &campaign["completed_tasks"], &campaign["failed_tasks"]), (&json!(2), &json!(1), &json!(1)));
+    let stats = admin.get(&format!("{path}/stats")).await.expect(200);
+    assert_eq!(stats["tasks"], json!({"total": 2, "pending": 0, "in_progress": 0, "retry": 0, "completed": 1, "failed": 1, "cancelled": 0}));
+    assert_eq!(stats["outcomes"], json!({"success": 1, "fail": 0, "voicemail": 0, "no_answer": 0, "busy": 1}));
+    assert_eq!((&stats["attempts"], &stats["success_rate"]), (&json!(3), &json!(0.5)));
+    admin.act(&format!("{path}/start")).await.problem(409);
+    let history = admin.get(&format!("/tasks/{task}/history")).await.expect(200);
+    let types: Vec<_> = history["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(types, ["TaskCreated", "TaskClaimed", "CallDialed", "TaskRetryScheduled", "TaskClaimed", "CallDialed", "TaskFailed"]);
+
+    // An upload makes it startable again.
+    admin.upload(&id, "more.csv", b"phone_number\n+12025550102\n".to_vec()).await.expect(200);
+    assert_eq!(admin.act(&format!("{path}/start")).await.expect(200)["status"], "running");
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_a_campaign_is_422_with_the_path() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let skillbase = admin.skillbase().await;
+    let cases = [
+        (json!({"timezone": "Mars/Olympus"}), "timezone"),
+        (json!({"daily_start_time": "9:00", "daily_end_time": "10:00"}), "daily_start_time"),
+        (json!({"daily_start_time": "09:00"}), "daily_end_time"),
+        (json!({"days_of_week": [0]}), "days_of_week[0]"),
+        (json!({"max_concurrent_calls": 0}), "max_concurrent_calls"),
+        (json!({"max_concurrent_calls": -1}), "max_concurrent_calls"),
+        (json!({"calls_per_minute": 100_001}), "calls_per_minute"),
+        (json!({"max_retries": 21}), "max_retries"),
+        (json!({"retry_backoff": "sometimes"}), "retry_backoff"),
+        (json!({"default_region": "ZZ"}), "default_region"),
+        (json!({"dialed_by": "carrier pigeon"}), "dialed_by"),
+        (json!({"start_time": "2026-01-02T00:00:00Z", "end_time": "2026-01-01T00:00:00Z"}), "end_time"),
+        (json!({"start_time": "yesterday"}), "start_time"),
+        (json!({"colour": "red"}), "colour"),
+        (json!({"skillbase_id": "00000000-0000-0000-0000-000000000000"}), "skillbase_id"),
+        (json!({"name": null}), "name"),
+    ];
+    for (change, path) in cases {
+        let mut body = json!({"name": "C", "skillbase_id": skillbase});
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let answer = admin.post("/campaigns", &body).await.problem(422);
+        assert_eq!(answer.paths(), [path], "{change}");
+    }
+    assert_eq!(admin.post("/campaigns", &json!({})).await.problem(422).paths(), ["name", "skillbase_id"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn put_changes_the_given_fields_and_null_clears() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({"description": "old", "daily_start_time": "09:00", "daily_end_time": "17:00", "timezone": "Europe/Prague"})).await;
+    let path = format!("/campaigns/{id}");
+    let changed = admin.put(&path, &json!({"name": "New", "daily_start_time": null, "daily_end_time": null})).await.expect(200);
+    assert_eq!((&changed["name"], &changed["description"], &changed["timezone"]), (&json!("New"), &json!("old"), &json!("Europe/Prague")));
+    assert_eq!((&changed["daily_start_time"], &changed["daily_end_time"]), (&json!(null), &json!(null)));
+    let copy = admin.post(&format!("{path}/clone"), &json!({"name": "Copy"})).await.expect(201);
+    assert_eq!((&copy["name"], &copy["description"], &copy["status"], &copy["total_tasks"]), (&json!("Copy"), &json!("old"), &json!("draft"), &json!(0)));
+    let running = admin.running_campaign(1, json!({})).await;
+    admin.put(&format!("/campaigns/{running}"), &json!({"timezone": "Asia/Tokyo"})).await.problem(409);
+    admin.put(&format!("/campaigns/{running}"), &json!({"calls_per_minute": 77})).await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_campaign_disappears_with_its_waiting_tasks_and_keeps_its_history() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(3, json!({})).await;
+    let path = format!("/campaigns/{id}");
+    admin.delete(&path).await.problem(409);
+    admin.act(&format!("{path}/pause")).await.expect(200);
+    let task = admin.get(&format!("{path}/tasks")).await["items"][0]["id"].as_str().unwrap().to_owned();
+    admin.delete(&path).await.expect(204);
+    admin.get(&path).await.problem(404);
+    assert_eq!(admin.get("/campaigns").await["items"], json!([]));
+    until(&admin, &format!("/tasks/{task}"), "/status", json!("cancelled")).await;
+    let history = admin.get(&format!("{path}/history")).await.expect(200);
+    assert_eq!(history["items"].as_array().unwrap().last().unwrap()["event_type"], "CampaignDeleted");
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn claims_wait_for_the_schedule() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({"start_time": "2190-01-01T00:00:00Z"})).await;
+    let claim = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(204);
+    assert_eq!(claim.header("reason"), Some("outside_schedule"));
+    admin.act(&format!("/campaigns/{id}/pause")).await.expect(200);
+    let claim = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(204);
+    assert_eq!(claim.header("reason"), Some("not_running"));
+    platform.stop().await;
+}
+
+/// Two processes on one database, many workers each: neither limit is ever passed, and no task is given to two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_hold_across_processes() {
+    let first = Platform::start().await;
+    let second = Platform::start_on(&first.database_url).await;
+    let admin = first.admin().await;
+    let id = admin.running_campaign(40, json!({"max_concurrent_calls": 7, "calls_per_minute": 100})).await;
+    let claim = format!("/campaigns/{id}/tasks/claim");
+    let clients: Vec<_> = [first.base(), second.base()].iter().map(|base| Client::new(base, admin.token.as_deref())).collect();
+    let claims = futures::future::join_all((0..30).map(|i| clients[i % 2].act(&claim))).await;
+    let tasks: Vec<_> = claims.iter().filter(|c| c.status == 200).map(|c| c["task"]["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(tasks.len(), 7, "as many as may be in progress");
+    assert_eq!(tasks.iter().collect::<HashSet<_>>().len(), 7, "each to one worker");
+    assert!(claims.iter().filter(|c| c.status == 204).all(|c| c.header("reason") == Some("concurrency")));
+    // One comes back, one more may go.
+    let done = claims.iter().find(|c| c.status == 200).unwrap();
+    let complete = format!("/tasks/{}/complete", done["task"]["id"].as_str().unwrap());
+    admin.post(&complete, &json!({"call_id": done["call_id"], "outcome": "success"})).await.expect(200);
+    let claims = futures::future::join_all((0..10).map(|i| clients[i % 2].act(&claim))).await;
+    assert_eq!(claims.iter().filter(|c| c.status == 200).count(), 1);
+
+    let rate = admin.running_campaign(40, json!({"max_concurrent_calls": 1000, "calls_per_minute": 9})).await;
+    let claim = format!("/campaigns/{rate}/tasks/claim");
+    let claims = futures::future::join_all((0..30).map(|i| clients[i % 2].act(&claim))).await;
+    assert_eq!(claims.iter().filter(|c| c.status == 200).count(), 9, "as many as may be claimed within a minute");
+    assert!(claims.iter().filter(|c| c.status == 204).all(|c| c.header("reason") == Some("rate")));
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_whose_worker_is_gone_is_released_and_counts_as_a_failed_attempt() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({})).await;
+    // A worker with a lease of one second.
+    let me = admin.get("/auth/me").await;
+    let company = me["company"]["id"].as_str().unwrap().parse().unwrap();
+    let context = eventstore::CommandContext::system(company, "test", eventstore::now());
+    let call_id = uuid::Uuid::now_v7();
+    let claim = platform.app().desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+    let task = until(&admin, &format!("/tasks/{}", claim.task_id), "/status", json!("retry")).await;
+    assert_eq!((&task["attempt_count"], &task["error_message"]), (&json!(1), &json!("no sign of life for 1 seconds")));
+    admin.post(&format!("/tasks/{}/complete", claim.task_id), &json!({"call_id": call_id, "outcome": "success"})).await.problem(409);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_campaign_that_the_simulator_dials_runs_by_itself() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let settings = json!({"dialed_by": "simulator", "max_concurrent_calls": 20, "calls_per_minute": 1000, "max_retries": 1});
+    let id = admin.running_campaign(25, settings).await;
+    let claim = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(204);
+    assert!(matches!(claim.header("reason"), Some("dialed_by_provider" | "not_running")));
+    let path = format!("/campaigns/{id}");
+    until(&admin, &path, "/status", json!("completed")).await;
+    let stats = admin.get(&format!("{path}/stats")).await.expect(200);
+    assert_eq!((&stats["tasks"]["total"], &stats["attempts"]), (&json!(25), &json!(25)));
+    let outcomes = stats["outcomes"].as_object().unwrap().values().map(|n| n.as_i64().unwrap()).sum::<i64>();
+    assert_eq!(outcomes, 25);
+    let calls = admin.get(&format!("/analytics/calls?campaign_id={id}&limit=200")).await;
+    assert_eq!(calls["items"].as_array().unwrap().len(), 25);
+    assert!(calls["items"].as_array().unwrap().iter().all(|call| call["status"] == "ended" && call["outcome_method"] == "explicit"));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn time_travel_shows_what_was_known_then() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({})).await;
+    let events = admin.get(&format!("/campaigns/{id}/history")).await;
+    let at = |i: usize| events["items"][i]["recorded_at"].as_str().unwrap().replace('+', "%2B");
+    let as_of = |moment: String| format!("/campaigns/{id}?as_of={moment}");
+    let created = admin.get(&as_of(at(0))).await.expect(200);
+    assert_eq!((&created["status"], &created["total_tasks"]), (&json!("draft"), &json!(0)));
+    let started = admin.get(&as_of(at(3))).await.expect(200);
+    assert_eq!((&started["status"], &started["total_tasks"]), (&json!("running"), &json!(1)));
+    admin.get(&as_of("2020-01-01T00:00:00Z".into())).await.problem(404);
+    admin.get(&as_of("soon".into())).await.problem(400);
+    platform.stop().await;
+}

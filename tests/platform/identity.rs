@@ -1,0 +1,124 @@
+use serde_json::json;
+use support::Platform;
+
+#[tokio::test]
+async fn a_company_registers_and_its_admin_logs_in() {
+    let platform = Platform::start().await;
+    let nobody = platform.anonymous();
+    let body = json!({"email": "Ada@Example.com", "password": "correct horse", "company_name": "Ada & Sons", "company_slug": "ada"});
+    let registered = nobody.post("/auth/register", &body).await.expect(201);
+    assert_eq!(registered["user"]["role"], "admin");
+    assert_eq!(registered["company"]["slug"], "ada");
+    nobody.post("/auth/login", &json!({"email": "ada@example.com", "password": "wrong horse"})).await.problem(401);
+    nobody.post("/auth/login", &json!({"email": "nobody@example.com", "password": "wrong horse"})).await.problem(401);
+    let login = nobody.post("/auth/login", &json!({"email": "ADA@example.com", "password": "correct horse"})).await.expect(200);
+    let ada = nobody.with_token(login["token"].as_str().unwrap());
+    let me = ada.get("/auth/me").await.expect(200);
+    assert_eq!(me["user"]["email"], "ada@example.com");
+    assert_eq!(me["company"]["name"], "Ada & Sons");
+    // The address and the slug are taken now.
+    nobody.post("/auth/register", &body).await.problem(409);
+    nobody.post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "ada"})).await.problem(409);
+    // A registration that was refused leaves the address free.
+    nobody.post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "b"})).await.expect(201);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn registering_says_everything_that_is_wrong() {
+    let platform = Platform::start().await;
+    let answer = platform.anonymous().post("/auth/register", &json!({"email": "x", "password": "short", "company_name": " "})).await.problem(422);
+    assert_eq!(answer.paths(), ["email", "password", "company_name"]);
+    let answer = platform.anonymous().post("/auth/register", &json!({"email": "a@b", "password": "long enough", "company_name": "C", "admin": true})).await.problem(422);
+    assert_eq!(answer.paths(), ["admin"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn each_role_may_do_what_it_is_for() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(1, json!({})).await;
+    let mut keys = Vec::new();
+    for role in ["viewer", "agent", "manager"] {
+        let issued = admin.post("/api-keys", &json!({"name": role, "role": role})).await.expect(201);
+        keys.push((issued.id(), admin.with_token(issued["key"].as_str().unwrap())));
+    }
+    let [(_, viewer), (agent_id, agent), (_, manager)] = keys.try_into().ok().unwrap();
+    viewer.get("/campaigns").await.expect(200);
+    viewer.act(&format!("/campaigns/{campaign}/tasks/claim")).await.problem(403);
+    agent.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    agent.act(&format!("/campaigns/{campaign}/pause")).await.problem(403);
+    manager.act(&format!("/campaigns/{campaign}/pause")).await.expect(200);
+    manager.get("/api-keys").await.problem(403);
+    manager.post("/price-lists", &json!({})).await.problem(403);
+    assert_eq!(admin.get("/api-keys").await.expect(200)["items"].as_array().unwrap().len(), 3);
+    admin.delete(&format!("/api-keys/{agent_id}")).await.expect(204);
+    agent.get("/campaigns").await.problem(401);
+    admin.delete(&format!("/api-keys/{}", uuid::Uuid::new_v4())).await.problem(404);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn credentials_that_prove_nothing_are_401() {
+    let platform = Platform::start().await;
+    platform.anonymous().get("/campaigns").await.problem(401);
+    for token in ["", "nonsense", "nvk_0000", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."] {
+        platform.anonymous().with_token(token).get("/campaigns").await.problem(401);
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn companies_do_not_see_each_other() {
+    let platform = Platform::start().await;
+    let (a, b) = (platform.admin().await, platform.admin().await);
+    let campaign = a.running_campaign(1, json!({})).await;
+    let claim = a.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    let (task, call) = (claim["task"]["id"].as_str().unwrap(), claim["call_id"].as_str().unwrap());
+    let skillbase = a.get("/skillbases").await["items"][0]["id"].as_str().unwrap().to_owned();
+    for path in [
+        format!("/campaigns/{campaign}"),
+        format!("/campaigns/{campaign}/stats"),
+        format!("/campaigns/{campaign}/tasks"),
+        format!("/campaigns/{campaign}/history"),
+        format!("/tasks/{task}"),
+        format!("/tasks/{task}/history"),
+        format!("/calls/{call}"),
+        format!("/calls/{call}/history"),
+        format!("/analytics/calls/{call}/metrics"),
+        format!("/analytics/calls/{call}/turns"),
+        format!("/skillbases/{skillbase}"),
+        format!("/skillbases/{skillbase}/versions"),
+        format!("/skillbases/{skillbase}/for-call"),
+    ] {
+        b.get(&path).await.problem(404);
+        a.get(&path).await.expect(200);
+    }
+    b.act(&format!("/campaigns/{campaign}/start")).await.problem(404);
+    b.act(&format!("/campaigns/{campaign}/tasks/claim")).await.problem(404);
+    b.upload(&campaign, "a.csv", b"phone_number\n+12025550100\n".to_vec()).await.problem(404);
+    b.post(&format!("/tasks/{task}/complete"), &json!({"call_id": call, "outcome": "success"})).await.problem(404);
+    b.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0})).await.problem(404);
+    b.post("/calls", &json!({"call_id": call, "direction": "outbound", "phone_number": "+12025550100"})).await.problem(409);
+    b.post("/campaigns", &json!({"name": "x", "skillbase_id": skillbase})).await.problem(422);
+    let own: Vec<_> = b.get("/events").await["items"].as_array().unwrap().iter().map(|e| e["event_type"].clone()).collect();
+    assert_eq!(own, ["NameReserved", "CompanyRegistered", "UserRegistered", "PriceListPublished"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn the_company_can_be_changed_under_its_etag() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let before = admin.get("/company").await.expect(200);
+    let etag = before.header("etag").unwrap().to_owned();
+    let put = |body| admin.send(admin.request(reqwest::Method::PUT, "/company").header("if-match", &etag).json(body));
+    put(&json!({"name": "New name", "email": "office@example.com"})).await.expect(200);
+    put(&json!({"name": "Newer name"})).await.problem(412);
+    let after = admin.get("/company").await.expect(200);
+    assert_eq!((&after["name"], &after["email"]), (&json!("New name"), &json!("office@example.com")));
+    admin.put("/company", &json!({"email": null})).await.expect(200);
+    assert_eq!(admin.get("/company").await["email"], json!(null));
+    platform.stop().await;
+}

@@ -1,0 +1,86 @@
+use serde_json::json;
+use support::{Platform, skillbase_config};
+
+#[tokio::test]
+async fn a_skillbase_is_created_changed_and_deleted_and_its_versions_stay() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let body = json!({"name": "Bot", "slug": "bot", "config": skillbase_config()});
+    let created = admin.post("/skillbases", &body).await.expect(201);
+    assert_eq!((&created["version"], &created["config"]), (&json!(1), &skillbase_config()));
+    admin.post("/skillbases", &body).await.problem(409);
+    let path = format!("/skillbases/{}", created.id());
+    assert_eq!(admin.put(&path, &json!({"name": "Bot"})).await.expect(200)["version"], 1, "nothing changed");
+    let mut config = skillbase_config();
+    config["llm"]["temperature"] = json!(1);
+    let changed = admin.put(&path, &json!({"config": config, "slug": "bot-2"})).await.expect(200);
+    assert_eq!((&changed["version"], &changed["slug"]), (&json!(2), &json!("bot-2")));
+    // The old slug is free again.
+    admin.post("/skillbases", &body).await.expect(201);
+    assert_eq!(admin.get("/skillbases?slug=bot-2").await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(admin.get("/skillbases?name=BO").await["items"].as_array().unwrap().len(), 2);
+    let versions = admin.get(&format!("{path}/versions")).await.expect(200);
+    assert_eq!(versions["items"].as_array().unwrap().iter().map(|v| v["version"].as_i64().unwrap()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(admin.get(&format!("{path}/versions/1")).await.expect(200)["config"], skillbase_config());
+    admin.get(&format!("{path}/versions/3")).await.problem(404);
+    admin.delete(&path).await.expect(204);
+    admin.get(&path).await.problem(404);
+    admin.get(&format!("{path}/versions/2")).await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_gets_everything_for_a_call_in_one_read() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.skillbase().await;
+    let for_call = admin.get(&format!("/skillbases/{id}/for-call")).await.expect(200);
+    assert_eq!(for_call["version"], 1);
+    assert!(for_call["prompt"].as_str().unwrap().contains("No medical advice"));
+    assert_eq!(for_call["scenario"]["initial_state"], "greeting");
+    assert_eq!(for_call["tools"][0]["function"]["name"], "book_appointment");
+    assert_eq!(admin.get(&format!("/skillbases/{id}/prompt")).await["prompt"], for_call["prompt"]);
+    assert_eq!(admin.get(&format!("/skillbases/{id}/scenario")).await.body, for_call["scenario"]);
+    assert_eq!(admin.get(&format!("/skillbases/{id}/tools")).await.body, for_call["tools"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_does_not_fit_is_422_with_the_path() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let cases = [
+        ("/flow/states/1/name", json!("greeting"), "config.flow.states[1].name"),
+        ("/flow/transitions/0/to", json!("nowhere"), "config.flow.transitions[0].to"),
+        ("/llm/provider", json!("acme"), "config.llm.provider"),
+        ("/llm/temperature", json!(2.5), "config.llm.temperature"),
+        ("/llm/temperature", json!("warm"), "config.llm.temperature"),
+        ("/flow/type", json!("circular"), "config.flow.type"),
+        ("/context/role", json!(7), "config.context.role"),
+        ("/context/role", json!("a\u{0}b"), "config.context.role"),
+        ("/tools", json!([{"name": "a", "color": "red"}]), "config.tools[0].color"),
+    ];
+    for (pointer, value, path) in cases {
+        let mut config = skillbase_config();
+        *config.pointer_mut(pointer).unwrap() = value;
+        let answer = admin.post("/skillbases", &json!({"name": "Bot", "slug": "bot", "config": config})).await.problem(422);
+        assert_eq!(answer.paths(), [path]);
+    }
+    let mut config = skillbase_config();
+    config["voice"].as_object_mut().unwrap().remove("stt_provider");
+    let answer = admin.post("/skillbases", &json!({"name": "Bot", "slug": "Not A Slug", "config": config})).await.problem(422);
+    assert_eq!(answer.paths(), ["config.voice.stt_provider"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_skillbase_of_a_running_campaign_is_kept() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(1, json!({})).await;
+    let skillbase = admin.get(&format!("/campaigns/{campaign}")).await["skillbase_id"].as_str().unwrap().to_owned();
+    admin.delete(&format!("/skillbases/{skillbase}")).await.problem(409);
+    admin.act(&format!("/campaigns/{campaign}/pause")).await.expect(200);
+    admin.delete(&format!("/skillbases/{skillbase}")).await.expect(204);
+    platform.stop().await;
+}

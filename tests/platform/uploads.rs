@@ -1,0 +1,105 @@
+use rust_xlsxwriter::Workbook;
+use serde_json::json;
+use support::Platform;
+
+const CSV: &[u8] = include_bytes!("../fixtures/call-list.csv");
+const XLS: &[u8] = include_bytes!("../fixtures/call-list.xls");
+/// Rows of the fixture that are no contacts: four by their number, one by its priority.
+const BAD_ROWS: [&str; 5] = ["Row 12:", "Row 42:", "Row 62:", "Row 92:", "Row 122:"];
+
+/// The same list as people's spreadsheets have it: numbers as numbers, texts as shared strings.
+fn xlsx() -> Vec<u8> {
+    let text = std::str::from_utf8(CSV).unwrap().trim_start_matches('\u{feff}');
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet();
+    for (row, line) in (0..).zip(text.lines()) {
+        for (column, cell) in (0..).zip(line.split(',')) {
+            match cell.parse::<f64>() {
+                Ok(number) if !cell.starts_with('+') => sheet.write_number(row, column, number).unwrap(),
+                _ if cell.is_empty() => continue,
+                _ => sheet.write_string(row, column, cell).unwrap(),
+            };
+        }
+    }
+    book.save_to_buffer().unwrap()
+}
+
+#[tokio::test]
+async fn the_same_call_list_gives_the_same_in_every_format_and_only_once() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let mut seen = Vec::new();
+    for (name, bytes) in [("list.csv", CSV.to_vec()), ("list.xlsx", xlsx()), ("list.xls", XLS.to_vec())] {
+        let id = admin.campaign(json!({})).await;
+        let answer = admin.upload(&id, name, bytes.clone()).await.expect(200);
+        assert_eq!((&answer["total"], &answer["created"]), (&json!(150), &json!(145)), "{name}: {}", answer["errors"]);
+        let errors: Vec<_> = answer["errors"].as_array().unwrap().iter().map(|e| e.as_str().unwrap().to_owned()).collect();
+        assert!(errors.len() == 5 && errors.iter().zip(BAD_ROWS).all(|(error, row)| error.starts_with(row)), "{errors:?}");
+        assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 145);
+        let again = admin.upload(&id, name, bytes).await.expect(200);
+        assert_eq!((&again["total"], &again["created"]), (&json!(150), &json!(0)));
+        assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 145);
+        let tasks = admin.get(&format!("/campaigns/{id}/tasks?limit=200")).await;
+        let of = |task: &serde_json::Value| [&task["phone_number"], &task["contact_name"], &task["contact_data"], &task["priority"]].map(Clone::clone);
+        seen.push((errors, tasks["items"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()));
+        assert_eq!(admin.get(&format!("/campaigns/{id}/imports")).await["items"].as_array().unwrap().len(), 2);
+    }
+    assert_eq!(seen[0], seen[1], "csv and xlsx");
+    assert_eq!(seen[0], seen[2], "csv and xls");
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_call_list_changes_nothing() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    for bytes in [&b""[..], b"name,city\nA,B\n", b"\x89PNG\r\n\x1a\n\0\0", b"PK\x03\x04broken", b"%PDF-1.7 \x01\x02"] {
+        assert_eq!(admin.upload(&id, "list.csv", bytes.to_vec()).await.problem(422).paths(), ["file"]);
+    }
+    admin.upload(&id, "list.csv", vec![b'x'; 5 << 20]).await.problem(413);
+    let rows = format!("phone_number\n{}", "+12025550100\n".repeat(5_001));
+    admin.upload(&id, "list.csv", rows.into_bytes()).await.problem(422);
+    let empty_form = admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).multipart(reqwest::multipart::Form::new().text("note", "x"));
+    admin.send(empty_form).await.problem(422);
+    admin.post(&format!("/campaigns/{id}/call-list"), &json!({})).await.problem(415);
+    assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 0);
+    assert_eq!(admin.get(&format!("/campaigns/{id}/imports")).await["items"], json!([]));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_repeated_under_its_key_answers_the_same() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let upload = || {
+        let part = reqwest::multipart::Part::bytes(CSV).file_name("list.csv");
+        let form = reqwest::multipart::Form::new().part("file", part);
+        admin.send(admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).header("idempotency-key", "upload-1").multipart(form))
+    };
+    let first = upload().await.expect(200);
+    let second = upload().await.expect(200);
+    assert_eq!(first.body, second.body, "the boundary does not count");
+    assert_eq!(second.header("idempotent-replayed"), Some("true"));
+    platform.stop().await;
+}
+
+/// As after a crash between effect and answer: the tasks are there, the answer is not.
+#[tokio::test]
+async fn an_upload_whose_answer_was_lost_counts_its_own_tasks_as_created() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let upload = || {
+        let form = reqwest::multipart::Form::new().part("file", reqwest::multipart::Part::bytes(CSV).file_name("list.csv"));
+        admin.send(admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).header("idempotency-key", "k").multipart(form))
+    };
+    let first = upload().await.expect(200);
+    let app = platform.app();
+    sqlx::query("update idempotency_keys set status = null, body = null, locked_until = '-infinity'").execute(&app.pool).await.unwrap();
+    let second = upload().await.expect(200);
+    assert_eq!(first.body, second.body);
+    assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 145);
+    platform.stop().await;
+}

@@ -1,0 +1,67 @@
+//! One PostgreSQL for the whole run, started by the platform's own launcher and removed when the run is over.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use eventstore::database::EmbeddedServer;
+use sqlx::{Connection, PgConnection};
+use tokio::sync::OnceCell;
+
+struct Cluster {
+    server: EmbeddedServer,
+    password: String,
+}
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+async fn cluster() -> &'static Cluster {
+    CLUSTER
+        .get_or_init(|| async {
+            let dir = tempfile::Builder::new().prefix("nvt").tempdir_in("/tmp").unwrap().keep();
+            // Whoever runs the server may not be who runs the tests.
+            std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let server = EmbeddedServer::start(&dir).await.unwrap();
+            let password = std::fs::read_to_string(dir.join("password")).unwrap().trim().to_owned();
+            remove_when_done(&dir);
+            Cluster { server, password }
+        })
+        .await
+}
+
+/// Statics are never dropped: a shell waits for this process to end, stops the server and removes its data.
+fn remove_when_done(dir: &std::path::Path) {
+    let script = r#"while kill -0 "$1" 2>/dev/null; do sleep 0.5; done
+        kill -INT "$(head -n 1 "$2/postgres/postmaster.pid")" 2>/dev/null
+        while [ -e "$2/postgres/postmaster.pid" ]; do sleep 0.2; done; rm -rf "$2""#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh", &std::process::id().to_string()]).arg(dir);
+    std::os::unix::process::CommandExt::process_group(&mut shell, 0);
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+}
+
+/// The address of a new, empty database.
+pub async fn new_database() -> String {
+    let cluster = cluster().await;
+    let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+    let mut admin = PgConnection::connect_with(&cluster.server.options()).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.unwrap();
+    admin.close().await.unwrap();
+    format!("postgres://newvoice:{}@127.0.0.1:{}/{name}", cluster.password, cluster.server.options().get_port())
+}
+
+/// The path of a binary of the workspace, built if need be in the profile of this test.
+pub fn binary(package: &str, name: &str) -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let profile_dir = exe.parent().and_then(|deps| deps.parent()).unwrap();
+    let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    cargo.args(["build", "--quiet", "-p", package, "--bin", name, "--target-dir"]).arg(profile_dir.parent().unwrap());
+    if profile_dir.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "{name} could not be built");
+    profile_dir.join(name)
+}

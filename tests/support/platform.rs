@@ -1,0 +1,78 @@
+//! A platform in this process, on a database of its own.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use eventstore::Database;
+use newvoice_api::{
+    app::App,
+    serve::{self, Running},
+    settings::{Role, Settings},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{Client, new_database};
+
+pub struct Platform {
+    running: Running,
+    pub database_url: String,
+}
+
+/// Settings for tests: any port, calls a hundred times as fast as people.
+pub fn settings(database_url: &str) -> Settings {
+    Settings {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        roles: vec![Role::Api, Role::Projectors, Role::Dialer],
+        database_url: Some(database_url.to_owned()),
+        schema: "newvoice".to_owned(),
+        data_dir: PathBuf::new(),
+        database_connections: 12,
+        allow_unsafe_server: false,
+        upload_max_bytes: 4 << 20,
+        upload_max_rows: 5_000,
+        upload_max_columns: 50,
+        simulator_speed: 200.0,
+        simulator_seed: 1,
+    }
+}
+
+impl Platform {
+    pub async fn start() -> Self {
+        Self::start_on(&new_database().await).await
+    }
+
+    pub async fn start_on(database_url: &str) -> Self {
+        Self::start_with(settings(database_url)).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        let database_url = settings.database_url.clone().unwrap();
+        let database = Database::open(&settings.database()).await.unwrap();
+        Self { running: serve::start(settings, database).await.unwrap(), database_url }
+    }
+
+    pub fn app(&self) -> &App {
+        &self.running.app
+    }
+
+    pub fn base(&self) -> String {
+        format!("http://{}", self.running.address.unwrap())
+    }
+
+    /// A client that is nobody.
+    pub fn anonymous(&self) -> Client {
+        Client::new(&self.base(), None)
+    }
+
+    /// A new company's admin.
+    pub async fn admin(&self) -> Client {
+        let name = format!("company-{}", Uuid::new_v4().simple());
+        let body = json!({"email": format!("{name}@example.com"), "password": "correct horse", "company_name": name});
+        let answer = self.anonymous().post("/auth/register", &body).await.expect(201);
+        Client::new(&self.base(), answer["token"].as_str())
+    }
+
+    pub async fn stop(self) {
+        self.running.stop().await;
+    }
+}
