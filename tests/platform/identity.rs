@@ -113,9 +113,9 @@ async fn the_company_can_be_changed_under_its_etag() {
     let admin = platform.admin().await;
     let before = admin.get("/company").await.expect(200);
     let etag = before.header("etag").unwrap().to_owned();
-    let put = |body| admin.send(admin.request(reqwest::Method::PUT, "/company").header("if-match", &etag).json(body));
-    put(&json!({"name": "New name", "email": "office@example.com"})).await.expect(200);
-    put(&json!({"name": "Newer name"})).await.problem(412);
+    let put = |body: serde_json::Value| admin.send(admin.request(reqwest::Method::PUT, "/company").header("if-match", &etag).json(&body));
+    put(json!({"name": "New name", "email": "office@example.com"})).await.expect(200);
+    put(json!({"name": "Newer name"})).await.problem(412);
     let after = admin.get("/company").await.expect(200);
     assert_eq!((&after["name"], &after["email"]), (&json!("New name"), &json!("office@example.com")));
     admin.put("/company", &json!({"email": null})).await.expect(200);

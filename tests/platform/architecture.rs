@@ -1,0 +1,209 @@
+//! Invariants of the code itself.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use domain::Fact;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The workspace crates that a crate's manifest names under `[dependencies]`.
+fn dependencies(krate: &str) -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
+    let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+    let ours = ["domain", "eventstore", "projections", "dialer", "newvoice-api", "replay-tool"];
+    names.filter(|name| ours.contains(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn arrows_between_crates_run_one_way() {
+    let allowed: [(&str, &[&str]); 6] = [
+        ("domain", &[]),
+        ("eventstore", &["domain"]),
+        ("projections", &["domain", "eventstore"]),
+        ("dialer", &["domain", "eventstore", "projections"]),
+        ("api", &["domain", "eventstore", "projections", "dialer"]),
+        ("replay-tool", &["domain", "eventstore", "projections"]),
+    ];
+    for (krate, may) in allowed {
+        let found = dependencies(krate);
+        assert!(found.iter().all(|name| may.contains(&name.as_str())), "{krate} depends on {found:?}");
+    }
+    let domain = fs::read_to_string(root().join("domain/Cargo.toml")).unwrap();
+    assert!(!domain.contains("tokio") && !domain.contains("sqlx"), "the domain does no I/O");
+}
+
+fn sources(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_domain_asks_no_clock_and_the_log_names_no_aggregate() {
+    let mut files = Vec::new();
+    sources(&root().join("domain/src"), &mut files);
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        for clock in ["Utc::now", "SystemTime", "Instant::now", "now_v7", "new_v4", "rand::"] {
+            assert!(!text.contains(clock), "{} has {clock}", file.display());
+        }
+    }
+    files.clear();
+    sources(&root().join("eventstore/src"), &mut files);
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        for aggregate in ["domain::call", "domain::task", "domain::campaign", "domain::skillbase", "domain::price"] {
+            assert!(!text.contains(aggregate), "{} names {aggregate}", file.display());
+        }
+    }
+}
+
+/// One golden file per stored event type and schema version: what was once written must be readable for ever. A payload
+/// holds no floating-point numbers.
+#[test]
+fn every_stored_event_type_has_its_golden_file() {
+    let dir = root().join("domain/golden");
+    let mut expected = BTreeSet::new();
+    for (category, event_type, version) in Fact::catalogue() {
+        let path = dir.join(category).join(format!("{event_type}.v{version}.json"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing", path.display()));
+        let payload: Value = serde_json::from_str(&text).unwrap();
+        assert!(no_floats(&payload), "{} has a floating-point number", path.display());
+        let fact = Fact::decode(category, event_type, version, payload.clone()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(fact.encode().unwrap(), (event_type.to_owned(), payload), "{} is not what is written today", path.display());
+        expected.insert(path);
+    }
+    let mut found = Vec::new();
+    for category in fs::read_dir(&dir).unwrap() {
+        found.extend(fs::read_dir(category.unwrap().path()).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    for path in found.into_iter().filter(|path| !expected.contains(path)) {
+        // An older version: it must still be readable.
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (event_type, rest) = name.split_once(".v").unwrap();
+        let version = rest.trim_end_matches(".json").parse().unwrap();
+        let category = path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        let payload = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        Fact::decode(&category, event_type, version, payload).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}
+
+fn no_floats(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => !number.is_f64(),
+        Value::Array(items) => items.iter().all(no_floats),
+        Value::Object(object) => object.values().all(no_floats),
+        _ => true,
+    }
+}
+
+/// The HTTP contract: every operation there is, by method and path.
+const CONTRACT: &str = "
+POST /auth/register
+POST /auth/login
+GET /auth/me
+POST /auth/ticket
+POST /api-keys
+GET /api-keys
+DELETE /api-keys/{id}
+GET /company
+PUT /company
+POST /skillbases
+GET /skillbases
+GET /skillbases/{id}
+PUT /skillbases/{id}
+DELETE /skillbases/{id}
+GET /skillbases/{id}/versions
+GET /skillbases/{id}/versions/{n}
+GET /skillbases/{id}/for-call
+GET /skillbases/{id}/prompt
+GET /skillbases/{id}/scenario
+GET /skillbases/{id}/tools
+POST /campaigns
+GET /campaigns
+GET /campaigns/{id}
+PUT /campaigns/{id}
+DELETE /campaigns/{id}
+POST /campaigns/{id}/clone
+POST /campaigns/{id}/start
+POST /campaigns/{id}/pause
+POST /campaigns/{id}/resume
+POST /campaigns/{id}/call-list
+GET /campaigns/{id}/imports
+GET /campaigns/{id}/tasks
+GET /campaigns/{id}/stats
+GET /campaigns/{id}/history
+POST /campaigns/{id}/tasks/claim
+GET /tasks/{id}
+GET /tasks/{id}/history
+POST /tasks/{id}/complete
+POST /tasks/{id}/fail
+POST /calls
+GET /calls/{id}
+GET /calls/{id}/history
+POST /calls/{id}/turns
+POST /calls/{id}/end
+GET /analytics/calls
+GET /analytics/calls/{id}/metrics
+GET /analytics/calls/{id}/turns
+GET /analytics/metrics
+GET /analytics/costs
+GET /analytics/overview
+GET /analytics/ws/calls/{id}
+GET /events
+GET /events/stream
+GET /price-lists
+GET /price-lists/{id}
+POST /price-lists
+POST /price-lists/what-if
+GET /price-lists/estimate
+GET /projections
+POST /projections/{name}/rebuild
+POST /projections/{name}/retry
+";
+
+#[test]
+fn the_openapi_document_lists_the_whole_contract_and_nothing_else() {
+    let document = serde_json::to_value(newvoice_api::app::openapi()).unwrap();
+    let mut found = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        found.extend(operations.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let expected: BTreeSet<String> = CONTRACT.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    assert_eq!(found.difference(&expected).collect::<Vec<_>>(), Vec::<&String>::new(), "not in the contract");
+    assert_eq!(expected.difference(&found).collect::<Vec<_>>(), Vec::<&String>::new(), "not in the document");
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_are_problems_too() {
+    let platform = support::Platform::start().await;
+    let admin = platform.admin().await;
+    admin.get("/nothing").await.problem(404);
+    let wrong = admin.put("/campaigns", &Value::Null).await.problem(405);
+    assert!(wrong.header("allow").is_some_and(|allow| allow.contains("GET") && allow.contains("POST")));
+    admin.get("/campaigns/not-a-uuid").await.problem(400);
+    let text = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "text/plain").body("x");
+    admin.send(text).await.problem(415);
+    let broken = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "application/json").body("{");
+    admin.send(broken).await.problem(400);
+    let not_utf8 = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "application/json").body(b"{\"name\": \"\xff\"}".to_vec());
+    admin.send(not_utf8).await.problem(400);
+    let large = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "application/json").body(vec![b' '; 40 << 20]);
+    admin.send(large).await.problem(413);
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/"] {
+        assert_eq!(reqwest::get(format!("{}{path}", platform.base())).await.unwrap().status(), 200, "{path}");
+    }
+    // The original systems' paths answer the same.
+    let old = reqwest::Client::new().get(format!("{}/api/campaigns", platform.base())).bearer_auth(admin.token.as_ref().unwrap()).send().await.unwrap();
+    assert_eq!(old.status(), 200);
+    platform.stop().await;
+}

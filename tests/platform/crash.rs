@@ -1,0 +1,132 @@
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::json;
+use support::{Client, Platform, binary};
+
+const EMAIL: &str = "demo@example.com";
+const PASSWORD: &str = "demo-demo-demo";
+
+/// The demo on its own embedded PostgreSQL, as a user starts it.
+fn start(newvoice: &Path, dir: &Path, port: u16) -> Child {
+    let mut command = Command::new(newvoice);
+    command.args(["demo", "--listen", &format!("127.0.0.1:{port}"), "--simulator-speed", "60"]).env("NEWVOICE_DATA_DIR", dir);
+    command.env_remove("DATABASE_URL").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// A client of the demo company, as soon as it answers.
+async fn log_in(port: u16) -> Client {
+    let nobody = Client::new(&format!("http://127.0.0.1:{port}"), None);
+    for _ in 0..600 {
+        let request = nobody.request(reqwest::Method::POST, "/auth/login").json(&json!({"email": EMAIL, "password": PASSWORD}));
+        if let Ok(response) = request.send().await
+            && response.status() == 200
+        {
+            let body: serde_json::Value = response.json().await.unwrap();
+            return nobody.with_token(body["token"].as_str().unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the demo never answered");
+}
+
+async fn events(client: &Client) -> Vec<serde_json::Value> {
+    let mut events: Vec<serde_json::Value> = Vec::new();
+    loop {
+        let page = client.get(&format!("/events?limit=200&after={}", events.len())).await.expect(200);
+        let items = page["items"].as_array().unwrap();
+        events.extend(items.iter().cloned());
+        if page["next_cursor"].is_null() {
+            return events;
+        }
+    }
+}
+
+fn replay_tool(tool: &Path, dir: &Path, args: &[&str]) {
+    let output = Command::new(tool).args(args).env("NEWVOICE_DATA_DIR", dir).env_remove("DATABASE_URL").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {text}");
+}
+
+/// Killed in the middle, the demo goes on after a restart: nothing acknowledged is lost, no attempt is dialed twice, and the
+/// log and every read model are sound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_that_is_killed_goes_on_after_a_restart() {
+    let (newvoice, tool) = (binary("newvoice-api", "newvoice"), binary("replay-tool", "replay-tool"));
+    let dir = tempfile::Builder::new().prefix("nvd").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut acknowledged: Vec<serde_json::Value> = Vec::new();
+    for round in 0..3 {
+        let mut process = start(&newvoice, dir.path(), port);
+        let client = log_in(port).await;
+        let seen = events(&client).await;
+        assert!(seen.len() >= acknowledged.len(), "events are missing after restart {round}");
+        assert_eq!(seen[..acknowledged.len()], acknowledged[..], "what was seen before is there unchanged");
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        acknowledged = events(&client).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    let mut process = start(&newvoice, dir.path(), port);
+    let client = log_in(port).await;
+    let campaign = client.get("/campaigns").await.expect(200)["items"][0].clone();
+    assert_eq!(campaign["total_tasks"], 200);
+    let before = events(&client).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = events(&client).await;
+    assert!(after.len() > before.len(), "the campaign goes on");
+    // Each attempt has one call and each call was dialed once: attempts of a task are numbered without a repeat.
+    let mut attempts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    let mut calls = HashSet::new();
+    for event in after.iter().filter(|e| e["event_type"] == "TaskClaimed") {
+        attempts.entry(event["stream"].as_str().unwrap().to_owned()).or_default().push(event["payload"]["attempt"].as_i64().unwrap());
+        assert!(calls.insert(event["payload"]["call_id"].as_str().unwrap().to_owned()));
+    }
+    assert!(attempts.values().all(|numbers| numbers.iter().copied().eq(1..=i64::try_from(numbers.len()).unwrap())));
+    let dialed: Vec<_> = after.iter().filter(|e| e["event_type"] == "CallDialed").map(|e| e["stream"].as_str().unwrap()["call-".len()..].to_owned()).collect();
+    assert_eq!((dialed.len(), dialed.into_iter().collect::<HashSet<_>>()), (calls.len(), calls));
+    replay_tool(&tool, dir.path(), &["verify"]);
+    replay_tool(&tool, dir.path(), &["compare", "all"]);
+    Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+    assert!(process.wait().unwrap().success(), "it stops when it is told to");
+    assert!(!dir.path().join("postgres/postmaster.pid").exists(), "its PostgreSQL stops with it");
+}
+
+/// PostgreSQL goes away and comes back: 503 meanwhile, then everything works again by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_database_is_503_and_passes() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let admin_url = platform.database_url.rsplit_once('/').map(|(server, _)| format!("{server}/postgres")).unwrap();
+    let name = platform.database_url.rsplit_once('/').unwrap().1.to_owned();
+    let server = sqlx::PgPool::connect(&admin_url).await.unwrap();
+    let sql = |text: String| {
+        let server = server.clone();
+        async move { sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&server).await.unwrap() }
+    };
+    sql(format!("alter database {name} allow_connections false")).await;
+    sql(format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")).await;
+    let statuses = futures::future::join_all((0..6).map(|i| {
+        let admin = &admin;
+        async move { if i % 2 == 0 { admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await } else { admin.get("/campaigns").await } }
+    }))
+    .await;
+    for answer in statuses {
+        assert!(answer.status == 503 && answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    sql(format!("alter database {name} allow_connections true")).await;
+    for _ in 0..200 {
+        let answer = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await;
+        if answer.status == 201 && admin.get(&format!("/campaigns/{id}")).await.status == 200 {
+            return platform.stop().await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the platform never recovered");
+}

@@ -1,0 +1,108 @@
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+use support::{Client, Platform};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+async fn new_call(client: &Client) -> String {
+    client.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id()
+}
+
+#[tokio::test]
+async fn events_are_listed_in_log_order_and_filtered() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let call = new_call(&admin).await;
+    admin.post(&format!("/calls/{call}/turns"), &json!([{"turn_index": 0}, {"turn_index": 1}])).await.expect(201);
+    let all = admin.get("/events?limit=200").await.expect(200);
+    let positions: Vec<_> = all["items"].as_array().unwrap().iter().map(|e| e["position"].as_i64().unwrap()).collect();
+    assert_eq!(positions, (1..=7).collect::<Vec<_>>());
+    let types = async |query: &str| {
+        let answer = admin.get(&format!("/events?{query}")).await.expect(200);
+        answer["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(types("category=call").await, ["CallStarted", "TurnRecorded", "TurnRecorded"]);
+    assert_eq!(types("event_type=TurnRecorded&after=6").await, ["TurnRecorded"]);
+    assert_eq!(types(&format!("stream=call-{call}")).await.len(), 3);
+    let page = admin.get("/events?limit=3").await.expect(200);
+    assert_eq!(page["next_cursor"], "3");
+    assert_eq!(admin.get("/events?limit=200&cursor=3").await["items"].as_array().unwrap().len(), 4);
+    admin.get("/events?stream=nonsense").await.problem(400);
+    platform.stop().await;
+}
+
+/// Reads server-sent events until `n` are there: (id, event, data).
+async fn read_events(response: reqwest::Response, n: usize) -> Vec<(i64, String, Value)> {
+    let mut stream = response.bytes_stream();
+    let (mut text, mut events) = (String::new(), Vec::new());
+    while events.len() < n {
+        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("events in time").unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(|v| v.trim().to_owned());
+            if let (Some(id), Some(kind), Some(data)) = (field("id:"), field("event:"), field("data:")) {
+                events.push((id.parse().unwrap(), kind, serde_json::from_str(&data).unwrap()));
+            }
+            text = rest.to_owned();
+        }
+    }
+    events
+}
+
+#[tokio::test]
+async fn the_stream_goes_on_where_the_client_left_off() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let open = async |last: Option<i64>| {
+        let request = admin.request(reqwest::Method::GET, "/events/stream?category=call");
+        let request = if let Some(last) = last { request.header("last-event-id", last) } else { request };
+        request.send().await.unwrap()
+    };
+    let first = open(None).await;
+    let call = new_call(&admin).await;
+    admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0})).await.expect(201);
+    let seen = read_events(first, 2).await;
+    assert_eq!(seen.iter().map(|(_, kind, _)| kind.as_str()).collect::<Vec<_>>(), ["CallStarted", "TurnRecorded"]);
+    assert_eq!((&seen[0].2["stream"], &seen[0].2["position"]), (&json!(format!("call-{call}")), &json!(seen[0].0)));
+    // While nobody listens something happens; afterwards nothing is missing and nothing is there twice.
+    admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 1})).await.expect(201);
+    let resumed = open(Some(seen[0].0)).await;
+    admin.act(&format!("/calls/{call}/end")).await.expect(200);
+    let more = read_events(resumed, 4).await;
+    assert_eq!(more.iter().map(|(_, kind, _)| kind.as_str()).collect::<Vec<_>>(), ["TurnRecorded", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
+    assert_eq!(more[0].0, seen[1].0);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_shows_a_call_from_its_beginning_and_as_it_goes_on() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let call = new_call(&admin).await;
+    let ticket = admin.act("/auth/ticket").await.expect(200)["ticket"].as_str().unwrap().to_owned();
+    let url = format!("{}/api/v1/analytics/ws/calls/{call}", platform.base().replace("http", "ws"));
+    let (mut socket, _) = connect_async(format!("{url}?ticket={ticket}")).await.unwrap();
+    assert!(connect_async(format!("{url}?ticket={ticket}")).await.is_err(), "a ticket is good once");
+    admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "user_text": "hi"})).await.expect(201);
+    admin.act(&format!("/calls/{call}/end")).await.expect(200);
+    let mut types = Vec::new();
+    while types.len() < 4 {
+        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("messages in time").unwrap().unwrap();
+        if let Message::Text(text) = message {
+            let event: Value = serde_json::from_str(text.as_str()).unwrap();
+            types.push(event["event_type"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(types, ["CallStarted", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
+    // Another company's client learns nothing.
+    let mut request = url.into_client_request().unwrap();
+    let other = platform.admin().await;
+    request.headers_mut().insert("authorization", format!("Bearer {}", other.token.unwrap()).parse().unwrap());
+    assert!(connect_async(request).await.unwrap_err().to_string().contains("404"));
+    socket.close(None).await.unwrap();
+    platform.stop().await;
+}

@@ -1,0 +1,217 @@
+use domain::Fact;
+use eventstore::EventStore;
+use projections::{Feed, Projection, Recorded, all, rebuild};
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use sqlx::{Connection, PgPool};
+use support::{Client, Platform};
+
+use crate::campaigns::until;
+
+/// Something of everything: campaigns that are dialed, calls that move, prices that change, deletions.
+async fn history(client: &Client) {
+    let id = client.running_campaign(15, json!({"dialed_by": "simulator", "max_concurrent_calls": 20, "calls_per_minute": 1000, "max_retries": 1})).await;
+    until(client, &format!("/campaigns/{id}"), "/status", json!("completed")).await;
+    let other = client.running_campaign(4, json!({"max_retries": 2, "retry_delay_minutes": 0, "max_concurrent_calls": 9})).await;
+    let claim = client.act(&format!("/campaigns/{other}/tasks/claim")).await.expect(200);
+    let (task, call) = (claim["task"]["id"].as_str().unwrap(), claim["call_id"].as_str().unwrap());
+    client.post(&format!("/calls/{call}/turns"), &json!([{"turn_index": 0, "ttfb_stt_ms": 150, "stt_duration_sec": 3.5, "stt_provider": "deepgram"}, {"turn_index": 1, "ttfb_stt_ms": 90}])).await.expect(201);
+    let started = json!({"call_id": call, "direction": "outbound", "phone_number": "+12025551000", "started_at": "2026-02-01T05:30:00Z"});
+    client.post("/calls", &started).await.expect(200);
+    client.post(&format!("/calls/{call}/end"), &json!({"duration_sec": 33.3})).await.expect(200);
+    client.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 2, "occurred_at": "2026-02-01T05:30:20Z", "user_text": "leave a message", "stt_duration_sec": 2})).await.expect(201);
+    client.post(&format!("/tasks/{task}/fail"), &json!({"call_id": call, "error_message": "x", "outcome": "voicemail"})).await.expect(200);
+    for (name, from, price) in [("A", "2026-01-01T00:00:00Z", "0.01"), ("B", "2025-06-01T00:00:00Z", "0.02"), ("C", "2026-02-01T05:30:10Z", "0.03")] {
+        let rates = json!([{"component": "stt", "price": price, "per": 1, "unit": "minute"}, {"component": "tts", "provider": "cartesia", "price": "1", "per": 7, "unit": "character"}]);
+        client.post("/price-lists", &json!({"name": name, "effective_from": from, "rates": rates})).await.expect(201);
+    }
+    client.act(&format!("/campaigns/{other}/pause")).await.expect(200);
+    client.delete(&format!("/campaigns/{other}")).await.expect(204);
+    let skillbase = client.skillbase().await;
+    client.put(&format!("/skillbases/{skillbase}"), &json!({"name": "Other"})).await.expect(200);
+    client.delete(&format!("/skillbases/{skillbase}")).await.expect(204);
+    let key = client.post("/api-keys", &json!({"name": "k", "role": "agent"})).await.expect(201);
+    client.delete(&format!("/api-keys/{}", key.id())).await.expect(204);
+    // Everything that follows by itself has happened, and everything is projected.
+    until(client, &format!("/tasks/{task}"), "/status", json!("cancelled")).await;
+    client.get("/analytics/overview").await.expect(200);
+    client.get("/auth/me").await.expect(200);
+}
+
+/// The content of a projection's tables, row by row in one order.
+async fn content(pool: &PgPool, projection: &dyn Projection) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for table in projection.tables() {
+        let sql = format!("select coalesce(jsonb_agg(r order by r), '[]') from (select to_jsonb(t) as r from {table} t) x");
+        let found: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap();
+        rows.push(found);
+    }
+    rows
+}
+
+async fn recorded(store: &EventStore) -> Vec<Recorded> {
+    let mut events = Vec::new();
+    while let Ok(page) = store.read_page(i64::try_from(events.len()).unwrap(), 2_000).await {
+        if page.is_empty() {
+            break;
+        }
+        events.extend(page.into_iter().map(|stored| Recorded {
+            position: stored.position,
+            id: stored.stream.id(),
+            version: stored.version,
+            company_id: stored.company_id,
+            occurred_at: stored.occurred_at,
+            recorded_at: stored.recorded_at,
+            fact: Fact::decode(stored.stream.category(), &stored.event_type, stored.schema_version, stored.payload).unwrap(),
+        }));
+    }
+    events
+}
+
+/// A rebuild goes through the same events in pages of its own; comparing finds no row that differs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_and_rebuilt_are_equal_for_every_projection() {
+    let platform = Platform::start().await;
+    history(&platform.admin().await).await;
+    let app = platform.app();
+    let feed = Feed::new(app.store.clone());
+    for projection in all() {
+        let name = projection.name();
+        let rebuild = rebuild::Rebuild::begin(&app.pool, &feed, projection, uuid::Uuid::now_v7()).await.unwrap();
+        let differences = rebuild.run(rebuild::Then::CompareAndSwap, |_| ()).await.unwrap();
+        assert!(differences.is_empty(), "{name}: {differences:#?}");
+    }
+    // After the swap the projections go on from where they were.
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(2, json!({})).await;
+    assert_eq!(admin.get(&format!("/campaigns/{id}/stats")).await["tasks"]["pending"], 2);
+    platform.stop().await;
+}
+
+/// Folding the same events in pages of any sizes gives the same tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_page_size_gives_the_same_read_models() {
+    let platform = Platform::start().await;
+    history(&platform.admin().await).await;
+    let (pool, store, url) = (platform.app().pool.clone(), platform.app().store.clone(), platform.database_url.clone());
+    let events = recorded(&store).await;
+    let mut expected = Vec::new();
+    for projection in all() {
+        expected.push(content(&pool, projection.as_ref()).await);
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let check = async |sizes: Vec<usize>| {
+        let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+        for (projection, expected) in all().into_iter().zip(&expected) {
+            let mut db = sqlx::PgConnection::connect_with(&options.clone().options([("search_path", "newvoice")])).await.unwrap();
+            let mut tx = db.begin().await.unwrap();
+            for table in projection.tables() {
+                sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table}"))).execute(&mut *tx).await.unwrap();
+            }
+            let mut rest = &events[..];
+            for size in sizes.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (page, after) = rest.split_at((*size).min(rest.len()));
+                rest = after;
+                let wanted: Vec<_> = page.iter().filter(|e| wants(projection.as_ref(), &e.fact)).collect();
+                projection.apply(&mut tx, &wanted).await.unwrap();
+            }
+            let mut found = Vec::new();
+            for table in projection.tables() {
+                let sql = format!("select coalesce(jsonb_agg(r order by r), '[]') from (select to_jsonb(t) as r from {table} t) x");
+                found.push(sqlx::query_scalar::<_, Value>(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *tx).await.unwrap());
+            }
+            tx.rollback().await.unwrap();
+            assert_eq!(&found, expected, "{} in pages of {sizes:?}", projection.name());
+        }
+    };
+    tokio::task::block_in_place(|| {
+        let mut runner = TestRunner::new(Config { cases: 6, failure_persistence: None, ..Config::default() });
+        runner
+            .run(&proptest::collection::vec(1..60_usize, 1..6), |sizes| {
+                runtime.block_on(check(sizes));
+                Ok(())
+            })
+            .unwrap();
+    });
+    platform.stop().await;
+}
+
+fn wants(projection: &dyn Projection, fact: &Fact) -> bool {
+    let (event_type, _) = fact.encode().unwrap();
+    let category = Fact::catalogue().into_iter().find(|(_, t, _)| *t == event_type).unwrap().0;
+    projection.categories().contains(&category)
+}
+
+#[tokio::test]
+async fn a_rebuild_over_the_api_serves_all_the_while() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(3, json!({})).await;
+    admin.act("/projections/nonsense/rebuild").await.problem(404);
+    admin.act("/projections/call_tasks/rebuild").await.expect(202);
+    for _ in 0..100 {
+        assert_eq!(admin.get(&format!("/campaigns/{id}/stats")).await.expect(200)["tasks"]["total"], 3);
+        let statuses = admin.get("/projections").await.expect(200);
+        let status = statuses["items"].as_array().unwrap().iter().find(|p| p["name"] == "call_tasks").unwrap().clone();
+        if status["status"] != "rebuilding" {
+            assert_eq!(status.get("error"), None);
+            admin.act("/projections/call_tasks/retry").await.problem(409);
+            return platform.stop().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("the rebuild never ended");
+}
+
+/// An event of a type this release does not know stops the projections that want it, visibly, and no others.
+#[tokio::test]
+async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let company: uuid::Uuid = admin.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
+    let call = uuid::Uuid::new_v4();
+    sqlx::query(
+        "select append_events('{0}', array['call-' || $1::text], '{0}', '{1}', array[$2], array[gen_random_uuid()], '{CallTeleported}', '{1}',
+                array['{}'::jsonb], array['{\"actor\": {\"kind\": \"system\", \"id\": null, \"name\": null}, \"correlation_id\": \"00000000-0000-0000-0000-000000000000\", \"causation_id\": null}'::jsonb],
+                array[now()], array[sha256('x')])",
+    )
+    .bind(call)
+    .bind(company)
+    .execute(&platform.app().pool)
+    .await
+    .unwrap();
+    for _ in 0..100 {
+        let statuses = admin.get("/projections").await.expect(200);
+        let failed: Vec<_> = statuses["items"].as_array().unwrap().iter().filter(|p| p["status"] == "failed").map(|p| p["name"].as_str().unwrap().to_owned()).collect();
+        if failed == ["calls", "call_logs", "call_metrics", "cost_rollups"] {
+            let calls = statuses["items"].as_array().unwrap().iter().find(|p| p["name"] == "calls").unwrap().clone();
+            assert!(calls["error"]["message"].as_str().unwrap().contains("CallTeleported"));
+            assert!(calls["error"]["position"].as_i64().unwrap() > 0);
+            // The others go on.
+            admin.campaign(json!({})).await;
+            admin.get("/campaigns").await.expect(200);
+            let ready = reqwest::get(format!("{}/readyz", platform.base())).await.unwrap();
+            assert_eq!(ready.status(), 503);
+            return platform.stop().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the projections never stopped");
+}
+
+#[tokio::test]
+async fn queries_wait_for_their_read_model_and_not_for_the_impossible() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let position = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).position();
+    let answer = admin.send(admin.request(reqwest::Method::GET, &format!("/analytics/calls?min_position={position}"))).await.expect(200);
+    assert_eq!(answer["items"].as_array().unwrap().len(), 1);
+    assert!(answer.position() >= position);
+    let beyond = admin.send(admin.request(reqwest::Method::GET, "/campaigns?min_position=1000000")).await.problem(503);
+    assert!(beyond.header("retry-after").is_some() && beyond["detail"].as_str().unwrap().contains("ends at"));
+    admin.send(admin.request(reqwest::Method::GET, "/campaigns?min_position=x")).await.problem(400);
+    platform.stop().await;
+}
