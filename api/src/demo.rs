@@ -1,8 +1,7 @@
 //! `newvoice demo`: a sample company with a bot, a price list and a campaign that the simulator dials.
 
-use axum::http::StatusCode;
 use domain::{
-    campaign::{Campaign, CampaignCommand, CampaignSettings},
+    campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignStatus},
     retry::Backoff,
     skillbase::{Skillbase, SkillbaseCommand, SkillbaseConfig, SkillbaseContent},
 };
@@ -57,26 +56,35 @@ impl<R: std::error::Error + 'static> From<ExecuteError<R>> for DemoError {
 
 /// Makes the sample company unless it is there, and says how to look at it. A campaign that was interrupted goes on by itself.
 pub async fn prepare(app: &App) -> Result<(), DemoError> {
-    let known = credentials::user(&app.pool, EMAIL).await.map_err(|e| DemoError(e.to_string()))?;
-    if known.is_none() {
-        let company_name = COMPANY.to_owned();
-        let register = Register { email: EMAIL.into(), password: PASSWORD.into(), company_name, company_slug: Some("harbour-dental-demo".into()) };
-        let registered = create_company(app, register).await?;
-        debug_assert_eq!(registered.status, StatusCode::CREATED);
-        start_campaign(app, registered.body.company.id).await?;
-    }
+    let company_id = match credentials::user(&app.pool, EMAIL).await.map_err(|e| DemoError(e.to_string()))? {
+        Some(known) => known.company_id,
+        None => {
+            let company_slug = Some("harbour-dental-demo".to_owned());
+            let register = Register { email: EMAIL.into(), password: PASSWORD.into(), company_name: COMPANY.into(), company_slug };
+            create_company(app, register).await?.body.company.id
+        }
+    };
+    start_campaign(app, company_id).await?;
     let address = app.settings.listen;
     tracing::info!("demo: log in with {EMAIL} and {PASSWORD}");
     tracing::info!(
         "demo: curl -s http://{address}/api/v1/auth/login -H 'content-type: application/json' -d '{{\"email\": \"{EMAIL}\", \"password\": \"{PASSWORD}\"}}'"
     );
-    tracing::info!("demo: with the token, look at http://{address}/api/v1/analytics/overview, /campaigns, /events/stream, or try http://{address}/docs");
+    tracing::info!(
+        "demo: with the token, look at http://{address}/api/v1/analytics/overview, /campaigns, /events/stream, or try http://{address}/docs"
+    );
     Ok(())
 }
 
 async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     let context = CommandContext::system(company_id, "demo", now());
-    let (skillbase_id, campaign_id) = (Uuid::now_v7(), Uuid::now_v7());
+    // Ids that follow from the company: a demo that was killed while it was made is finished the next time.
+    let id = |what: &str| Uuid::new_v5(&company_id, what.as_bytes());
+    let (skillbase_id, campaign_id, import_id) = (id("demo skillbase"), id("demo campaign"), id("demo contacts"));
+    let campaign = app.store.load_fresh::<Campaign>(company_id, campaign_id).await.map_err(|e| DemoError(e.to_string()))?;
+    if campaign.state.live().is_none_or(|live| live.status != CampaignStatus::Draft) && campaign.version > 0 {
+        return Ok(());
+    }
     let content = SkillbaseContent { name: "Appointment reminder".into(), slug: "appointment-reminder".into(), config: config()? };
     app.store.execute::<Skillbase>(&context, skillbase_id, SkillbaseCommand::Create(Box::new(content))).await?;
     let settings = CampaignSettings {
@@ -90,7 +98,6 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         ..CampaignSettings::new("Autumn check-ups".into(), skillbase_id)
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
-    let import_id = Uuid::now_v7();
     import(app, &context, campaign_id, import_id, "contacts.csv".into(), call_list().into_bytes()).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");

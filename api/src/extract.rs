@@ -145,7 +145,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
 impl Paging {
     /// Where the page begins: what the last page's `next_cursor` says.
     pub fn after<T: Cursor>(&self) -> Result<Option<T>, Problem> {
-        self.cursor.as_deref().map(|text| T::read(text).ok_or_else(|| Problem::bad_request("cursor is not one that a list answered"))).transpose()
+        self.cursor
+            .as_deref()
+            .map(|text| T::read(text).ok_or_else(|| Problem::bad_request("cursor is not one that a list answered")))
+            .transpose()
     }
 }
 
@@ -214,7 +217,11 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) ->
 pub fn check_time(invalid: &mut Invalid, path: &str, time: Option<DateTime<Utc>>) {
     use chrono::Datelike as _;
     if let Some(time) = time {
-        invalid.require((YEARS.0..YEARS.1).contains(&time.year()), path, &format!("must lie between the years {} and {}", YEARS.0, YEARS.1));
+        invalid.require(
+            (YEARS.0..YEARS.1).contains(&time.year()),
+            path,
+            &format!("must lie between the years {} and {}", YEARS.0, YEARS.1),
+        );
     }
 }
 

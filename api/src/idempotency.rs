@@ -85,9 +85,18 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
     let limit = app.settings.upload_max_bytes + (1 << 20);
-    let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
-    let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app).await.map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
-    let keyed = KeyedRequest { company_id: identity.company_id, method: parts.method.to_string(), path, key, body_hash: body_hash(&parts.headers, &bytes) };
+    let bytes =
+        axum::body::to_bytes(body, limit).await.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
+    let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
+        .await
+        .map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
+    let keyed = KeyedRequest {
+        company_id: identity.company_id,
+        method: parts.method.to_string(),
+        path,
+        key,
+        body_hash: body_hash(&parts.headers, &bytes),
+    };
     for _ in 0..LOOKS_MAX {
         match begin(&app.pool, &keyed).await? {
             Begun::Run => {
@@ -200,7 +209,8 @@ fn replay(status: i16, headers: Option<Value>, body: Vec<u8>) -> Response {
 /// Keeps the answer, or forgets the key when the request may be tried again: 401, 403, 429 and 5xx say nothing lasting.
 async fn finish(pool: &PgPool, request: &KeyedRequest, response: Response) -> Result<Response, Problem> {
     let status = response.status();
-    let passing = status.is_server_error() || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    let passing =
+        status.is_server_error() || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     if passing {
         sqlx::query!(
             "update idempotency_keys set locked_until = '-infinity' where company_id = $1 and method = $2 and path = $3 and key = $4",
@@ -215,10 +225,8 @@ async fn finish(pool: &PgPool, request: &KeyedRequest, response: Response) -> Re
     }
     let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.map_err(|e| Problem::internal(&e))?;
-    let headers: Map<String, Value> = KEPT_HEADERS
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), Value::from(parts.headers.get(*name)?.to_str().ok()?))))
-        .collect();
+    let headers: Map<String, Value> =
+        KEPT_HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), Value::from(parts.headers.get(*name)?.to_str().ok()?)))).collect();
     sqlx::query!(
         "update idempotency_keys set status = $5, headers = $6, body = $7 where company_id = $1 and method = $2 and path = $3 and key = $4",
         request.company_id,

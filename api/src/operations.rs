@@ -29,9 +29,12 @@ async fn readyz(State(app): State<App>) -> Response {
         not_ready.push(json!({"part": "process", "reason": "shutting down"}));
     }
     match status::read(&app.pool).await {
-        Ok(projections) => not_ready.extend(projections.iter().filter(|p| p.status == Status::Failed).map(
-            |p| json!({"part": "projection", "name": p.name, "reason": p.error.as_ref().map(|e| e.message.as_str())}),
-        )),
+        Ok(projections) => not_ready.extend(
+            projections
+                .iter()
+                .filter(|p| p.status == Status::Failed)
+                .map(|p| json!({"part": "projection", "name": p.name, "reason": p.error.as_ref().map(|e| e.message.as_str())})),
+        ),
         Err(error) => {
             tracing::warn!(%error, "not ready: the database does not answer");
             not_ready.push(json!({"part": "database", "reason": "does not answer"}));

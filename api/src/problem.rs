@@ -133,7 +133,9 @@ impl From<sqlx::Error> for Problem {
                 // A value that PostgreSQL cannot hold got past our own checks: still the caller's.
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "a value cannot be stored")
             }
-            sqlx::Error::Database(database) if !database.code().is_some_and(|c| ["08", "53", "57", "40", "55"].iter().any(|k| c.starts_with(k))) => {
+            sqlx::Error::Database(database)
+                if !database.code().is_some_and(|c| ["08", "53", "57", "40", "55"].iter().any(|k| c.starts_with(k))) =>
+            {
                 Self::internal(&error)
             }
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::RowNotFound => Self::internal(&error),
@@ -150,10 +152,9 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Conflict(conflict) => Self::conflict(conflict.to_string()),
             StoreError::OtherCompany(_) => Self::new(StatusCode::NOT_FOUND, "there is no such thing"),
-            StoreError::PreconditionFailed { expected, actual } => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                format!("If-Match names version {expected}, the resource has version {actual}"),
-            ),
+            StoreError::PreconditionFailed { expected, actual } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, format!("If-Match names version {expected}, the resource has version {actual}"))
+            }
             StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),
             StoreError::Overloaded => Self::unavailable("too many commands are waiting"),
             StoreError::ShuttingDown => Self::unavailable("the platform is shutting down"),

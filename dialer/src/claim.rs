@@ -148,7 +148,8 @@ impl Desk {
         let mut unit = self.store.unit(context);
         let claim = TaskCommand::Claim { call_id, lease_sec, now: now() };
         let claimed = unit.decide::<Task>(task_id, claim).await?;
-        let phone_number = claimed.state.created().map(|task| task.contact.phone_number.clone()).ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?;
+        let phone_number =
+            claimed.state.created().map(|task| task.contact.phone_number.clone()).ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?;
         let skillbase_id = campaign.state.live().map(|live| live.settings.skillbase_id);
         let subject = CallSubject {
             campaign_id: Some(campaign_id),

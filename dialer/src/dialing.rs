@@ -100,12 +100,8 @@ impl Dialer {
             },
             None => None,
         };
-        let placement = Placement {
-            call_id: claim.call_id,
-            subject: call.subject.clone(),
-            contact_name: task.contact.contact_name.clone(),
-            config,
-        };
+        let placement =
+            Placement { call_id: claim.call_id, subject: call.subject.clone(), contact_name: task.contact.contact_name.clone(), config };
         self.provider.place(&placement, line).await
     }
 

@@ -74,7 +74,9 @@ impl Desk {
     async fn release_expired_claims(&self) -> Result<(), StoreError> {
         for claim in call_tasks::expired_claims(&self.pool, EXPIRED_MAX).await? {
             match self.release_expired(&claim).await {
-                Ok(true) => tracing::info!(task = %claim.task_id, call = %claim.call_id, "a claim's lease expired; the attempt counts as failed"),
+                Ok(true) => {
+                    tracing::info!(task = %claim.task_id, call = %claim.call_id, "a claim's lease expired; the attempt counts as failed")
+                }
                 Ok(false) | Err(ExecuteError::Refused(_)) => {}
                 Err(error) if error.is_conflict() => {}
                 Err(ExecuteError::Store(error)) => return Err(error),

@@ -10,7 +10,7 @@ pub mod simulator;
 mod slots;
 mod tasks;
 
-use eventstore::{ExecuteError, EventStore, StoreError};
+use eventstore::{EventStore, ExecuteError, StoreError};
 use projections::Positions;
 use sqlx::PgPool;
 

@@ -22,7 +22,13 @@ pub enum TaskError {
 
 impl Desk {
     /// The attempt came to an end that needs no other attempt.
-    pub async fn complete(&self, context: &CommandContext, task_id: Uuid, call_id: Uuid, outcome: Outcome) -> Result<Committed<Task>, TaskError> {
+    pub async fn complete(
+        &self,
+        context: &CommandContext,
+        task_id: Uuid,
+        call_id: Uuid,
+        outcome: Outcome,
+    ) -> Result<Committed<Task>, TaskError> {
         let command = TaskCommand::Complete { call_id, outcome };
         let committed = self.store.execute::<Task>(context, task_id, command).await.map_err(store_error::<_, TaskError>)?;
         slots::release(&self.pool, call_id).await?;

@@ -98,7 +98,8 @@ pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
     invalid.require(rates.len() <= RATES_MAX, "rates", &format!("must have at most {RATES_MAX} rates"));
     for (i, rate) in rates.iter().enumerate() {
         let path = |field: &str| format!("rates[{i}].{field}");
-        let unit_fits = rate.unit == rate.component.usage_unit() || (rate.unit == Unit::Minute && rate.component.usage_unit() == Unit::Second);
+        let unit_fits =
+            rate.unit == rate.component.usage_unit() || (rate.unit == Unit::Minute && rate.component.usage_unit() == Unit::Second);
         invalid.require(unit_fits, &path("unit"), &format!("{} is not priced by the {}", rate.component, rate.unit));
         invalid.require(!rate.price.is_sign_negative() || rate.price.is_zero(), &path("price"), "must not be negative");
         invalid.require(rate.price < Decimal::from(1_000_000), &path("price"), "must be below 1000000");
@@ -188,7 +189,11 @@ mod tests {
 
     #[test]
     fn the_most_specific_rate_wins() {
-        let mut rates = vec![rate(Component::Stt, "1", 1, Unit::Second), rate(Component::Stt, "2", 1, Unit::Second), rate(Component::Stt, "3", 1, Unit::Second)];
+        let mut rates = vec![
+            rate(Component::Stt, "1", 1, Unit::Second),
+            rate(Component::Stt, "2", 1, Unit::Second),
+            rate(Component::Stt, "3", 1, Unit::Second),
+        ];
         rates[1].provider = Some("deepgram".into());
         rates[2].provider = Some("deepgram".into());
         rates[2].model = Some("nova".into());

@@ -59,9 +59,7 @@ impl Decider for ReservedName {
         match (state.holder_id, command) {
             (None, NameCommand::Reserve { holder_id }) => Ok(vec![NameEvent::NameReserved { holder_id }]),
             (Some(holder), NameCommand::Reserve { holder_id }) if holder != holder_id => Err(NameTaken),
-            (Some(holder), NameCommand::Release { holder_id }) if holder == holder_id => {
-                Ok(vec![NameEvent::NameReleased { holder_id }])
-            }
+            (Some(holder), NameCommand::Release { holder_id }) if holder == holder_id => Ok(vec![NameEvent::NameReleased { holder_id }]),
             _ => Ok(vec![]),
         }
     }

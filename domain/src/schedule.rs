@@ -37,9 +37,7 @@ impl Schedule {
         let today = u8::try_from(local.weekday().number_from_monday()).unwrap_or_default();
         let yesterday = if today == 1 { 7 } else { today - 1 };
         match self.daily {
-            Some(DailyWindow { start, end }) if start < end => {
-                self.is_allowed_day(today) && start <= local.time() && local.time() < end
-            }
+            Some(DailyWindow { start, end }) if start < end => self.is_allowed_day(today) && start <= local.time() && local.time() < end,
             Some(DailyWindow { start, end }) if end < start => {
                 (self.is_allowed_day(today) && start <= local.time()) || (self.is_allowed_day(yesterday) && local.time() < end)
             }

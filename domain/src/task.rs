@@ -12,13 +12,32 @@ use crate::{Decider, DomainEvent, Personal, outcome::Outcome, retry::RetryPolicy
 pub enum TaskEvent {
     TaskCreated(Box<TaskContact>),
     /// An attempt begins: whoever claimed has the task until its call gives no sign of life for `lease_sec`.
-    TaskClaimed { campaign_id: Uuid, call_id: Uuid, attempt: u32, lease_sec: u32, claimed_at: DateTime<Utc> },
-    TaskCompleted { campaign_id: Uuid, call_id: Uuid, outcome: Outcome },
+    TaskClaimed {
+        campaign_id: Uuid,
+        call_id: Uuid,
+        attempt: u32,
+        lease_sec: u32,
+        claimed_at: DateTime<Utc>,
+    },
+    TaskCompleted {
+        campaign_id: Uuid,
+        call_id: Uuid,
+        outcome: Outcome,
+    },
     /// The attempt failed and there will be another.
-    TaskRetryScheduled { campaign_id: Uuid, failure: AttemptFailure, next_attempt_at: DateTime<Utc> },
+    TaskRetryScheduled {
+        campaign_id: Uuid,
+        failure: AttemptFailure,
+        next_attempt_at: DateTime<Utc>,
+    },
     /// The last attempt failed.
-    TaskFailed { campaign_id: Uuid, failure: AttemptFailure },
-    TaskCancelled { campaign_id: Uuid },
+    TaskFailed {
+        campaign_id: Uuid,
+        failure: AttemptFailure,
+    },
+    TaskCancelled {
+        campaign_id: Uuid,
+    },
 }
 
 impl DomainEvent for TaskEvent {}
@@ -55,7 +74,9 @@ pub enum FailureCause {
     LeaseExpired,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString, strum::EnumIter)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString, strum::EnumIter,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum TaskStatus {
@@ -311,7 +332,11 @@ mod tests {
         let history = || [created(), claimed(CALL, 1), retry_scheduled()];
         given::<Task>([created(), claimed(CALL, 1)]).when(fail(CALL)).then([retry_scheduled()]);
         given::<Task>(history()).when(claim(LATER_CALL, NOW + TimeDelta::minutes(29))).then_refused(TaskRefusal::NotDue);
-        given::<Task>(history()).when(claim(LATER_CALL, NOW + TimeDelta::minutes(30))).then([claimed_at(LATER_CALL, 2, NOW + TimeDelta::minutes(30))]);
+        given::<Task>(history()).when(claim(LATER_CALL, NOW + TimeDelta::minutes(30))).then([claimed_at(
+            LATER_CALL,
+            2,
+            NOW + TimeDelta::minutes(30),
+        )]);
         given::<Task>(history().into_iter().chain([claimed(LATER_CALL, 2)]))
             .when(fail(LATER_CALL))
             .then([TaskEvent::TaskFailed { campaign_id: CAMPAIGN, failure: failure(LATER_CALL) }]);

@@ -24,11 +24,7 @@ impl<D: Decider> Given<D> {
                 D::evolve(&mut state, event);
             }
             let again = D::decide(&state, command);
-            assert!(
-                !matches!(&again, Ok(events) if !events.is_empty()),
-                "the repeated command yielded events again: {:?}",
-                again.ok()
-            );
+            assert!(!matches!(&again, Ok(events) if !events.is_empty()), "the repeated command yielded events again: {:?}", again.ok());
         }
         Decided { result }
     }

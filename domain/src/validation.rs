@@ -41,9 +41,7 @@ impl Invalid {
 
     /// A slug: lower-case letters, digits and single hyphens between them.
     pub fn slug(&mut self, path: &str, value: &str) {
-        let parts_ok = value
-            .split('-')
-            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        let parts_ok = value.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
         self.require(
             parts_ok && value.len() <= 80,
             path,

@@ -111,7 +111,10 @@ pub struct Content<'a> {
 impl Content<'_> {
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        hash.update(format!(r#"{{"company_id":"{}","event_id":"{}","event_type":"{}","metadata":"#, self.company_id, self.event_id, self.event_type));
+        hash.update(format!(
+            r#"{{"company_id":"{}","event_id":"{}","event_type":"{}","metadata":"#,
+            self.company_id, self.event_id, self.event_type
+        ));
         hash.update(self.metadata);
         hash.update(format!(r#","occurred_at_us":{},"payload":"#, self.occurred_at.timestamp_micros()));
         hash.update(self.payload);

@@ -98,8 +98,7 @@ pub struct CommandContext {
 
 impl CommandContext {
     pub fn system(company_id: Uuid, name: &str, now: DateTime<Utc>) -> Self {
-        let metadata =
-            Metadata { actor: Actor::system(name), correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
+        let metadata = Metadata { actor: Actor::system(name), correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
         Self { company_id, metadata, now }
     }
 }

@@ -1,6 +1,6 @@
 //! Load, decide, append.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{Decider, fact};
@@ -16,7 +16,10 @@ use crate::{
 };
 
 /// How often a command is decided anew because somebody else was first.
-const CONFLICT_RETRIES_MAX: usize = 20;
+const CONFLICT_RETRIES_MAX: u32 = 100;
+/// Rounds after which contenders spread out, and over how long at most, in milliseconds.
+const CONFLICT_CALM_ROUNDS: u32 = 3;
+const CONFLICT_SPREAD_MAX_MS: u64 = 10;
 
 /// A stream's folded state.
 pub struct Loaded<D: Decider> {
@@ -115,7 +118,9 @@ impl EventStore {
         if let Ok(mut states) = self.states.lock().map_err(|e| e.into_inner().clear())
             && loaded.version > 0
         {
-            let newer = |known: &Arc<dyn std::any::Any + Send + Sync>| known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version);
+            let newer = |known: &Arc<dyn std::any::Any + Send + Sync>| {
+                known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version)
+            };
             if !states.peek(&StreamName::of::<D>(id)).is_some_and(newer) {
                 states.put(StreamName::of::<D>(id), Arc::new(loaded.clone()));
             }
@@ -162,12 +167,15 @@ impl EventStore {
     }
 }
 
+/// What is remembered of a stream once the append has its position and time.
+type OnCommit<'a> = Box<dyn FnOnce(i64, DateTime<Utc>) + Send + 'a>;
+
 /// Decisions on several streams that are appended together or not at all.
 pub struct Unit<'a> {
     store: &'a EventStore,
     context: &'a CommandContext,
     writes: Vec<StreamWrite>,
-    on_commit: Vec<Box<dyn FnOnce(i64, DateTime<Utc>) + Send + 'a>>,
+    on_commit: Vec<OnCommit<'a>>,
     /// Highest known position of the streams decided on.
     position: i64,
 }
@@ -253,9 +261,12 @@ pub async fn retry_conflicts<T, E, F>(is_conflict: impl Fn(&E) -> bool, mut atte
 where
     F: Future<Output = Result<T, E>>,
 {
-    for _ in 0..CONFLICT_RETRIES_MAX {
+    for round in 0..CONFLICT_RETRIES_MAX {
         match attempt().await {
-            Err(error) if is_conflict(&error) => tokio::task::yield_now().await,
+            Err(error) if is_conflict(&error) && round >= CONFLICT_CALM_ROUNDS => {
+                tokio::time::sleep(Duration::from_millis(rand::random_range(0..=CONFLICT_SPREAD_MAX_MS))).await;
+            }
+            Err(error) if is_conflict(&error) => {}
             result => return result,
         }
     }

@@ -77,7 +77,13 @@ impl EventStore {
     }
 
     /// A company's events after `after` that pass the filter, in log order.
-    pub async fn read_company_page(&self, company_id: Uuid, after: i64, filter: &Filter, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
+    pub async fn read_company_page(
+        &self,
+        company_id: Uuid,
+        after: i64,
+        filter: &Filter,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         read::company_page(&self.pool, company_id, after, filter, limit).await
     }
 
@@ -87,7 +93,14 @@ impl EventStore {
     }
 
     /// How many of a company's events of a type, recorded until `until`, name `value` in the payload's field `field`.
-    pub async fn count_events(&self, company_id: Uuid, event_type: &str, field: &str, value: &str, until: DateTime<Utc>) -> Result<i64, StoreError> {
+    pub async fn count_events(
+        &self,
+        company_id: Uuid,
+        event_type: &str,
+        field: &str,
+        value: &str,
+        until: DateTime<Utc>,
+    ) -> Result<i64, StoreError> {
         let count = sqlx::query_scalar!(
             r#"select count(*) as "count!" from events
                 where company_id = $1 and event_type = $2 and payload ->> $3 = $4 and recorded_at <= $5"#,

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::{Decider, Fact, api_key::{ApiKey, ApiKeyEvent}};
+use domain::{
+    Decider, Fact,
+    api_key::{ApiKey, ApiKeyEvent},
+};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::{Decider, Fact, campaign::{Campaign, CampaignEvent}};
+use domain::{
+    Decider, Fact,
+    campaign::{Campaign, CampaignEvent},
+};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 

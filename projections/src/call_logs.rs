@@ -104,7 +104,13 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
 }
 
 /// A call's turns after `after`, by turn index.
-pub async fn of_call(pool: &PgPool, company_id: Uuid, call_id: Uuid, after: Option<i32>, limit: i64) -> Result<Vec<CallLogRow>, sqlx::Error> {
+pub async fn of_call(
+    pool: &PgPool,
+    company_id: Uuid,
+    call_id: Uuid,
+    after: Option<i32>,
+    limit: i64,
+) -> Result<Vec<CallLogRow>, sqlx::Error> {
     sqlx::query_as!(
         CallLogRow,
         "select turn_index, occurred_at, recorded_at, user_text, agent_text, state, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us,

@@ -225,7 +225,13 @@ pub struct CallFilter {
 }
 
 /// Newest first, by `started_at`.
-pub async fn list(pool: &PgPool, company_id: Uuid, filter: &CallFilter, after: Option<After>, limit: i64) -> Result<Vec<CallRow>, sqlx::Error> {
+pub async fn list(
+    pool: &PgPool,
+    company_id: Uuid,
+    filter: &CallFilter,
+    after: Option<After>,
+    limit: i64,
+) -> Result<Vec<CallRow>, sqlx::Error> {
     sqlx::query_as!(
         CallRow,
         "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
@@ -255,5 +261,7 @@ pub async fn list(pool: &PgPool, company_id: Uuid, filter: &CallFilter, after: O
 
 /// How many of a company's calls have not ended.
 pub async fn live_count(pool: &PgPool, company_id: Uuid) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(r#"select count(*) as "n!" from calls where company_id = $1 and status <> 'ended'"#, company_id).fetch_one(pool).await
+    sqlx::query_scalar!(r#"select count(*) as "n!" from calls where company_id = $1 and status <> 'ended'"#, company_id)
+        .fetch_one(pool)
+        .await
 }

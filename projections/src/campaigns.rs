@@ -62,7 +62,9 @@ impl Projection for Campaigns {
                     update(db, event, None, None, i64::try_from(*count).unwrap_or(i64::MAX)).await?;
                 }
                 CampaignEvent::CallListImported { .. } => update(db, event, None, None, 0).await?,
-                CampaignEvent::CampaignStarted {} | CampaignEvent::CampaignResumed {} => update(db, event, None, Some("running"), 0).await?,
+                CampaignEvent::CampaignStarted {} | CampaignEvent::CampaignResumed {} => {
+                    update(db, event, None, Some("running"), 0).await?
+                }
                 CampaignEvent::CampaignPaused {} => update(db, event, None, Some("paused"), 0).await?,
                 CampaignEvent::CampaignCompleted {} => update(db, event, None, Some("completed"), 0).await?,
                 CampaignEvent::CampaignDeleted {} => update(db, event, None, Some("deleted"), 0).await?,

@@ -1,7 +1,10 @@
 //! Companies.
 
 use async_trait::async_trait;
-use domain::{Decider, Fact, company::{Company, CompanyEvent}};
+use domain::{
+    Decider, Fact,
+    company::{Company, CompanyEvent},
+};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -33,7 +36,9 @@ impl Projection for Companies {
 
     async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
         for event in events {
-            let Fact::Company(CompanyEvent::CompanyRegistered(profile) | CompanyEvent::CompanyUpdated(profile)) = &event.fact else { continue };
+            let Fact::Company(CompanyEvent::CompanyRegistered(profile) | CompanyEvent::CompanyUpdated(profile)) = &event.fact else {
+                continue;
+            };
             sqlx::query!(
                 "insert into companies (company_id, name, slug, email, version, created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $6)
                  on conflict (company_id) do update set name = $2, slug = $3, email = $4, version = $5, updated_at = $6",

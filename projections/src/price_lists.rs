@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::{Decider, Fact, price_list::{PriceList, PriceListEvent}};
+use domain::{
+    Decider, Fact,
+    price_list::{PriceList, PriceListEvent},
+};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;

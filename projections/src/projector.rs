@@ -98,9 +98,13 @@ impl Projector {
     /// Takes or renews the lease; `None` while another process holds it. A new holder gets a higher token.
     async fn lease(&self) -> Result<Option<Lease>, sqlx::Error> {
         let (name, version) = (self.projection.name(), self.projection.version());
-        sqlx::query!("insert into projection_checkpoints (name, version, position) values ($1, $2, 0) on conflict (name) do nothing", name, version)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query!(
+            "insert into projection_checkpoints (name, version, position) values ($1, $2, 0) on conflict (name) do nothing",
+            name,
+            version
+        )
+        .execute(&self.pool)
+        .await?;
         let row = sqlx::query!(
             r#"update projection_checkpoints
                   set token = case when holder = $2 then token else token + 1 end, holder = $2,
@@ -218,9 +222,7 @@ fn is_passing(error: &ApplyError) -> bool {
 
 /// Lets a stopped projection try its event again. Says whether it was stopped.
 pub async fn retry(db: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-    let retried = sqlx::query!(
-        "update projection_checkpoints set error = null, error_position = null where name = $1 and error is not null",
-        name
-    );
+    let retried =
+        sqlx::query!("update projection_checkpoints set error = null, error_position = null where name = $1 and error is not null", name);
     Ok(retried.execute(db).await?.rows_affected() > 0)
 }

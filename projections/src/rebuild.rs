@@ -233,11 +233,8 @@ impl<'a> Rebuild<'a> {
         };
         let mut differences = Vec::new();
         for table in self.projection.tables() {
-            let rows = sqlx::query!(
-                r#"select side as "side!", content as "content!" from rebuild_differences($1, $2)"#,
-                *table,
-                DIFFERENCES_MAX
-            );
+            let rows =
+                sqlx::query!(r#"select side as "side!", content as "content!" from rebuild_differences($1, $2)"#, *table, DIFFERENCES_MAX);
             let rows = rows.fetch_all(&mut snapshot).await?;
             differences.extend(rows.into_iter().map(|row| Difference { table: (*table).to_owned(), side: row.side, row: row.content }));
         }

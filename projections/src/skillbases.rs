@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::{Decider, Fact, skillbase::{Skillbase, SkillbaseContent, SkillbaseEvent}};
+use domain::{
+    Decider, Fact,
+    skillbase::{Skillbase, SkillbaseContent, SkillbaseEvent},
+};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;

@@ -1,7 +1,10 @@
 //! Users, without their secrets.
 
 use async_trait::async_trait;
-use domain::{Decider, Fact, user::{User, UserEvent}};
+use domain::{
+    Decider, Fact,
+    user::{User, UserEvent},
+};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 

@@ -114,7 +114,9 @@ async fn main() -> ExitCode {
         Ok(Finding::Sound) => ExitCode::SUCCESS,
         Ok(Finding::NotSound) => ExitCode::from(1),
         // Whoever read our output has seen enough.
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("replay-tool: {error:#}");
             ExitCode::from(if error.is::<WrongUse>() { 2 } else { 1 })

@@ -39,7 +39,9 @@ async fn groups_sum_to_totals_exactly_whatever_the_grouping() {
     let admin = platform.admin().await;
     calls(&admin).await;
     let period = "from=2026-03-01T08:20:00Z&to=2026-03-01T11:05:00Z";
-    for filter in ["", period, "from=2026-03-01T09:00:00Z", &format!("{period}&timezone=Asia/Kolkata"), &format!("{period}&timezone=Europe/Prague")] {
+    for filter in
+        ["", period, "from=2026-03-01T09:00:00Z", &format!("{period}&timezone=Asia/Kolkata"), &format!("{period}&timezone=Europe/Prague")]
+    {
         let whole = admin.get(&format!("/analytics/costs?{filter}")).await.expect(200);
         for group_by in ["hour", "day", "skillbase", "campaign", "component", "provider"] {
             let grouped = admin.get(&format!("/analytics/costs?{filter}&group_by={group_by}")).await.expect(200);
@@ -72,7 +74,10 @@ async fn aggregates_are_over_turns_and_percentiles_within_one_percent() {
         assert!((found - exact(q)).abs() <= exact(q) * 0.01, "{field}: {found}, exactly {}", exact(q));
     }
     assert!((totals["latency_llm_avg"].as_f64().unwrap() - latencies.iter().sum::<f64>() / latencies.len() as f64).abs() < 1e-6);
-    assert_eq!((totals["latency_llm_min"].as_f64(), totals["latency_llm_max"].as_f64()), (latencies.first().copied(), latencies.last().copied()));
+    assert_eq!(
+        (totals["latency_llm_min"].as_f64(), totals["latency_llm_max"].as_f64()),
+        (latencies.first().copied(), latencies.last().copied())
+    );
     assert_eq!((&totals["ttfb_stt_avg"], &totals["ttfb_stt_p99"]), (&Value::Null, &Value::Null));
     assert_eq!((&totals["call_count"], &totals["turn_count"]), (&json!(12), &json!(240)));
     platform.stop().await;
@@ -112,7 +117,8 @@ async fn a_call_that_moves_takes_its_measurements_with_it() {
     admin.post("/calls", &started).await.expect(200);
     for path in ["/analytics/metrics", "/analytics/costs"] {
         let groups = admin.get(&format!("{path}?group_by=hour")).await.expect(200)["groups"].clone();
-        let counts: BTreeMap<_, _> = groups.as_array().unwrap().iter().map(|g| (g["key"].as_str().unwrap(), g["call_count"].as_i64().unwrap())).collect();
+        let counts: BTreeMap<_, _> =
+            groups.as_array().unwrap().iter().map(|g| (g["key"].as_str().unwrap(), g["call_count"].as_i64().unwrap())).collect();
         assert_eq!(counts, BTreeMap::from([("2026-01-05T07:00:00+00:00", 1)]), "{path}");
     }
     platform.stop().await;
@@ -126,10 +132,12 @@ async fn calls_are_listed_by_what_they_are() {
     let first = admin.get("/analytics/calls?limit=5").await.expect(200);
     let cursor = first["next_cursor"].as_str().unwrap().to_owned();
     let rest = admin.get(&format!("/analytics/calls?limit=200&cursor={cursor}")).await.expect(200);
-    let started: Vec<_> = [&first, &rest].iter().flat_map(|p| p["items"].as_array().unwrap()).map(|c| c["started_at"].as_str().unwrap().to_owned()).collect();
+    let started: Vec<_> =
+        [&first, &rest].iter().flat_map(|p| p["items"].as_array().unwrap()).map(|c| c["started_at"].as_str().unwrap().to_owned()).collect();
     assert_eq!(started.len(), 12);
     assert!(started.windows(2).all(|w| w[0] >= w[1]), "newest first");
-    let count = async |query: &str| admin.get(&format!("/analytics/calls?{query}&limit=200")).await.expect(200)["items"].as_array().unwrap().len();
+    let count =
+        async |query: &str| admin.get(&format!("/analytics/calls?{query}&limit=200")).await.expect(200)["items"].as_array().unwrap().len();
     assert_eq!(count("direction=inbound").await, 12);
     assert_eq!(count("direction=outbound").await, 0);
     assert_eq!(count("phone_number=%2B12025550100").await, 12);

@@ -195,7 +195,10 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
     admin.send(text).await.problem(415);
     let broken = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "application/json").body("{");
     admin.send(broken).await.problem(400);
-    let not_utf8 = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "application/json").body(b"{\"name\": \"\xff\"}".to_vec());
+    let not_utf8 = admin
+        .request(reqwest::Method::POST, "/campaigns")
+        .header("content-type", "application/json")
+        .body(b"{\"name\": \"\xff\"}".to_vec());
     admin.send(not_utf8).await.problem(400);
     let large = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "application/json").body(vec![b' '; 40 << 20]);
     admin.send(large).await.problem(413);
@@ -203,7 +206,12 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
         assert_eq!(reqwest::get(format!("{}{path}", platform.base())).await.unwrap().status(), 200, "{path}");
     }
     // The original systems' paths answer the same.
-    let old = reqwest::Client::new().get(format!("{}/api/campaigns", platform.base())).bearer_auth(admin.token.as_ref().unwrap()).send().await.unwrap();
+    let old = reqwest::Client::new()
+        .get(format!("{}/api/campaigns", platform.base()))
+        .bearer_auth(admin.token.as_ref().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(old.status(), 200);
     platform.stop().await;
 }

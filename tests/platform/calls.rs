@@ -5,7 +5,8 @@ use support::{Client, Platform};
 /// A conversation of `turns` turns in which some measurements are missing, as in life.
 fn conversation(seed: i64, turns: i64) -> Vec<Value> {
     let turn = |i: i64| {
-        let mut turn = json!({"turn_index": i, "agent_text": format!("sentence {i}"), "tts_characters": 10 + i, "interrupted": (i + seed) % 3 == 0});
+        let mut turn =
+            json!({"turn_index": i, "agent_text": format!("sentence {i}"), "tts_characters": 10 + i, "interrupted": (i + seed) % 3 == 0});
         if i > 0 {
             turn["user_text"] = json!(format!("answer {i}"));
             turn["stt_duration_sec"] = json!(((seed * 7 + i * 31) % 400 + 1) as f64 / 100.0);
@@ -58,7 +59,9 @@ fn check(metrics: &Value, turns: &[Value], duration_ms: i64) {
     let interrupted = turns.iter().filter(|t| t["interrupted"] == true).count();
     assert_eq!(metrics["interruption_count"], interrupted);
     assert_close(&metrics["interruption_rate"], interrupted as f64 / turns.len() as f64);
-    for (field, prefix) in [("ttfb_stt_ms", "ttfb_stt"), ("latency_llm_ms", "latency_llm"), ("ttfb_tts_ms", "ttfb_tts"), ("eou_latency_ms", "eou_latency")] {
+    for (field, prefix) in
+        [("ttfb_stt_ms", "ttfb_stt"), ("latency_llm_ms", "latency_llm"), ("ttfb_tts_ms", "ttfb_tts"), ("eou_latency_ms", "eou_latency")]
+    {
         let values = floats(turns, field);
         if values.is_empty() {
             for suffix in ["avg", "min", "max", "p50", "p95", "p99"] {
@@ -177,7 +180,10 @@ async fn late_turns_are_refused_and_old_calls_can_be_filled_in() {
     assert_eq!((&ended["ended_at"], &ended["duration_sec"]), (&json!("2020-06-02T00:13:54.203Z"), &json!(51.203)));
     let path = format!("/calls/{id}/turns");
     admin.post(&path, &json!({"turn_index": 0, "occurred_at": "2020-06-02T00:13:30Z"})).await.expect(201);
-    assert_eq!(admin.post(&path, &json!({"turn_index": 1, "occurred_at": "2020-06-03T00:14:00Z"})).await.problem(422).paths(), ["turns[0].occurred_at"]);
+    assert_eq!(
+        admin.post(&path, &json!({"turn_index": 1, "occurred_at": "2020-06-03T00:14:00Z"})).await.problem(422).paths(),
+        ["turns[0].occurred_at"]
+    );
     admin.post(&path, &json!({"turn_index": 1})).await.problem(422);
     admin.post(&format!("/calls/{id}/end"), &json!({"duration_sec": 51.203})).await.expect(200);
     admin.post(&format!("/calls/{id}/end"), &json!({"duration_sec": 52})).await.problem(409);
@@ -219,7 +225,10 @@ async fn a_calls_history_says_who_and_when() {
     agent.act(&format!("/calls/{id}/end")).await.expect(200);
     let history = agent.get(&format!("/calls/{id}/history")).await.expect(200);
     let items = history["items"].as_array().unwrap();
-    assert_eq!(items.iter().map(|e| e["event_type"].as_str().unwrap()).collect::<Vec<_>>(), ["CallStarted", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
+    assert_eq!(
+        items.iter().map(|e| e["event_type"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["CallStarted", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]
+    );
     assert_eq!(items[1]["payload"]["turn_index"], 0);
     let actor = &items[1]["metadata"]["actor"];
     assert_eq!((&actor["kind"], &actor["name"]), (&json!("api_key"), &json!("bot 7")));

@@ -23,7 +23,10 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     let path = format!("/campaigns/{id}");
     admin.act(&format!("{path}/start")).await.problem(409);
     admin.act(&format!("{path}/pause")).await.problem(409);
-    let upload = admin.upload(&id, "list.csv", b"phone_number,name,priority,city\n+12025550100,Low,1,Brno\n+12025550101,High,9,Praha\n".to_vec()).await.expect(200);
+    let upload = admin
+        .upload(&id, "list.csv", b"phone_number,name,priority,city\n+12025550100,Low,1,Brno\n+12025550101,High,9,Praha\n".to_vec())
+        .await
+        .expect(200);
     assert_eq!((&upload["total"], &upload["created"], &upload["errors"]), (&json!(2), &json!(2), &json!([])));
     assert_eq!(admin.act(&format!("{path}/start")).await.expect(200)["status"], "running");
     admin.act(&format!("{path}/start")).await.problem(409);
@@ -40,8 +43,12 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     assert!(matches!(nothing.header("reason"), Some("concurrency" | "empty")));
 
     // The call itself.
-    let started = admin.post("/calls", &json!({"call_id": call, "direction": "outbound", "phone_number": "+12025550101"})).await.expect(200);
-    assert_eq!((&started["status"], &started["campaign_id"], &started["skillbase_version"]), (&json!("in_progress"), &json!(id), &json!(1)));
+    let started =
+        admin.post("/calls", &json!({"call_id": call, "direction": "outbound", "phone_number": "+12025550101"})).await.expect(200);
+    assert_eq!(
+        (&started["status"], &started["campaign_id"], &started["skillbase_version"]),
+        (&json!("in_progress"), &json!(id), &json!(1))
+    );
     admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "agent_text": "Hello"})).await.expect(201);
     admin.post(&format!("/calls/{call}/end"), &json!({"final_state": "booked"})).await.expect(200);
 
@@ -69,14 +76,18 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     assert_eq!((&again["task"]["id"], &again["task"]["attempt_count"]), (&json!(task), &json!(2)));
     assert_ne!(again["call_id"], second["call_id"]);
     admin.post(&fail, &json!({"call_id": call, "error_message": "late"})).await.problem(409);
-    let failed = admin.post(&fail, &json!({"call_id": again["call_id"], "error_message": "busy again", "outcome": "busy"})).await.expect(200);
+    let failed =
+        admin.post(&fail, &json!({"call_id": again["call_id"], "error_message": "busy again", "outcome": "busy"})).await.expect(200);
     assert_eq!(failed["status"], "failed");
 
     // Nothing is left to do: the campaign completes by itself.
     let campaign = until(&admin, &path, "/status", json!("completed")).await;
     assert_eq!((&campaign["total_tasks"], &campaign["completed_tasks"], &campaign["failed_tasks"]), (&json!(2), &json!(1), &json!(1)));
     let stats = admin.get(&format!("{path}/stats")).await.expect(200);
-    assert_eq!(stats["tasks"], json!({"total": 2, "pending": 0, "in_progress": 0, "retry": 0, "completed": 1, "failed": 1, "cancelled": 0}));
+    assert_eq!(
+        stats["tasks"],
+        json!({"total": 2, "pending": 0, "in_progress": 0, "retry": 0, "completed": 1, "failed": 1, "cancelled": 0})
+    );
     assert_eq!(stats["outcomes"], json!({"success": 1, "fail": 0, "voicemail": 0, "no_answer": 0, "busy": 1}));
     assert_eq!((&stats["attempts"], &stats["success_rate"]), (&json!(3), &json!(0.5)));
     admin.act(&format!("{path}/start")).await.problem(409);
@@ -127,13 +138,18 @@ async fn what_does_not_fit_a_campaign_is_422_with_the_path() {
 async fn put_changes_the_given_fields_and_null_clears() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let id = admin.campaign(json!({"description": "old", "daily_start_time": "09:00", "daily_end_time": "17:00", "timezone": "Europe/Prague"})).await;
+    let id = admin
+        .campaign(json!({"description": "old", "daily_start_time": "09:00", "daily_end_time": "17:00", "timezone": "Europe/Prague"}))
+        .await;
     let path = format!("/campaigns/{id}");
     let changed = admin.put(&path, &json!({"name": "New", "daily_start_time": null, "daily_end_time": null})).await.expect(200);
     assert_eq!((&changed["name"], &changed["description"], &changed["timezone"]), (&json!("New"), &json!("old"), &json!("Europe/Prague")));
     assert_eq!((&changed["daily_start_time"], &changed["daily_end_time"]), (&json!(null), &json!(null)));
     let copy = admin.post(&format!("{path}/clone"), &json!({"name": "Copy"})).await.expect(201);
-    assert_eq!((&copy["name"], &copy["description"], &copy["status"], &copy["total_tasks"]), (&json!("Copy"), &json!("old"), &json!("draft"), &json!(0)));
+    assert_eq!(
+        (&copy["name"], &copy["description"], &copy["status"], &copy["total_tasks"]),
+        (&json!("Copy"), &json!("old"), &json!("draft"), &json!(0))
+    );
     let running = admin.running_campaign(1, json!({})).await;
     admin.put(&format!("/campaigns/{running}"), &json!({"timezone": "Asia/Tokyo"})).await.problem(409);
     admin.put(&format!("/campaigns/{running}"), &json!({"calls_per_minute": 77})).await.expect(200);

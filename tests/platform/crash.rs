@@ -8,6 +8,8 @@ use std::{
 use serde_json::json;
 use support::{Client, Platform, binary};
 
+use crate::campaigns::until;
+
 const EMAIL: &str = "demo@example.com";
 const PASSWORD: &str = "demo-demo-demo";
 
@@ -64,6 +66,11 @@ async fn a_demo_that_is_killed_goes_on_after_a_restart() {
     for round in 0..3 {
         let mut process = start(&newvoice, dir.path(), port);
         let client = log_in(port).await;
+        let campaign = until(&client, "/campaigns?status=running", "/items/0/status", json!("running")).await["items"][0]["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        client.put(&format!("/campaigns/{campaign}"), &json!({"calls_per_minute": 10_000, "max_concurrent_calls": 4})).await.expect(200);
         let seen = events(&client).await;
         assert!(seen.len() >= acknowledged.len(), "events are missing after restart {round}");
         assert_eq!(seen[..acknowledged.len()], acknowledged[..], "what was seen before is there unchanged");
@@ -88,7 +95,11 @@ async fn a_demo_that_is_killed_goes_on_after_a_restart() {
         assert!(calls.insert(event["payload"]["call_id"].as_str().unwrap().to_owned()));
     }
     assert!(attempts.values().all(|numbers| numbers.iter().copied().eq(1..=i64::try_from(numbers.len()).unwrap())));
-    let dialed: Vec<_> = after.iter().filter(|e| e["event_type"] == "CallDialed").map(|e| e["stream"].as_str().unwrap()["call-".len()..].to_owned()).collect();
+    let dialed: Vec<_> = after
+        .iter()
+        .filter(|e| e["event_type"] == "CallDialed")
+        .map(|e| e["stream"].as_str().unwrap()["call-".len()..].to_owned())
+        .collect();
     assert_eq!((dialed.len(), dialed.into_iter().collect::<HashSet<_>>()), (calls.len(), calls));
     replay_tool(&tool, dir.path(), &["verify"]);
     replay_tool(&tool, dir.path(), &["compare", "all"]);
@@ -114,7 +125,13 @@ async fn an_outage_of_the_database_is_503_and_passes() {
     sql(format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")).await;
     let statuses = futures::future::join_all((0..6).map(|i| {
         let admin = &admin;
-        async move { if i % 2 == 0 { admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await } else { admin.get("/campaigns").await } }
+        async move {
+            if i % 2 == 0 {
+                admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await
+            } else {
+                admin.get("/campaigns").await
+            }
+        }
     }))
     .await;
     for answer in statuses {

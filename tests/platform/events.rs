@@ -73,7 +73,10 @@ async fn the_stream_goes_on_where_the_client_left_off() {
     let resumed = open(Some(seen[0].0)).await;
     admin.act(&format!("/calls/{call}/end")).await.expect(200);
     let more = read_events(resumed, 4).await;
-    assert_eq!(more.iter().map(|(_, kind, _)| kind.as_str()).collect::<Vec<_>>(), ["TurnRecorded", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
+    assert_eq!(
+        more.iter().map(|(_, kind, _)| kind.as_str()).collect::<Vec<_>>(),
+        ["TurnRecorded", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]
+    );
     assert_eq!(more[0].0, seen[1].0);
     platform.stop().await;
 }

@@ -35,13 +35,17 @@ async fn a_request_whose_answer_was_lost_finds_its_effect() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let campaign = admin.running_campaign(5, json!({"max_concurrent_calls": 5})).await;
-    let claim = || admin.send(admin.request(Method::POST, &format!("/campaigns/{campaign}/tasks/claim")).header("idempotency-key", "claim"));
+    let claim =
+        || admin.send(admin.request(Method::POST, &format!("/campaigns/{campaign}/tasks/claim")).header("idempotency-key", "claim"));
     let create = || {
         let body = json!({"name": "Bot", "slug": "lost", "config": support::skillbase_config()});
         admin.send(admin.request(Method::POST, "/skillbases").header("idempotency-key", "create").json(&body))
     };
     let (claimed, created) = (claim().await.expect(200), create().await.expect(201));
-    sqlx::query("update idempotency_keys set status = null, body = null, locked_until = '-infinity'").execute(&platform.app().pool).await.unwrap();
+    sqlx::query("update idempotency_keys set status = null, body = null, locked_until = '-infinity'")
+        .execute(&platform.app().pool)
+        .await
+        .unwrap();
     let (claimed_again, created_again) = (claim().await.expect(200), create().await.expect(201));
     assert_eq!((&claimed["call_id"], &claimed["task"]["id"]), (&claimed_again["call_id"], &claimed_again["task"]["id"]));
     assert_eq!(created.body, created_again.body);

@@ -18,18 +18,29 @@ async fn a_company_registers_and_its_admin_logs_in() {
     assert_eq!(me["company"]["name"], "Ada & Sons");
     // The address and the slug are taken now.
     nobody.post("/auth/register", &body).await.problem(409);
-    nobody.post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "ada"})).await.problem(409);
+    nobody
+        .post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "ada"}))
+        .await
+        .problem(409);
     // A registration that was refused leaves the address free.
-    nobody.post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "b"})).await.expect(201);
+    nobody
+        .post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "b"}))
+        .await
+        .expect(201);
     platform.stop().await;
 }
 
 #[tokio::test]
 async fn registering_says_everything_that_is_wrong() {
     let platform = Platform::start().await;
-    let answer = platform.anonymous().post("/auth/register", &json!({"email": "x", "password": "short", "company_name": " "})).await.problem(422);
+    let answer =
+        platform.anonymous().post("/auth/register", &json!({"email": "x", "password": "short", "company_name": " "})).await.problem(422);
     assert_eq!(answer.paths(), ["email", "password", "company_name"]);
-    let answer = platform.anonymous().post("/auth/register", &json!({"email": "a@b", "password": "long enough", "company_name": "C", "admin": true})).await.problem(422);
+    let answer = platform
+        .anonymous()
+        .post("/auth/register", &json!({"email": "a@b", "password": "long enough", "company_name": "C", "admin": true}))
+        .await
+        .problem(422);
     assert_eq!(answer.paths(), ["admin"]);
     platform.stop().await;
 }

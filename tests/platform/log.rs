@@ -41,7 +41,11 @@ async fn concurrent_appends_leave_no_gap_and_lose_nothing() {
             let mut acknowledged = Vec::new();
             for i in 0..COMMANDS {
                 // Every third command goes to a stream that all share.
-                let (stream, name) = if i % 3 == 0 { (Uuid::nil(), format!("shared {w} {i}")) } else { (Uuid::from_u128(w as u128 + 1), format!("own {w} {i}")) };
+                let (stream, name) = if i % 3 == 0 {
+                    (Uuid::nil(), format!("shared {w} {i}"))
+                } else {
+                    (Uuid::from_u128(w as u128 + 1), format!("own {w} {i}"))
+                };
                 match store.execute::<Company>(&context, stream, CompanyCommand::Update(profile(&name))).await {
                     Ok(done) => acknowledged.push((stream, done.version, name)),
                     Err(ExecuteError::Refused(_)) => {
@@ -70,7 +74,9 @@ async fn concurrent_appends_leave_no_gap_and_lose_nothing() {
         assert_eq!(event.version, *version);
     }
     for (stream, version, name) in &acknowledged {
-        let there = events.iter().filter(|e| e.stream == StreamName::of::<Company>(*stream) && e.version == *version && e.payload["name"] == **name);
+        let there = events
+            .iter()
+            .filter(|e| e.stream == StreamName::of::<Company>(*stream) && e.version == *version && e.payload["name"] == **name);
         assert_eq!(there.count(), 1, "{name}");
     }
     let seen = tokio::time::timeout(std::time::Duration::from_secs(20), subscriber).await.unwrap().unwrap();
@@ -164,10 +170,12 @@ async fn tampering_is_found_and_plain_changes_are_refused() {
             let error = sqlx::query(refused).execute(&database.pool).await.unwrap_err();
             assert!(error.to_string().contains("append-only"), "{refused}: {error}");
         }
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("set session_replication_role = replica; {kind}; set session_replication_role = origin")))
-            .execute(&database.pool)
-            .await
-            .unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+            "set session_replication_role = replica; {kind}; set session_replication_role = origin"
+        )))
+        .execute(&database.pool)
+        .await
+        .unwrap();
         let fault = verify::verify(&database.pool, |_| ()).await.unwrap().fault;
         assert!(fault.is_some(), "not found: {kind}");
     }

@@ -1,4 +1,5 @@
 //! The platform over HTTP on a real PostgreSQL; the tree is shaped like the URLs.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod analytics;
 mod architecture;
@@ -6,8 +7,8 @@ mod calls;
 mod campaigns;
 mod crash;
 mod events;
-mod identity;
 mod idempotency;
+mod identity;
 mod log;
 mod price_lists;
 mod projections;

@@ -35,7 +35,12 @@ async fn a_turn_is_priced_by_the_list_in_force_when_it_happened() {
     admin.post("/price-lists", &list("January again", "2026-01-05T00:00:00Z", "0.03")).await.expect(201);
     assert_eq!(cost(&admin, &old, "cost_stt").await, "0.3");
     // A turn on either side of the change is priced by its own list.
-    let both = call(&admin, "2026-01-31T23:59:00Z", json!([turn("2026-01-31T23:59:59Z"), {"turn_index": 1, "occurred_at": "2026-02-01T00:00:00Z", "stt_duration_sec": 10}])).await;
+    let both = call(
+        &admin,
+        "2026-01-31T23:59:00Z",
+        json!([turn("2026-01-31T23:59:59Z"), {"turn_index": 1, "occurred_at": "2026-02-01T00:00:00Z", "stt_duration_sec": 10}]),
+    )
+    .await;
     assert_eq!(cost(&admin, &both, "cost_stt").await, "0.4");
     let totals = admin.get("/analytics/costs").await.expect(200)["totals"].clone();
     assert_eq!(totals["cost_stt"], "0.8");
@@ -67,20 +72,21 @@ async fn the_most_specific_rate_wins() {
 async fn what_if_prices_a_period_anew_and_changes_nothing() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let id = call(&admin, "2026-01-10T00:00:00Z", json!({"turn_index": 0, "occurred_at": "2026-01-10T00:00:01Z", "stt_duration_sec": 10})).await;
+    let id =
+        call(&admin, "2026-01-10T00:00:00Z", json!({"turn_index": 0, "occurred_at": "2026-01-10T00:00:01Z", "stt_duration_sec": 10})).await;
     let rates = json!([{"component": "stt", "price": "0.01", "per": 1, "unit": "second"}]);
     let ask = |from: &str, to: &str| json!({"rates": rates, "from": from, "to": to});
-    let answer = admin.post("/price-lists/what-if", &ask("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")).await.expect(200);
+    let answer = admin.ask("/price-lists/what-if", &ask("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")).await.expect(200);
     assert_eq!((&answer["actual"]["cost_stt"], &answer["actual"]["cost_total"]), (&json!("0.043"), &json!("0.047")));
     assert_eq!((&answer["what_if"]["cost_stt"], &answer["what_if"]["cost_livekit"]), (&json!("0.1"), &json!("0")));
     assert_eq!((&answer["difference"]["cost_stt"], &answer["difference"]["cost_total"]), (&json!("0.057"), &json!("0.053")));
-    let empty = admin.post("/price-lists/what-if", &ask("2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z")).await.expect(200);
+    let empty = admin.ask("/price-lists/what-if", &ask("2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z")).await.expect(200);
     assert_eq!((&empty["actual"]["cost_total"], &empty["what_if"]["cost_total"]), (&json!("0"), &json!("0")));
     let default = admin.get("/price-lists").await["items"][0]["id"].as_str().unwrap().to_owned();
     let same = json!({"price_list_id": default, "from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"});
-    assert_eq!(admin.post("/price-lists/what-if", &same).await.expect(200)["difference"]["cost_total"], "0");
-    admin.post("/price-lists/what-if", &ask("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z")).await.problem(422);
-    admin.post("/price-lists/what-if", &json!({"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"})).await.problem(422);
+    assert_eq!(admin.ask("/price-lists/what-if", &same).await.expect(200)["difference"]["cost_total"], "0");
+    admin.ask("/price-lists/what-if", &ask("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z")).await.problem(422);
+    admin.ask("/price-lists/what-if", &json!({"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"})).await.problem(422);
     assert_eq!(cost(&admin, &id, "cost_stt").await, "0.043");
     platform.stop().await;
 }
@@ -89,10 +95,14 @@ async fn what_if_prices_a_period_anew_and_changes_nothing() {
 async fn a_minute_is_estimated_under_the_list_in_force() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let estimate = admin.get("/price-lists/estimate?stt_seconds=10&llm_input_tokens=1000000&llm_output_tokens=0&tts_characters=100").await.expect(200);
+    let estimate =
+        admin.get("/price-lists/estimate?stt_seconds=10&llm_input_tokens=1000000&llm_output_tokens=0&tts_characters=100").await.expect(200);
     let per_minute = &estimate["cost_per_minute"];
     assert_eq!((&per_minute["cost_stt"], &per_minute["cost_llm"]), (&json!("0.043"), &json!("0.05")));
-    assert_eq!((&per_minute["cost_tts"], &per_minute["cost_livekit"], &per_minute["cost_total"]), (&json!("0.0015"), &json!("0.004"), &json!("0.0985")));
+    assert_eq!(
+        (&per_minute["cost_tts"], &per_minute["cost_livekit"], &per_minute["cost_total"]),
+        (&json!("0.0015"), &json!("0.004"), &json!("0.0985"))
+    );
     assert_eq!(estimate["assumptions"]["tts_characters"], 100);
     admin.get("/price-lists/estimate?stt_seconds=-1").await.problem(422);
     admin.get("/price-lists/estimate?stt_seconds=x").await.problem(400);
@@ -120,6 +130,9 @@ async fn rates_that_mean_nothing_are_422_with_paths() {
     ] {
         assert_eq!(admin.post("/price-lists", &rate(change.clone())).await.problem(422).paths(), [path], "{change}");
     }
-    assert_eq!(admin.post("/price-lists", &json!({"name": "L", "effective_from": "2026-01-01T00:00:00Z", "rates": []})).await.problem(422).paths(), ["rates"]);
+    assert_eq!(
+        admin.post("/price-lists", &json!({"name": "L", "effective_from": "2026-01-01T00:00:00Z", "rates": []})).await.problem(422).paths(),
+        ["rates"]
+    );
     platform.stop().await;
 }

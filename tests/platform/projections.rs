@@ -10,7 +10,9 @@ use crate::campaigns::until;
 
 /// Something of everything: campaigns that are dialed, calls that move, prices that change, deletions.
 async fn history(client: &Client) {
-    let id = client.running_campaign(15, json!({"dialed_by": "simulator", "max_concurrent_calls": 20, "calls_per_minute": 1000, "max_retries": 1})).await;
+    let id = client
+        .running_campaign(15, json!({"dialed_by": "simulator", "max_concurrent_calls": 20, "calls_per_minute": 1000, "max_retries": 1}))
+        .await;
     until(client, &format!("/campaigns/{id}"), "/status", json!("completed")).await;
     let other = client.running_campaign(4, json!({"max_retries": 2, "retry_delay_minutes": 0, "max_concurrent_calls": 9})).await;
     let claim = client.act(&format!("/campaigns/{other}/tasks/claim")).await.expect(200);
@@ -19,9 +21,17 @@ async fn history(client: &Client) {
     let started = json!({"call_id": call, "direction": "outbound", "phone_number": "+12025551000", "started_at": "2026-02-01T05:30:00Z"});
     client.post("/calls", &started).await.expect(200);
     client.post(&format!("/calls/{call}/end"), &json!({"duration_sec": 33.3})).await.expect(200);
-    client.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 2, "occurred_at": "2026-02-01T05:30:20Z", "user_text": "leave a message", "stt_duration_sec": 2})).await.expect(201);
+    client
+        .post(
+            &format!("/calls/{call}/turns"),
+            &json!({"turn_index": 2, "occurred_at": "2026-02-01T05:30:20Z", "user_text": "leave a message", "stt_duration_sec": 2}),
+        )
+        .await
+        .expect(201);
     client.post(&format!("/tasks/{task}/fail"), &json!({"call_id": call, "error_message": "x", "outcome": "voicemail"})).await.expect(200);
-    for (name, from, price) in [("A", "2026-01-01T00:00:00Z", "0.01"), ("B", "2025-06-01T00:00:00Z", "0.02"), ("C", "2026-02-01T05:30:10Z", "0.03")] {
+    for (name, from, price) in
+        [("A", "2026-01-01T00:00:00Z", "0.01"), ("B", "2025-06-01T00:00:00Z", "0.02"), ("C", "2026-02-01T05:30:10Z", "0.03")]
+    {
         let rates = json!([{"component": "stt", "price": price, "per": 1, "unit": "minute"}, {"component": "tts", "provider": "cartesia", "price": "1", "per": 7, "unit": "character"}]);
         client.post("/price-lists", &json!({"name": name, "effective_from": from, "rates": rates})).await.expect(201);
     }
@@ -185,7 +195,13 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
     .unwrap();
     for _ in 0..100 {
         let statuses = admin.get("/projections").await.expect(200);
-        let failed: Vec<_> = statuses["items"].as_array().unwrap().iter().filter(|p| p["status"] == "failed").map(|p| p["name"].as_str().unwrap().to_owned()).collect();
+        let failed: Vec<_> = statuses["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|p| p["status"] == "failed")
+            .map(|p| p["name"].as_str().unwrap().to_owned())
+            .collect();
         if failed == ["calls", "call_logs", "call_metrics", "cost_rollups"] {
             let calls = statuses["items"].as_array().unwrap().iter().find(|p| p["name"] == "calls").unwrap().clone();
             assert!(calls["error"]["message"].as_str().unwrap().contains("CallTeleported"));

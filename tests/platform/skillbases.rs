@@ -64,7 +64,7 @@ async fn a_configuration_that_does_not_fit_is_422_with_the_path() {
         let mut config = skillbase_config();
         *config.pointer_mut(pointer).unwrap() = value;
         let answer = admin.post("/skillbases", &json!({"name": "Bot", "slug": "bot", "config": config})).await.problem(422);
-        assert_eq!(answer.paths(), [path]);
+        assert_eq!(answer.paths()[0], path);
     }
     let mut config = skillbase_config();
     config["voice"].as_object_mut().unwrap().remove("stt_provider");

@@ -40,7 +40,9 @@ async fn the_same_call_list_gives_the_same_in_every_format_and_only_once() {
         assert_eq!((&again["total"], &again["created"]), (&json!(150), &json!(0)));
         assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 145);
         let tasks = admin.get(&format!("/campaigns/{id}/tasks?limit=200")).await;
-        let of = |task: &serde_json::Value| [&task["phone_number"], &task["contact_name"], &task["contact_data"], &task["priority"]].map(Clone::clone);
+        let of = |task: &serde_json::Value| {
+            [&task["phone_number"], &task["contact_name"], &task["contact_data"], &task["priority"]].map(Clone::clone)
+        };
         seen.push((errors, tasks["items"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()));
         assert_eq!(admin.get(&format!("/campaigns/{id}/imports")).await["items"].as_array().unwrap().len(), 2);
     }
@@ -60,7 +62,9 @@ async fn what_is_no_call_list_changes_nothing() {
     admin.upload(&id, "list.csv", vec![b'x'; 5 << 20]).await.problem(413);
     let rows = format!("phone_number\n{}", "+12025550100\n".repeat(5_001));
     admin.upload(&id, "list.csv", rows.into_bytes()).await.problem(422);
-    let empty_form = admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).multipart(reqwest::multipart::Form::new().text("note", "x"));
+    let empty_form = admin
+        .request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list"))
+        .multipart(reqwest::multipart::Form::new().text("note", "x"));
     admin.send(empty_form).await.problem(422);
     admin.post(&format!("/campaigns/{id}/call-list"), &json!({})).await.problem(415);
     assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 0);
@@ -76,7 +80,12 @@ async fn an_upload_repeated_under_its_key_answers_the_same() {
     let upload = || {
         let part = reqwest::multipart::Part::bytes(CSV).file_name("list.csv");
         let form = reqwest::multipart::Form::new().part("file", part);
-        admin.send(admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).header("idempotency-key", "upload-1").multipart(form))
+        admin.send(
+            admin
+                .request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list"))
+                .header("idempotency-key", "upload-1")
+                .multipart(form),
+        )
     };
     let first = upload().await.expect(200);
     let second = upload().await.expect(200);
@@ -93,7 +102,9 @@ async fn an_upload_whose_answer_was_lost_counts_its_own_tasks_as_created() {
     let id = admin.campaign(json!({})).await;
     let upload = || {
         let form = reqwest::multipart::Form::new().part("file", reqwest::multipart::Part::bytes(CSV).file_name("list.csv"));
-        admin.send(admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).header("idempotency-key", "k").multipart(form))
+        admin.send(
+            admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).header("idempotency-key", "k").multipart(form),
+        )
     };
     let first = upload().await.expect(200);
     let app = platform.app();

@@ -79,6 +79,12 @@ impl Client {
         client
     }
 
+    /// Whoever has just registered.
+    pub fn signed_in(self, registered: &Answer) -> Self {
+        self.position.store(registered.position(), Ordering::Relaxed);
+        Self { token: registered["token"].as_str().map(str::to_owned), ..self }
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}/api/v1{path}", self.base));
         match &self.token {
@@ -105,6 +111,12 @@ impl Client {
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A question with a body, which sees everything this client has done.
+    pub async fn ask(&self, path: &str, body: &Value) -> Answer {
+        let position = self.position.load(Ordering::Relaxed);
+        self.send(self.request(Method::POST, path).query(&[("min_position", position)]).json(body)).await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Answer {

@@ -40,7 +40,9 @@ fn remove_when_done(dir: &std::path::Path) {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh", &std::process::id().to_string()]).arg(dir);
     std::os::unix::process::CommandExt::process_group(&mut shell, 0);
-    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // It outlives this process, so nobody here can wait for it.
+    let watcher = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::mem::forget(watcher);
 }
 
 /// The address of a new, empty database.

@@ -69,7 +69,7 @@ impl Platform {
         let name = format!("company-{}", Uuid::new_v4().simple());
         let body = json!({"email": format!("{name}@example.com"), "password": "correct horse", "company_name": name});
         let answer = self.anonymous().post("/auth/register", &body).await.expect(201);
-        Client::new(&self.base(), answer["token"].as_str())
+        self.anonymous().signed_in(&answer)
     }
 
     pub async fn stop(self) {

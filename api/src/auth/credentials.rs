@@ -72,9 +72,10 @@ pub async fn revoke_api_key(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result
 
 /// Whom a key stands for, unless it is unknown or revoked.
 pub async fn api_key(pool: &PgPool, hash: &[u8]) -> Result<Option<Identity>, sqlx::Error> {
-    let row = sqlx::query!("select api_key_id, company_id, name, role from api_key_credentials where key_hash = $1 and revoked_at is null", hash)
-        .fetch_optional(pool)
-        .await?;
+    let row =
+        sqlx::query!("select api_key_id, company_id, name, role from api_key_credentials where key_hash = $1 and revoked_at is null", hash)
+            .fetch_optional(pool)
+            .await?;
     Ok(row.and_then(|row| {
         let actor = Actor { kind: ActorKind::ApiKey, id: Some(row.api_key_id), name: Some(row.name) };
         Some(Identity { company_id: row.company_id, role: row.role.parse().ok()?, actor })
@@ -99,8 +100,9 @@ pub async fn issue_ticket(pool: &PgPool, identity: &Identity) -> Result<String, 
 
 /// Whom the ticket stands for; it is used up.
 pub async fn redeem_ticket(pool: &PgPool, ticket: &str) -> Result<Option<Identity>, sqlx::Error> {
-    let caller = sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", key_hash(ticket))
-        .fetch_optional(pool)
-        .await?;
+    let caller =
+        sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", key_hash(ticket))
+            .fetch_optional(pool)
+            .await?;
     Ok(caller.and_then(|caller| serde_json::from_value(caller).ok()))
 }

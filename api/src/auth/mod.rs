@@ -85,9 +85,9 @@ where
             return Err(Problem::forbidden(format!("this needs the role {}; you have {}", R::ROLE, identity.role)));
         }
         let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
-        let if_match = header("if-match").filter(|v| *v != "*").map(|value| {
-            value.trim_matches('"').parse().map_err(|_| Problem::bad_request("If-Match must be an ETag of ours"))
-        });
+        let if_match = header("if-match")
+            .filter(|v| *v != "*")
+            .map(|value| value.trim_matches('"').parse().map_err(|_| Problem::bad_request("If-Match must be an ETag of ours")));
         Ok(Self {
             identity,
             ids: parts.extensions.get::<Ids>().cloned().unwrap_or_default(),
@@ -108,7 +108,9 @@ pub async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, Problem>
         Some(Some((_, token))) => by_token(app, token.trim()).await?,
         Some(None) => return Err(Problem::unauthorized("the Authorization header must be: Bearer <token or API key>")),
         None => match ticket(parts) {
-            Some(ticket) => credentials::redeem_ticket(&app.pool, &ticket).await?.ok_or_else(|| Problem::unauthorized("the ticket is not valid"))?,
+            Some(ticket) => {
+                credentials::redeem_ticket(&app.pool, &ticket).await?.ok_or_else(|| Problem::unauthorized("the ticket is not valid"))?
+            }
             None => return Err(Problem::unauthorized("send Authorization: Bearer <token or API key>")),
         },
     };

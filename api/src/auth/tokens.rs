@@ -48,9 +48,13 @@ impl Tokens {
         let mut tx = pool.begin().await?;
         sqlx::query!("lock table signing_keys in share row exclusive mode").execute(&mut *tx).await?;
         let seed = rand::random::<[u8; 32]>();
-        sqlx::query!("insert into signing_keys (key_id, seed) select $1, $2 where not exists (select from signing_keys)", Uuid::now_v7(), &seed[..])
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "insert into signing_keys (key_id, seed) select $1, $2 where not exists (select from signing_keys)",
+            Uuid::now_v7(),
+            &seed[..]
+        )
+        .execute(&mut *tx)
+        .await?;
         let rows = sqlx::query!("select key_id, seed from signing_keys order by created_at desc").fetch_all(&mut *tx).await?;
         tx.commit().await?;
         let keys = rows.into_iter().filter_map(|row| Some((row.key_id.to_string(), <[u8; 32]>::try_from(row.seed).ok()?)));

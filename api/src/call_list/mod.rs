@@ -6,10 +6,7 @@ mod xlsx;
 
 use std::collections::HashMap;
 
-use domain::{
-    Personal,
-    phone::to_e164,
-};
+use domain::{Personal, phone::to_e164};
 use serde_json::{Map, Value};
 
 /// What a file may hold.
@@ -93,7 +90,8 @@ impl Columns {
             let first = found.next();
             if found.next().is_some() { Err(Unreadable::ColumnTwice(name)) } else { Ok(first) }
         };
-        let phone_number = find("phone_number")?.ok_or_else(|| Unreadable::NoPhoneColumn(header.iter().map(|c| c.trim()).collect::<Vec<_>>().join(", ")))?;
+        let phone_number = find("phone_number")?
+            .ok_or_else(|| Unreadable::NoPhoneColumn(header.iter().map(|c| c.trim()).collect::<Vec<_>>().join(", ")))?;
         let contact_name = match find("contact_name")? {
             Some(column) => Some(column),
             None => find("name")?,

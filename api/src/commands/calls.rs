@@ -247,7 +247,13 @@ struct RecordedTurns {
 #[utoipa::path(post, path = "/calls/{id}/turns", tag = "calls", params(("id" = Uuid, Path)),
     request_body(content = TurnInput, description = "One turn, or an array of up to 500", content_type = "application/json"),
     responses((status = 201, body = RecordedTurns), (status = 200, body = RecordedTurns), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
-async fn record(State(app): State<App>, by: By<Agent>, Id(id): Id, headers: axum::http::HeaderMap, bytes: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Result<Answer<RecordedTurns>, Problem> {
+async fn record(
+    State(app): State<App>,
+    by: By<Agent>,
+    Id(id): Id,
+    headers: axum::http::HeaderMap,
+    bytes: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<Answer<RecordedTurns>, Problem> {
     let bytes = bytes.map_err(|r| Problem::new(r.status(), r.body_text()))?;
     crate::extract::require_json(&headers)?;
     let recorded = app.desk.record_turns(&by.context(), id, parse_turns(&bytes)?).await?;
@@ -271,7 +277,12 @@ struct EndCall {
 /// End a call. The outcome is the given one, else told from the final state, else from what was said.
 #[utoipa::path(post, path = "/calls/{id}/end", tag = "calls", params(("id" = Uuid, Path)), request_body = EndCall,
     responses((status = 200, body = CallView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
-async fn end(State(app): State<App>, by: By<Agent>, Id(id): Id, OptionalBody(input): OptionalBody<EndCall>) -> Result<Answer<CallView>, Problem> {
+async fn end(
+    State(app): State<App>,
+    by: By<Agent>,
+    Id(id): Id,
+    OptionalBody(input): OptionalBody<EndCall>,
+) -> Result<Answer<CallView>, Problem> {
     let mut invalid = Invalid::default();
     check_time(&mut invalid, "ended_at", input.ended_at);
     let duration_sec = input.duration_sec.as_ref().map(|number| exact(number).unwrap_or(Decimal::NEGATIVE_ONE));

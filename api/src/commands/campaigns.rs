@@ -118,10 +118,12 @@ impl CampaignInput {
         let daily_start = self.daily_start_time.map(|text| text.and_then(|text| time(&mut invalid, "daily_start_time", text)));
         let daily_end = self.daily_end_time.map(|text| text.and_then(|text| time(&mut invalid, "daily_end_time", text)));
         let timezone = self.timezone.map(|name| {
-            name.map(|name| name.parse::<chrono_tz::Tz>().unwrap_or_else(|_| {
-                invalid.add("timezone", "must be an IANA time zone, e.g. Europe/Prague");
-                defaults.timezone
-            }))
+            name.map(|name| {
+                name.parse::<chrono_tz::Tz>().unwrap_or_else(|_| {
+                    invalid.add("timezone", "must be an IANA time zone, e.g. Europe/Prague");
+                    defaults.timezone
+                })
+            })
         });
         invalid.require(self.skillbase_id != Some(None), "skillbase_id", "must not be null");
         check_time(&mut invalid, "start_time", self.start_time.flatten());
@@ -192,7 +194,12 @@ async fn create_with(app: &App, by: &By<Manager>, settings: CampaignSettings) ->
 /// Change the given fields; null clears. While it runs only name, description, max_concurrent_calls and calls_per_minute.
 #[utoipa::path(put, path = "/campaigns/{id}", tag = "campaigns", params(("id" = Uuid, Path)), request_body = CampaignInput,
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
-async fn update(State(app): State<App>, by: By<Manager>, Id(id): Id, Body(input): Body<CampaignInput>) -> Result<Answer<CampaignView>, Problem> {
+async fn update(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    Body(input): Body<CampaignInput>,
+) -> Result<Answer<CampaignView>, Problem> {
     let loaded: Loaded<Campaign> = app.store.load_fresh(by.company_id(), id).await?;
     let mut settings = loaded.state.live().ok_or_else(|| Problem::not_found("campaign"))?.settings.clone();
     let skillbase_id = settings.skillbase_id;
@@ -223,7 +230,12 @@ struct CloneCampaign {
 /// A draft with the same configuration, without tasks and counters.
 #[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", params(("id" = Uuid, Path)), request_body = CloneCampaign,
     responses((status = 201, body = CampaignView), (status = 404, body = Problem), (status = 422, body = Problem)))]
-async fn clone(State(app): State<App>, by: By<Manager>, Id(id): Id, OptionalBody(input): OptionalBody<CloneCampaign>) -> Result<Answer<CampaignView>, Problem> {
+async fn clone(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    OptionalBody(input): OptionalBody<CloneCampaign>,
+) -> Result<Answer<CampaignView>, Problem> {
     let loaded: Loaded<Campaign> = app.store.load_fresh(by.company_id(), id).await?;
     let mut settings = loaded.state.live().ok_or_else(|| Problem::not_found("campaign"))?.settings.clone();
     settings.name = input.name.unwrap_or_else(|| format!("{} (copy)", settings.name).chars().take(200).collect());

@@ -50,9 +50,7 @@ async fn update(State(app): State<App>, by: By<Admin>, Body(input): Body<UpdateC
     unit.require::<Company>(company_id, by.if_match.or(Some(loaded.version))).await?;
     if profile.slug != before.slug {
         let id = |slug: &str| ReservedName::id(Uuid::nil(), "company_slug", slug);
-        unit.decide::<ReservedName>(id(&profile.slug), NameCommand::Reserve { holder_id: company_id })
-            .await
-            .map_err(slug_problem)?;
+        unit.decide::<ReservedName>(id(&profile.slug), NameCommand::Reserve { holder_id: company_id }).await.map_err(slug_problem)?;
         unit.decide::<ReservedName>(id(&before.slug), NameCommand::Release { holder_id: company_id }).await?;
     }
     let decided = unit.decide::<Company>(company_id, CompanyCommand::Update(profile.clone())).await?;

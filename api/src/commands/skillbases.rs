@@ -90,7 +90,12 @@ fn is_conflict(problem: &Problem) -> bool {
 /// Change the given fields. The version goes up, unless nothing changes; old versions stay readable.
 #[utoipa::path(put, path = "/skillbases/{id}", tag = "skillbases", params(("id" = Uuid, Path)), request_body = UpdateSkillbase,
     responses((status = 200, body = SkillbaseView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
-async fn update(State(app): State<App>, by: By<Manager>, Id(id): Id, Body(input): Body<UpdateSkillbase>) -> Result<Answer<SkillbaseView>, Problem> {
+async fn update(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    Body(input): Body<UpdateSkillbase>,
+) -> Result<Answer<SkillbaseView>, Problem> {
     let context = by.context();
     let config = input.config.map(parse_config).transpose()?;
     let position = retry_conflicts(is_conflict, || async {

@@ -125,7 +125,8 @@ pub async fn import(
     parse(bytes.clone(), limits, region.clone(), None).await?;
     let (chunks, mut parsed) = mpsc::channel(CHUNKS_AHEAD);
     let reading = tokio::spawn(parse(bytes, limits, region, Some(chunks)));
-    let mut importer = Importer { app, context, campaign_id, seen: HashMap::new(), result: Import { import_id, ..Import::default() }, error_count: 0 };
+    let mut importer =
+        Importer { app, context, campaign_id, seen: HashMap::new(), result: Import { import_id, ..Import::default() }, error_count: 0 };
     while let Some(chunk) = parsed.recv().await {
         importer.take(chunk).await?;
     }

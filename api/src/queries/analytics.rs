@@ -67,7 +67,13 @@ pub struct CallWithMetrics {
 
 /// Call history, newest first.
 #[utoipa::path(get, path = "/analytics/calls", tag = "analytics", params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
-async fn calls(State(app): State<App>, by: By<Viewer>, QueryOf(params): QueryOf<CallParams>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<CallWithMetrics>>, Problem> {
+async fn calls(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(params): QueryOf<CallParams>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<CallWithMetrics>>, Problem> {
     if params.outcome.as_ref().is_some_and(|o| o.parse::<Outcome>().is_err()) {
         return Err(Problem::bad_request("outcome must be success, fail, voicemail, no_answer or busy"));
     }
@@ -89,7 +95,8 @@ async fn calls(State(app): State<App>, by: By<Viewer>, QueryOf(params): QueryOf<
         to: params.to,
     };
     let rows = projections::calls::list(&app.pool, by.company_id(), &filter, paging.after()?, paging.limit).await?;
-    let next_cursor = Items::page(rows.iter().collect(), paging.limit, |row: &&CallRow| After { at: row.started_at, id: row.call_id }, drop).next_cursor;
+    let next_cursor =
+        Items::page(rows.iter().collect(), paging.limit, |row: &&CallRow| After { at: row.started_at, id: row.call_id }, drop).next_cursor;
     Ok(Answer::ok(position, Items { items: with_metrics(&app, by.company_id(), rows).await?, next_cursor }))
 }
 
@@ -127,7 +134,13 @@ async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fre
 /// One call's turns, by turn index.
 #[utoipa::path(get, path = "/analytics/calls/{id}/turns", tag = "analytics", params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<TurnView>), (status = 404, body = Problem)))]
-async fn turns(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh, paging: Paging) -> Result<Answer<Items<TurnView>>, Problem> {
+async fn turns(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<TurnView>>, Problem> {
     let position = fresh.wait(&app, &["calls", "call_logs"]).await?;
     projections::calls::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
     let rows = projections::call_logs::of_call(&app.pool, by.company_id(), id, paging.after()?, paging.limit).await?;
@@ -183,7 +196,12 @@ impl GroupParams {
 }
 
 /// Names of the groups whose keys are ids.
-async fn names(app: &App, company_id: Uuid, group_by: Option<CostGroupBy>, keys: &BTreeSet<String>) -> Result<HashMap<String, String>, Problem> {
+async fn names(
+    app: &App,
+    company_id: Uuid,
+    group_by: Option<CostGroupBy>,
+    keys: &BTreeSet<String>,
+) -> Result<HashMap<String, String>, Problem> {
     let mut names = HashMap::new();
     for key in keys {
         let Ok(id) = Uuid::try_parse(key) else { continue };
@@ -192,7 +210,9 @@ async fn names(app: &App, company_id: Uuid, group_by: Option<CostGroupBy>, keys:
                 let row = projections::campaigns::get(&app.pool, company_id, id).await?;
                 row.and_then(|row| row.settings.get("name")?.as_str().map(str::to_owned))
             }
-            Some(CostGroupBy::Calls(GroupBy::Skillbase)) => projections::skillbases::get(&app.pool, company_id, id).await?.map(|row| row.name),
+            Some(CostGroupBy::Calls(GroupBy::Skillbase)) => {
+                projections::skillbases::get(&app.pool, company_id, id).await?.map(|row| row.name)
+            }
             _ => None,
         };
         names.extend(name.map(|name| (key.clone(), name)));
@@ -216,7 +236,12 @@ fn to_json(view: &impl Serialize) -> Result<Value, Problem> {
 
 /// Metrics over many calls' turns, whole or by group. Percentiles are within 1 %.
 #[utoipa::path(get, path = "/analytics/metrics", tag = "analytics", params(GroupParams, Fresh), responses((status = 200, body = Object)))]
-async fn metrics(State(app): State<App>, by: By<Viewer>, QueryOf(params): QueryOf<GroupParams>, fresh: Fresh) -> Result<Answer<Value>, Problem> {
+async fn metrics(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(params): QueryOf<GroupParams>,
+    fresh: Fresh,
+) -> Result<Answer<Value>, Problem> {
     let scope = params.scope(by.company_id())?;
     let group_by = match params.group_by()? {
         None => None,
@@ -246,7 +271,12 @@ async fn aggregates(app: &App, scope: &Scope, group_by: Option<GroupBy>) -> Resu
 
 /// What calls cost, whole or by group; groups sum to the totals exactly.
 #[utoipa::path(get, path = "/analytics/costs", tag = "analytics", params(GroupParams, Fresh), responses((status = 200, body = Object)))]
-async fn costs(State(app): State<App>, by: By<Viewer>, QueryOf(params): QueryOf<GroupParams>, fresh: Fresh) -> Result<Answer<Value>, Problem> {
+async fn costs(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(params): QueryOf<GroupParams>,
+    fresh: Fresh,
+) -> Result<Answer<Value>, Problem> {
     let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
     let position = fresh.wait(&app, &["cost_rollups"]).await?;
     let whole = cost_rollups::costs(&app.pool, &scope, None).await?;

@@ -50,14 +50,21 @@ struct Filter {
 
 /// Campaigns, newest first.
 #[utoipa::path(get, path = "/campaigns", tag = "campaigns", params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<CampaignView>)))]
-async fn list(State(app): State<App>, by: By<Viewer>, QueryOf(filter): QueryOf<Filter>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<CampaignView>>, Problem> {
+async fn list(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(filter): QueryOf<Filter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<CampaignView>>, Problem> {
     if filter.status.as_ref().is_some_and(|s| s.parse::<domain::campaign::CampaignStatus>().is_err()) {
         return Err(Problem::bad_request("status must be draft, running, paused or completed"));
     }
     let position = fresh.wait(&app, CAMPAIGN).await?;
     let (status, after) = (filter.status.as_deref(), paging.after()?);
     let rows = projections::campaigns::list(&app.pool, by.company_id(), status, filter.skillbase_id, after, paging.limit).await?;
-    let page = Items::page(rows, paging.limit, |row: &CampaignRow| After { at: row.created_at, id: row.campaign_id }, CampaignView::from_row);
+    let page =
+        Items::page(rows, paging.limit, |row: &CampaignRow| After { at: row.created_at, id: row.campaign_id }, CampaignView::from_row);
     let items = page.items.into_iter().collect::<Result<_, _>>()?;
     Ok(Answer::ok(position, Items { items, next_cursor: page.next_cursor }))
 }
@@ -65,7 +72,13 @@ async fn list(State(app): State<App>, by: By<Viewer>, QueryOf(filter): QueryOf<F
 /// One campaign, now or at a moment.
 #[utoipa::path(get, path = "/campaigns/{id}", tag = "campaigns", params(("id" = Uuid, Path), AsOf, Fresh),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem)))]
-async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<CampaignView>, Problem> {
+async fn get(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    AsOf { as_of }: AsOf,
+    fresh: Fresh,
+) -> Result<Answer<CampaignView>, Problem> {
     let position = fresh.wait(&app, CAMPAIGN).await?;
     if let Some(moment) = as_of {
         return at(&app, by.company_id(), id, moment).await;
@@ -81,7 +94,8 @@ async fn at(app: &App, company_id: Uuid, id: Uuid, moment: DateTime<Utc>) -> Res
     let campaign = id.to_string();
     let count = async |event_type| app.store.count_events(company_id, event_type, "campaign_id", &campaign, moment).await;
     let (completed_tasks, failed_tasks) = (count("TaskCompleted").await?, count("TaskFailed").await?);
-    let view = CampaignView::from_state(id, company_id, live, Counters { completed_tasks, failed_tasks }, (loaded.created_at, loaded.updated_at));
+    let view =
+        CampaignView::from_state(id, company_id, live, Counters { completed_tasks, failed_tasks }, (loaded.created_at, loaded.updated_at));
     Ok(Answer::ok(loaded.position, view).version(loaded.version))
 }
 
@@ -109,7 +123,14 @@ struct TaskFilter {
 /// The campaign's tasks, newest first.
 #[utoipa::path(get, path = "/campaigns/{id}/tasks", tag = "tasks", params(("id" = Uuid, Path), TaskFilter, Fresh, PagingParams),
     responses((status = 200, body = Items<TaskView>), (status = 404, body = Problem)))]
-async fn tasks(State(app): State<App>, by: By<Viewer>, Id(id): Id, QueryOf(filter): QueryOf<TaskFilter>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<TaskView>>, Problem> {
+async fn tasks(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    QueryOf(filter): QueryOf<TaskFilter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<TaskView>>, Problem> {
     if filter.status.as_ref().is_some_and(|s| s.parse::<TaskStatus>().is_err()) {
         return Err(Problem::bad_request("status must be pending, in_progress, retry, completed, failed or cancelled"));
     }
@@ -176,7 +197,10 @@ impl Stats {
             failed: row.failed,
             cancelled: row.cancelled,
         };
-        let hours = row.first_attempt_at.zip(row.last_attempt_at).map(|(first, last)| ((last - first).num_milliseconds() as f64 / 3_600_000.0).max(1.0));
+        let hours = row
+            .first_attempt_at
+            .zip(row.last_attempt_at)
+            .map(|(first, last)| ((last - first).num_milliseconds() as f64 / 3_600_000.0).max(1.0));
         Self {
             campaign_id,
             tasks,
@@ -207,7 +231,13 @@ struct ImportView {
 /// The call lists that were uploaded and what came of them, newest first.
 #[utoipa::path(get, path = "/campaigns/{id}/imports", tag = "campaigns", params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<ImportView>), (status = 404, body = Problem)))]
-async fn imports(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ImportView>>, Problem> {
+async fn imports(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<ImportView>>, Problem> {
     let position = fresh.wait(&app, &["campaigns", "call_list_imports"]).await?;
     projections::campaigns::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
     let rows = projections::call_list_imports::list(&app.pool, by.company_id(), id, paging.after()?, paging.limit).await?;

@@ -48,7 +48,13 @@ impl EventFilter {
 
 /// The company's events, oldest first, after a position.
 #[utoipa::path(get, path = "/events", tag = "events", params(EventFilter, Fresh, PagingParams), responses((status = 200, body = Items<EventView>)))]
-async fn list(State(app): State<App>, by: By<Viewer>, QueryOf(filter): QueryOf<EventFilter>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<EventView>>, Problem> {
+async fn list(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(filter): QueryOf<EventFilter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<EventView>>, Problem> {
     // The log itself is always up to date.
     let position = app.store.last_position().await?;
     if let Some(wanted) = fresh.min_position.filter(|wanted| *wanted > position) {

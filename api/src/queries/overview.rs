@@ -13,8 +13,10 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{Fresh, analytics::{CallWithMetrics, with_metrics}};
-use eventstore::now;
+use super::{
+    Fresh,
+    analytics::{CallWithMetrics, with_metrics},
+};
 use crate::{
     answer::Answer,
     app::App,
@@ -22,6 +24,7 @@ use crate::{
     problem::Problem,
     views::{CampaignView, OutcomesView, seconds, share},
 };
+use eventstore::now;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(overview))

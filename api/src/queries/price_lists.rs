@@ -16,7 +16,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{Fresh, PagingParams};
-use eventstore::now;
 use crate::{
     answer::{Answer, Items},
     app::App,
@@ -26,6 +25,7 @@ use crate::{
     problem::Problem,
     views::CostView,
 };
+use eventstore::now;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(estimate)).routes(routes!(get)).routes(routes!(what_if))
@@ -108,7 +108,12 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         timezone: chrono_tz::Tz::UTC,
     };
     let (actual, other) = cost_rollups::what_if(&app.pool, &scope, &rates, |_| ()).await?;
-    let difference = Costs { stt: other.stt - actual.stt, llm: other.llm - actual.llm, tts: other.tts - actual.tts, livekit: other.livekit - actual.livekit };
+    let difference = Costs {
+        stt: other.stt - actual.stt,
+        llm: other.llm - actual.llm,
+        tts: other.tts - actual.tts,
+        livekit: other.livekit - actual.livekit,
+    };
     Ok(Answer::ok(position, WhatIfView { actual: (&actual).into(), what_if: (&other).into(), difference: (&difference).into() }))
 }
 
@@ -139,12 +144,19 @@ struct Estimate {
 
 /// What a minute costs under the list in force.
 #[utoipa::path(get, path = "/price-lists/estimate", tag = "prices", params(Assumptions, Fresh), responses((status = 200, body = Estimate), (status = 422, body = Problem)))]
-async fn estimate(State(app): State<App>, by: By<Viewer>, QueryOf(assumptions): QueryOf<Assumptions>, fresh: Fresh) -> Result<Answer<Estimate>, Problem> {
+async fn estimate(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(assumptions): QueryOf<Assumptions>,
+    fresh: Fresh,
+) -> Result<Answer<Estimate>, Problem> {
     let position = fresh.wait(&app, &["price_lists"]).await?;
     let row = projections::price_lists::in_force(&app.pool, by.company_id(), now()).await?;
     let rates = row.map(view).transpose()?.map(|list| list.rates).unwrap_or_default();
     let quantity = |field: &str, number: Option<Decimal>| {
-        number.filter(|n| (Decimal::ZERO..=Decimal::from(1_000_000_000)).contains(n)).ok_or_else(|| Problem::invalid(field, "must be from 0 to 1000000000"))
+        number
+            .filter(|n| (Decimal::ZERO..=Decimal::from(1_000_000_000)).contains(n))
+            .ok_or_else(|| Problem::invalid(field, "must be from 0 to 1000000000"))
     };
     let used = [
         (Component::Stt, quantity("stt_seconds", Decimal::try_from(assumptions.stt_seconds).ok())?),
@@ -153,7 +165,8 @@ async fn estimate(State(app): State<App>, by: By<Viewer>, QueryOf(assumptions): 
         (Component::Tts, quantity("tts_characters", Some(assumptions.tts_characters.into()))?),
         (Component::Livekit, Decimal::from(60)),
     ];
-    let billed = used.map(|(component, quantity)| Billed { component, provider: "", quantity, rate: price::choose(&rates, component, None, None) });
+    let billed =
+        used.map(|(component, quantity)| Billed { component, provider: "", quantity, rate: price::choose(&rates, component, None, None) });
     let mut costs = Costs::default();
     costs_of(&billed).iter().for_each(|((component, _), cost)| costs.add(&component.to_string(), *cost));
     Ok(Answer::ok(position, Estimate { cost_per_minute: (&costs).into(), assumptions }))

@@ -73,7 +73,13 @@ struct Filter {
 
 /// Skillbases, newest first.
 #[utoipa::path(get, path = "/skillbases", tag = "skillbases", params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<SkillbaseView>)))]
-async fn list(State(app): State<App>, by: By<Viewer>, QueryOf(filter): QueryOf<Filter>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<SkillbaseView>>, Problem> {
+async fn list(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(filter): QueryOf<Filter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<SkillbaseView>>, Problem> {
     let position = fresh.wait(&app, &["skillbases"]).await?;
     let (name, slug) = (filter.name.as_deref(), filter.slug.as_deref());
     let rows = projections::skillbases::list(&app.pool, by.company_id(), name, slug, paging.after()?, paging.limit).await?;
@@ -121,7 +127,13 @@ impl From<SkillbaseVersionRow> for SkillbaseVersionView {
 /// All versions of a skillbase, newest first; they stay when it is deleted.
 #[utoipa::path(get, path = "/skillbases/{id}/versions", tag = "skillbases", params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<SkillbaseVersionView>), (status = 404, body = Problem)))]
-async fn versions(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh, paging: Paging) -> Result<Answer<Items<SkillbaseVersionView>>, Problem> {
+async fn versions(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<SkillbaseVersionView>>, Problem> {
     let position = fresh.wait(&app, &["skillbases"]).await?;
     let before = paging.after::<i32>()?;
     let rows = projections::skillbases::versions(&app.pool, by.company_id(), id, before, paging.limit).await?;
@@ -134,7 +146,12 @@ async fn versions(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fre
 /// One version of a skillbase.
 #[utoipa::path(get, path = "/skillbases/{id}/versions/{n}", tag = "skillbases", params(("id" = Uuid, Path), ("n" = i32, Path), Fresh),
     responses((status = 200, body = SkillbaseVersionView), (status = 404, body = Problem)))]
-async fn version(State(app): State<App>, by: By<Viewer>, Params((id, n)): Params<(Uuid, i32)>, fresh: Fresh) -> Result<Answer<SkillbaseVersionView>, Problem> {
+async fn version(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Params((id, n)): Params<(Uuid, i32)>,
+    fresh: Fresh,
+) -> Result<Answer<SkillbaseVersionView>, Problem> {
     let position = fresh.wait(&app, &["skillbases"]).await?;
     let row = projections::skillbases::version(&app.pool, by.company_id(), id, n).await?;
     Ok(Answer::ok(position, row.ok_or_else(|| Problem::not_found("version of this skillbase"))?.into()))

@@ -45,9 +45,11 @@ type Six = [Option<f64>; 6];
 impl LatenciesView {
     fn new(of: impl Fn(Latency) -> Six) -> Self {
         let [ttfb_stt_avg, ttfb_stt_min, ttfb_stt_max, ttfb_stt_p50, ttfb_stt_p95, ttfb_stt_p99] = of(Latency::TtfbStt);
-        let [latency_llm_avg, latency_llm_min, latency_llm_max, latency_llm_p50, latency_llm_p95, latency_llm_p99] = of(Latency::LatencyLlm);
+        let [latency_llm_avg, latency_llm_min, latency_llm_max, latency_llm_p50, latency_llm_p95, latency_llm_p99] =
+            of(Latency::LatencyLlm);
         let [ttfb_tts_avg, ttfb_tts_min, ttfb_tts_max, ttfb_tts_p50, ttfb_tts_p95, ttfb_tts_p99] = of(Latency::TtfbTts);
-        let [eou_latency_avg, eou_latency_min, eou_latency_max, eou_latency_p50, eou_latency_p95, eou_latency_p99] = of(Latency::EouLatency);
+        let [eou_latency_avg, eou_latency_min, eou_latency_max, eou_latency_p50, eou_latency_p95, eou_latency_p99] =
+            of(Latency::EouLatency);
         Self {
             ttfb_stt_avg,
             ttfb_stt_min,

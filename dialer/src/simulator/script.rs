@@ -86,7 +86,11 @@ fn conversation(dice: &mut Dice, outcome: Outcome, placement: &Placement) -> Scr
     let states = states(placement.config.as_deref());
     let exchanges = if outcome == Outcome::Success { dice.rng.random_range(4..11) } else { dice.rng.random_range(1..5) };
     let name = placement.contact_name.as_ref().map_or("", |name| name.reveal().as_str());
-    let greeting = if name.is_empty() { "Hello, I am calling about your appointment.".to_owned() } else { format!("Hello {name}, I am calling about your appointment.") };
+    let greeting = if name.is_empty() {
+        "Hello, I am calling about your appointment.".to_owned()
+    } else {
+        format!("Hello {name}, I am calling about your appointment.")
+    };
     let (last_words, goodbye, final_state) = match outcome {
         Outcome::Success => (AGREEING, "Wonderful, you are booked. Goodbye!", "booked"),
         _ => (REFUSING, "I understand. Sorry to have bothered you, goodbye.", "refused"),

@@ -25,7 +25,10 @@ pub enum CallEvent {
     /// A claim made this call the task's current attempt; nobody has answered yet.
     CallDialed(Box<CallSubject>),
     /// The call began, or more became known of its beginning.
-    CallStarted { subject: Box<CallSubject>, started_at: DateTime<Utc> },
+    CallStarted {
+        subject: Box<CallSubject>,
+        started_at: DateTime<Utc>,
+    },
     TurnRecorded(Box<Turn>),
     CallEnded(CallEnd),
     /// The outcome, told anew whenever later turns tell otherwise.
@@ -128,9 +131,19 @@ impl KnownCall {
 pub enum CallCommand {
     Dial(Box<CallSubject>),
     /// `started_at` is `None` when the source did not say; then `now` counts, once.
-    Start { subject: Box<CallSubject>, started_at: Option<DateTime<Utc>>, now: DateTime<Utc> },
-    RecordTurns { turns: Vec<Turn>, now: DateTime<Utc> },
-    End { request: EndRequest, now: DateTime<Utc> },
+    Start {
+        subject: Box<CallSubject>,
+        started_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    },
+    RecordTurns {
+        turns: Vec<Turn>,
+        now: DateTime<Utc>,
+    },
+    End {
+        request: EndRequest,
+        now: DateTime<Utc>,
+    },
 }
 
 /// The end as it was reported; what is missing is worked out.

@@ -111,7 +111,11 @@ impl Turn {
         invalid.range(&path("turn_index"), self.turn_index, 0, TURN_INDEX_MAX);
         for (field, text) in [("user_text", &self.user_text), ("agent_text", &self.agent_text)] {
             if let Some(text) = text.as_ref().map(Personal::reveal) {
-                invalid.require(text.chars().count() <= TURN_TEXT_MAX, &path(field), &format!("must have at most {TURN_TEXT_MAX} characters"));
+                invalid.require(
+                    text.chars().count() <= TURN_TEXT_MAX,
+                    &path(field),
+                    &format!("must have at most {TURN_TEXT_MAX} characters"),
+                );
                 invalid.require(!text.contains('\0'), &path(field), "must not contain a NUL character");
             }
         }

@@ -13,12 +13,26 @@ use crate::{Decider, DomainEvent};
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum CampaignEvent {
-    CampaignCreated { settings: Box<CampaignSettings> },
-    CampaignUpdated { settings: Box<CampaignSettings> },
+    CampaignCreated {
+        settings: Box<CampaignSettings>,
+    },
+    CampaignUpdated {
+        settings: Box<CampaignSettings>,
+    },
     /// Part of a call list went in: `count` tasks were created in the same append.
-    TasksAdded { import_id: Uuid, count: u64 },
+    TasksAdded {
+        import_id: Uuid,
+        count: u64,
+    },
     /// A whole call list has been read. `errors` are the first lines of what was wrong with rows, without their content.
-    CallListImported { import_id: Uuid, file_name: String, total: u64, created: u64, error_count: u64, errors: Vec<String> },
+    CallListImported {
+        import_id: Uuid,
+        file_name: String,
+        total: u64,
+        created: u64,
+        error_count: u64,
+        errors: Vec<String>,
+    },
     CampaignStarted {},
     CampaignPaused {},
     CampaignResumed {},
@@ -68,15 +82,33 @@ impl CampaignState {
 
 #[derive(Clone, Debug)]
 pub enum CampaignCommand {
-    Create { settings: Box<CampaignSettings> },
-    Update { settings: Box<CampaignSettings> },
-    AddTasks { import_id: Uuid, count: u64 },
-    FinishImport { import_id: Uuid, file_name: String, total: u64, created: u64, error_count: u64, errors: Vec<String> },
-    Start { now: DateTime<Utc> },
+    Create {
+        settings: Box<CampaignSettings>,
+    },
+    Update {
+        settings: Box<CampaignSettings>,
+    },
+    AddTasks {
+        import_id: Uuid,
+        count: u64,
+    },
+    FinishImport {
+        import_id: Uuid,
+        file_name: String,
+        total: u64,
+        created: u64,
+        error_count: u64,
+        errors: Vec<String>,
+    },
+    Start {
+        now: DateTime<Utc>,
+    },
     Pause,
     Resume,
     /// Said by whoever has seen that no task is left; `total_tasks` is how many there were then.
-    Complete { total_tasks: u64 },
+    Complete {
+        total_tasks: u64,
+    },
     Delete,
 }
 
@@ -277,13 +309,29 @@ mod tests {
     fn a_running_campaign_cannot_be_deleted() {
         given::<Campaign>([created(), added(1), STARTED]).when(CampaignCommand::Delete).then_refused(CampaignRefusal::Running);
         given::<Campaign>([created()]).when(CampaignCommand::Delete).then([CampaignEvent::CampaignDeleted {}]);
-        given::<Campaign>([created(), CampaignEvent::CampaignDeleted {}]).when(CampaignCommand::Pause).then_refused(CampaignRefusal::Unknown);
+        given::<Campaign>([created(), CampaignEvent::CampaignDeleted {}])
+            .when(CampaignCommand::Pause)
+            .then_refused(CampaignRefusal::Unknown);
     }
 
     #[test]
     fn an_import_is_finished_once() {
-        let finish = || CampaignCommand::FinishImport { import_id: IMPORT, file_name: "a.csv".into(), total: 2, created: 1, error_count: 1, errors: vec!["Row 3: not a phone number".into()] };
-        let imported = || CampaignEvent::CallListImported { import_id: IMPORT, file_name: "a.csv".into(), total: 2, created: 1, error_count: 1, errors: vec!["Row 3: not a phone number".into()] };
+        let finish = || CampaignCommand::FinishImport {
+            import_id: IMPORT,
+            file_name: "a.csv".into(),
+            total: 2,
+            created: 1,
+            error_count: 1,
+            errors: vec!["Row 3: not a phone number".into()],
+        };
+        let imported = || CampaignEvent::CallListImported {
+            import_id: IMPORT,
+            file_name: "a.csv".into(),
+            total: 2,
+            created: 1,
+            error_count: 1,
+            errors: vec!["Row 3: not a phone number".into()],
+        };
         given::<Campaign>([created()]).when(finish()).then([imported()]);
         given::<Campaign>([created(), imported()]).when(finish()).then_nothing();
     }

@@ -93,7 +93,11 @@ impl CampaignSettings {
         let mut invalid = Invalid::default();
         invalid.text("name", &self.name, 200);
         if let Some(description) = &self.description {
-            invalid.require(description.chars().count() <= 5_000 && !description.contains('\0'), "description", "must have at most 5000 characters and no NUL");
+            invalid.require(
+                description.chars().count() <= 5_000 && !description.contains('\0'),
+                "description",
+                "must have at most 5000 characters and no NUL",
+            );
         }
         if let (Some(start), Some(end)) = (self.start_time, self.end_time) {
             invalid.require(start < end, "end_time", "must be after start_time");

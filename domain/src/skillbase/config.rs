@@ -315,7 +315,13 @@ pub(crate) mod tests {
     fn every_state_of_a_graph_can_be_reached() {
         let unreachable = |c: &mut Value| c["flow"]["states"].as_array_mut().unwrap().push(json!("island"));
         assert_eq!(errors(unreachable), ["config.flow.states[3]"]);
-        assert!(errors(|c| { unreachable(c); c["flow"]["type"] = json!("linear"); }).is_empty());
+        assert!(
+            errors(|c| {
+                unreachable(c);
+                c["flow"]["type"] = json!("linear");
+            })
+            .is_empty()
+        );
     }
 
     #[test]
@@ -338,6 +344,10 @@ pub(crate) mod tests {
             c["flow"]["states"] = json!([]);
             c["llm"]["model"] = json!("");
         });
-        assert!(all.contains(&"config.context.role".into()) && all.contains(&"config.flow.states".into()) && all.contains(&"config.llm.model".into()));
+        assert!(
+            all.contains(&"config.context.role".into())
+                && all.contains(&"config.flow.states".into())
+                && all.contains(&"config.llm.model".into())
+        );
     }
 }

@@ -79,7 +79,16 @@ mod tests {
     fn the_prompt_carries_the_base_and_all_of_the_configuration() {
         let prompt = build(&serde_json::from_value(config()).unwrap());
         assert!(prompt.starts_with(BASE_PROMPT));
-        for part in ["Receptionist", "warm", "- Open 9-5", "- offer: Offer a slot", "from greeting to offer when interested", "- book_appointment", "- angry: true", "- Never give medical advice"] {
+        for part in [
+            "Receptionist",
+            "warm",
+            "- Open 9-5",
+            "- offer: Offer a slot",
+            "from greeting to offer when interested",
+            "- book_appointment",
+            "- angry: true",
+            "- Never give medical advice",
+        ] {
             assert!(prompt.contains(part), "{part} in {prompt}");
         }
         assert!(prompt.rfind("Never give").unwrap() > prompt.rfind("book_appointment").unwrap(), "safety rules come last");

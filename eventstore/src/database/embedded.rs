@@ -58,7 +58,8 @@ impl EmbeddedServer {
     /// Starts the server of `dir`, making it first if it is not there, or joins the one that runs already.
     pub async fn start(dir: &Path) -> Result<Self, OpenError> {
         let dir = dir.to_owned();
-        let server = tokio::task::spawn_blocking(move || Self::start_blocking(&dir)).await.map_err(|e| OpenError::Embedded(e.to_string()))??;
+        let server =
+            tokio::task::spawn_blocking(move || Self::start_blocking(&dir)).await.map_err(|e| OpenError::Embedded(e.to_string()))??;
         server.wait_until_ready().await?;
         Ok(server)
     }
@@ -141,7 +142,8 @@ impl Account {
             return Ok(Self(None));
         }
         let user = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
-        user.map(|user| Self(Some(user))).ok_or_else(|| OpenError::Embedded("PostgreSQL refuses to run as root, and there is no user postgres or nobody".into()))
+        user.map(|user| Self(Some(user)))
+            .ok_or_else(|| OpenError::Embedded("PostgreSQL refuses to run as root, and there is no user postgres or nobody".into()))
     }
 
     fn own(&self, path: &Path) -> io::Result<()> {

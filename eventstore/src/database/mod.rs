@@ -44,7 +44,9 @@ pub struct DatabaseSettings {
 pub enum OpenError {
     #[error("DATABASE_URL is not a PostgreSQL address: {0}")]
     Url(sqlx::Error),
-    #[error("the schema name '{0}' must have lower-case letters, digits and underscores, begin with a letter and have at most 40 characters")]
+    #[error(
+        "the schema name '{0}' must have lower-case letters, digits and underscores, begin with a letter and have at most 40 characters"
+    )]
     SchemaName(String),
     #[error("no PostgreSQL was found on this machine. Install it (Debian: apt-get install postgresql) or set DATABASE_URL")]
     NoPostgres,

@@ -154,7 +154,12 @@ impl Aggregate {
         for latency in Latency::iter() {
             let values = row.latency(latency);
             let sums = self.latencies.entry(latency).or_default();
-            sums.add(i64::try_from(values.len()).unwrap_or(i64::MAX), values.iter().copied().map(Decimal::from).sum(), values.first(), values.last());
+            sums.add(
+                i64::try_from(values.len()).unwrap_or(i64::MAX),
+                values.iter().copied().map(Decimal::from).sum(),
+                values.first(),
+                values.last(),
+            );
             values.iter().for_each(|value| sums.histogram.add(bucket(*value), 1));
         }
     }
@@ -170,7 +175,11 @@ impl LatencyAggregate {
 }
 
 /// Aggregates by group; the key is `None` for calls without, and for everything when `group_by` is `None`.
-pub async fn aggregate(pool: &PgPool, scope: &Scope, group_by: Option<GroupBy>) -> Result<BTreeMap<Option<String>, Aggregate>, sqlx::Error> {
+pub async fn aggregate(
+    pool: &PgPool,
+    scope: &Scope,
+    group_by: Option<GroupBy>,
+) -> Result<BTreeMap<Option<String>, Aggregate>, sqlx::Error> {
     let by_time = matches!(group_by, Some(GroupBy::Hour | GroupBy::Day));
     let hours = scope.whole_hours(by_time);
     let mut groups: BTreeMap<Option<String>, Aggregate> = BTreeMap::new();

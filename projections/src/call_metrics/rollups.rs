@@ -76,7 +76,8 @@ impl Deltas {
 
     fn add_latency(&mut self, key: RollupKey, latency: Latency, values: &[i64], sign: i64) {
         let (Some(min), Some(max)) = (values.first(), values.last()) else { return };
-        let delta = self.latencies.entry((key, latency)).or_insert(LatencyDelta { count: 0, sum_us: 0, min_us: i64::MAX, max_us: i64::MIN });
+        let delta =
+            self.latencies.entry((key, latency)).or_insert(LatencyDelta { count: 0, sum_us: 0, min_us: i64::MAX, max_us: i64::MIN });
         delta.count += sign * i64::try_from(values.len()).unwrap_or(i64::MAX);
         delta.sum_us += sign * values.iter().sum::<i64>();
         // What goes away cannot be taken out of an extreme; calls that move are looked at again, see `mend_extremes`.
@@ -256,11 +257,32 @@ async fn mend_extremes(db: &mut PgConnection, key: RollupKey) -> Result<(), sqlx
         .execute(&mut *db)
         .await?;
     }
-    sqlx::query!("delete from latency_rollups where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and count = 0",
-        company_id, hour, campaign_id, skillbase_id).execute(&mut *db).await?;
-    sqlx::query!("delete from latency_histograms where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and count = 0",
-        company_id, hour, campaign_id, skillbase_id).execute(&mut *db).await?;
-    sqlx::query!("delete from call_rollups where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and call_count = 0",
-        company_id, hour, campaign_id, skillbase_id).execute(&mut *db).await?;
+    sqlx::query!(
+        "delete from latency_rollups where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and count = 0",
+        company_id,
+        hour,
+        campaign_id,
+        skillbase_id
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "delete from latency_histograms where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and count = 0",
+        company_id,
+        hour,
+        campaign_id,
+        skillbase_id
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "delete from call_rollups where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and call_count = 0",
+        company_id,
+        hour,
+        campaign_id,
+        skillbase_id
+    )
+    .execute(&mut *db)
+    .await?;
     Ok(())
 }

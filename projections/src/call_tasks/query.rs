@@ -62,9 +62,13 @@ pub async fn candidates(pool: &PgPool, campaign_id: Uuid, now: DateTime<Utc>, li
 
 /// A campaign's tasks that wait.
 pub async fn waiting_of(pool: &PgPool, campaign_id: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!("select task_id from call_tasks where campaign_id = $1 and status in ('pending', 'retry') limit $2", campaign_id, limit)
-        .fetch_all(pool)
-        .await
+    sqlx::query_scalar!(
+        "select task_id from call_tasks where campaign_id = $1 and status in ('pending', 'retry') limit $2",
+        campaign_id,
+        limit
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// An attempt whose call has given no sign of life for its lease.
@@ -88,4 +92,3 @@ pub async fn expired_claims(pool: &PgPool, limit: i64) -> Result<Vec<ExpiredClai
     .fetch_all(pool)
     .await
 }
-

@@ -24,7 +24,8 @@ struct Delta {
 
 impl Delta {
     fn add(&mut self, row: &CallTaskRow, sign: i64) {
-        let names = STATUSES.iter().map(|name| *name == row.status).chain(OUTCOMES.iter().map(|name| Some(*name) == row.outcome.as_deref()));
+        let names =
+            STATUSES.iter().map(|name| *name == row.status).chain(OUTCOMES.iter().map(|name| Some(*name) == row.outcome.as_deref()));
         for (count, _) in self.counts.iter_mut().zip(names).filter(|(_, hit)| *hit) {
             *count += sign;
         }

@@ -71,7 +71,8 @@ pub(super) async fn load(db: &mut PgConnection, keys: Vec<(Uuid, Uuid)>) -> Resu
         &ids
     );
     for row in usage.fetch_all(db).await? {
-        let component: Component = row.component.parse().map_err(|_| ApplyError::Contradiction(format!("component '{}'", row.component)))?;
+        let component: Component =
+            row.component.parse().map_err(|_| ApplyError::Contradiction(format!("component '{}'", row.component)))?;
         let key = UsageKey { component, provider: row.provider, model: row.model, price_list_id: row.price_list_id };
         if let Some(call) = calls.get_mut(&row.call_id) {
             call.usage.insert(key, row.quantity);

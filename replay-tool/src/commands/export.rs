@@ -12,7 +12,17 @@ use crate::{Finding, WrongUse, output::Output};
 
 const PAGE: i64 = 2_000;
 const COLUMNS: [&str; 11] = [
-    "position", "stream", "version", "event_id", "event_type", "schema_version", "company_id", "occurred_at", "recorded_at", "payload", "metadata",
+    "position",
+    "stream",
+    "version",
+    "event_id",
+    "event_type",
+    "schema_version",
+    "company_id",
+    "occurred_at",
+    "recorded_at",
+    "payload",
+    "metadata",
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

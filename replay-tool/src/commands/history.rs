@@ -26,7 +26,9 @@ pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Optio
     }
     let began = events.first().map(|event| event.recorded_at).unwrap_or_default();
     let items: Vec<Value> = events.iter().map(to_json).collect();
-    output.result(&json!({"stream": stream, "items": items}), || events.iter().map(|event| line(event, &name, began)).collect::<Vec<_>>().join("\n"));
+    output.result(&json!({"stream": stream, "items": items}), || {
+        events.iter().map(|event| line(event, &name, began)).collect::<Vec<_>>().join("\n")
+    });
     Ok(Finding::Sound)
 }
 

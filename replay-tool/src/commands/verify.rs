@@ -20,7 +20,10 @@ pub async fn run(pool: &PgPool, store: &EventStore, output: &Output) -> anyhow::
         "fault": fault,
     });
     output.result(&value, || match &fault {
-        None => format!("The log is sound: {} events, the last at position {}, hash {}.", verdict.events, verdict.last_position, verdict.last_hash),
+        None => format!(
+            "The log is sound: {} events, the last at position {}, hash {}.",
+            verdict.events, verdict.last_position, verdict.last_hash
+        ),
         Some(fault) => format!("The log is NOT sound. {fault}. {} events before are as they were appended.", verdict.events),
     });
     Ok(if fault.is_none() { Finding::Sound } else { Finding::NotSound })

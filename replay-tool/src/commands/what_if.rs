@@ -44,11 +44,15 @@ pub async fn run(
     let (actual, other) = cost_rollups::what_if(pool, &scope, &rates, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
     let rows = rows(&actual, &other);
-    let object = |of: fn(&(&'static str, Decimal, Decimal)) -> Decimal| rows.iter().map(|row| (row.0.to_owned(), json!(of(row)))).collect::<Value>();
+    let object =
+        |of: fn(&(&'static str, Decimal, Decimal)) -> Decimal| rows.iter().map(|row| (row.0.to_owned(), json!(of(row)))).collect::<Value>();
     let value = json!({"actual": object(|r| r.1), "what_if": object(|r| r.2), "difference": object(|r| r.2 - r.1)});
     output.result(&value, || {
         let lines = rows.iter().map(|(name, actual, other)| format!("{name:<13} {actual:>20} {other:>20} {:>20}", other - actual));
-        std::iter::once(format!("{:<13} {:>20} {:>20} {:>20}", "", "actual", "what if", "difference")).chain(lines).collect::<Vec<_>>().join("\n")
+        std::iter::once(format!("{:<13} {:>20} {:>20} {:>20}", "", "actual", "what if", "difference"))
+            .chain(lines)
+            .collect::<Vec<_>>()
+            .join("\n")
     });
     Ok(Finding::Sound)
 }
