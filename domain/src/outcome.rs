@@ -135,22 +135,18 @@ pub const KEYWORDS: &[(Outcome, &[&str])] = &[
         Outcome::Fail,
         &[
             "not interested",
-            "no thanks",
-            "no thank you",
             "stop calling",
             "do not call",
             "don't call",
             "wrong number",
             "remove me",
             "no me interesa",
-            "no gracias",
-            "no me llame",
+                        "no me llame",
             "no llame más",
             "número equivocado",
             "nemám zájem",
             "nevolejte",
             "špatné číslo",
-            "děkuji nechci",
             "nechci",
             "не интересно",
             "не интересует",
@@ -322,6 +318,12 @@ mod tests {
             let c = said(&[text]);
             assert_eq!((c.outcome, c.method), (Some(outcome), OutcomeMethod::Keywords), "{text}");
         }
+    }
+
+    /// "No, thank you" answers "anything else?" at the end of calls that went well.
+    #[test]
+    fn politeness_is_no_refusal() {
+        assert_eq!(said(&["is there anything else i can help you with", "no thank you"]).outcome, None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod architecture;
 mod calls;
 mod campaigns;
 mod crash;
+mod docs;
 mod events;
 mod idempotency;
 mod identity;
