@@ -8,6 +8,8 @@ create table claim_slots (
     taken_at     timestamptz not null,
     -- When the claim was in the log; until then it counts as just made.
     confirmed_at timestamptz,
+    -- When a dialer last said that it is at work on the call; outside workers show it by the call's events.
+    alive_at     timestamptz,
     -- When the attempt ended.
     released_at  timestamptz
 );

@@ -69,7 +69,7 @@ fn announce(running: &Running) {
 
 /// Readable lines on a terminal, JSON otherwise; `RUST_LOG` says how much.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let registry = tracing_subscriber::registry().with(filter);
     if std::io::stderr().is_terminal() {
         registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).init();

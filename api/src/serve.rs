@@ -60,7 +60,7 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
     }
     if settings.has(Role::Dialer) {
         let provider = Arc::new(Simulator { seed: settings.simulator_seed, speed: settings.simulator_speed });
-        tasks.spawn(Dialer { desk: app.desk.clone(), provider }.run(shutdown.clone()));
+        tasks.spawn(Dialer::new(app.desk.clone(), provider).run(shutdown.clone()));
     }
     let mut address = None;
     if settings.has(Role::Api) {

@@ -1,6 +1,10 @@
 //! The loop that claims tasks of campaigns a provider dials, and works on them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use domain::{
     outcome::Outcome,
@@ -16,26 +20,35 @@ use crate::{
     Claim, DIALER_LEASE_SEC, Desk, Worker,
     claim::ClaimError,
     provider::{Ended, Line, Placement, Provider, ProviderError},
+    slots,
     tasks::TaskError,
 };
 
 /// How often to look for tasks that became due, slots that became free and campaigns that started.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often to say which calls are worked on; several times within the lease.
+const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// Calls of one process at a time.
 const CALLS_MAX: usize = 1_000;
 
 /// Dials for one provider. Several processes may do so at once.
 pub struct Dialer {
-    pub desk: Desk,
-    pub provider: Arc<dyn Provider>,
+    desk: Desk,
+    provider: Arc<dyn Provider>,
+    at_work: Mutex<HashSet<Uuid>>,
 }
 
 impl Dialer {
+    pub fn new(desk: Desk, provider: Arc<dyn Provider>) -> Self {
+        Self { desk, provider, at_work: Mutex::default() }
+    }
+
     /// Works until told to stop; then the calls under way are hung up and their attempts reported as failed.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let dialer = Arc::new(self);
         let mut calls = JoinSet::new();
         let mut stop = shutdown.clone();
+        let heart = tokio::spawn(Arc::clone(&dialer).beat());
         while !*stop.borrow() {
             if let Err(error) = dialer.claim_all(&mut calls, &shutdown).await {
                 tracing::warn!(%error, provider = dialer.provider.name(), "claiming was interrupted");
@@ -44,6 +57,18 @@ impl Dialer {
             let _ = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await;
         }
         while calls.join_next().await.is_some() {}
+        heart.abort();
+    }
+
+    /// Says again and again which calls are worked on, so that their claims last.
+    async fn beat(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(ALIVE_EVERY).await;
+            let calls: Vec<Uuid> = self.at_work.lock().map(|calls| calls.iter().copied().collect()).unwrap_or_default();
+            if let Err(error) = slots::keep_alive(&self.desk.pool, &calls).await {
+                tracing::warn!(%error, "the claims of calls under way could not be prolonged");
+            }
+        }
     }
 
     async fn claim_all(self: &Arc<Self>, calls: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) -> Result<(), ClaimError> {
@@ -74,7 +99,17 @@ impl Dialer {
         CommandContext { company_id, metadata, now: now() }
     }
 
-    async fn work(&self, context: CommandContext, claim: Claim, mut stop: watch::Receiver<bool>) {
+    async fn work(&self, context: CommandContext, claim: Claim, stop: watch::Receiver<bool>) {
+        self.note(|calls| calls.insert(claim.call_id));
+        self.work_on(context, claim, stop).await;
+        self.note(|calls| calls.remove(&claim.call_id));
+    }
+
+    fn note(&self, change: impl FnOnce(&mut HashSet<Uuid>) -> bool) {
+        change(&mut self.at_work.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    async fn work_on(&self, context: CommandContext, claim: Claim, mut stop: watch::Receiver<bool>) {
         let line = Line { desk: &self.desk, context: context.clone(), call_id: claim.call_id };
         let result = tokio::select! {
             ended = self.place(&context, claim, &line) => ended,

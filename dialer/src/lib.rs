@@ -23,8 +23,8 @@ pub use tasks::TaskError;
 
 /// How long a claim lasts without a sign of life from its call, in seconds, when outside workers claim.
 pub const EXTERNAL_LEASE_SEC: u32 = 600;
-/// The same when our own dialer claims: its calls give a sign of life every few seconds.
-pub const DIALER_LEASE_SEC: u32 = 60;
+/// The same when our own dialer claims: it says every two seconds which calls it is at work on.
+pub const DIALER_LEASE_SEC: u32 = 10;
 
 /// Names of the providers that the dialer can have.
 pub const PROVIDERS: &[&str] = &[simulator::NAME];

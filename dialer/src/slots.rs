@@ -50,6 +50,12 @@ pub(crate) async fn confirm(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Er
     Ok(())
 }
 
+/// Somebody is at work on these calls.
+pub(crate) async fn keep_alive(pool: &PgPool, call_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query!("update claim_slots set alive_at = clock_timestamp() where call_id = any($1)", call_ids).execute(pool).await?;
+    Ok(())
+}
+
 /// The claim did not happen.
 pub(crate) async fn give_up(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from claim_slots where call_id = $1 and confirmed_at is null", call_id).execute(pool).await?;

@@ -141,7 +141,7 @@ pub const KEYWORDS: &[(Outcome, &[&str])] = &[
             "wrong number",
             "remove me",
             "no me interesa",
-                        "no me llame",
+            "no me llame",
             "no llame más",
             "número equivocado",
             "nemám zájem",

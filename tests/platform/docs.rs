@@ -10,7 +10,8 @@ async fn the_walk_works_as_written() {
     let platform = Platform::start().await;
     let base = platform.base();
     let dir = tempfile::tempdir().unwrap();
-    let run = move || Command::new("bash").args(["-e", "-o", "pipefail", "-c", &script]).env("BASE", base).current_dir(&dir).output().unwrap();
+    let run =
+        move || Command::new("bash").args(["-e", "-o", "pipefail", "-c", &script]).env("BASE", base).current_dir(&dir).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

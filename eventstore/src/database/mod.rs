@@ -78,6 +78,7 @@ pub struct Database {
 impl Database {
     /// Connects, starting our own server if need be, checks it and brings its schema up to date.
     pub async fn open(settings: &DatabaseSettings) -> Result<Self, OpenError> {
+        check_schema_name(&settings.schema)?;
         if settings.url.is_none() && !settings.may_create && !embedded::is_made(&settings.data_dir) {
             return Err(OpenError::NoData(settings.data_dir.clone()));
         }
@@ -90,7 +91,7 @@ impl Database {
             (None, Some(server)) => server.options(),
             (None, None) => return Err(OpenError::NoPostgres),
         };
-        let options = in_schema(options, &settings.schema)?;
+        let options = in_schema(options, &settings.schema);
         check_server(&options, settings.allow_unsafe_server).await?;
         migrate(&options, &settings.schema).await?;
         let pool = pool(options.clone(), settings.connections).await?;
@@ -104,16 +105,18 @@ impl Database {
     }
 }
 
-fn in_schema(options: PgConnectOptions, schema: &str) -> Result<PgConnectOptions, OpenError> {
+fn check_schema_name(schema: &str) -> Result<(), OpenError> {
     let begins_well = schema.starts_with(|c: char| c.is_ascii_lowercase());
-    if !begins_well || schema.len() > 40 || !schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-        return Err(OpenError::SchemaName(schema.to_owned()));
-    }
-    Ok(options
+    let ends_well = schema.len() <= 40 && schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if begins_well && ends_well { Ok(()) } else { Err(OpenError::SchemaName(schema.to_owned())) }
+}
+
+fn in_schema(options: PgConnectOptions, schema: &str) -> PgConnectOptions {
+    options
         .options([("search_path", schema)])
         .application_name("newvoice")
         .log_statements(log::LevelFilter::Trace)
-        .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1)))
+        .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1))
 }
 
 async fn check_server(options: &PgConnectOptions, allow_unsafe: bool) -> Result<(), OpenError> {

@@ -84,8 +84,9 @@ pub async fn expired_claims(pool: &PgPool, limit: i64) -> Result<Vec<ExpiredClai
         ExpiredClaim,
         r#"select t.company_id, t.campaign_id, t.task_id, t.call_id as "call_id!"
              from call_tasks t left join calls c on c.company_id = t.company_id and c.call_id = t.call_id
+                  left join claim_slots s on s.call_id = t.call_id
             where t.status = 'in_progress' and t.call_id is not null
-              and greatest(t.last_attempt_at, c.last_event_at) + make_interval(secs => t.lease_sec) < clock_timestamp()
+              and greatest(t.last_attempt_at, c.last_event_at, s.alive_at) + make_interval(secs => t.lease_sec) < clock_timestamp()
             limit $1"#,
         limit
     )
