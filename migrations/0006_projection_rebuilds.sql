@@ -5,6 +5,8 @@ create table projection_rebuilds (
     version      integer     not null,
     -- Last position that is in the next tables; null until they are made.
     position     bigint,
+    -- Whether the tables are to be swapped in the end; a comparison's never are, and nobody goes on with one that was cut off.
+    swap         boolean     not null default true,
     requested_at timestamptz not null default now(),
     error        text,
     holder       uuid,

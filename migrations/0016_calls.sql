@@ -26,4 +26,5 @@ create table calls (
     primary key (company_id, call_id)
 );
 create index calls_newest on calls (company_id, started_at desc, call_id desc);
+create index calls_task on calls (company_id, task_id) where task_id is not null;
 create index calls_live on calls (company_id) where status <> 'ended';

@@ -27,7 +27,11 @@ declare
 begin
     perform pg_advisory_xact_lock(hashtextextended(current_schema() || p_campaign::text, 0));
     v_now := clock_timestamp();
-    if exists (select from claim_slots where call_id = p_call) then return 'ok'; end if;
+    -- The same claim again. While its first try may still come into the log, the call has no second slot.
+    if exists (select from claim_slots where call_id = p_call and task_id = p_task and released_at is null) then return 'ok'; end if;
+    if exists (select from claim_slots where call_id = p_call and released_at is null) then return 'taken'; end if;
+    delete from claim_slots where call_id = p_call and confirmed_at is null;
+    if exists (select from claim_slots where call_id = p_call) then return 'taken'; end if;
     if exists (select from claim_slots where task_id = p_task and released_at is null) then return 'taken'; end if;
     if (select count(*) from claim_slots where campaign_id = p_campaign and released_at is null) >= p_max_concurrent then return 'concurrency'; end if;
     if (select count(*) from claim_slots where campaign_id = p_campaign

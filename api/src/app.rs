@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Positions, WAIT_MAX};
 use sqlx::PgPool;
 use tokio::sync::watch;
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer, trace::TraceLayer};
+use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -118,9 +118,10 @@ pub fn router(app: App) -> Router {
         .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", document))
         .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
         .merge(operations::router())
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Problem::not_found("path") })
         .layer(middleware::from_fn(detach))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(operations::count))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::internal(&"a handler panicked").into_response()))
         .layer(
@@ -133,6 +134,14 @@ pub fn router(app: App) -> Router {
 
 async fn method_not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+}
+
+/// Nobody waits for ever. A command that takes longer still runs to its end.
+async fn limit_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::unavailable("the request took too long; whether it had an effect is not known").into_response(),
+    }
 }
 
 /// A command, once accepted, runs to its end even if the client goes away.

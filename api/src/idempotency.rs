@@ -13,6 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use domain::role::Role;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -81,8 +82,10 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
         return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} visible ASCII characters")));
     }
     // Registering and logging in come before there is a company.
-    let Ok(identity) = auth::identify(&mut parts, app).await else {
-        return Ok(next.run(Request::from_parts(parts, body)).await);
+    let identity = match auth::identify(&mut parts, app).await {
+        Ok(identity) => identity,
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(next.run(Request::from_parts(parts, body)).await),
+        Err(problem) => return Err(problem),
     };
     let limit = app.settings.upload_max_bytes + (1 << 20);
     let bytes =
@@ -90,12 +93,14 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
     let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
         .await
         .map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
+    // The unversioned paths are other names of the same operations.
+    let path = path.strip_prefix("/api/v1").or_else(|| path.strip_prefix("/api")).unwrap_or(&path).to_owned();
     let keyed = KeyedRequest {
         company_id: identity.company_id,
         method: parts.method.to_string(),
         path,
         key,
-        body_hash: body_hash(&parts.headers, &bytes),
+        body_hash: body_hash(identity.role, &parts.headers, &bytes),
     };
     for _ in 0..LOOKS_MAX {
         match begin(&app.pool, &keyed).await? {
@@ -112,7 +117,7 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
         }
     }
     let conflict = Problem::conflict("a request with this Idempotency-Key is still running");
-    Err(Problem { retry_after_sec: Some(1), ..conflict })
+    Err(conflict.retry_after(1))
 }
 
 impl KeyedRequest {
@@ -121,11 +126,12 @@ impl KeyedRequest {
     }
 }
 
-/// Digest of the body. The boundary of a multipart body is drawn anew each time and does not count.
-fn body_hash(headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+/// Digest of the role and the body: an answer is given again only to callers who may have it. The boundary of a multipart body is drawn anew each time and does not count.
+fn body_hash(role: Role, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let boundary = content_type.split(';').find_map(|part| part.trim().strip_prefix("boundary=")).map(|b| b.trim_matches('"').as_bytes());
     let mut hash = Sha256::new();
+    hash.update(role.to_string());
     match boundary.filter(|b| !b.is_empty()) {
         None => hash.update(body),
         Some(boundary) => {

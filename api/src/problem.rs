@@ -31,7 +31,16 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
     #[serde(skip)]
-    pub(crate) retry_after_sec: Option<u32>,
+    retry_after_sec: Option<u32>,
+    #[serde(skip)]
+    race: Option<Race>,
+}
+
+/// Somebody else was first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Race {
+    Conflict,
+    Precondition,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,7 +54,7 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         let r#type = format!("/problems/{}", title.to_lowercase().replace(' ', "-"));
-        Self { r#type, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), retry_after_sec: None }
+        Self { r#type, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), retry_after_sec: None, race: None }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -74,6 +83,16 @@ impl Problem {
 
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { retry_after_sec: Some(RETRY_AFTER_SEC), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// The same with a `Retry-After`, in seconds.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_sec: Some(seconds), ..self }
+    }
+
+    /// Whether the command may succeed when it is decided anew: somebody else was first, and the caller did not insist on a version.
+    pub fn lost_race(&self, if_match: Option<i64>) -> bool {
+        self.race == Some(Race::Conflict) || (self.race == Some(Race::Precondition) && if_match.is_none())
     }
 
     /// A failure of ours that no input should bring about; what it was is for the log only.
@@ -150,7 +169,7 @@ impl From<sqlx::Error> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Conflict(conflict) => Self::conflict(conflict.to_string()),
+            StoreError::Conflict(conflict) => Self { race: Some(Race::Conflict), ..Self::conflict(conflict.to_string()) },
             StoreError::OtherCompany(_) => Self::new(StatusCode::NOT_FOUND, "there is no such thing"),
             StoreError::PreconditionFailed { expected, actual } => {
                 Self::new(StatusCode::PRECONDITION_FAILED, format!("If-Match names version {expected}, the resource has version {actual}"))
@@ -300,6 +319,7 @@ impl From<dialer::ClaimError> for Problem {
     fn from(error: dialer::ClaimError) -> Self {
         match error {
             dialer::ClaimError::UnknownCampaign => Self::not_found("campaign"),
+            dialer::ClaimError::Behind => Self::unavailable(error.to_string()),
             dialer::ClaimError::Store(error) => error.into(),
             dialer::ClaimError::Sql(error) => error.into(),
         }

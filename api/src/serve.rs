@@ -17,6 +17,7 @@ use crate::{
 
 /// How long requests under way may take when the process is to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 /// Buckets of request durations, in seconds.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -87,8 +88,11 @@ impl Running {
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
             tracing::warn!("some work did not end in time and was cut off");
+            self.tasks.shutdown().await;
         }
-        self.app.pool.close().await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.app.pool.close()).await.is_err() {
+            tracing::warn!("some connections to the database did not close in time");
+        }
         drop(self.app);
         // Our own server, if there is one, stops with the last of these; it takes its time.
         let _ = tokio::task::spawn_blocking(move || drop(self.database)).await;

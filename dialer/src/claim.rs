@@ -62,6 +62,9 @@ pub enum NothingToClaim {
 pub enum ClaimError {
     #[error("there is no such campaign")]
     UnknownCampaign,
+    /// The tasks' read model does not have yet what was uploaded, or others were first again and again.
+    #[error("the tasks are not up to date at the moment")]
+    Behind,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -89,10 +92,11 @@ impl Desk {
                 return Ok(Err(reason));
             }
             // What was uploaded before must be seen.
-            let _ = self.positions.reached(&["call_tasks"], campaign.position, projections::WAIT_MAX).await;
+            self.positions.reached(&["call_tasks"], campaign.position, projections::WAIT_MAX).await.map_err(|_| ClaimError::Behind)?;
             let candidates = projections::call_tasks::candidates(&self.pool, campaign_id, now(), CANDIDATES).await?;
             if candidates.is_empty() {
-                return Ok(Err(NothingToClaim::Empty));
+                // An equal request may have claimed meanwhile.
+                return Ok(self.claimed_before(context, call_id).await?.ok_or(NothingToClaim::Empty));
             }
             for task_id in candidates {
                 let request = SlotRequest {
@@ -115,9 +119,12 @@ impl Desk {
                         return Ok(Ok(Claim { task_id, call_id, position }));
                     }
                     // The read model was behind: somebody had this task, or the campaign went on.
-                    Err(ExecuteError::Refused(_)) => slots::give_up(&self.pool, call_id).await?,
+                    Err(ExecuteError::Refused(_)) => slots::give_up(&self.pool, call_id, task_id).await?,
                     Err(ExecuteError::Store(StoreError::Conflict(conflict))) => {
-                        slots::give_up(&self.pool, call_id).await?;
+                        slots::give_up(&self.pool, call_id, task_id).await?;
+                        if let Some(claim) = self.claimed_before(context, call_id).await? {
+                            return Ok(Ok(claim));
+                        }
                         if conflict.stream.starts_with("campaign-") {
                             break;
                         }
@@ -127,7 +134,7 @@ impl Desk {
                 }
             }
         }
-        Ok(Err(NothingToClaim::Empty))
+        Err(ClaimError::Behind)
     }
 
     async fn claimed_before(&self, context: &CommandContext, call_id: Uuid) -> Result<Option<Claim>, StoreError> {

@@ -53,7 +53,11 @@ impl Dialer {
             if let Err(error) = dialer.claim_all(&mut calls, &shutdown).await {
                 tracing::warn!(%error, provider = dialer.provider.name(), "claiming was interrupted");
             }
-            while calls.try_join_next().is_some() {}
+            while let Some(ended) = calls.try_join_next() {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a call's work ended unexpectedly; its lease will run out");
+                }
+            }
             let _ = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await;
         }
         while calls.join_next().await.is_some() {}
@@ -75,7 +79,14 @@ impl Dialer {
         for campaign in campaigns::running(&self.desk.pool, self.provider.name()).await? {
             while calls.len() < CALLS_MAX && !*shutdown.borrow() {
                 let context = self.context(campaign.company_id);
-                let Some(claim) = self.claim(&context, &campaign).await? else { break };
+                let claim = match self.claim(&context, &campaign).await {
+                    Ok(Some(claim)) => claim,
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, campaign = %campaign.campaign_id, "claiming was interrupted");
+                        break;
+                    }
+                };
                 let (dialer, stop) = (Arc::clone(self), shutdown.clone());
                 calls.spawn(async move { dialer.work(context, claim, stop).await });
             }
@@ -87,7 +98,7 @@ impl Dialer {
         let worker = Worker::Provider(self.provider.name());
         match self.desk.claim(context, campaign.campaign_id, Uuid::now_v7(), worker, DIALER_LEASE_SEC).await {
             Ok(claim) => Ok(claim.ok()),
-            Err(ClaimError::UnknownCampaign) => Ok(None),
+            Err(ClaimError::UnknownCampaign | ClaimError::Behind) => Ok(None),
             Err(error) => Err(error),
         }
     }

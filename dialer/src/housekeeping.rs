@@ -20,6 +20,8 @@ use uuid::Uuid;
 use crate::{Desk, slots};
 
 const ROUND_EVERY: Duration = Duration::from_millis(500);
+/// A round that takes longer hangs on a dead connection.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 /// Claims that are released in one round.
 const EXPIRED_MAX: i64 = 200;
 /// Tasks that are cancelled in one step.
@@ -34,8 +36,8 @@ impl Housekeeping {
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let mut round: u32 = 0;
         while !*shutdown.borrow() {
-            if let Err(error) = self.0.keep_house(round.is_multiple_of(SLOW_ROUNDS)).await {
-                tracing::warn!(%error, "housekeeping was interrupted");
+            if tokio::time::timeout(ROUND_TIMEOUT, self.0.keep_house(round.is_multiple_of(SLOW_ROUNDS))).await.is_err() {
+                tracing::warn!("a round of housekeeping took too long and was cut off");
             }
             round = round.wrapping_add(1);
             let _ = tokio::time::timeout(ROUND_EVERY, shutdown.wait_for(|stop| *stop)).await;
@@ -43,19 +45,24 @@ impl Housekeeping {
     }
 }
 
+/// Logs what could not be done this time.
+fn note(what: &str, result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "housekeeping left {what} for later");
+    }
+}
+
 impl Desk {
-    async fn keep_house(&self, slowly_changing: bool) -> Result<(), StoreError> {
-        self.complete_finished_campaigns().await?;
-        self.release_expired_claims().await?;
-        self.free_stale_slots().await?;
-        for campaign in campaigns::deleted_with_tasks(&self.pool).await? {
-            self.cancel_waiting_tasks(campaign.company_id, campaign.campaign_id).await?;
-        }
+    /// One round. What fails for one campaign or task is logged, and the others go on.
+    async fn keep_house(&self, slowly_changing: bool) {
         if slowly_changing {
-            slots::purge(&self.pool).await?;
-            self.store.ensure_partitions().await?;
+            note("the log's room ahead", self.store.ensure_partitions().await.map(drop));
+            note("old claim slots", slots::purge(&self.pool).await.map_err(StoreError::from));
         }
-        Ok(())
+        note("finished campaigns", self.complete_finished_campaigns().await);
+        note("expired claims", self.release_expired_claims().await);
+        note("claim slots left over", self.free_stale_slots().await);
+        note("tasks of deleted campaigns", self.cancel_tasks_of_deleted_campaigns().await);
     }
 
     async fn complete_finished_campaigns(&self) -> Result<(), StoreError> {
@@ -65,7 +72,7 @@ impl Desk {
             match self.store.execute::<Campaign>(&context, campaign.campaign_id, command).await {
                 Ok(committed) if !committed.events.is_empty() => tracing::info!(campaign = %campaign.campaign_id, "campaign completed"),
                 Ok(_) | Err(ExecuteError::Refused(_)) => {}
-                Err(ExecuteError::Store(error)) => return Err(error),
+                Err(ExecuteError::Store(error)) => note("a finished campaign", Err(error)),
             }
         }
         Ok(())
@@ -79,8 +86,15 @@ impl Desk {
                 }
                 Ok(false) | Err(ExecuteError::Refused(_)) => {}
                 Err(error) if error.is_conflict() => {}
-                Err(ExecuteError::Store(error)) => return Err(error),
+                Err(ExecuteError::Store(error)) => note("an expired claim", Err(error)),
             }
+        }
+        Ok(())
+    }
+
+    async fn cancel_tasks_of_deleted_campaigns(&self) -> Result<(), StoreError> {
+        for campaign in campaigns::deleted_with_tasks(&self.pool).await? {
+            note("a deleted campaign", self.cancel_waiting_tasks(campaign.company_id, campaign.campaign_id).await);
         }
         Ok(())
     }
@@ -89,8 +103,7 @@ impl Desk {
     async fn release_expired(&self, claim: &ExpiredClaim) -> Result<bool, ExecuteError<domain::task::TaskRefusal>> {
         let context = CommandContext::system(claim.company_id, "claim lease", now());
         let call = self.store.load_fresh::<Call>(claim.company_id, claim.call_id).await?;
-        let task = call_tasks::get(&self.pool, claim.company_id, claim.task_id).await.map_err(StoreError::from)?;
-        let lease_sec = task.and_then(|task| task.lease_sec).unwrap_or_default();
+        let lease_sec = claim.lease_sec;
         if call.updated_at + TimeDelta::seconds(i64::from(lease_sec)) > now() {
             return Ok(false);
         }
@@ -111,7 +124,13 @@ impl Desk {
 
     async fn free_stale_slots(&self) -> Result<(), StoreError> {
         for slot in slots::suspicious(&self.pool).await? {
-            let task = self.store.load_fresh::<Task>(slot.company_id, slot.task_id).await?;
+            let task = match self.store.load_fresh::<Task>(slot.company_id, slot.task_id).await {
+                Ok(task) => task,
+                Err(error) => {
+                    note("a claim slot", Err(error));
+                    continue;
+                }
+            };
             let in_progress =
                 task.state.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(slot.call_id));
             if !in_progress {

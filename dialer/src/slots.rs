@@ -57,8 +57,10 @@ pub(crate) async fn keep_alive(pool: &PgPool, call_ids: &[Uuid]) -> Result<(), s
 }
 
 /// The claim did not happen.
-pub(crate) async fn give_up(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from claim_slots where call_id = $1 and confirmed_at is null", call_id).execute(pool).await?;
+pub(crate) async fn give_up(pool: &PgPool, call_id: Uuid, task_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from claim_slots where call_id = $1 and task_id = $2 and confirmed_at is null", call_id, task_id)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

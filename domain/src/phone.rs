@@ -1,6 +1,6 @@
 //! Phone numbers as E.164.
 
-use phonenumber::{Mode, country};
+use phonenumber::{Metadata, Mode, country, metadata::DATABASE};
 
 /// Longest text that is tried as a phone number, in characters; the longest E.164 number has 16.
 const PHONE_TEXT_MAX: usize = 64;
@@ -37,10 +37,21 @@ pub fn to_e164(raw: &str, region: Option<&str>) -> Result<String, PhoneError> {
     }
     let international = raw.strip_prefix("00").filter(|_| region.is_none()).map(|rest| format!("+{rest}"));
     let number = phonenumber::parse(region, international.as_deref().unwrap_or(raw)).map_err(|_| PhoneError::Unparsable)?;
-    if !phonenumber::is_valid(&number) {
-        return Err(PhoneError::Unparsable);
-    }
-    Ok(number.format().mode(Mode::E164).to_string())
+    let e164 = number.format().mode(Mode::E164).to_string();
+    if has_possible_length(&number, &e164) { Ok(e164) } else { Err(PhoneError::Unparsable) }
+}
+
+/// Whether the number has as many digits after its country code as numbers of that code can have.
+fn has_possible_length(number: &phonenumber::PhoneNumber, e164: &str) -> bool {
+    let code = number.code().value();
+    let Some(national) = e164.strip_prefix(&format!("+{code}")) else { return false };
+    let possible = |country: &Metadata| {
+        let kinds = country.descriptors();
+        let kinds = [kinds.fixed_line(), kinds.mobile(), kinds.toll_free(), kinds.voip(), kinds.uan()];
+        kinds.into_iter().flatten().any(|kind| kind.possible_length().iter().any(|n| usize::from(*n) == national.len()))
+    };
+    // The first country of a shared code is the one whose plan the others follow.
+    DATABASE.by_code(&code).unwrap_or_default().into_iter().take(1).any(possible)
 }
 
 #[cfg(test)]
@@ -54,13 +65,14 @@ mod tests {
         }
         assert_eq!(to_e164("+420 601 123 456", None).as_deref(), Ok("+420601123456"));
         assert_eq!(to_e164("00420601123456", None).as_deref(), Ok("+420601123456"));
+        assert_eq!(to_e164("+15551234567", None).as_deref(), Ok("+15551234567"), "an area code that is not assigned today");
     }
 
     #[test]
     fn what_is_no_number_is_refused() {
         assert_eq!(to_e164("", Some("US")), Err(PhoneError::Empty));
         assert_eq!(to_e164("202-555-0100", None), Err(PhoneError::NeedsRegion));
-        for raw in ["12", "n/a", "call me", "+", "++1", "٠٠", &"1".repeat(500)] {
+        for raw in ["12", "123", "555-0100", "n/a", "call me", "+", "++1", "٠٠", &"1".repeat(500)] {
             assert_eq!(to_e164(raw, Some("US")), Err(PhoneError::Unparsable), "{raw}");
         }
     }

@@ -10,6 +10,8 @@ use crate::validation::Invalid;
 
 /// Decimals of a quotient that has no finite decimal; rounded half-even, once.
 pub const QUOTIENT_DECIMALS: u32 = 12;
+/// Prices are below this, so that no sum of costs outgrows a decimal.
+pub const PRICE_MAX: i64 = 10_000;
 /// Most rates a price list can have.
 pub const RATES_MAX: usize = 500;
 
@@ -102,7 +104,7 @@ pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
             rate.unit == rate.component.usage_unit() || (rate.unit == Unit::Minute && rate.component.usage_unit() == Unit::Second);
         invalid.require(unit_fits, &path("unit"), &format!("{} is not priced by the {}", rate.component, rate.unit));
         invalid.require(!rate.price.is_sign_negative() || rate.price.is_zero(), &path("price"), "must not be negative");
-        invalid.require(rate.price < Decimal::from(1_000_000), &path("price"), "must be below 1000000");
+        invalid.require(rate.price < Decimal::from(PRICE_MAX), &path("price"), &format!("must be below {PRICE_MAX}"));
         invalid.require(rate.per >= 1, &path("per"), "must be at least 1");
         invalid.require(rate.model.is_none() || rate.provider.is_some(), &path("model"), "a model needs its provider");
         for (name, value) in [("provider", &rate.provider), ("model", &rate.model)] {

@@ -30,6 +30,10 @@ const APPEND_BATCH_BYTES: usize = 8 << 20;
 /// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known.
 const APPEND_DEADLINE: Duration = Duration::from_secs(30);
 
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// What PostgreSQL gives a batch; less than we wait, so that a batch we gave up does not come in later.
+const STATEMENT_TIMEOUT: &str = "25s";
+
 /// What version a stream must have for a command to succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedVersion {
@@ -90,6 +94,7 @@ pub(crate) struct Appender {
 impl Appender {
     /// Starts the task that writes the batches over a connection of its own.
     pub(crate) fn start(options: PgConnectOptions, head: Head) -> Self {
+        let options = options.options([("statement_timeout", STATEMENT_TIMEOUT)]);
         let (queue, pending) = mpsc::channel(APPEND_QUEUE_MAX);
         tokio::spawn(Worker { options, head, connection: None, pending, deferred: VecDeque::new() }.run());
         Self { queue }
@@ -166,9 +171,13 @@ impl Worker {
 
     /// Writes a batch over the connection; a connection that failed or did not answer in time is not used again.
     async fn try_flush(&mut self, batch: &[Pending]) -> Result<Vec<Result<Appended, StoreError>>, sqlx::Error> {
+        let timed_out = |_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => PgConnection::connect_with(&self.options).await?,
+            None => {
+                let connecting = tokio::time::timeout(CONNECT_DEADLINE, PgConnection::connect_with(&self.options)).await;
+                connecting.unwrap_or_else(timed_out)?
+            }
         };
         let result = tokio::time::timeout(APPEND_DEADLINE, write(&mut connection, batch)).await;
         let result = result.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));

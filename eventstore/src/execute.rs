@@ -163,7 +163,7 @@ impl EventStore {
 
     /// Begins a command that writes several streams at once.
     pub fn unit<'a>(&'a self, context: &'a CommandContext) -> Unit<'a> {
-        Unit { store: self, context, writes: Vec::new(), on_commit: Vec::new(), position: 0 }
+        Unit { store: self, context, writes: Vec::new(), on_commit: Vec::new(), required: Vec::new(), position: 0 }
     }
 }
 
@@ -176,6 +176,8 @@ pub struct Unit<'a> {
     context: &'a CommandContext,
     writes: Vec<StreamWrite>,
     on_commit: Vec<OnCommit<'a>>,
+    /// Versions that streams must have, whatever is decided on them.
+    required: Vec<(StreamName, i64)>,
     /// Highest known position of the streams decided on.
     position: i64,
 }
@@ -190,6 +192,7 @@ impl<'a> Unit<'a> {
             loaded = self.store.load_fresh::<D>(company_id, id).await?;
             decision = D::decide(&loaded.state, command);
         }
+        self.check_required::<D>(id, loaded.version)?;
         let events = decision.map_err(ExecuteError::Refused)?;
         self.write(id, loaded, events).map_err(ExecuteError::Store)
     }
@@ -227,8 +230,19 @@ impl<'a> Unit<'a> {
     /// Fails unless the stream has the version, if one is given. What is decided on the stream afterwards rests on that version.
     pub async fn require<D: Decider>(&mut self, id: Uuid, if_version: Option<i64>) -> Result<(), StoreError> {
         let Some(expected) = if_version else { return Ok(()) };
+        self.required.push((StreamName::of::<D>(id), expected));
         let actual = self.store.load_fresh::<D>(self.context.company_id, id).await?.version;
-        if actual == expected { Ok(()) } else { Err(StoreError::PreconditionFailed { expected, actual }) }
+        self.check_required::<D>(id, actual)
+    }
+
+    /// A stream that is not there has no version to compare: its decider says that it is unknown.
+    fn check_required<D: Decider>(&self, id: Uuid, actual: i64) -> Result<(), StoreError> {
+        let stream = StreamName::of::<D>(id);
+        let required = self.required.iter().find(|(name, _)| *name == stream).map(|(_, version)| *version);
+        match required {
+            Some(expected) if actual > 0 && actual != expected => Err(StoreError::PreconditionFailed { expected, actual }),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the whole fail if the stream has gone on since `loaded`.

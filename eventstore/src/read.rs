@@ -13,8 +13,8 @@ use crate::{
 
 /// Events of one page at most.
 pub const PAGE_EVENTS_MAX: i64 = 2_000;
-/// Payload bytes after which a page ends; a page has at least one event.
-pub const PAGE_BYTES_MAX: i64 = 16 << 20;
+/// Bytes of payload text after which a page ends; a page has at least one event.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Which of a company's events to show.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Filter {
     pub category: Option<String>,
     pub event_type: Option<String>,
     pub stream: Option<StreamName>,
+    /// Whether events of users and API keys are among them.
+    pub with_identity: bool,
 }
 
 struct Row {
@@ -32,8 +34,8 @@ struct Row {
     event_type: String,
     schema_version: i16,
     company_id: Uuid,
-    payload: Value,
-    metadata: Value,
+    payload: String,
+    metadata: String,
     occurred_at: DateTime<Utc>,
     recorded_at: DateTime<Utc>,
 }
@@ -44,7 +46,8 @@ impl TryFrom<Row> for StoredEvent {
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let unreadable = |reason: String| StoreError::Unreadable { position: row.position, reason };
         let stream: StreamName = row.stream.parse().map_err(|e: crate::event::NoStreamName| unreadable(e.to_string()))?;
-        let metadata: Metadata = serde_json::from_value(row.metadata).map_err(|e| unreadable(format!("metadata: {e}")))?;
+        let metadata: Metadata = serde_json::from_str(&row.metadata).map_err(|e| unreadable(format!("metadata: {e}")))?;
+        let payload: Value = serde_json::from_str(&row.payload).map_err(|e| unreadable(format!("payload: {e}")))?;
         Ok(Self {
             position: row.position,
             stream,
@@ -53,7 +56,7 @@ impl TryFrom<Row> for StoredEvent {
             event_type: row.event_type,
             schema_version: row.schema_version,
             company_id: row.company_id,
-            payload: row.payload,
+            payload,
             metadata,
             occurred_at: row.occurred_at,
             recorded_at: row.recorded_at,
@@ -63,22 +66,30 @@ impl TryFrom<Row> for StoredEvent {
 
 /// All events after `after`, in log order, one page: bounded in events and in bytes.
 pub(crate) async fn page(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
-    let rows = sqlx::query_as!(
+    let mut rows = sqlx::query_as!(
         Row,
-        r#"select position as "position!", stream as "stream!", version as "version!", event_id as "event_id!", event_type as "event_type!",
-                  schema_version as "schema_version!", company_id as "company_id!", payload as "payload!", metadata as "metadata!",
-                  occurred_at as "occurred_at!", recorded_at as "recorded_at!"
-             from (select *, sum(pg_column_size(payload)) over (order by position) - pg_column_size(payload) as bytes_before
-                     from events where position > $1 order by position limit $2) page
-            where bytes_before < $3
-            order by position"#,
+        r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
+                  metadata::text as "metadata!", occurred_at, recorded_at
+             from events where position > $1 order by position limit $2"#,
         after,
-        limit.clamp(1, PAGE_EVENTS_MAX),
-        PAGE_BYTES_MAX
+        limit.clamp(1, PAGE_EVENTS_MAX)
     )
-    .fetch_all(pool)
-    .await?;
-    rows.into_iter().map(StoredEvent::try_from).collect()
+    .fetch(pool);
+    let mut events = Vec::new();
+    let (mut bytes, mut expected) = (0, after + 1);
+    while let Some(row) = rows.try_next().await? {
+        // Positions have no gap: if one is missing, it was taken out of the log, and nobody may go on as if it had never been.
+        if row.position != expected {
+            return Err(StoreError::Unreadable { position: expected, reason: "it is not in the log".to_owned() });
+        }
+        expected += 1;
+        bytes += row.payload.len();
+        events.push(StoredEvent::try_from(row)?);
+        if bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(events)
 }
 
 /// A company's events after `after` that pass the filter, in log order.
@@ -89,26 +100,55 @@ pub(crate) async fn company_page(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<StoredEvent>, StoreError> {
+    if let Some(name) = &filter.stream {
+        return stream_page(pool, company_id, after, name, filter, limit).await;
+    }
     let rows = sqlx::query_as!(
         Row,
-        r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload, metadata, occurred_at, recorded_at
+        r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
+                  metadata::text as "metadata!", occurred_at, recorded_at
              from events
             where company_id = $1 and position > $2
               and ($3::text is null or stream like $3 || '-%')
               and ($4::text is null or event_type = $4)
-              and ($5::text is null or stream = $5)
+              and ($5 or (stream not like 'user-%' and stream not like 'api\_key-%'))
             order by position
             limit $6"#,
         company_id,
         after,
         filter.category,
         filter.event_type,
-        filter.stream.as_ref().map(StreamName::to_string),
+        filter.with_identity,
         limit
     )
     .fetch_all(pool)
     .await?;
     rows.into_iter().map(StoredEvent::try_from).collect()
+}
+
+/// The same of one stream, which is short: what passes is picked out here.
+async fn stream_page(
+    pool: &PgPool,
+    company_id: Uuid,
+    after: i64,
+    name: &StreamName,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let hidden = !filter.with_identity && ["user", "api_key"].contains(&name.category());
+    let wanted = |event: &StoredEvent| {
+        event.company_id == company_id
+            && event.position > after
+            && filter.category.as_deref().is_none_or(|category| category == name.category())
+            && filter.event_type.as_ref().is_none_or(|event_type| *event_type == event.event_type)
+    };
+    if hidden {
+        return Ok(Vec::new());
+    }
+    let mut events: Vec<StoredEvent> = stream(pool, name, 0, None).try_collect().await?;
+    events.retain(wanted);
+    events.truncate(usize::try_from(limit).unwrap_or_default());
+    Ok(events)
 }
 
 /// The events of one stream with a version above `after` that were recorded until `until`, oldest first.
@@ -120,7 +160,8 @@ pub(crate) fn stream(
 ) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send {
     let rows = sqlx::query_as!(
         Row,
-        r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload, metadata, occurred_at, recorded_at
+        r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
+                  metadata::text as "metadata!", occurred_at, recorded_at
              from events
             where stream = $1 and version > $2 and ($3::timestamptz is null or recorded_at <= $3)
             order by version"#,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
 use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -56,27 +55,35 @@ struct Row {
 /// Verifies the whole log up to its present head, calling `progress` with each position done.
 pub async fn verify(pool: &PgPool, mut progress: impl FnMut(i64)) -> Result<Verdict, StoreError> {
     let head = sqlx::query!("select position, hash from log_head").fetch_one(pool).await?;
-    let mut rows = sqlx::query_as!(
-        Row,
-        "select position, stream, version, event_id, event_type, schema_version, company_id, payload, metadata, occurred_at, recorded_at, hash
-           from events where position <= $1 order by position",
-        head.position
-    )
-    .fetch(pool);
     let mut chain = Chain::default();
     let fault = loop {
-        match rows.try_next().await? {
-            None if (chain.position, chain.hash.as_slice()) == (head.position, head.hash.as_slice()) => break None,
-            None => break Some(Fault::TailDiffers { expected: head.position, found: chain.position }),
-            Some(row) => {
-                if let Err(fault) = chain.follow(&row) {
-                    break Some(fault);
-                }
-                progress(row.position);
-            }
+        let page = page(pool, chain.position, head.position).await?;
+        if page.is_empty() {
+            let sound = (chain.position, chain.hash.as_slice()) == (head.position, head.hash.as_slice());
+            break (!sound).then_some(Fault::TailDiffers { expected: head.position, found: chain.position });
         }
+        if let Some(fault) = page.iter().find_map(|row| chain.follow(row).err()) {
+            break Some(fault);
+        }
+        progress(chain.position);
     };
     Ok(Verdict { events: chain.events, last_position: chain.position, last_hash: hex::encode(chain.hash), fault })
+}
+
+/// Events that are read in one go: a statement must not take long.
+const PAGE_EVENTS: i64 = 5_000;
+
+async fn page(pool: &PgPool, after: i64, until: i64) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        "select position, stream, version, event_id, event_type, schema_version, company_id, payload, metadata, occurred_at, recorded_at, hash
+           from events where position > $1 and position <= $2 order by position limit $3",
+        after,
+        until,
+        PAGE_EVENTS
+    )
+    .fetch_all(pool)
+    .await
 }
 
 #[derive(Default)]

@@ -259,9 +259,17 @@ pub async fn list(
     .await
 }
 
-/// How many of a company's calls have not ended.
+/// The calls that belong to a task.
+pub async fn of_task(pool: &PgPool, company_id: Uuid, task_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!("select call_id from calls where company_id = $1 and task_id = $2", company_id, task_id).fetch_all(pool).await
+}
+
+/// How many of a company's calls go on: have not ended, and gave a sign of life within the hour.
 pub async fn live_count(pool: &PgPool, company_id: Uuid) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(r#"select count(*) as "n!" from calls where company_id = $1 and status <> 'ended'"#, company_id)
-        .fetch_one(pool)
-        .await
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!" from calls where company_id = $1 and status <> 'ended' and last_event_at > now() - interval '1 hour'"#,
+        company_id
+    )
+    .fetch_one(pool)
+    .await
 }

@@ -103,7 +103,7 @@ async fn update(
     status: Option<&str>,
     more_tasks: i64,
 ) -> Result<(), ApplyError> {
-    sqlx::query!(
+    let updated = sqlx::query!(
         "update campaigns
             set settings = coalesce($3, settings), name = coalesce($4, name), skillbase_id = coalesce($5, skillbase_id),
                 dialed_by = coalesce($6, dialed_by), status = coalesce($7, status), total_tasks = total_tasks + $8,
@@ -122,7 +122,10 @@ async fn update(
     )
     .execute(db)
     .await?;
-    Ok(())
+    match updated.rows_affected() {
+        1 => Ok(()),
+        _ => Err(ApplyError::Contradiction(format!("campaign {} was never created", event.id))),
+    }
 }
 
 pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<CampaignRow>, sqlx::Error> {

@@ -1,7 +1,8 @@
 //! The loop that runs one projection, whichever: read a page, fold it, move the checkpoint in the same transaction.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use sqlx::{PgConnection, PgPool};
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
@@ -19,6 +20,8 @@ pub const LEASE_SEC: f64 = 5.0;
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a failed transaction before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A stretch of work that takes longer hangs on a dead connection.
+const WORK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Why a page was given back: another process has the projection now.
 const LEASE_LOST: &str = "the lease was lost";
 
@@ -81,7 +84,8 @@ impl Projector {
         loop {
             match self.lease().await {
                 Ok(Some(lease)) if !lease.failed => {
-                    if let Err(error) = self.work(lease).await {
+                    let worked = tokio::time::timeout(WORK_TIMEOUT, self.work(lease)).await;
+                    if let Err(error) = worked.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into())) {
                         tracing::warn!(projection = name, %error, "a projection was interrupted");
                         tokio::time::sleep(RETRY_AFTER).await;
                     }
@@ -109,11 +113,12 @@ impl Projector {
             r#"update projection_checkpoints
                   set token = case when holder = $2 then token else token + 1 end, holder = $2,
                       lease_until = clock_timestamp() + make_interval(secs => $3)
-                where name = $1 and (holder = $2 or lease_until < clock_timestamp())
+                where name = $1 and version <= $4 and (holder = $2 or lease_until < clock_timestamp())
                returning token, position, error is not null as "failed!""#,
             name,
             self.holder,
-            LEASE_SEC
+            LEASE_SEC,
+            version
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -139,7 +144,7 @@ impl Projector {
         let mut position = lease.position;
         let mut limit: Option<NonZeroUsize> = None;
         self.positions.advance(self.projection.name(), position);
-        while began.elapsed() < RENEW_EVERY {
+        while limit.is_some() || began.elapsed() < RENEW_EVERY {
             let page = self.feed.page(position, limit).await.map_err(|e| ApplyError::Sql(sqlx::Error::Protocol(e.to_string())))?;
             if page.entries.is_empty() {
                 break;
@@ -173,7 +178,7 @@ impl Projector {
             return Err(sqlx::Error::Protocol(LEASE_LOST.into()).into());
         }
         if !events.is_empty() {
-            self.projection.apply(&mut tx, &events).await?;
+            apply_caught(self.projection.as_ref(), &mut tx, &events).await?;
         }
         sqlx::query!(
             "update projection_checkpoints set position = $2, updated_at = clock_timestamp() where name = $1",
@@ -209,14 +214,29 @@ pub(crate) fn wanted<'a>(page: &'a Page, projection: &dyn Projection) -> Result<
     events.map_err(|unreadable| ApplyError::Contradiction(format!("position {}: {}", unreadable.position, unreadable.reason)))
 }
 
+/// Applies events; a panic is the projection's error and not the end of its projector.
+pub(crate) async fn apply_caught(projection: &dyn Projection, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
+    let applied = AssertUnwindSafe(projection.apply(db, events)).catch_unwind().await;
+    applied.unwrap_or_else(|_| Err(ApplyError::Contradiction("the projection panicked".to_owned())))
+}
+
 /// Whether the same page may well succeed next time: the connection or the lease failed, not the event.
-fn is_passing(error: &ApplyError) -> bool {
+pub(crate) fn is_passing(error: &ApplyError) -> bool {
     match error {
-        ApplyError::Sql(sqlx::Error::Database(error)) => {
+        ApplyError::Sql(error) => is_passing_sql(error),
+        ApplyError::Contradiction(_) => false,
+    }
+}
+
+pub(crate) fn is_passing_sql(error: &sqlx::Error) -> bool {
+    match error {
+        // Our own statement timeout: a smaller page may do.
+        sqlx::Error::Database(error) if error.code().as_deref() == Some("57014") => false,
+        sqlx::Error::Database(error) => {
             error.code().is_none_or(|code| ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)))
         }
-        ApplyError::Sql(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) | ApplyError::Contradiction(_) => false,
-        ApplyError::Sql(_) => true,
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => false,
+        _ => true,
     }
 }
 

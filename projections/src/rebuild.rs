@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     feed::{Feed, PAGE_EVENTS, decode},
     projection::{ApplyError, Projection},
-    projector::{LEASE_SEC, wanted},
+    projector::{LEASE_SEC, apply_caught, is_passing, is_passing_sql, wanted},
 };
 
 /// How often requests of other processes are looked for.
@@ -37,6 +37,18 @@ pub enum RebuildError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
+}
+
+impl RebuildError {
+    /// Whether the rebuild can simply go on later: the connection or the lease failed, not the events.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::TakenOver | Self::UnderWay => true,
+            Self::Apply(error) => is_passing(error),
+            Self::Sql(error) => is_passing_sql(error),
+            Self::Store(error) => !matches!(error, StoreError::Unreadable { .. }),
+        }
+    }
 }
 
 /// A row that is in one of the two tables only.
@@ -80,9 +92,11 @@ pub async fn request(pool: &PgPool, projection: &dyn Projection) -> Result<(), R
 pub(crate) async fn serve_requests(pool: PgPool, feed: Feed, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
     let work = async {
         loop {
-            match sqlx::query_scalar!("select name from projection_rebuilds where error is null and lease_until < clock_timestamp()")
-                .fetch_all(&pool)
-                .await
+            match sqlx::query_scalar!(
+                "select name from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
+            )
+            .fetch_all(&pool)
+            .await
             {
                 Ok(names) => {
                     for projection in names.iter().filter_map(|name| crate::by_name(name)) {
@@ -100,8 +114,8 @@ pub(crate) async fn serve_requests(pool: PgPool, feed: Feed, holder: Uuid, mut s
 async fn serve(pool: &PgPool, feed: &Feed, projection: Arc<dyn Projection>, holder: Uuid) {
     let name = projection.name();
     tracing::info!(projection = name, "rebuilding");
-    match Rebuild::begin(pool, feed, projection, holder).await {
-        Ok(rebuild) => match rebuild.run(Then::Swap, |_| ()).await {
+    match Rebuild::begin(pool, feed, projection, holder, Then::Swap).await {
+        Ok(rebuild) => match rebuild.run(|_| ()).await {
             Ok(_) => tracing::info!(projection = name, "rebuilt and swapped"),
             Err(error) => tracing::error!(projection = name, %error, "the rebuild failed"),
         },
@@ -118,23 +132,31 @@ pub struct Rebuild<'a> {
     db: PgConnection,
     token: i64,
     position: i64,
+    then: Then,
 }
 
 impl<'a> Rebuild<'a> {
     /// Takes the rebuild on, whether it was asked for, begun by a process that died, or neither.
-    pub async fn begin(pool: &'a PgPool, feed: &'a Feed, projection: Arc<dyn Projection>, holder: Uuid) -> Result<Self, RebuildError> {
+    pub async fn begin(
+        pool: &'a PgPool,
+        feed: &'a Feed,
+        projection: Arc<dyn Projection>,
+        holder: Uuid,
+        then: Then,
+    ) -> Result<Self, RebuildError> {
         let row = sqlx::query!(
-            "insert into projection_rebuilds as r (name, version, holder, token, lease_until)
-             values ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4))
+            "insert into projection_rebuilds as r (name, version, holder, token, lease_until, swap)
+             values ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4), $5)
              on conflict (name) do update
-                set holder = $3, token = r.token + 1, lease_until = excluded.lease_until, error = null, version = $2,
-                    position = case when r.version = $2 and r.error is null then r.position end
+                set holder = $3, token = r.token + 1, lease_until = excluded.lease_until, error = null, version = $2, swap = $5,
+                    position = case when r.version = $2 and r.error is null and r.swap and $5 then r.position end
               where r.lease_until < clock_timestamp()
              returning token, position",
             projection.name(),
             projection.version(),
             holder,
-            LEASE_SEC
+            LEASE_SEC,
+            then != Then::CompareOnly
         )
         .fetch_optional(pool)
         .await?
@@ -143,7 +165,7 @@ impl<'a> Rebuild<'a> {
         sqlx::query!("select set_config('statement_timeout', '0', false) as statement, set_config('idle_in_transaction_session_timeout', '0', false) as idle")
             .fetch_one(&mut db)
             .await?;
-        let mut rebuild = Self { pool, feed, projection, db, token: row.token, position: row.position.unwrap_or(0) };
+        let mut rebuild = Self { pool, feed, projection, db, token: row.token, position: row.position.unwrap_or(0), then };
         if row.position.is_none() {
             rebuild.create_tables().await?;
         }
@@ -164,11 +186,14 @@ impl<'a> Rebuild<'a> {
         Ok(tx.commit().await?)
     }
 
-    /// Fills the next tables up to the live ones' position and swaps or compares. Answers the differences, if asked for.
-    pub async fn run(mut self, then: Then, mut progress: impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
-        let result = self.fill_and_finish(then, &mut progress).await;
+    /// Fills the next tables up to the live ones' position, and compares or swaps. Answers the differences, if asked for.
+    pub async fn run(mut self, mut progress: impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
+        // A page or a comparison may take longer than the lease.
+        let renewal = tokio::spawn(renew(self.pool.clone(), self.projection.name(), self.token));
+        let result = self.fill_and_finish(&mut progress).await;
+        renewal.abort();
         if let Err(error) = &result
-            && !matches!(error, RebuildError::TakenOver)
+            && !error.is_passing()
         {
             sqlx::query!(
                 "update projection_rebuilds set error = $3, lease_until = '-infinity' where name = $1 and token = $2",
@@ -183,22 +208,31 @@ impl<'a> Rebuild<'a> {
         result
     }
 
-    async fn fill_and_finish(&mut self, then: Then, progress: &mut impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
-        loop {
-            let head = self.feed.store().last_position().await?;
-            progress(Progress { position: self.position, head });
-            if head - self.position <= SWAP_LAG_MAX {
-                break;
-            }
-            self.step(i64::MAX).await?;
-        }
-        let differences = if then == Then::Swap { Vec::new() } else { self.compare().await? };
+    async fn fill_and_finish(&mut self, progress: &mut impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
+        let then = self.then;
+        let differences = match then {
+            Then::Swap => self.fill(progress).await.map(|()| Vec::new())?,
+            // Nothing is compared beyond where the live tables are.
+            Then::CompareAndSwap | Then::CompareOnly => self.compare(progress).await?,
+        };
         match then {
             Then::Swap | Then::CompareAndSwap => self.swap().await?,
             Then::CompareOnly => self.discard().await?,
         }
         progress(Progress { position: self.position, head: self.position });
         Ok(differences)
+    }
+
+    /// Fills the next tables until the swap has little left to do.
+    async fn fill(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), RebuildError> {
+        loop {
+            let head = self.feed.store().last_position().await?;
+            progress(Progress { position: self.position, head });
+            if head - self.position <= SWAP_LAG_MAX {
+                return Ok(());
+            }
+            self.step(i64::MAX).await?;
+        }
     }
 
     /// Applies one page of events up to `until`, in a short transaction.
@@ -212,25 +246,25 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Brings the next tables to exactly where the live ones are, and compares the two as of that moment.
-    async fn compare(&mut self) -> Result<Vec<Difference>, RebuildError> {
-        let mut snapshot = loop {
-            // The live projection waits while we hold its checkpoint; readers do not.
-            let mut gate = self.pool.begin().await?;
-            let live = lock_checkpoint(&mut gate, self.projection.name()).await?;
-            while self.position < live {
-                self.step(live).await?;
-            }
-            let mut snapshot = self.pool.acquire().await?.detach();
-            sqlx::query!("select set_config('statement_timeout', '0', false)").fetch_one(&mut snapshot).await?;
-            sqlx::query("begin isolation level repeatable read read only").execute(&mut snapshot).await?;
-            sqlx::query!("select from projection_checkpoints limit 1").execute(&mut snapshot).await?;
-            drop(gate);
-            if self.position == live {
-                break snapshot;
-            }
-            // The live projection is behind: give it time.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+    async fn compare(&mut self, progress: &mut impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
+        // Most of the way without holding anybody up.
+        let mut live = self.live_position().await?;
+        while self.position < live {
+            progress(Progress { position: self.position, head: live });
+            self.step(live).await?;
+            live = self.live_position().await?;
+        }
+        // The live projection waits while we hold its checkpoint; readers do not.
+        let mut gate = self.pool.begin().await?;
+        let live = lock_checkpoint(&mut gate, self.projection.name()).await?;
+        while self.position < live {
+            self.step(live).await?;
+        }
+        let mut snapshot = self.pool.acquire().await?.detach();
+        sqlx::query!("select set_config('statement_timeout', '0', false)").fetch_one(&mut snapshot).await?;
+        sqlx::query("begin isolation level repeatable read read only").execute(&mut snapshot).await?;
+        sqlx::query!("select from projection_checkpoints limit 1").execute(&mut snapshot).await?;
+        drop(gate);
         let mut differences = Vec::new();
         for table in self.projection.tables() {
             let rows =
@@ -240,6 +274,11 @@ impl<'a> Rebuild<'a> {
         }
         snapshot.close().await?;
         Ok(differences)
+    }
+
+    async fn live_position(&self) -> Result<i64, sqlx::Error> {
+        let position = sqlx::query_scalar!("select position from projection_checkpoints where name = $1", self.projection.name());
+        Ok(position.fetch_optional(self.pool).await?.unwrap_or(0))
     }
 
     async fn swap(&mut self) -> Result<(), RebuildError> {
@@ -255,7 +294,9 @@ impl<'a> Rebuild<'a> {
         sqlx::query!("select rebuild_undirect($1)", &tables).execute(&mut *tx).await?;
         sqlx::query!("select rebuild_swap($1)", &tables).execute(&mut *tx).await?;
         sqlx::query!(
-            "update projection_checkpoints set position = $2, version = $3, error = null, error_position = null, updated_at = clock_timestamp()
+            "update projection_checkpoints
+                set position = $2, version = $3, error = null, error_position = null, updated_at = clock_timestamp(),
+                    token = token + 1, holder = null, lease_until = '-infinity'
               where name = $1",
             name,
             position,
@@ -290,9 +331,12 @@ async fn step(
     let mut events = feed.store().read_page(position, PAGE_EVENTS).await?;
     events.retain(|event| event.position <= until);
     let page = decode(position, events);
+    if page.entries.is_empty() && position < until.min(feed.store().last_position().await?) {
+        return Err(StoreError::Unreadable { position: position + 1, reason: "it is not in the log".to_owned() }.into());
+    }
     let wanted = wanted(&page, projection)?;
     if !wanted.is_empty() {
-        projection.apply(tx, &wanted).await?;
+        apply_caught(projection, tx, &wanted).await?;
     }
     Ok(page.last_position)
 }
@@ -309,6 +353,22 @@ async fn keep(tx: &mut Transaction<'_, Postgres>, name: &str, token: i64, positi
     if kept.execute(&mut **tx).await?.rows_affected() == 1 { Ok(()) } else { Err(RebuildError::TakenOver) }
 }
 
+/// Prolongs the rebuild's lease until it is aborted.
+async fn renew(pool: PgPool, name: &'static str, token: i64) {
+    loop {
+        let renewed = sqlx::query!(
+            "update projection_rebuilds set lease_until = clock_timestamp() + make_interval(secs => $3) where name = $1 and token = $2",
+            name,
+            token,
+            LEASE_SEC
+        );
+        if let Err(error) = renewed.execute(&pool).await {
+            tracing::debug!(%error, projection = name, "the lease of a rebuild could not be prolonged");
+        }
+        tokio::time::sleep(Duration::from_secs_f64(LEASE_SEC / 3.0)).await;
+    }
+}
+
 /// Holds the live projection at its position until the transaction ends.
 async fn lock_checkpoint(tx: &mut Transaction<'_, Postgres>, name: &str) -> Result<i64, sqlx::Error> {
     let position = sqlx::query_scalar!("select position from projection_checkpoints where name = $1 for update", name);
@@ -321,7 +381,8 @@ pub async fn request_outdated(pool: &PgPool) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "insert into projection_rebuilds (name, version)
              select name, $2 from projection_checkpoints where name = $1 and version < $2
-             on conflict (name) do nothing",
+             on conflict (name) do update set error = null, version = excluded.version, position = null, swap = true
+                 where projection_rebuilds.error is not null or projection_rebuilds.version < excluded.version",
             projection.name(),
             projection.version()
         )

@@ -87,8 +87,9 @@ async fn live_and_rebuilt_are_equal_for_every_projection() {
     let feed = Feed::new(app.store.clone());
     for projection in all() {
         let name = projection.name();
-        let rebuild = rebuild::Rebuild::begin(&app.pool, &feed, projection, uuid::Uuid::now_v7()).await.unwrap();
-        let differences = rebuild.run(rebuild::Then::CompareAndSwap, |_| ()).await.unwrap();
+        let rebuild =
+            rebuild::Rebuild::begin(&app.pool, &feed, projection, uuid::Uuid::now_v7(), rebuild::Then::CompareAndSwap).await.unwrap();
+        let differences = rebuild.run(|_| ()).await.unwrap();
         assert!(differences.is_empty(), "{name}: {differences:#?}");
     }
     // After the swap the projections go on from where they were.

@@ -24,6 +24,18 @@ pub async fn user(pool: &PgPool, email: &str) -> Result<Option<UserCredentials>,
         .await
 }
 
+/// A user whose credentials are at least so many minutes old.
+pub async fn older_user(pool: &PgPool, email: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
+    sqlx::query_as!(
+        UserCredentials,
+        "select user_id, company_id, role, password_hash from user_credentials where email = $1 and created_at < now() - make_interval(mins => $2)",
+        email,
+        minutes
+    )
+    .fetch_optional(pool)
+    .await
+}
+
 /// Keeps a new user's credentials; says false when somebody else has the address.
 pub async fn save_user(pool: &PgPool, email: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
     let saved = sqlx::query!(

@@ -85,13 +85,12 @@ where
             return Err(Problem::forbidden(format!("this needs the role {}; you have {}", R::ROLE, identity.role)));
         }
         let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
-        let if_match = header("if-match")
-            .filter(|v| *v != "*")
-            .map(|value| value.trim_matches('"').parse().map_err(|_| Problem::bad_request("If-Match must be an ETag of ours")));
+        // An ETag that is none of ours matches no version.
+        let if_match = header("if-match").filter(|v| *v != "*").map(|value| value.trim_matches('"').parse().unwrap_or(-1));
         Ok(Self {
             identity,
             ids: parts.extensions.get::<Ids>().cloned().unwrap_or_default(),
-            if_match: if_match.transpose()?,
+            if_match,
             correlation_id: header("x-request-id").and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(Uuid::now_v7),
             role: PhantomData,
         })

@@ -9,6 +9,9 @@ use std::collections::HashMap;
 use domain::{Personal, phone::to_e164};
 use serde_json::{Map, Value};
 
+/// Names and cells of one row at most, in bytes: escaped six times over they still fit into an event.
+const ROW_MAX_BYTES: usize = 100_000;
+
 /// What a file may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -29,6 +32,8 @@ pub enum Unreadable {
     TooMany(&'static str),
     #[error("there is no column phone_number; the columns are: {0}")]
     NoPhoneColumn(String),
+    #[error("a column's name holds a NUL character")]
+    NulInHeader,
     #[error("the column {0} is there twice")]
     ColumnTwice(&'static str),
 }
@@ -84,6 +89,9 @@ struct Columns {
 
 impl Columns {
     fn of(header: &[String]) -> Result<Self, Unreadable> {
+        if header.iter().any(|cell| cell.contains('\0')) {
+            return Err(Unreadable::NulInHeader);
+        }
         let names: Vec<String> = header.iter().map(|cell| cell.trim().to_lowercase()).collect();
         let find = |name: &'static str| {
             let mut found = names.iter().enumerate().filter(|(_, n)| *n == name).map(|(i, _)| i);
@@ -118,6 +126,10 @@ impl Columns {
             text => text.parse().map_err(|_| fault("priority is not a whole number".to_owned()))?,
         };
         let contact_name = self.contact_name.map(cell).filter(|name| !name.is_empty()).map(|name| Personal::new(name.to_owned()));
+        let size: usize = self.data.iter().map(|(i, name)| name.len() + cell(*i).len()).sum();
+        if size > ROW_MAX_BYTES {
+            return Err(fault(format!("the row has more than {ROW_MAX_BYTES} bytes")));
+        }
         let data = self.data.iter().map(|(i, name)| (name.clone(), Value::from(cell(*i))));
         Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data: Personal::new(data.collect()), priority })
     }

@@ -79,9 +79,20 @@ pub async fn create_company(app: &App, input: Register) -> Result<Answer<Registe
     let credentials =
         UserCredentials { user_id, company_id, role: Role::Admin.to_string(), password_hash: hash_password(input.password).await? };
     if !credentials::save_user(&app.pool, &email, &credentials).await? {
-        return Err(Problem::conflict("this e-mail address is registered already"));
+        forget_unfinished(app, &email).await?;
+        if !credentials::save_user(&app.pool, &email, &credentials).await? {
+            return Err(Problem::conflict("this e-mail address is registered already"));
+        }
     }
-    let position = match append(app, user_id, company_id, &email, &profile).await {
+    let mut profile = profile;
+    let mut appended = append(app, user_id, company_id, &email, &profile).await;
+    // A slug of our own making that is taken is made longer; one that was asked for is refused.
+    if appended.as_ref().is_err_and(|problem| problem.status == 409) && input.company_slug.is_none() {
+        let short: String = profile.slug.chars().take(70).collect();
+        profile.slug = format!("{}-{:06x}", short.trim_end_matches('-'), rand::random::<u32>() & 0xff_ffff);
+        appended = append(app, user_id, company_id, &email, &profile).await;
+    }
+    let position = match appended {
         Ok(position) => position,
         Err(problem) => {
             if problem.status < 500 {
@@ -94,6 +105,18 @@ pub async fn create_company(app: &App, input: Register) -> Result<Answer<Registe
     let user = UserView { id: user_id, email, role: Role::Admin.to_string() };
     let company = CompanyView { id: company_id, name: profile.name, slug: profile.slug, email: profile.email };
     Ok(Answer::created(position, Registered { token, expires_at, user, company }))
+}
+
+/// How long a registration may be under way before its address is free again, in minutes.
+const UNFINISHED_MINUTES: i32 = 2;
+
+/// Gives an address free whose registration was cut off between its credentials and the log.
+async fn forget_unfinished(app: &App, email: &str) -> Result<(), Problem> {
+    let Some(known) = credentials::older_user(&app.pool, email, UNFINISHED_MINUTES).await? else { return Ok(()) };
+    if app.store.load_fresh::<User>(known.company_id, known.user_id).await?.version == 0 {
+        credentials::forget_user(&app.pool, known.user_id).await?;
+    }
+    Ok(())
 }
 
 fn validate(input: &Register) -> Result<(String, CompanyProfile), Problem> {

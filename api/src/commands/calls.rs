@@ -180,7 +180,7 @@ impl TurnInput {
             value.flatten()
         };
         let mut micros = |field: &str, number: &Option<Number>| {
-            let us = decimal(field, number)?.checked_mul(Decimal::from(1_000))?.round();
+            let us = decimal(field, number)?.checked_mul(Decimal::from(1_000)).unwrap_or(Decimal::MAX).round();
             Some(i64::try_from(us).unwrap_or(i64::MAX))
         };
         let turn = Turn {

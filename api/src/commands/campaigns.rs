@@ -14,7 +14,7 @@ use domain::{
     task::Task,
     validation::Invalid,
 };
-use eventstore::Loaded;
+use eventstore::{Loaded, retry_conflicts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -200,15 +200,24 @@ async fn update(
     Id(id): Id,
     Body(input): Body<CampaignInput>,
 ) -> Result<Answer<CampaignView>, Problem> {
-    let loaded: Loaded<Campaign> = app.store.load_fresh(by.company_id(), id).await?;
-    let mut settings = loaded.state.live().ok_or_else(|| Problem::not_found("campaign"))?.settings.clone();
-    let skillbase_id = settings.skillbase_id;
-    input.apply(&mut settings)?;
-    if settings.skillbase_id != skillbase_id {
-        require_skillbase(&app, by.company_id(), settings.skillbase_id).await?;
-    }
-    let command = CampaignCommand::Update { settings: Box::new(settings) };
-    let committed = app.store.execute_if::<Campaign>(&by.context(), id, by.if_match, command).await?;
+    let context = by.context();
+    let committed = retry_conflicts(
+        |p: &Problem| p.lost_race(by.if_match),
+        || async {
+            let loaded: Loaded<Campaign> = app.store.load_fresh(context.company_id, id).await?;
+            let mut settings = loaded.state.live().ok_or_else(|| Problem::not_found("campaign"))?.settings.clone();
+            let skillbase_id = settings.skillbase_id;
+            input.clone().apply(&mut settings)?;
+            if settings.skillbase_id != skillbase_id {
+                require_skillbase(&app, context.company_id, settings.skillbase_id).await?;
+            }
+            let command = CampaignCommand::Update { settings: Box::new(settings) };
+            // What was read is what is changed: another change in between means reading again.
+            let version = by.if_match.or(Some(loaded.version));
+            Ok::<_, Problem>(app.store.execute_if::<Campaign>(&context, id, version, command).await?)
+        },
+    );
+    let committed = committed.await?;
     view(&app, by.company_id(), id, committed.position).await
 }
 

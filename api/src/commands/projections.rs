@@ -5,6 +5,7 @@ use projections::{by_name, rebuild, status};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    answer::EVENT_POSITION,
     app::App,
     auth::{By, Manager},
     extract::Params,
@@ -15,20 +16,26 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(request_rebuild)).routes(routes!(retry))
 }
 
+type Accepted = (StatusCode, [(axum::http::HeaderName, String); 1]);
+
+fn accepted(app: &App) -> Accepted {
+    (StatusCode::ACCEPTED, [(EVENT_POSITION, app.store.head().position().to_string())])
+}
+
 /// Rebuild a projection from the whole log, beside the live one, which serves until the swap.
 #[utoipa::path(post, path = "/projections/{name}/rebuild", tag = "operations", params(("name" = String, Path)),
     responses((status = 202), (status = 404, body = Problem), (status = 409, body = Problem)))]
-async fn request_rebuild(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<StatusCode, Problem> {
+async fn request_rebuild(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
     rebuild::request(&app.pool, projection.as_ref()).await?;
-    Ok(StatusCode::ACCEPTED)
+    Ok(accepted(&app))
 }
 
 /// Let a projection that stopped at an event try it again.
 #[utoipa::path(post, path = "/projections/{name}/retry", tag = "operations", params(("name" = String, Path)),
     responses((status = 202), (status = 404, body = Problem), (status = 409, body = Problem)))]
-async fn retry(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<StatusCode, Problem> {
+async fn retry(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
     let mut db = app.pool.acquire().await?;
-    if status::retry(&mut db, &name).await? { Ok(StatusCode::ACCEPTED) } else { Err(Problem::conflict("the projection has not stopped")) }
+    if status::retry(&mut db, &name).await? { Ok(accepted(&app)) } else { Err(Problem::conflict("the projection has not stopped")) }
 }

@@ -72,19 +72,18 @@ async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<Creat
     let content = SkillbaseContent { name: input.name, slug: input.slug, config: parse_config(input.config)? };
     content.validate()?;
     let (id, context) = (by.ids.make("skillbase"), by.context());
-    let position = retry_conflicts(is_conflict, || async {
-        let mut unit = app.store.unit(&context);
-        let reserve = NameCommand::Reserve { holder_id: id };
-        unit.decide::<ReservedName>(slug_id(context.company_id, &content.slug), reserve).await.map_err(slug_taken)?;
-        unit.decide::<Skillbase>(id, SkillbaseCommand::Create(Box::new(content.clone()))).await?;
-        Ok::<_, Problem>(unit.commit().await?)
-    });
+    let position = retry_conflicts(
+        |p: &Problem| p.lost_race(by.if_match),
+        || async {
+            let mut unit = app.store.unit(&context);
+            let reserve = NameCommand::Reserve { holder_id: id };
+            unit.decide::<ReservedName>(slug_id(context.company_id, &content.slug), reserve).await.map_err(slug_taken)?;
+            unit.decide::<Skillbase>(id, SkillbaseCommand::Create(Box::new(content.clone()))).await?;
+            Ok::<_, Problem>(unit.commit().await?)
+        },
+    );
     let position = position.await?;
     view(&app, by.company_id(), id, position).await.map(|answer| Answer { status: axum::http::StatusCode::CREATED, ..answer })
-}
-
-fn is_conflict(problem: &Problem) -> bool {
-    problem.detail.starts_with("conflict on ")
 }
 
 /// Change the given fields. The version goes up, unless nothing changes; old versions stay readable.
@@ -98,25 +97,28 @@ async fn update(
 ) -> Result<Answer<SkillbaseView>, Problem> {
     let context = by.context();
     let config = input.config.map(parse_config).transpose()?;
-    let position = retry_conflicts(is_conflict, || async {
-        let loaded = app.store.load_fresh::<Skillbase>(context.company_id, id).await?;
-        let SkillbaseState::Live { content: before, .. } = loaded.state.as_ref() else { return Err(Problem::not_found("skillbase")) };
-        let content = SkillbaseContent {
-            name: input.name.clone().unwrap_or_else(|| before.name.clone()),
-            slug: input.slug.clone().unwrap_or_else(|| before.slug.clone()),
-            config: config.clone().unwrap_or_else(|| before.config.clone()),
-        };
-        content.validate()?;
-        let mut unit = app.store.unit(&context);
-        unit.require::<Skillbase>(id, by.if_match).await?;
-        if content.slug != before.slug {
-            let (new, old) = (slug_id(context.company_id, &content.slug), slug_id(context.company_id, &before.slug));
-            unit.decide::<ReservedName>(new, NameCommand::Reserve { holder_id: id }).await.map_err(slug_taken)?;
-            unit.decide::<ReservedName>(old, NameCommand::Release { holder_id: id }).await?;
-        }
-        unit.decide::<Skillbase>(id, SkillbaseCommand::Update(Box::new(content))).await?;
-        Ok(unit.commit().await?)
-    });
+    let position = retry_conflicts(
+        |p: &Problem| p.lost_race(by.if_match),
+        || async {
+            let loaded = app.store.load_fresh::<Skillbase>(context.company_id, id).await?;
+            let SkillbaseState::Live { content: before, .. } = loaded.state.as_ref() else { return Err(Problem::not_found("skillbase")) };
+            let content = SkillbaseContent {
+                name: input.name.clone().unwrap_or_else(|| before.name.clone()),
+                slug: input.slug.clone().unwrap_or_else(|| before.slug.clone()),
+                config: config.clone().unwrap_or_else(|| before.config.clone()),
+            };
+            content.validate()?;
+            let mut unit = app.store.unit(&context);
+            unit.require::<Skillbase>(id, by.if_match.or(Some(loaded.version))).await?;
+            if content.slug != before.slug {
+                let (new, old) = (slug_id(context.company_id, &content.slug), slug_id(context.company_id, &before.slug));
+                unit.decide::<ReservedName>(new, NameCommand::Reserve { holder_id: id }).await.map_err(slug_taken)?;
+                unit.decide::<ReservedName>(old, NameCommand::Release { holder_id: id }).await?;
+            }
+            unit.decide::<Skillbase>(id, SkillbaseCommand::Update(Box::new(content))).await?;
+            Ok(unit.commit().await?)
+        },
+    );
     let position = position.await?;
     view(&app, by.company_id(), id, position).await
 }
@@ -131,16 +133,19 @@ async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<D
     if projections::campaigns::runs_on(&app.pool, by.company_id(), id).await? {
         return Err(Problem::conflict("a running campaign uses this skillbase"));
     }
-    let position = retry_conflicts(is_conflict, || async {
-        let loaded = app.store.load_fresh::<Skillbase>(context.company_id, id).await?;
-        let mut unit = app.store.unit(&context);
-        unit.require::<Skillbase>(id, by.if_match).await?;
-        if let SkillbaseState::Live { content, .. } = loaded.state.as_ref() {
-            unit.decide::<ReservedName>(slug_id(context.company_id, &content.slug), NameCommand::Release { holder_id: id }).await?;
-        }
-        unit.decide::<Skillbase>(id, SkillbaseCommand::Delete).await?;
-        Ok::<_, Problem>(unit.commit().await?)
-    });
+    let position = retry_conflicts(
+        |p: &Problem| p.lost_race(by.if_match),
+        || async {
+            let loaded = app.store.load_fresh::<Skillbase>(context.company_id, id).await?;
+            let mut unit = app.store.unit(&context);
+            unit.require::<Skillbase>(id, by.if_match.or(Some(loaded.version))).await?;
+            if let SkillbaseState::Live { content, .. } = loaded.state.as_ref() {
+                unit.decide::<ReservedName>(slug_id(context.company_id, &content.slug), NameCommand::Release { holder_id: id }).await?;
+            }
+            unit.decide::<Skillbase>(id, SkillbaseCommand::Delete).await?;
+            Ok::<_, Problem>(unit.commit().await?)
+        },
+    );
     Ok(Done { position: position.await? })
 }
 

@@ -186,7 +186,7 @@ impl Importer<'_> {
                 }
             }
         }
-        let known = retry_conflicts(StoreError::is_conflict, || self.append(&fresh)).await?;
+        let known = retry_conflicts(|p: &Problem| p.lost_race(None), || self.append(&fresh)).await?;
         for (id, contact) in fresh {
             match known.get(&id) {
                 // Of this very import, which was begun before and is now repeated.
@@ -207,7 +207,7 @@ impl Importer<'_> {
 
     /// Appends the tasks that are not there yet, together with the campaign's count of them. Answers which were there, and
     /// from which import.
-    async fn append(&self, contacts: &[(Uuid, Contact)]) -> Result<HashMap<Uuid, Uuid>, StoreError> {
+    async fn append(&self, contacts: &[(Uuid, Contact)]) -> Result<HashMap<Uuid, Uuid>, Problem> {
         let ids: Vec<Uuid> = contacts.iter().map(|(id, _)| *id).collect();
         let there = self.app.store.existing::<Task>(&ids).await?;
         let known = self.imports_of(there).await?;
@@ -228,11 +228,8 @@ impl Importer<'_> {
             count += 1;
         }
         let add = CampaignCommand::AddTasks { import_id: self.result.import_id, count };
-        match unit.decide::<Campaign>(self.campaign_id, add).await {
-            Ok(_) => unit.commit().await?,
-            Err(eventstore::ExecuteError::Store(error)) => return Err(error),
-            Err(eventstore::ExecuteError::Refused(refusal)) => return Err(StoreError::AppendFailed(refusal.to_string())),
-        };
+        unit.decide::<Campaign>(self.campaign_id, add).await?;
+        unit.commit().await?;
         Ok(known)
     }
 

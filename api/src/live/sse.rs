@@ -39,7 +39,7 @@ async fn events(
     QueryOf(params): QueryOf<EventFilter>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let filter = params.parse()?;
+    let filter = params.parse(by.identity.role)?;
     let last = headers.get("last-event-id").and_then(|v| v.to_str().ok());
     let last = last.map(|id| id.trim().parse().map_err(|_| Problem::bad_request("Last-Event-ID must be a position"))).transpose()?;
     let after = match last.or(params.after) {

@@ -162,7 +162,7 @@ struct GroupParams {
     timezone: Option<String>,
 }
 
-fn check_period(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), Problem> {
+pub(super) fn check_period(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), Problem> {
     let outside = |at: Option<DateTime<Utc>>| at.is_some_and(|at| !(-62_135_596_800..253_402_300_800).contains(&at.timestamp()));
     if outside(from) || outside(to) {
         return Err(Problem::invalid("from", "must lie between the years 1 and 9999"));

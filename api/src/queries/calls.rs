@@ -28,7 +28,7 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
         let loaded: Loaded<Call> = app.store.load_as_of(by.company_id(), id, moment).await?;
         let call = loaded.state.known().ok_or_else(|| Problem::not_found("call at that moment"))?;
         let view = CallView::from_state(id, call, (loaded.created_at, loaded.updated_at));
-        return Ok(Answer::ok(loaded.position, view).version(loaded.version));
+        return Ok(Answer::ok(position, view).version(loaded.version));
     }
     let row = projections::calls::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
     let version = row.stream_version;
@@ -36,9 +36,10 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
 }
 
 /// Every event of the call, oldest first, with who and why.
-#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", params(("id" = uuid::Uuid, Path)),
+#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", params(("id" = uuid::Uuid, Path), Fresh),
     responses((status = 200, body = History), (status = 404, body = Problem)))]
-async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id) -> Result<Answer<History>, Problem> {
+async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
+    let position = fresh.of_log(&app).await?;
     let events = app.store.read_stream(&StreamName::of::<Call>(id), 0, None).await?;
-    super::events::history(events, by.company_id(), "call")
+    super::events::history(events, by.company_id(), "call", position)
 }

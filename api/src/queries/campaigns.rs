@@ -81,14 +81,14 @@ async fn get(
 ) -> Result<Answer<CampaignView>, Problem> {
     let position = fresh.wait(&app, CAMPAIGN).await?;
     if let Some(moment) = as_of {
-        return at(&app, by.company_id(), id, moment).await;
+        return at(&app, by.company_id(), id, moment, position).await;
     }
     let row = projections::campaigns::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
     let version = row.stream_version;
     Ok(Answer::ok(position, CampaignView::from_row(row)?).version(version))
 }
 
-async fn at(app: &App, company_id: Uuid, id: Uuid, moment: DateTime<Utc>) -> Result<Answer<CampaignView>, Problem> {
+async fn at(app: &App, company_id: Uuid, id: Uuid, moment: DateTime<Utc>, position: i64) -> Result<Answer<CampaignView>, Problem> {
     let loaded: Loaded<Campaign> = app.store.load_as_of(company_id, id, moment).await?;
     let live = loaded.state.live().ok_or_else(|| Problem::not_found("campaign at that moment"))?;
     let campaign = id.to_string();
@@ -96,7 +96,7 @@ async fn at(app: &App, company_id: Uuid, id: Uuid, moment: DateTime<Utc>) -> Res
     let (completed_tasks, failed_tasks) = (count("TaskCompleted").await?, count("TaskFailed").await?);
     let view =
         CampaignView::from_state(id, company_id, live, Counters { completed_tasks, failed_tasks }, (loaded.created_at, loaded.updated_at));
-    Ok(Answer::ok(loaded.position, view).version(loaded.version))
+    Ok(Answer::ok(position, view).version(loaded.version))
 }
 
 /// What is counted of a campaign now.
@@ -106,11 +106,12 @@ pub async fn counters(app: &App, company_id: Uuid, id: Uuid) -> Result<Counters,
 }
 
 /// Every event of the campaign, oldest first, with who and why.
-#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", params(("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = History), (status = 404, body = Problem)))]
-async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id) -> Result<Answer<History>, Problem> {
+async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
+    let position = fresh.of_log(&app).await?;
     let events = app.store.read_stream(&StreamName::of::<Campaign>(id), 0, None).await?;
-    super::events::history(events, by.company_id(), "campaign")
+    super::events::history(events, by.company_id(), "campaign", position)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -175,13 +176,7 @@ struct Stats {
     responses((status = 200, body = Stats), (status = 404, body = Problem)))]
 async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Stats>, Problem> {
     let position = fresh.wait(&app, &["campaigns", "call_tasks", "call_metrics", "cost_rollups"]).await?;
-    let row = match call_tasks::campaign_stats(&app.pool, by.company_id(), id).await? {
-        Some(row) => row,
-        None => {
-            projections::campaigns::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
-            CampaignStatsRow::default()
-        }
-    };
+    let row = call_tasks::campaign_stats(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
     Ok(Answer::ok(position, Stats::new(id, &row)))
 }
 

@@ -1,6 +1,7 @@
 //! Who calls, and their company.
 
 use axum::extract::State;
+use domain::{company::Company, user::User};
 use eventstore::ActorKind;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,14 +41,17 @@ struct KeyView {
 #[utoipa::path(get, path = "/auth/me", tag = "identity", params(Fresh), responses((status = 200, body = Me), (status = 401, body = Problem)))]
 async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<Me>, Problem> {
     let position = fresh.wait(&app, &["users", "companies"]).await?;
-    let company = read_company(&app, by.company_id()).await?.0;
+    // Right after registering the read models may not have it yet; the log has.
+    let company = app.store.load::<Company>(by.company_id(), by.company_id()).await?;
+    let profile = company.state.profile.clone().ok_or_else(|| Problem::not_found("company"))?;
+    let company = CompanyView { id: by.company_id(), name: profile.name, slug: profile.slug, email: profile.email };
     let actor = &by.identity.actor;
     let id = actor.id.unwrap_or_default();
     let (user, api_key) = match actor.kind {
-        ActorKind::User => (projections::users::get(&app.pool, by.company_id(), id).await?, None),
+        ActorKind::User => (app.store.load::<User>(by.company_id(), id).await?.state.registered.clone(), None),
         _ => (None, Some(KeyView { id, name: actor.name.clone().unwrap_or_default(), role: by.identity.role.to_string() })),
     };
-    let user = user.map(|user| UserView { id: user.user_id, email: user.email, role: user.role });
+    let user = user.map(|(email, role)| UserView { id, email: email.into_inner(), role: role.to_string() });
     Ok(Answer::ok(position, Me { user, api_key, company }))
 }
 

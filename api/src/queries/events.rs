@@ -1,6 +1,7 @@
 //! The company's events in log order.
 
 use axum::extract::State;
+use domain::role::Role;
 use eventstore::{Filter, StoredEvent, StreamName};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -35,14 +36,15 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    /// The filter of the log; a stream that is no name is 400.
-    pub fn parse(&self) -> Result<Filter, Problem> {
+    /// The filter of the log; a stream that is no name is 400. Users and keys are for admins to see.
+    pub fn parse(&self, role: Role) -> Result<Filter, Problem> {
         let nul = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
-        if nul(&self.category) || nul(&self.event_type) {
+        if nul(&self.category) || nul(&self.event_type) || nul(&self.stream) {
             return Err(Problem::bad_request("parameters must not contain a NUL character"));
         }
         let stream = self.stream.as_deref().map(|name| name.parse::<StreamName>().map_err(|e| Problem::bad_request(e.to_string())));
-        Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()? })
+        let with_identity = role >= Role::Admin;
+        Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()?, with_identity })
     }
 }
 
@@ -55,19 +57,14 @@ async fn list(
     fresh: Fresh,
     paging: Paging,
 ) -> Result<Answer<Items<EventView>>, Problem> {
-    // The log itself is always up to date.
-    let position = app.store.last_position().await?;
-    if let Some(wanted) = fresh.min_position.filter(|wanted| *wanted > position) {
-        return Err(Problem::unavailable(format!("min_position {wanted} is beyond the log, which ends at {position}")));
-    }
+    let position = fresh.of_log(&app).await?;
     let after = paging.after::<i64>()?.or(filter.after).unwrap_or(0);
-    let events = app.store.read_company_page(by.company_id(), after, &filter.parse()?, paging.limit).await?;
+    let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, paging.limit).await?;
     Ok(Answer::ok(position, Items::page(events, paging.limit, |event| event.position, EventView::from)))
 }
 
 /// The events as a history; nothing of another company's, not even that it is there.
-pub(super) fn history(events: Vec<StoredEvent>, company_id: Uuid, what: &str) -> Result<Answer<History>, Problem> {
-    let position = events.last().map_or(0, |event| event.position);
+pub(super) fn history(events: Vec<StoredEvent>, company_id: Uuid, what: &str, position: i64) -> Result<Answer<History>, Problem> {
     let items: Vec<EventView> = events.into_iter().filter(|event| event.company_id == company_id).map(EventView::from).collect();
     if items.is_empty() { Err(Problem::not_found(what)) } else { Ok(Answer::ok(position, History { items })) }
 }

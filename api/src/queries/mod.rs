@@ -55,6 +55,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Fresh {
 }
 
 impl Fresh {
+    /// For what is read from the log itself: its end. A position beyond it is refused.
+    pub async fn of_log(&self, app: &App) -> Result<i64, Problem> {
+        let position = app.store.last_position().await?;
+        match self.min_position.filter(|wanted| *wanted > position) {
+            Some(wanted) => Err(Problem::unavailable(format!("min_position {wanted} is beyond the log, which ends at {position}"))),
+            None => Ok(position),
+        }
+    }
+
     /// Waits for the projections; answers how far the slowest of them is.
     pub async fn wait(&self, app: &App, projections: &[&str]) -> Result<i64, Problem> {
         app.caught_up(projections, self.min_position).await

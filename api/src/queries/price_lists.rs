@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{Fresh, PagingParams};
+use super::{Fresh, PagingParams, analytics::check_period};
 use crate::{
     answer::{Answer, Items},
     app::App,
@@ -88,9 +88,7 @@ struct WhatIfView {
     responses((status = 200, body = WhatIfView), (status = 422, body = Problem)))]
 async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(input): Body<WhatIf>) -> Result<Answer<WhatIfView>, Problem> {
     let position = fresh.wait(&app, &["cost_rollups", "price_lists"]).await?;
-    if input.from >= input.to {
-        return Err(Problem::invalid("to", "must be after from"));
-    }
+    check_period(Some(input.from), Some(input.to))?;
     let rates = match (input.rates, input.price_list_id) {
         (Some(rates), None) => parse_rates(rates)?,
         (None, Some(id)) => {

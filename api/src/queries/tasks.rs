@@ -1,5 +1,7 @@
 //! Tasks and why they are as they are.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use domain::{call::Call, task::Task};
 use eventstore::{Loaded, StreamName};
@@ -29,7 +31,7 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
         let loaded: Loaded<Task> = app.store.load_as_of(by.company_id(), id, moment).await?;
         let task = loaded.state.created().ok_or_else(|| Problem::not_found("task at that moment"))?;
         let view = TaskView::from_state(id, task, (loaded.created_at, loaded.updated_at));
-        return Ok(Answer::ok(loaded.position, view).version(loaded.version));
+        return Ok(Answer::ok(position, view).version(loaded.version));
     }
     let row = projections::call_tasks::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("task"))?;
     let version = row.stream_version;
@@ -37,18 +39,19 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
 }
 
 /// Every event of the task and of its calls, in log order, with who and why.
-#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", params(("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = History), (status = 404, body = Problem)))]
-async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id) -> Result<Answer<History>, Problem> {
+async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
+    let position = fresh.of_log(&app).await?;
     let mut events = app.store.read_stream(&StreamName::of::<Task>(id), 0, None).await?;
-    let calls: Vec<Uuid> = events
-        .iter()
-        .filter(|event| event.event_type == "TaskClaimed")
-        .filter_map(|event| event.payload.get("call_id")?.as_str()?.parse().ok())
-        .collect();
+    let claimed = events.iter().filter(|event| event.event_type == "TaskClaimed");
+    let claimed = claimed.filter_map(|event| event.payload.get("call_id")?.as_str()?.parse().ok());
+    // Calls can belong to a task without a claim.
+    let mut calls: BTreeSet<Uuid> = claimed.collect();
+    calls.extend(projections::calls::of_task(&app.pool, by.company_id(), id).await?);
     for call_id in calls {
         events.extend(app.store.read_stream(&StreamName::of::<Call>(call_id), 0, None).await?);
     }
     events.sort_by_key(|event| event.position);
-    super::events::history(events, by.company_id(), "task")
+    super::events::history(events, by.company_id(), "task", position)
 }

@@ -47,7 +47,8 @@ impl From<StoredEvent> for EventView {
             occurred_at: event.occurred_at,
             recorded_at: event.recorded_at,
             payload: event.payload,
-            metadata: event.metadata,
+            // Whoever may read events need not know the keys under which commands can be repeated.
+            metadata: Metadata { idempotency_key: None, ..event.metadata },
         }
     }
 }

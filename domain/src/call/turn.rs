@@ -10,11 +10,11 @@ use crate::{Personal, latency::Latency, price::Component, validation::Invalid};
 /// Longest text of one speaker in a turn, in characters.
 pub const TURN_TEXT_MAX: usize = 50_000;
 /// Highest turn index.
-pub const TURN_INDEX_MAX: u32 = 100_000;
+pub const TURN_INDEX_MAX: u32 = 99_999;
 /// Longest latency, in microseconds (one hour).
 pub const LATENCY_MAX_US: i64 = 3_600_000_000;
 /// Most tokens or characters in a turn.
-pub const COUNT_MAX: i64 = 100_000_000;
+pub const COUNT_MAX: i64 = 10_000_000;
 /// Most speech in a turn, in seconds (one day).
 pub const SPEECH_MAX_SEC: i64 = 86_400;
 

@@ -1,11 +1,10 @@
 //! A private PostgreSQL server in a data directory: made on first use, started and stopped with the process.
 //!
 //! A process that was killed leaves its server running; the next one finds it through `postmaster.pid` and takes it over.
-//! A lock file says who stops it in the end: whoever holds the lock. Others, such as `replay-tool`, just connect.
+//! Every process that uses the server holds a shared lock; the last one to go stops it.
 
 use std::{
-    env, fs,
-    io::{self, Write as _},
+    env, fs, io,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -44,14 +43,13 @@ pub(super) fn is_made(dir: &Path) -> bool {
     dir.join("postgres").join("PG_VERSION").exists()
 }
 
-/// A running server. Dropping it stops the server if this process owns it.
-#[derive(Debug)]
+/// A running server. Dropping it stops the server if no other process uses it.
 pub struct EmbeddedServer {
     data: PathBuf,
     port: u16,
     password: String,
-    /// Held while we own the server; `None` when another process does.
-    owner: Option<fs::File>,
+    /// Locked, shared, by every process that uses the server; the last one stops it.
+    users: fs::File,
 }
 
 impl EmbeddedServer {
@@ -70,22 +68,24 @@ impl EmbeddedServer {
         fs::create_dir_all(dir).map_err(|e| failed("cannot make", &e))?;
         let dir = &dir.canonicalize().map_err(|e| failed("cannot enter", &e))?;
         let account = Account::current_or_unprivileged()?;
-        account.own(dir).map_err(|e| failed("cannot give away", &e))?;
-        let lock = fs::File::create(dir.join("owner.lock")).map_err(|e| failed("cannot write in", &e))?;
-        let owner = lock.try_lock().is_ok().then_some(lock);
+        let open = |name: &str| fs::OpenOptions::new().create(true).write(true).truncate(false).open(dir.join(name));
+        let (users, starting) = match (open("users.lock"), open("starting.lock")) {
+            (Ok(users), Ok(starting)) => (users, starting),
+            (Err(e), _) | (_, Err(e)) => return Err(failed("cannot write in", &e)),
+        };
+        // One process at a time makes or starts a server; from then on all of them use it.
+        starting.lock().and_then(|()| users.lock_shared()).map_err(|e| failed("cannot lock", &e))?;
         let data = dir.join("postgres");
-        if owner.is_some() {
-            if !is_made(dir) {
-                initialize(&bin, dir, &data, &account).map_err(|e| failed("cannot make a cluster in", &e))?;
-            }
-            await_stopping(&data);
-            if running(&data).is_none() {
-                launch(&bin, dir, &data, &account).map_err(|e| failed("cannot start the server of", &e))?;
-            }
+        if !is_made(dir) {
+            initialize(&bin, dir, &data, &account).map_err(|e| failed("cannot make a cluster in", &e))?;
+        }
+        await_stopping(&data);
+        if running(&data).is_none() {
+            launch(&bin, dir, &data, &account).map_err(|e| failed("cannot start the server of", &e))?;
         }
         let port = await_port(&data).map_err(|e| failed("no server in", &e))?;
         let password = fs::read_to_string(dir.join("password")).map_err(|e| failed("cannot read the password in", &e))?;
-        Ok(Self { data, port, password: password.trim().to_owned(), owner })
+        Ok(Self { data, port, password: password.trim().to_owned(), users })
     }
 
     /// How to connect to it.
@@ -116,7 +116,7 @@ impl EmbeddedServer {
 
 impl Drop for EmbeddedServer {
     fn drop(&mut self) {
-        if self.owner.is_none() {
+        if self.users.unlock().and_then(|()| self.users.try_lock().map_err(io::Error::from)).is_err() {
             return;
         }
         let Some(pid) = running(&self.data) else { return };
@@ -163,17 +163,20 @@ impl Account {
     }
 }
 
+/// Makes the cluster beside its place and moves it there when it is whole: a killed process leaves no half-made one.
 fn initialize(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Result<()> {
     let password: String = rand::rng().sample_iter(Alphanumeric).take(32).map(char::from).collect();
-    let password_file = dir.join("password");
-    let mut file = fs::File::create(&password_file)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    writeln!(file, "{password}")?;
-    account.own(&password_file)?;
-    // A cluster that was only half made by a killed process is made anew: it never held anything.
-    if data.exists() {
-        fs::remove_dir_all(data)?;
+    let making = dir.join("postgres.new");
+    if making.exists() {
+        fs::remove_dir_all(&making)?;
     }
+    fs::create_dir(&making)?;
+    fs::set_permissions(&making, fs::Permissions::from_mode(0o700))?;
+    account.own(&making)?;
+    let password_file = dir.join("password");
+    fs::write(&password_file, format!("{password}\n"))?;
+    fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
+    account.own(&password_file)?;
     tracing::info!(dir = %data.display(), "making a private PostgreSQL cluster");
     let output = account
         .command(&bin.join("initdb"))
@@ -181,16 +184,24 @@ fn initialize(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Res
         .arg("--pwfile")
         .arg(&password_file)
         .arg("-D")
-        .arg(data)
+        .arg(&making)
         .output()?;
-    if output.status.success() { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())) }
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    fs::rename(&making, data)
 }
 
 fn launch(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Result<()> {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let log_path = dir.join("postgres.log");
     let log = fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
-    account.own(&log_path)?;
+    // Nothing runs here: a file that says so is left over from a crash, and its process id may be somebody else's by now.
+    if let Err(error) = fs::remove_file(data.join("postmaster.pid"))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     let socket_dir = if fits_socket(data) { data.as_os_str().to_owned() } else { "".into() };
     let mut command = account.command(&bin.join("postgres"));
     command.arg("-D").arg(data).arg("-k").arg(socket_dir);
@@ -222,8 +233,8 @@ fn pid_file(data: &Path) -> Option<Vec<String>> {
 /// The process id of the server of `data`, if it lives. A file left over from a crash can name a process that is no server.
 fn running(data: &Path) -> Option<Pid> {
     let pid: i32 = pid_file(data)?.first()?.parse().ok()?;
-    let command = fs::read_to_string(format!("/proc/{pid}/comm"));
-    let is_server = command.map_or_else(|_| !Path::new("/proc/self").exists(), |name| name.trim().starts_with("postgres"));
+    // A server works in its data directory; without /proc, being alive must do.
+    let is_server = fs::read_link(format!("/proc/{pid}/cwd")).map_or_else(|_| !Path::new("/proc/self").exists(), |cwd| cwd == data);
     (is_server && signal::kill(Pid::from_raw(pid), None).is_ok()).then(|| Pid::from_raw(pid))
 }
 

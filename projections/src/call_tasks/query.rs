@@ -77,17 +77,18 @@ pub struct ExpiredClaim {
     pub campaign_id: Uuid,
     pub task_id: Uuid,
     pub call_id: Uuid,
+    pub lease_sec: i32,
 }
 
 pub async fn expired_claims(pool: &PgPool, limit: i64) -> Result<Vec<ExpiredClaim>, sqlx::Error> {
     sqlx::query_as!(
         ExpiredClaim,
-        r#"select t.company_id, t.campaign_id, t.task_id, t.call_id as "call_id!"
+        r#"select t.company_id, t.campaign_id, t.task_id, t.call_id as "call_id!", t.lease_sec as "lease_sec!"
              from call_tasks t left join calls c on c.company_id = t.company_id and c.call_id = t.call_id
                   left join claim_slots s on s.call_id = t.call_id
             where t.status = 'in_progress' and t.call_id is not null
               and greatest(t.last_attempt_at, c.last_event_at, s.alive_at) + make_interval(secs => t.lease_sec) < clock_timestamp()
-            limit $1"#,
+            order by t.last_attempt_at limit $1"#,
         limit
     )
     .fetch_all(pool)

@@ -121,19 +121,23 @@ pub struct CampaignStatsRow {
     pub cost_total: rust_decimal::Decimal,
 }
 
-/// `None` for a campaign that never had a task.
+/// `None` for a campaign that is not there, or no longer.
 pub async fn campaign_stats(pool: &PgPool, company_id: Uuid, campaign_id: Uuid) -> Result<Option<CampaignStatsRow>, sqlx::Error> {
     sqlx::query_as!(
         CampaignStatsRow,
-        r#"select s.pending, s.in_progress, s.retry, s.completed, s.failed, s.cancelled, s.success, s.fail, s.voicemail, s.no_answer, s.busy,
-                  s.attempts, s.first_attempt_at, s.last_attempt_at, calls.ended_count as "ended_count!", calls.duration_sec as "duration_sec!",
-                  costs.cost as "cost_total!"
-             from campaign_stats s,
+        r#"select coalesce(s.pending, 0) as "pending!", coalesce(s.in_progress, 0) as "in_progress!", coalesce(s.retry, 0) as "retry!",
+                  coalesce(s.completed, 0) as "completed!", coalesce(s.failed, 0) as "failed!", coalesce(s.cancelled, 0) as "cancelled!",
+                  coalesce(s.success, 0) as "success!", coalesce(s.fail, 0) as "fail!", coalesce(s.voicemail, 0) as "voicemail!",
+                  coalesce(s.no_answer, 0) as "no_answer!", coalesce(s.busy, 0) as "busy!", coalesce(s.attempts, 0) as "attempts!",
+                  s.first_attempt_at as "first_attempt_at?", s.last_attempt_at as "last_attempt_at?",
+                  calls.ended_count as "ended_count!", calls.duration_sec as "duration_sec!", costs.cost as "cost_total!"
+             from campaigns c
+                  left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id,
                   lateral (select coalesce(sum(ended_count), 0)::bigint as ended_count, coalesce(sum(duration_sec), 0) as duration_sec
-                             from call_rollups r where r.company_id = s.company_id and r.campaign_id = s.campaign_id) calls,
+                             from call_rollups r where r.company_id = c.company_id and r.campaign_id = c.campaign_id) calls,
                   lateral (select coalesce(sum(cost), 0) as cost
-                             from cost_rollups r where r.company_id = s.company_id and r.campaign_id = s.campaign_id) costs
-            where s.company_id = $1 and s.campaign_id = $2"#,
+                             from cost_rollups r where r.company_id = c.company_id and r.campaign_id = c.campaign_id) costs
+            where c.company_id = $1 and c.campaign_id = $2 and c.status <> 'deleted'"#,
         company_id,
         campaign_id
     )

@@ -164,7 +164,7 @@ pub struct Billed<'a> {
 }
 
 /// Costs by component and provider. Each component of a call is rounded once; where several providers share it, the last
-/// takes what rounding leaves, so that they add up exactly.
+/// that has a rate takes what rounding leaves, so that they add up exactly.
 pub fn costs_of<'a>(billed: &[Billed<'a>]) -> BTreeMap<(Component, &'a str), Decimal> {
     let mut costs = BTreeMap::new();
     let mut components: BTreeMap<Component, BTreeMap<&'a str, Vec<&Billed<'a>>>> = BTreeMap::new();
@@ -174,7 +174,8 @@ pub fn costs_of<'a>(billed: &[Billed<'a>]) -> BTreeMap<(Component, &'a str), Dec
     let cost = |pieces: &mut dyn Iterator<Item = &&Billed<'a>>| price::cost(pieces.filter_map(|p| Some((p.quantity, p.rate?))));
     for (component, providers) in components {
         let mut rest = cost(&mut providers.values().flatten());
-        let last = providers.keys().next_back().copied();
+        let is_priced = |pieces: &Vec<&Billed<'a>>| pieces.iter().any(|p| p.rate.is_some());
+        let last = providers.iter().filter(|(_, pieces)| is_priced(pieces)).map(|(provider, _)| *provider).next_back();
         for (provider, pieces) in &providers {
             let part = if Some(*provider) == last { rest } else { cost(&mut pieces.iter()) };
             rest -= part;

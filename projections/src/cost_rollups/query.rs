@@ -57,17 +57,18 @@ pub struct Costs {
 
 impl Costs {
     pub fn total(&self) -> Decimal {
-        self.stt + self.llm + self.tts + self.livekit
+        self.stt.saturating_add(self.llm).saturating_add(self.tts).saturating_add(self.livekit)
     }
 
     /// Adds to the component of that name.
     pub fn add(&mut self, component: &str, cost: Decimal) {
-        match component.parse() {
-            Ok(Component::Stt) => self.stt += cost,
-            Ok(Component::LlmInput | Component::LlmOutput) => self.llm += cost,
-            Ok(Component::Tts) => self.tts += cost,
-            Ok(Component::Livekit) | Err(_) => self.livekit += cost,
-        }
+        let sum = match component.parse() {
+            Ok(Component::Stt) => &mut self.stt,
+            Ok(Component::LlmInput | Component::LlmOutput) => &mut self.llm,
+            Ok(Component::Tts) => &mut self.tts,
+            Ok(Component::Livekit) | Err(_) => &mut self.livekit,
+        };
+        *sum = sum.saturating_add(cost);
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn replace(
         for ((component, provider), cost) in costs_of(&billed) {
             let (component, provider) = (component.to_string(), provider.to_owned());
             let delta = deltas.entry((call.key(), component.clone(), provider.clone())).or_default();
-            *delta = (delta.0 + cost, delta.1 + i64::from(component == "livekit"));
+            *delta = (delta.0.saturating_add(cost), delta.1 + i64::from(component == "livekit"));
             costs.push(Cost { company_id: call.company_id, call_id: call.call_id, component, provider, cost });
         }
         let priced: Vec<_> = billed.iter().map(|b| b.rate.is_some()).collect();
@@ -80,7 +80,7 @@ async fn subtract_old(db: &mut PgConnection, old: &[&LedgerCall], deltas: &mut D
         if let Some(call) = by_id.get(&row.call_id) {
             let livekit = i64::from(row.component == "livekit");
             let delta = deltas.entry((call.key(), row.component, row.provider)).or_default();
-            *delta = (delta.0 - row.cost, delta.1 - livekit);
+            *delta = (delta.0.saturating_sub(row.cost), delta.1 - livekit);
         }
     }
     sqlx::query!("delete from call_usage where (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))", &companies, &ids)

@@ -40,8 +40,8 @@ async fn each(pool: &PgPool, store: EventStore, output: &Output, name: &str, the
     for projection in select(name)? {
         let name = projection.name();
         let bar = output.progress(name, u64::try_from(store.last_position().await?).unwrap_or_default());
-        let rebuild = Rebuild::begin(pool, &feed, projection, Uuid::now_v7()).await.with_context(|| name.to_owned())?;
-        let differences = rebuild.run(then, |progress| {
+        let rebuild = Rebuild::begin(pool, &feed, projection, Uuid::now_v7(), then).await.with_context(|| name.to_owned())?;
+        let differences = rebuild.run(|progress| {
             bar.set_length(u64::try_from(progress.head).unwrap_or_default());
             bar.set_position(u64::try_from(progress.position).unwrap_or_default());
         });
