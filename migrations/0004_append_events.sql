@@ -59,11 +59,11 @@ begin
             on conflict (stream) do update set version = s.version + excluded.version
             returning s.stream, s.version
         )
-        select d.digest, m.version - w.count + d.i - w.before as version, d.i::integer as i, w.n::integer as owner
+        select p_digests[i] as digest, m.version - w.count + i - w.before as version, i::integer as i, w.n::integer as owner
           from moved m
           join writes w on w.stream = m.stream
-          join unnest(p_digests) with ordinality d(digest, i) on d.i > w.before and d.i <= w.before + w.count
-         order by d.i
+          cross join lateral generate_series(w.before + 1, w.before + w.count) i
+         order by i
     loop
         v_next := v_next + 1;
         v_hash := sha256(v_hash || e.digest || int8send(v_next) || int8send(e.version) || v_at_bytes);

@@ -172,7 +172,8 @@ impl From<StoreError> for Problem {
             StoreError::Conflict(conflict) => Self { race: Some(Race::Conflict), ..Self::conflict(conflict.to_string()) },
             StoreError::OtherCompany(_) => Self::new(StatusCode::NOT_FOUND, "there is no such thing"),
             StoreError::PreconditionFailed { expected, actual } => {
-                Self::new(StatusCode::PRECONDITION_FAILED, format!("If-Match names version {expected}, the resource has version {actual}"))
+                let detail = format!("If-Match names version {expected}, the resource has version {actual}");
+                Self { race: Some(Race::Precondition), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) }
             }
             StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),
             StoreError::Overloaded => Self::unavailable("too many commands are waiting"),

@@ -21,6 +21,28 @@ const CONFLICT_RETRIES_MAX: u32 = 100;
 const CONFLICT_CALM_ROUNDS: u32 = 3;
 const CONFLICT_SPREAD_MAX_MS: u64 = 10;
 
+/// Queues of contended streams; streams share them, which costs a wait at worst.
+const QUEUES: usize = 256;
+
+/// Where commands wait that have lost a race for a stream.
+pub(crate) struct Contended(Vec<tokio::sync::Mutex<()>>);
+
+impl Default for Contended {
+    fn default() -> Self {
+        Self((0..QUEUES).map(|_| tokio::sync::Mutex::default()).collect())
+    }
+}
+
+impl Contended {
+    async fn turn(&self, stream: &StreamName) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let queue = usize::from(stream.id().as_bytes()[15]) % QUEUES;
+        match self.0.get(queue) {
+            Some(queue) => Some(queue.lock().await),
+            None => None,
+        }
+    }
+}
+
 /// A stream's folded state.
 pub struct Loaded<D: Decider> {
     pub state: Arc<D::State>,
@@ -151,14 +173,27 @@ impl EventStore {
         if_version: Option<i64>,
         command: D::Command,
     ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
-        retry_conflicts(ExecuteError::is_conflict, || async {
-            let mut unit = self.unit(context);
-            unit.require::<D>(id, if_version).await?;
-            let decided = unit.decide::<D>(id, command.clone()).await?;
-            let position = unit.commit().await.map_err(ExecuteError::Store)?;
-            Ok(Committed { position: if decided.events.is_empty() { decided.position } else { position }, ..decided })
-        })
-        .await
+        match self.execute_once(context, id, if_version, command.clone()).await {
+            Err(error) if error.is_conflict() => {}
+            result => return result,
+        }
+        // Whoever has lost once queues up, so that the commands of one process do not lose to each other again and again.
+        let _turn = self.contended.turn(&StreamName::of::<D>(id)).await;
+        retry_conflicts(ExecuteError::is_conflict, || self.execute_once(context, id, if_version, command.clone())).await
+    }
+
+    async fn execute_once<D: Decider>(
+        &self,
+        context: &CommandContext,
+        id: Uuid,
+        if_version: Option<i64>,
+        command: D::Command,
+    ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
+        let mut unit = self.unit(context);
+        unit.require::<D>(id, if_version).await?;
+        let decided = unit.decide::<D>(id, command).await?;
+        let position = unit.commit().await.map_err(ExecuteError::Store)?;
+        Ok(Committed { position: if decided.events.is_empty() { decided.position } else { position }, ..decided })
     }
 
     /// Begins a command that writes several streams at once.

@@ -20,6 +20,7 @@ use crate::{
     database::Database,
     error::StoreError,
     event::{StoredEvent, StreamName},
+    execute::Contended,
     head::Head,
     read::{self, Filter},
 };
@@ -36,6 +37,7 @@ pub struct EventStore {
     appender: Appender,
     head: Head,
     pub(crate) states: StateCache,
+    pub(crate) contended: Arc<Contended>,
 }
 
 impl EventStore {
@@ -44,7 +46,7 @@ impl EventStore {
         let head = Head::watch(database.pool.clone(), database.channel());
         let appender = Appender::start(database.options.clone().application_name("newvoice append"), head.clone());
         let states = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
-        Self { pool: database.pool.clone(), appender, head, states }
+        Self { pool: database.pool.clone(), appender, head, states, contended: Arc::default() }
     }
 
     pub fn head(&self) -> &Head {

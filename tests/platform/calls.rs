@@ -164,7 +164,9 @@ async fn an_array_of_turns_is_all_or_nothing() {
     admin.post(&path, &json!([])).await.problem(422);
     admin.post(&path, &json!({"turn_index": -1})).await.problem(422);
     admin.post(&path, &json!({"turn_index": 2, "user_text": "a\u{0}"})).await.problem(422);
-    admin.post(&path, &json!({"turn_index": 2, "eou_latency_ms": 1e300})).await.problem(422);
+    for huge in [1e300, 7e27, 1e18, -1.0] {
+        admin.post(&path, &json!({"turn_index": 2, "eou_latency_ms": huge})).await.problem(422);
+    }
     assert_eq!(admin.get(&format!("/analytics/calls/{id}/turns")).await["items"].as_array().unwrap().len(), 2);
     admin.post(&format!("/calls/{}/turns", uuid::Uuid::new_v4()), &turns).await.problem(404);
     platform.stop().await;

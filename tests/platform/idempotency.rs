@@ -52,3 +52,65 @@ async fn a_request_whose_answer_was_lost_finds_its_effect() {
     assert_eq!(admin.get(&format!("/campaigns/{campaign}/stats")).await["attempts"], 1);
     platform.stop().await;
 }
+
+/// Whoever can read a key's name must not get the answer of somebody with more rights.
+#[tokio::test]
+async fn a_stored_answer_is_for_its_role_only() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let viewer = admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201);
+    let viewer = admin.with_token(viewer["key"].as_str().unwrap());
+    let body = json!({"name": "root", "role": "admin"});
+    let issue = |client: &support::Client| client.request(Method::POST, "/api-keys").header("idempotency-key", "issue").json(&body);
+    let issued = admin.send(issue(&admin)).await.expect(201);
+    assert_eq!(admin.send(issue(&admin)).await.expect(201)["key"], issued["key"]);
+    let refused = viewer.send(issue(&viewer)).await.problem(422);
+    assert!(refused.get("key").is_none());
+    let events = admin.get("/events?event_type=ApiKeyIssued").await;
+    assert!(events["items"].as_array().unwrap().iter().all(|e| e["metadata"].get("idempotency_key").is_none()));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_resource_refuses_its_old_etag() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let path = format!("/campaigns/{id}");
+    let etag = admin.get(&path).await.header("etag").unwrap().to_owned();
+    let put = |name: String, etag: String| {
+        let request = admin.request(Method::PUT, &path).header("if-match", etag).json(&json!({"name": name}));
+        admin.send(request)
+    };
+    let answers = futures::future::join_all((0..12).map(|i| put(format!("name {i}"), etag.clone()))).await;
+    assert_eq!(answers.iter().filter(|a| a.status == 200).count(), 1, "one of many with the same ETag");
+    assert_eq!(answers.iter().filter(|a| a.status == 412).count(), 11);
+    put("x".into(), "\"no-etag-of-ours\"".into()).await.problem(412);
+    let nowhere =
+        admin.request(Method::PUT, &format!("/campaigns/{}", uuid::Uuid::new_v4())).header("if-match", "\"1\"").json(&json!({"name": "x"}));
+    admin.send(nowhere).await.problem(404);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn concurrent_changes_of_different_fields_are_all_kept() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let path = format!("/campaigns/{id}");
+    let changes = [
+        json!({"name": "N"}),
+        json!({"description": "D"}),
+        json!({"calls_per_minute": 7}),
+        json!({"max_retries": 2}),
+        json!({"timezone": "Asia/Tokyo"}),
+    ];
+    futures::future::join_all(changes.iter().map(|change| admin.put(&path, change))).await.into_iter().for_each(|a| drop(a.expect(200)));
+    let campaign = admin.get(&path).await;
+    for change in changes {
+        for (field, value) in change.as_object().unwrap() {
+            assert_eq!(&campaign[field], value, "{field}");
+        }
+    }
+    platform.stop().await;
+}

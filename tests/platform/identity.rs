@@ -133,3 +133,48 @@ async fn the_company_can_be_changed_under_its_etag() {
     assert_eq!(admin.get("/company").await["email"], json!(null));
     platform.stop().await;
 }
+
+#[tokio::test]
+async fn two_companies_may_have_one_name_and_get_their_own_slugs() {
+    let platform = Platform::start().await;
+    let nobody = platform.anonymous();
+    let register = async |email: &str| {
+        let body = json!({"email": email, "password": "correct horse", "company_name": "Фирма"});
+        nobody.post("/auth/register", &body).await.expect(201)
+    };
+    let slug = |answer: &support::Answer| answer["company"]["slug"].as_str().unwrap().to_owned();
+    let (first, second) = (register("a@example.com").await, register("b@example.com").await);
+    assert_eq!(slug(&first), "company");
+    assert!(slug(&second).starts_with("company-"));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_registration_that_was_cut_off_leaves_its_address_free_after_a_while() {
+    let platform = Platform::start().await;
+    let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
+    let pool = &platform.app().pool;
+    // As after a crash between the credentials and the log.
+    let insert = "insert into user_credentials (email, user_id, company_id, role, password_hash, created_at) values ('a@example.com', gen_random_uuid(), gen_random_uuid(), 'admin', 'x', $1)";
+    sqlx::query(insert).bind(eventstore::now()).execute(pool).await.unwrap();
+    platform.anonymous().post("/auth/register", &body).await.problem(409);
+    sqlx::query("update user_credentials set created_at = now() - interval '1 hour'").execute(pool).await.unwrap();
+    platform.anonymous().post("/auth/register", &body).await.expect(201);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn users_and_keys_are_for_admins_to_see() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let key = admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201);
+    let viewer = admin.with_token(key["key"].as_str().unwrap());
+    let types = |answer: support::Answer| {
+        answer["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = types(admin.get("/events").await);
+    assert!(all.contains(&"UserRegistered".to_owned()) && all.contains(&"ApiKeyIssued".to_owned()));
+    assert_eq!(types(viewer.get("/events").await), ["NameReserved", "CompanyRegistered", "PriceListPublished"]);
+    assert!(types(viewer.get(&format!("/events?stream=api_key-{}", key.id())).await).is_empty());
+    platform.stop().await;
+}

@@ -99,6 +99,46 @@ async fn live_and_rebuilt_are_equal_for_every_projection() {
     platform.stop().await;
 }
 
+/// A comparison only looks, even while the live projection stands still, and leaves nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_ends_although_the_projection_stands_still() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    admin.running_campaign(3, json!({})).await;
+    admin.get("/campaigns").await.expect(200);
+    let url = platform.database_url.clone();
+    platform.stop().await;
+    let database = eventstore::Database::open(&support::settings(&url).database()).await.unwrap();
+    let store = EventStore::open(&database);
+    let sql = "update projection_checkpoints set error = 'stopped for a test', error_position = position where name = 'call_tasks'";
+    sqlx::query(sql).execute(&database.pool).await.unwrap();
+    let context = eventstore::CommandContext::system(uuid::Uuid::now_v7(), "test", eventstore::now());
+    let profile = domain::company::CompanyProfile { name: "Later".into(), slug: "later".into(), email: None };
+    store
+        .execute::<domain::company::Company>(&context, context.company_id, domain::company::CompanyCommand::Register(profile))
+        .await
+        .unwrap();
+    let feed = Feed::new(store);
+    let projection = projections::by_name("call_tasks").unwrap();
+    let compare =
+        rebuild::Rebuild::begin(&database.pool, &feed, projection, uuid::Uuid::now_v7(), rebuild::Then::CompareOnly).await.unwrap();
+    let differences = tokio::time::timeout(std::time::Duration::from_secs(20), compare.run(|_| ())).await.expect("it ends").unwrap();
+    assert!(differences.is_empty());
+    let left: i64 = sqlx::query_scalar("select count(*) from projection_rebuilds").fetch_one(&database.pool).await.unwrap();
+    let next: Option<String> = sqlx::query_scalar("select to_regclass('call_tasks__next')::text").fetch_one(&database.pool).await.unwrap();
+    assert_eq!((left, next), (0, None));
+    // What was tampered with in a read model is found, row by row.
+    sqlx::query("update call_tasks set priority = 7 where position = (select min(position) from call_tasks)")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    let projection = projections::by_name("call_tasks").unwrap();
+    let compare =
+        rebuild::Rebuild::begin(&database.pool, &feed, projection, uuid::Uuid::now_v7(), rebuild::Then::CompareOnly).await.unwrap();
+    let differences = compare.run(|_| ()).await.unwrap();
+    assert_eq!(differences.iter().map(|d| d.side.as_str()).collect::<Vec<_>>(), ["live", "rebuilt"]);
+}
+
 /// Folding the same events in pages of any sizes gives the same tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_page_size_gives_the_same_read_models() {
