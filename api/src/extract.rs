@@ -243,13 +243,13 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Inner {
-        #[allow(dead_code)]
+        #[expect(dead_code, reason = "only whether it parses matters")]
         name: String,
     }
 
     #[derive(Debug, Deserialize)]
     struct Outer {
-        #[allow(dead_code)]
+        #[expect(dead_code, reason = "only whether it parses matters")]
         items: Vec<Inner>,
     }
 

@@ -171,7 +171,7 @@ impl Desk {
             Err(ExecuteError::Store(error)) => return Err(error.into()),
             Err(ExecuteError::Refused(_)) => return Err(ExecuteError::Refused(TaskRefusal::NotCurrentAttempt)),
         }
-        unit.expect(campaign_id, campaign);
+        unit.hold(campaign_id, campaign);
         Ok(unit.commit().await?)
     }
 

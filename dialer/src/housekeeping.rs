@@ -116,7 +116,7 @@ impl Desk {
         let retry = self.retry_policy(&context, claim.campaign_id).await?;
         let mut unit = self.store.unit(&context);
         let decided = unit.decide::<Task>(claim.task_id, TaskCommand::Fail { failure, retry, now: context.now }).await?;
-        unit.expect(claim.call_id, &call);
+        unit.hold(claim.call_id, &call);
         unit.commit().await?;
         slots::release(&self.pool, claim.call_id).await.map_err(StoreError::from)?;
         Ok(!decided.events.is_empty())

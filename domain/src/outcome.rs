@@ -17,6 +17,20 @@ pub enum Outcome {
     Busy,
 }
 
+/// How many of something there are with each outcome, in the order of the enum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutcomeCounts(pub [i64; 5]);
+
+impl OutcomeCounts {
+    /// Adds `n` to the count of the outcome of that name; another name counts nowhere.
+    pub fn add(&mut self, name: Option<&str>, n: i64) {
+        let outcome = name.and_then(|name| name.parse::<Outcome>().ok());
+        if let Some(count) = outcome.and_then(|outcome| self.0.get_mut(outcome as usize)) {
+            *count += n;
+        }
+    }
+}
+
 /// What an outcome was told from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "snake_case")]

@@ -281,7 +281,7 @@ impl<'a> Unit<'a> {
     }
 
     /// Makes the whole fail if the stream has gone on since `loaded`.
-    pub fn expect<D: Decider>(&mut self, id: Uuid, loaded: &Loaded<D>) {
+    pub fn hold<D: Decider>(&mut self, id: Uuid, loaded: &Loaded<D>) {
         let expected = ExpectedVersion::Exact(loaded.version);
         self.writes.push(StreamWrite { stream: StreamName::of::<D>(id), expected, events: Vec::new() });
     }

@@ -1,4 +1,7 @@
-use domain::latency::{Latency, percentile};
+use domain::{
+    latency::{Latency, percentile},
+    outcome::OutcomeCounts,
+};
 use projections::{
     call_metrics::{Aggregate, CallMetricsRow, LatencyAggregate},
     cost_rollups::Costs,
@@ -186,6 +189,12 @@ pub struct OutcomesView {
 impl From<[i64; 5]> for OutcomesView {
     fn from([success, fail, voicemail, no_answer, busy]: [i64; 5]) -> Self {
         Self { success, fail, voicemail, no_answer, busy }
+    }
+}
+
+impl From<OutcomeCounts> for OutcomesView {
+    fn from(counts: OutcomeCounts) -> Self {
+        counts.0.into()
     }
 }
 

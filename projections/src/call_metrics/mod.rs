@@ -61,6 +61,13 @@ impl RollupKey {
     }
 }
 
+/// Adds a value that may be missing to a sum of those that are not.
+fn plus<T: std::ops::Add<Output = T> + Default>(sum: &mut Option<T>, value: Option<T>) {
+    if let Some(value) = value {
+        *sum = Some(sum.take().unwrap_or_default() + value);
+    }
+}
+
 #[async_trait]
 impl Projection for CallMetrics {
     fn name(&self) -> &'static str {
@@ -132,11 +139,6 @@ impl CallMetricsRow {
     }
 
     fn add(&mut self, turn: &Turn) {
-        fn plus<T: std::ops::Add<Output = T> + Default>(sum: &mut Option<T>, value: Option<T>) {
-            if let Some(value) = value {
-                *sum = Some(sum.take().unwrap_or_default() + value);
-            }
-        }
         self.turn_count += 1;
         self.interruption_count += i64::from(turn.interrupted);
         plus(&mut self.stt_duration_sec, turn.stt_duration_sec);

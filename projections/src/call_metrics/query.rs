@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, DurationRound, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
-use domain::latency::{Histogram, Latency, bucket};
+use domain::{
+    latency::{Histogram, Latency, bucket},
+    outcome::OutcomeCounts,
+};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use strum::IntoEnumIterator;
 use uuid::Uuid;
 
-use super::CallMetricsRow;
+use super::{CallMetricsRow, plus};
 
 pub async fn get(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Option<CallMetricsRow>, sqlx::Error> {
     sqlx::query_as!(
@@ -126,14 +129,8 @@ pub struct Aggregate {
     pub llm_output_tokens: Option<i64>,
     pub tts_characters: Option<i64>,
     pub duration_sec: Decimal,
-    pub outcomes: [i64; 5],
+    pub outcomes: OutcomeCounts,
     pub latencies: BTreeMap<Latency, LatencyAggregate>,
-}
-
-fn plus<T: std::ops::Add<Output = T> + Default>(sum: &mut Option<T>, value: Option<T>) {
-    if let Some(value) = value {
-        *sum = Some(sum.take().unwrap_or_default() + value);
-    }
 }
 
 impl Aggregate {
@@ -147,10 +144,7 @@ impl Aggregate {
         plus(&mut self.llm_output_tokens, row.llm_output_tokens);
         plus(&mut self.tts_characters, row.tts_characters);
         self.duration_sec += row.duration_sec.unwrap_or_default();
-        let outcomes = ["success", "fail", "voicemail", "no_answer", "busy"];
-        for (count, _) in self.outcomes.iter_mut().zip(outcomes).filter(|(_, name)| Some(*name) == row.outcome.as_deref()) {
-            *count += 1;
-        }
+        self.outcomes.add(row.outcome.as_deref(), 1);
         for latency in Latency::iter() {
             let values = row.latency(latency);
             let sums = self.latencies.entry(latency).or_default();
@@ -242,7 +236,7 @@ async fn add_rollups(
         plus(&mut group.tts_characters, row.tts_characters);
         group.duration_sec += row.duration_sec;
         let outcomes = [row.success, row.fail, row.voicemail, row.no_answer, row.busy];
-        group.outcomes.iter_mut().zip(outcomes).for_each(|(count, more)| *count += more);
+        group.outcomes.0.iter_mut().zip(outcomes).for_each(|(count, more)| *count += more);
     }
     Ok(())
 }

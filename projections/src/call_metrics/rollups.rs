@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use domain::latency::{Latency, bucket};
+use domain::{
+    latency::{Latency, bucket},
+    outcome::{Outcome, OutcomeCounts},
+};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use strum::IntoEnumIterator;
@@ -11,9 +14,6 @@ use uuid::Uuid;
 
 use super::{CallMetricsRow, RollupKey};
 use crate::projection::ApplyError;
-
-/// Counted outcomes, in the order of the columns of `call_rollups`.
-const OUTCOMES: [&str; 5] = ["success", "fail", "voicemail", "no_answer", "busy"];
 
 #[derive(Clone, Debug, Default)]
 struct CallDelta {
@@ -26,7 +26,7 @@ struct CallDelta {
     llm_output: (i64, i64),
     tts: (i64, i64),
     duration_sec: Decimal,
-    outcomes: [i64; OUTCOMES.len()],
+    outcomes: OutcomeCounts,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +66,7 @@ impl Deltas {
                 *sum = (sum.0 + sign * value, sum.1 + sign);
             }
         }
-        for (count, _) in delta.outcomes.iter_mut().zip(OUTCOMES).filter(|(_, name)| Some(*name) == row.outcome.as_deref()) {
-            *count += sign;
-        }
+        delta.outcomes.add(row.outcome.as_deref(), sign);
         for latency in Latency::iter() {
             self.add_latency(key, latency, row.latency(latency), sign);
         }
@@ -145,7 +143,7 @@ async fn save_calls(db: &mut PgConnection, deltas: Vec<(RollupKey, CallDelta)>) 
     }
     let deltas = &deltas[..];
     let keys = Keys::of(deltas.iter().map(|(key, _)| key));
-    let outcome = |i: usize| column(deltas, |d| d.outcomes.get(i).copied().unwrap_or_default());
+    let outcome = |outcome: Outcome| column(deltas, |d| d.outcomes.0.get(outcome as usize).copied().unwrap_or_default());
     sqlx::query!(
         "insert into call_rollups as r (company_id, hour, campaign_id, skillbase_id, call_count, ended_count, turn_count, interruption_count,
                 stt_duration_sec, stt_calls, llm_input_tokens, llm_input_calls, llm_output_tokens, llm_output_calls, tts_characters, tts_calls,
@@ -180,11 +178,11 @@ async fn save_calls(db: &mut PgConnection, deltas: Vec<(RollupKey, CallDelta)>) 
         &column(deltas, |d| d.tts.0),
         &column(deltas, |d| d.tts.1),
         &column(deltas, |d| d.duration_sec.normalize()),
-        &outcome(0),
-        &outcome(1),
-        &outcome(2),
-        &outcome(3),
-        &outcome(4)
+        &outcome(Outcome::Success),
+        &outcome(Outcome::Fail),
+        &outcome(Outcome::Voicemail),
+        &outcome(Outcome::NoAnswer),
+        &outcome(Outcome::Busy)
     )
     .execute(db)
     .await?;

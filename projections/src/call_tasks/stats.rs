@@ -3,20 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use domain::{Fact, task::TaskEvent};
+use domain::{
+    Fact,
+    outcome::{Outcome, OutcomeCounts},
+    task::{TaskEvent, TaskStatus},
+};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::CallTaskRow;
 use crate::projection::{ApplyError, Recorded};
 
-/// Columns of `campaign_stats` that count tasks, in the order of [`Delta::counts`].
-const STATUSES: [&str; 6] = ["pending", "in_progress", "retry", "completed", "failed", "cancelled"];
-const OUTCOMES: [&str; 5] = ["success", "fail", "voicemail", "no_answer", "busy"];
-
 #[derive(Clone, Default)]
 struct Delta {
-    counts: [i64; STATUSES.len() + OUTCOMES.len()],
+    /// In the order of [`TaskStatus`].
+    statuses: [i64; 6],
+    outcomes: OutcomeCounts,
     attempts: i64,
     first_attempt_at: Option<DateTime<Utc>>,
     last_attempt_at: Option<DateTime<Utc>>,
@@ -24,11 +26,11 @@ struct Delta {
 
 impl Delta {
     fn add(&mut self, row: &CallTaskRow, sign: i64) {
-        let names =
-            STATUSES.iter().map(|name| *name == row.status).chain(OUTCOMES.iter().map(|name| Some(*name) == row.outcome.as_deref()));
-        for (count, _) in self.counts.iter_mut().zip(names).filter(|(_, hit)| *hit) {
+        let status = row.status.parse::<TaskStatus>().ok();
+        if let Some(count) = status.and_then(|status| self.statuses.get_mut(status as usize)) {
             *count += sign;
         }
+        self.outcomes.add(row.outcome.as_deref(), sign);
     }
 }
 
@@ -64,7 +66,8 @@ async fn save(db: &mut PgConnection, deltas: Vec<((Uuid, Uuid), Delta)>) -> Resu
     }
     let deltas = &deltas[..];
     let (companies, campaigns): (Vec<_>, Vec<_>) = deltas.iter().map(|(key, _)| *key).unzip();
-    let count = |i: usize| column(deltas, |d| d.counts.get(i).copied().unwrap_or_default());
+    let status = |status: TaskStatus| column(deltas, |d| d.statuses.get(status as usize).copied().unwrap_or_default());
+    let outcome = |outcome: Outcome| column(deltas, |d| d.outcomes.0.get(outcome as usize).copied().unwrap_or_default());
     sqlx::query!(
         "insert into campaign_stats as s (company_id, campaign_id, pending, in_progress, retry, completed, failed, cancelled,
                 success, fail, voicemail, no_answer, busy, attempts, first_attempt_at, last_attempt_at)
@@ -79,17 +82,17 @@ async fn save(db: &mut PgConnection, deltas: Vec<((Uuid, Uuid), Delta)>) -> Resu
                 last_attempt_at = greatest(s.last_attempt_at, excluded.last_attempt_at)",
         &companies,
         &campaigns,
-        &count(0),
-        &count(1),
-        &count(2),
-        &count(3),
-        &count(4),
-        &count(5),
-        &count(6),
-        &count(7),
-        &count(8),
-        &count(9),
-        &count(10),
+        &status(TaskStatus::Pending),
+        &status(TaskStatus::InProgress),
+        &status(TaskStatus::Retry),
+        &status(TaskStatus::Completed),
+        &status(TaskStatus::Failed),
+        &status(TaskStatus::Cancelled),
+        &outcome(Outcome::Success),
+        &outcome(Outcome::Fail),
+        &outcome(Outcome::Voicemail),
+        &outcome(Outcome::NoAnswer),
+        &outcome(Outcome::Busy),
         &column(deltas, |d| d.attempts),
         &column(deltas, |d| d.first_attempt_at) as &[Option<DateTime<Utc>>],
         &column(deltas, |d| d.last_attempt_at) as &[Option<DateTime<Utc>>]
