@@ -25,6 +25,8 @@ create table call_tasks (
     updated_at      timestamptz not null,
     primary key (company_id, task_id)
 );
-create index call_tasks_next on call_tasks (campaign_id, priority desc, position) where status in ('pending', 'retry');
+-- The next to claim: those that wait by priority and age, those to be tried again by when they are due.
+create index call_tasks_pending on call_tasks (campaign_id, priority desc, position) where status = 'pending';
+create index call_tasks_retry on call_tasks (campaign_id, next_attempt_at) where status = 'retry';
 create index call_tasks_newest on call_tasks (company_id, campaign_id, position desc);
 create index call_tasks_in_progress on call_tasks (last_attempt_at) where status = 'in_progress';

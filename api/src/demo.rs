@@ -25,7 +25,7 @@ const PASSWORD: &str = "demo-demo-demo";
 const COMPANY: &str = "Harbour Dental";
 /// Contacts of the sample campaign.
 const CONTACTS: usize = 200;
-/// How much faster than people the demo's calls go, unless told otherwise.
+/// How much faster than people the demo's calls go, unless told to be faster than people.
 const SPEED: f64 = 10.0;
 
 const FIRST_NAMES: &[&str] = &["Anna", "Ben", "Carla", "David", "Elena", "Filip", "Grace", "Hugo", "Irina", "Jan"];
@@ -54,7 +54,7 @@ impl<R: std::error::Error + 'static> From<ExecuteError<R>> for DemoError {
     }
 }
 
-/// Makes the sample company unless it is there, and says how to look at it. A campaign that was interrupted goes on by itself.
+/// Makes the sample company unless it is there, starts a campaign unless one goes on, and says how to look at it.
 pub async fn prepare(app: &App) -> Result<(), DemoError> {
     let company_id = match credentials::user(&app.pool, EMAIL).await.map_err(|e| DemoError(e.to_string()))? {
         Some(known) => known.company_id,
@@ -80,11 +80,22 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     let context = CommandContext::system(company_id, "demo", now());
     // Ids that follow from the company: a demo that was killed while it was made is finished the next time.
     let id = |what: &str| Uuid::new_v5(&company_id, what.as_bytes());
-    let (skillbase_id, campaign_id, import_id) = (id("demo skillbase"), id("demo campaign"), id("demo contacts"));
-    let campaign = app.store.load_fresh::<Campaign>(company_id, campaign_id).await.map_err(|e| DemoError(e.to_string()))?;
-    if campaign.state.live().is_none_or(|live| live.status != CampaignStatus::Draft) && campaign.version > 0 {
-        return Ok(());
-    }
+    let skillbase_id = id("demo skillbase");
+    let mut round = 1;
+    let campaign_id = loop {
+        let campaign_id = id(&format!("demo campaign {round}"));
+        let campaign = app.store.load_fresh::<Campaign>(company_id, campaign_id).await.map_err(|e| DemoError(e.to_string()))?;
+        match campaign.state.live().map(|live| live.status) {
+            // One that is done is followed by the next.
+            Some(CampaignStatus::Completed) => round += 1,
+            Some(CampaignStatus::Draft) | None => break campaign_id,
+            Some(status) => {
+                tracing::info!(campaign = %campaign_id, "demo: the campaign is {status}");
+                return Ok(());
+            }
+        }
+    };
+    let import_id = id(&format!("demo contacts {round}"));
     let content = SkillbaseContent { name: "Appointment reminder".into(), slug: "appointment-reminder".into(), config: config()? };
     app.store.execute::<Skillbase>(&context, skillbase_id, SkillbaseCommand::Create(Box::new(content))).await?;
     let settings = CampaignSettings {
@@ -95,7 +106,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         retry_backoff: Backoff::Exponential,
         default_region: Some("US".into()),
         dialed_by: dialer::simulator::NAME.into(),
-        ..CampaignSettings::new("Autumn check-ups".into(), skillbase_id)
+        ..CampaignSettings::new(format!("Autumn check-ups, round {round}"), skillbase_id)
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
     import(app, &context, campaign_id, import_id, "contacts.csv".into(), call_list().into_bytes()).await?;

@@ -22,7 +22,8 @@ async fn healthz() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// 200 when the database answers with its migrations in place and every projection runs; else 503 with what is not ready.
+/// 200 when the database answers with its migrations in place and no projection has stopped at an event; else 503 with what
+/// is not ready.
 async fn readyz(State(app): State<App>) -> Response {
     let mut not_ready = Vec::new();
     if *app.shutdown.borrow() {

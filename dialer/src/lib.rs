@@ -1,5 +1,5 @@
 //! Works on campaigns: claims due tasks, dials through a provider, records what happened. The API claims and records through
-//! the same commands. Nothing here runs while read models are rebuilt from history.
+//! the same commands. Events that are read again never drive anything here.
 
 mod calls;
 mod claim;

@@ -116,6 +116,38 @@ async fn a_demo_that_is_killed_goes_on_after_a_restart() {
     assert!(!dir.path().join("postgres/postmaster.pid").exists(), "its PostgreSQL stops with it");
 }
 
+/// Its own PostgreSQL is killed under a running platform: 503 meanwhile, then it is started again and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedded_server_that_is_killed_is_started_again() {
+    let newvoice = binary("newvoice-api", "newvoice");
+    let dir = tempfile::Builder::new().prefix("nve").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut process = start(&newvoice, dir.path(), port);
+    let client = log_in(port).await;
+    until(&client, "/campaigns?status=running", "/items/0/status", json!("running")).await;
+    let body = json!({"direction": "inbound", "phone_number": "+12025550100"});
+    let call = client.post("/calls", &body).await.expect(201).id();
+    let pid = std::fs::read_to_string(dir.path().join("postgres/postmaster.pid")).unwrap().lines().next().unwrap().to_owned();
+    Command::new("kill").args(["-9", &pid]).status().unwrap();
+    let mut recovered = false;
+    for _ in 0..300 {
+        let answer = client.post("/calls", &body).await;
+        assert!(answer.status == 201 || answer.status == 503, "{answer:?}");
+        let restarted =
+            std::fs::read_to_string(dir.path().join("postgres/postmaster.pid")).is_ok_and(|text| text.lines().next() != Some(&pid));
+        if answer.status == 201 && restarted {
+            recovered = true;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(recovered, "the platform never recovered");
+    client.get(&format!("/calls/{call}")).await.expect(200);
+    Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+    assert!(process.wait().unwrap().success());
+}
+
 /// PostgreSQL goes away and comes back: 503 meanwhile, then everything works again by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_database_is_503_and_passes() {

@@ -13,5 +13,6 @@ mod identity;
 mod log;
 mod price_lists;
 mod projections;
+mod replay_tool;
 mod skillbases;
 mod uploads;

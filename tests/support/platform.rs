@@ -18,7 +18,7 @@ pub struct Platform {
     pub database_url: String,
 }
 
-/// Settings for tests: any port, calls a hundred times as fast as people.
+/// Settings for tests: any port, calls two hundred times as fast as people.
 pub fn settings(database_url: &str) -> Settings {
     Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -127,7 +127,12 @@ async fn by_token(app: &App, token: &str) -> Result<Identity, Problem> {
     Ok(Identity { company_id: claims.company_id, role: claims.role, actor })
 }
 
+/// Tickets are for what browsers cannot send headers with.
 fn ticket(parts: &Parts) -> Option<String> {
+    let path = parts.uri.path();
+    if !path.ends_with("/events/stream") && !path.contains("/ws/") {
+        return None;
+    }
     parts.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("ticket=").map(str::to_owned))
 }
 

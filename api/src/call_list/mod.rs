@@ -118,8 +118,9 @@ impl Columns {
     fn contact(&self, row: u32, cells: &[String], region: Option<&str>) -> Result<Contact, RowError> {
         let cell = |i: usize| cells.get(i).map_or("", |cell| cell.trim());
         let fault = |message: String| RowError { row, message };
-        // Spreadsheets mark a text that begins with + by an apostrophe; so do our own exports.
-        let raw = cell(self.phone_number).trim_start_matches('\'');
+        // Spreadsheets mark a text that begins with + by an apostrophe.
+        let raw = cell(self.phone_number);
+        let raw = raw.strip_prefix('\'').unwrap_or(raw);
         let phone_number = to_e164(raw, region).map_err(|e| fault(e.to_string()))?;
         let priority = match self.priority.map(cell).unwrap_or_default() {
             "" => 0,
@@ -148,8 +149,7 @@ pub fn read_contacts(
             columns = Some(Columns::of(cells)?);
             Ok(())
         }
-        Some(columns) if cells.iter().any(|cell| cell.contains('\0')) => {
-            let _ = columns;
+        Some(_) if cells.iter().any(|cell| cell.contains('\0')) => {
             each(Err(RowError { row, message: "a cell holds a NUL character".to_owned() }))
         }
         Some(columns) => each(columns.contact(row, cells, region)),

@@ -224,6 +224,7 @@ fn parse_turns(bytes: &[u8]) -> Result<Vec<Turn>, Problem> {
                     for error in &mut problem.errors {
                         error.path = if error.path.is_empty() { prefix.clone() } else { format!("{prefix}.{}", error.path) };
                     }
+                    problem.detail = format!("{prefix}: {}", problem.detail);
                     problem
                 })?;
                 Ok(input.into_turn(&format!("{prefix}."), &mut invalid))

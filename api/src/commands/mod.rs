@@ -15,10 +15,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 
-pub use calls::TurnInput;
-pub use campaigns::CampaignInput;
 pub use price_lists::{RateInput, parse_rates};
-pub use uploads::{Import, import};
+pub use uploads::import;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use domain::{call::Direction, outcome::Outcome, phone::to_e164};
+use domain::{call::Direction, outcome::Outcome, phone::to_e164, validation::Invalid};
 use projections::{
     call_metrics::{self, Aggregate, GroupBy, Scope},
     calls::{CallFilter, CallRow},
@@ -23,7 +23,7 @@ use crate::{
     answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::{Id, Paging, QueryOf},
+    extract::{Id, Paging, QueryOf, check_time},
     problem::Problem,
     views::{AggregateView, CallMetricsView, CallView, CostView, TurnView},
 };
@@ -163,10 +163,10 @@ struct GroupParams {
 }
 
 pub(super) fn check_period(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), Problem> {
-    let outside = |at: Option<DateTime<Utc>>| at.is_some_and(|at| !(-62_135_596_800..253_402_300_800).contains(&at.timestamp()));
-    if outside(from) || outside(to) {
-        return Err(Problem::invalid("from", "must lie between the years 1 and 9999"));
-    }
+    let mut invalid = Invalid::default();
+    check_time(&mut invalid, "from", from);
+    check_time(&mut invalid, "to", to);
+    invalid.into_result()?;
     match (from, to) {
         (Some(from), Some(to)) if from >= to => Err(Problem::invalid("to", "must be after from")),
         _ => Ok(()),

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::outcome::Outcome;
 use projections::{
     call_metrics::{self, Scope},
     calls::CallFilter,
@@ -81,7 +82,7 @@ async fn period(app: &App, company_id: Uuid, from: DateTime<Utc>) -> Result<Peri
     let scope = Scope { company_id, campaign_id: None, skillbase_id: None, from: Some(from), to: None, timezone: chrono_tz::Tz::UTC };
     let calls = call_metrics::aggregate(&app.pool, &scope, None).await?.into_values().next().unwrap_or_default();
     let costs: CostRow = cost_rollups::costs(&app.pool, &scope, None).await?.into_values().next().unwrap_or_default();
-    let success = calls.outcomes.0.first().copied().unwrap_or_default();
+    let success = calls.outcomes.0.get(Outcome::Success as usize).copied().unwrap_or_default();
     Ok(Period {
         call_count: calls.call_count,
         ended_count: calls.ended_count,

@@ -24,7 +24,9 @@ async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Pag
     let names: Vec<_> = projections::all().iter().map(|p| p.name()).collect();
     // One that has stopped would keep everybody waiting who wants to see that.
     if fresh.min_position.is_some() {
-        let _ = fresh.wait(&app, &names).await;
+        fresh.of_log(&app).await?;
+        let patience = projections::WAIT_MAX;
+        let _ = app.positions.reached(&names, fresh.min_position.unwrap_or_default(), patience).await;
     }
     let statuses = status::read(&app.pool).await?;
     let position = statuses.iter().map(|s| s.position).min().unwrap_or(0);

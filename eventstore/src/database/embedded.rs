@@ -1,13 +1,14 @@
 //! A private PostgreSQL server in a data directory: made on first use, started and stopped with the process.
 //!
 //! A process that was killed leaves its server running; the next one finds it through `postmaster.pid` and takes it over.
-//! Every process that uses the server holds a shared lock; the last one to go stops it.
+//! While a process uses it, a server that is gone is started again. Every process that uses the server holds a shared lock; the last one to go stops it.
 
 use std::{
     env, fs, io,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Weak,
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,8 @@ const DATABASE: &str = "newvoice";
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often to look whether the server is still there.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// A socket's path has at most 107 bytes; `/.s.PGSQL.65535` takes 16 of them.
 const SOCKET_DIR_MAX_BYTES: usize = 90;
 
@@ -45,6 +48,7 @@ pub(super) fn is_made(dir: &Path) -> bool {
 
 /// A running server. Dropping it stops the server if no other process uses it.
 pub struct EmbeddedServer {
+    dir: PathBuf,
     data: PathBuf,
     port: u16,
     password: String,
@@ -81,11 +85,41 @@ impl EmbeddedServer {
         }
         await_stopping(&data);
         if running(&data).is_none() {
-            launch(&bin, dir, &data, &account).map_err(|e| failed("cannot start the server of", &e))?;
+            launch(&bin, dir, &data, &account, None).map_err(|e| failed("cannot start the server of", &e))?;
         }
         let port = await_port(&data).map_err(|e| failed("no server in", &e))?;
         let password = fs::read_to_string(dir.join("password")).map_err(|e| failed("cannot read the password in", &e))?;
-        Ok(Self { data, port, password: password.trim().to_owned(), users })
+        Ok(Self { dir: dir.clone(), data, port, password: password.trim().to_owned(), users })
+    }
+
+    /// Starts the server again, on the same port, whenever it is gone; ends when nobody uses it any more.
+    pub(super) async fn watch(server: Weak<Self>) {
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            let Some(server) = server.upgrade() else { return };
+            let restarted = tokio::task::spawn_blocking(move || server.restart_if_gone()).await;
+            match restarted {
+                Ok(Ok(true)) => tracing::warn!("the embedded PostgreSQL was gone and has been started again"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the embedded PostgreSQL is gone and could not be started yet"),
+                Err(error) => tracing::error!(%error, "the watch over the embedded PostgreSQL stumbled"),
+            }
+        }
+    }
+
+    fn restart_if_gone(&self) -> io::Result<bool> {
+        if running(&self.data).is_some() {
+            return Ok(false);
+        }
+        let starting = fs::OpenOptions::new().write(true).open(self.dir.join("starting.lock"))?;
+        starting.lock()?;
+        if running(&self.data).is_some() {
+            return Ok(false);
+        }
+        let bin = binaries::find().ok_or(io::ErrorKind::NotFound)?;
+        let account = Account::current_or_unprivileged().map_err(io::Error::other)?;
+        launch(&bin, &self.dir, &self.data, &account, Some(self.port))?;
+        Ok(true)
     }
 
     /// How to connect to it.
@@ -192,16 +226,15 @@ fn initialize(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Res
     fs::rename(&making, data)
 }
 
-fn launch(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Result<()> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+/// Starts the server, on `port` if one is given.
+fn launch(bin: &Path, dir: &Path, data: &Path, account: &Account, port: Option<u16>) -> io::Result<()> {
+    let port = match port {
+        Some(port) => port,
+        None => std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+    };
     let log_path = dir.join("postgres.log");
     let log = fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
-    // Nothing runs here: a file that says so is left over from a crash, and its process id may be somebody else's by now.
-    if let Err(error) = fs::remove_file(data.join("postmaster.pid"))
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
+    forget_foreign_pid(data)?;
     let socket_dir = if fits_socket(data) { data.as_os_str().to_owned() } else { "".into() };
     let mut command = account.command(&bin.join("postgres"));
     command.arg("-D").arg(data).arg("-k").arg(socket_dir);
@@ -236,6 +269,15 @@ fn running(data: &Path) -> Option<Pid> {
     // A server works in its data directory; without /proc, being alive must do.
     let is_server = fs::read_link(format!("/proc/{pid}/cwd")).map_or_else(|_| !Path::new("/proc/self").exists(), |cwd| cwd == data);
     (is_server && signal::kill(Pid::from_raw(pid), None).is_ok()).then(|| Pid::from_raw(pid))
+}
+
+/// PostgreSQL itself sees to a file left over from a crash, unless the process id in it is somebody else's by now.
+fn forget_foreign_pid(data: &Path) -> io::Result<()> {
+    let pid = pid_file(data).and_then(|lines| lines.first()?.parse().ok()).map(Pid::from_raw);
+    match pid.filter(|pid| signal::kill(*pid, None).is_ok()) {
+        Some(_) if running(data).is_none() => fs::remove_file(data.join("postmaster.pid")),
+        _ => Ok(()),
+    }
 }
 
 /// A server that is on its way down must be gone before the next one starts.

@@ -3,7 +3,7 @@
 mod binaries;
 mod embedded;
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool,
@@ -72,7 +72,7 @@ pub struct Database {
     pub pool: PgPool,
     pub options: PgConnectOptions,
     pub schema: String,
-    _server: Option<std::sync::Arc<EmbeddedServer>>,
+    _server: Option<Arc<EmbeddedServer>>,
 }
 
 impl Database {
@@ -84,7 +84,7 @@ impl Database {
         }
         let server = match settings.url {
             Some(_) => None,
-            None => Some(std::sync::Arc::new(EmbeddedServer::start(&settings.data_dir).await?)),
+            None => Some(Arc::new(EmbeddedServer::start(&settings.data_dir).await?)),
         };
         let options = match (&settings.url, &server) {
             (Some(url), _) => PgConnectOptions::from_str(url).map_err(OpenError::Url)?,
@@ -96,6 +96,9 @@ impl Database {
         migrate(&options, &settings.schema).await?;
         let pool = pool(options.clone(), settings.connections).await?;
         ensure_partitions(&pool).await?;
+        if let Some(server) = &server {
+            tokio::spawn(EmbeddedServer::watch(Arc::downgrade(server)));
+        }
         Ok(Self { pool, options, schema: settings.schema.clone(), _server: server })
     }
 

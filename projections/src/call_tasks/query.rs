@@ -48,10 +48,17 @@ pub async fn list(
 /// The tasks to claim next: waiting or due, without a slot, highest priority first, then oldest.
 pub async fn candidates(pool: &PgPool, campaign_id: Uuid, now: DateTime<Utc>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "select task_id from call_tasks t
-          where campaign_id = $1 and status in ('pending', 'retry') and (next_attempt_at is null or next_attempt_at <= $2)
-            and not exists (select from claim_slots s where s.task_id = t.task_id and s.released_at is null)
-          order by priority desc, position limit $3",
+        r#"select task_id as "task_id!"
+             from ((select task_id, priority, position from call_tasks t
+                     where campaign_id = $1 and status = 'pending'
+                       and not exists (select from claim_slots s where s.task_id = t.task_id and s.released_at is null)
+                     order by priority desc, position limit $3)
+                   union all
+                   (select task_id, priority, position from call_tasks t
+                     where campaign_id = $1 and status = 'retry' and next_attempt_at <= $2
+                       and not exists (select from claim_slots s where s.task_id = t.task_id and s.released_at is null)
+                     order by priority desc, position limit $3)) next
+            order by priority desc, position limit $3"#,
         campaign_id,
         now,
         limit

@@ -1,0 +1,92 @@
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use support::{Platform, binary};
+
+struct Tool {
+    path: std::path::PathBuf,
+    database_url: String,
+}
+
+impl Tool {
+    async fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(&self.path);
+        command.args(args).env("DATABASE_URL", &self.database_url);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// The lines of a command that must succeed, as JSON.
+    async fn json(&self, args: &[&str]) -> Vec<Value> {
+        let output = self.run(&[args, &["--json"]].concat()).await;
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replay_tool_tells_what_the_log_says() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let tool = Tool { path: binary("replay-tool", "replay-tool"), database_url: platform.database_url.clone() };
+    let campaign = admin.running_campaign(2, json!({})).await;
+    let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    let (task, call) = (claim["task"]["id"].as_str().unwrap(), claim["call_id"].as_str().unwrap());
+    let turn = json!({"turn_index": 0, "user_text": "=1+1", "stt_duration_sec": 10});
+    admin.post(&format!("/calls/{call}/turns"), &turn).await.expect(201);
+    admin.post(&format!("/calls/{call}/end"), &json!({"duration_sec": 60})).await.expect(200);
+    admin.get(&format!("/analytics/calls/{call}/metrics")).await.expect(200);
+    let events = admin.get("/events?limit=200").await["items"].as_array().unwrap().clone();
+
+    let history = tool.json(&["history", &format!("task-{task}")]).await;
+    let types: Vec<_> = history[0]["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["TaskCreated", "TaskClaimed", "CallDialed", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
+    let timeline = tool.run(&["history", &format!("call-{call}")]).await;
+    assert!(String::from_utf8_lossy(&timeline.stdout).contains("TurnRecorded"));
+
+    assert_eq!(tool.json(&["verify"]).await[0]["events"], events.len());
+    assert_eq!(tool.json(&["stats"]).await[0]["events"], events.len());
+    let exported: Vec<_> = tool.json(&["export"]).await.iter().map(|e| e["event_id"].clone()).collect();
+    assert_eq!(exported, events.iter().map(|e| e["event_id"].clone()).collect::<Vec<_>>());
+    let csv = tool.run(&["export", "--format", "csv"]).await;
+    assert_eq!(String::from_utf8_lossy(&csv.stdout).lines().count(), events.len() + 1);
+    assert!(tool.json(&["rebuild", "call_metrics", "--compare"]).await[0]["differences"].as_array().unwrap().is_empty());
+
+    let rates = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rates.path(), r#"{"rates": [{"component": "stt", "price": "0.01", "per": 1, "unit": "second"}]}"#).unwrap();
+    let path = rates.path().to_str().unwrap();
+    let what_if = tool.json(&["what-if", "--price-list", path, "--from", "2020-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"]).await;
+    assert_eq!((&what_if[0]["actual"]["cost_stt"], &what_if[0]["what_if"]["cost_stt"]), (&json!("0.043"), &json!("0.1")));
+    assert_eq!(what_if[0]["difference"]["cost_total"], "0.053");
+
+    for wrong in [
+        &["history", "nonsense"][..],
+        &["rebuild", "nonsense"],
+        &["frobnicate"],
+        &["what-if", "--price-list", "/nowhere", "--from", "2020-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"],
+    ] {
+        assert_eq!(tool.run(wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+    let forge = "set session_replication_role = replica; update events set event_type = 'CallStarted' where position = 3; set session_replication_role = origin";
+    sqlx::raw_sql(forge).execute(&platform.app().pool).await.unwrap();
+    let verdict = tool.run(&["verify"]).await;
+    assert_eq!(verdict.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&verdict.stdout).contains("position 3"));
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_start_says_why_in_one_line() {
+    let (newvoice, tool) = (binary("newvoice-api", "newvoice"), binary("replay-tool", "replay-tool"));
+    let run = |path: &std::path::Path, args: &[&str], variables: &[(&str, &str)]| {
+        let output = Command::new(path).args(args).env_remove("DATABASE_URL").envs(variables.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    };
+    let unreachable = run(&newvoice, &[], &[("DATABASE_URL", "postgres://x@127.0.0.1:1/x")]);
+    assert!(unreachable.contains("127.0.0.1:1 cannot be reached"), "{unreachable}");
+    assert!(run(&newvoice, &[], &[("DATABASE_URL", "nonsense")]).contains("DATABASE_URL"));
+    assert!(run(&newvoice, &["--schema", "Bad-Schema"], &[]).contains("schema name"));
+    assert!(run(&tool, &["verify"], &[("NEWVOICE_DATA_DIR", "/tmp/there-is-nothing-here")]).contains("there is no platform"));
+}
