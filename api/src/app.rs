@@ -23,7 +23,9 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{auth::tokens::Tokens, commands, idempotency, live, operations, problem::Problem, queries, settings::Settings};
+use crate::{
+    auth::tokens::Tokens, commands, idempotency, live, openapi::complete, operations, problem::Problem, queries, settings::Settings,
+};
 
 /// Largest body that is no upload, in bytes: 500 long turns fit.
 const BODY_MAX_BYTES: usize = 32 << 20;
@@ -101,7 +103,7 @@ fn api() -> OpenApiRouter<App> {
 
 /// The OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    api().split_for_parts().1
+    complete(api().split_for_parts().1)
 }
 
 /// The whole application.
@@ -115,7 +117,7 @@ pub fn router(app: App) -> Router {
         .nest("/api/v1", api.clone())
         // The original systems' unversioned paths.
         .nest("/api", api)
-        .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", complete(document)))
         .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
         .merge(operations::router())
         .method_not_allowed_fallback(method_not_allowed)

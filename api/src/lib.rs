@@ -9,6 +9,7 @@ pub mod demo;
 pub mod extract;
 pub mod idempotency;
 pub mod live;
+pub mod openapi;
 pub mod operations;
 pub mod problem;
 pub mod queries;

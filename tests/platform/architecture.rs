@@ -183,6 +183,22 @@ fn the_openapi_document_lists_the_whole_contract_and_nothing_else() {
     assert_eq!(expected.difference(&found).collect::<Vec<_>>(), Vec::<&String>::new(), "not in the document");
 }
 
+#[test]
+fn every_operation_says_what_it_answers() {
+    let document = serde_json::to_value(newvoice_api::app::openapi()).unwrap();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.keys().any(|status| status.starts_with(['1', '2'])), "{method} {path}");
+            assert_eq!(responses["default"]["content"]["application/problem+json"]["schema"]["$ref"], "#/components/schemas/Problem");
+            let named = |name: &str| operation["parameters"].as_array().is_some_and(|all| all.iter().any(|p| p["name"] == name));
+            assert_eq!(named("Idempotency-Key"), method == "post", "{method} {path}");
+        }
+    }
+    let turns = &document["paths"]["/calls/{id}/turns"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    assert!(document["components"]["schemas"][turns.as_str().unwrap().rsplit('/').next().unwrap()]["oneOf"].is_array());
+}
+
 #[tokio::test]
 async fn paths_and_methods_that_are_not_there_are_problems_too() {
     let platform = support::Platform::start().await;

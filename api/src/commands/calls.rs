@@ -137,7 +137,7 @@ async fn answer(app: &App, company_id: Uuid, id: Uuid, committed: Committed<Call
 }
 
 /// A turn as agents send it. What is not known stays absent; milliseconds may have a fraction.
-#[derive(Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TurnInput {
     turn_index: u32,
@@ -163,6 +163,15 @@ pub struct TurnInput {
     llm_provider: Option<String>,
     llm_model: Option<String>,
     tts_provider: Option<String>,
+}
+
+/// What `POST /calls/{id}/turns` takes.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the body; `parse_turns` reads it")]
+enum Turns {
+    One(Box<TurnInput>),
+    Many(Vec<TurnInput>),
 }
 
 /// The number a caller wrote, exactly; `None` beyond what a decimal holds.
@@ -246,7 +255,7 @@ struct RecordedTurns {
 
 /// Record turns, in any order, all or none of them. The same turn again is a duplicate; other content for its index is 409.
 #[utoipa::path(post, path = "/calls/{id}/turns", tag = "calls", params(("id" = Uuid, Path)),
-    request_body(content = TurnInput, description = "One turn, or an array of up to 500", content_type = "application/json"),
+    request_body(content = Turns, description = "One turn, or an array of up to 500", content_type = "application/json"),
     responses((status = 201, body = RecordedTurns), (status = 200, body = RecordedTurns), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn record(
     State(app): State<App>,
@@ -276,7 +285,7 @@ struct EndCall {
 }
 
 /// End a call. The outcome is the given one, else told from the final state, else from what was said.
-#[utoipa::path(post, path = "/calls/{id}/end", tag = "calls", params(("id" = Uuid, Path)), request_body = EndCall,
+#[utoipa::path(post, path = "/calls/{id}/end", tag = "calls", params(("id" = Uuid, Path)), request_body = Option<EndCall>,
     responses((status = 200, body = CallView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn end(
     State(app): State<App>,

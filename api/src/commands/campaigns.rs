@@ -237,7 +237,7 @@ struct CloneCampaign {
 }
 
 /// A draft with the same configuration, without tasks and counters.
-#[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", params(("id" = Uuid, Path)), request_body = CloneCampaign,
+#[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", params(("id" = Uuid, Path)), request_body = Option<CloneCampaign>,
     responses((status = 201, body = CampaignView), (status = 404, body = Problem), (status = 422, body = Problem)))]
 async fn clone(
     State(app): State<App>,
