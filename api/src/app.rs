@@ -127,7 +127,7 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(operations::count))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::internal(&"a handler panicked").into_response()))
         .layer(
-            TraceLayer::new_for_http().make_span_with(
+            TraceLayer::new_for_http().on_failure(()).make_span_with(
                 |request: &Request| tracing::debug_span!("request", method = %request.method(), path = request.uri().path()),
             ),
         )

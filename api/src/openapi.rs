@@ -11,6 +11,7 @@ use utoipa::openapi::{
 pub fn complete(mut document: OpenApi) -> OpenApi {
     for item in document.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+            set_problem_type(operation);
             add_problem(operation);
             add_position(operation);
         }
@@ -47,6 +48,18 @@ fn add_problem(operation: &mut Operation) {
     let description = "A problem: 400 malformed, 401, 403, 404, 409, 412, 413, 415, 422 invalid, 503 with Retry-After";
     let problem: Response = ResponseBuilder::new().description(description).content("application/problem+json", content).build();
     operation.responses.responses.entry("default".to_owned()).or_insert(RefOr::T(problem));
+}
+
+/// Refusals name their schema only; it comes as problem+json.
+fn set_problem_type(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if status.starts_with(['4', '5'])
+            && let Some(content) = response.content.shift_remove("application/json")
+        {
+            response.content.insert("application/problem+json".to_owned(), content);
+        }
+    }
 }
 
 fn add_position(operation: &mut Operation) {

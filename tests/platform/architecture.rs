@@ -191,6 +191,8 @@ fn every_operation_says_what_it_answers() {
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.keys().any(|status| status.starts_with(['1', '2'])), "{method} {path}");
             assert_eq!(responses["default"]["content"]["application/problem+json"]["schema"]["$ref"], "#/components/schemas/Problem");
+            let refusals = responses.iter().filter(|(status, _)| status.starts_with(['4', '5']));
+            assert!(refusals.into_iter().all(|(_, r)| r["content"]["application/json"].is_null()), "{method} {path}");
             let named = |name: &str| operation["parameters"].as_array().is_some_and(|all| all.iter().any(|p| p["name"] == name));
             assert_eq!(named("Idempotency-Key"), method == "post", "{method} {path}");
         }
