@@ -32,7 +32,7 @@ pub enum StoreError {
     /// The append may have happened or not: only a command that can be repeated may be tried again.
     #[error("the database did not answer: {0}")]
     Database(#[from] sqlx::Error),
-    /// A batch failed as a whole; every command of it hears the reason.
+    /// The batch did not come to an end: what it held may be in the log or not, and every command of it hears the reason.
     #[error("the append failed: {0}")]
     AppendFailed(String),
 }

@@ -48,7 +48,7 @@ pub struct Loaded<D: Decider> {
     pub state: Arc<D::State>,
     /// Events folded; 0 when there are none.
     pub version: i64,
-    /// Of the last event folded.
+    /// Of the last event folded, or of the last event of the command that appended it together with other streams'.
     pub position: i64,
     /// Of the first and the last event folded.
     pub created_at: DateTime<Utc>,

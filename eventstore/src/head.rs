@@ -18,7 +18,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Starts the tasks that watch the head and tell others of it; they end with the last clone of the pool.
+    /// Starts the tasks that watch the head and tell others of it; they end when the pool is closed.
     pub(crate) fn watch(pool: PgPool, channel: String) -> Self {
         let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0) };
         tokio::spawn(follow(pool.clone(), channel.clone(), head.position.clone()));

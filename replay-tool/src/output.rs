@@ -1,6 +1,6 @@
 //! Lines for people, JSON for machines, progress bars on a terminal.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -14,12 +14,13 @@ impl Output {
         Self { json }
     }
 
-    /// One result: as JSON, or as the lines that `people` makes of it.
-    pub fn result(&self, value: &Value, people: impl FnOnce() -> String) {
-        if self.json {
-            println!("{value}");
-        } else {
-            println!("{}", people());
+    /// One result: as JSON, or as the lines that `people` makes of it. Whoever reads may have gone away, as `head`
+    /// does; what was found stays the same.
+    pub fn result(&self, value: &Value, people: impl FnOnce() -> String) -> io::Result<()> {
+        let text = if self.json { value.to_string() } else { people() };
+        match writeln!(io::stdout().lock(), "{text}") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
         }
     }
 

@@ -51,6 +51,11 @@ async fn the_replay_tool_tells_what_the_log_says() {
     assert_eq!(String::from_utf8_lossy(&csv.stdout).lines().count(), events.len() + 1);
     assert!(tool.json(&["rebuild", "call_metrics", "--compare"]).await[0]["differences"].as_array().unwrap().is_empty());
 
+    // A reader that has seen enough is no error.
+    let script = format!("'{}' stats | true", tool.path.display());
+    let piped = Command::new("bash").args(["-o", "pipefail", "-c", &script]).env("DATABASE_URL", &tool.database_url).output().unwrap();
+    assert!(piped.status.success() && piped.stderr.is_empty(), "{}", String::from_utf8_lossy(&piped.stderr));
+
     let rates = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(rates.path(), r#"{"rates": [{"component": "stt", "price": "0.01", "per": 1, "unit": "second"}]}"#).unwrap();
     let path = rates.path().to_str().unwrap();

@@ -28,7 +28,7 @@ pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Optio
     let items: Vec<Value> = events.iter().map(to_json).collect();
     output.result(&json!({"stream": stream, "items": items}), || {
         events.iter().map(|event| line(event, &name, began)).collect::<Vec<_>>().join("\n")
-    });
+    })?;
     Ok(Finding::Sound)
 }
 

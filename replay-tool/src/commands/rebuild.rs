@@ -50,7 +50,7 @@ async fn each(pool: &PgPool, store: EventStore, output: &Output, name: &str, the
         found += differences.len();
         let compared = then != Then::Swap;
         let value = json!({"projection": name, "done": done, "differences": if compared { json!(differences) } else { json!(null) }});
-        output.result(&value, || describe(name, done, compared, &differences));
+        output.result(&value, || describe(name, done, compared, &differences))?;
     }
     Ok(found)
 }

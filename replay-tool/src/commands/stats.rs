@@ -46,6 +46,6 @@ pub async fn run(pool: &PgPool, output: &Output) -> anyhow::Result<Finding> {
             text.push_str(&format!("\n{:<18} v{} {:<12} at {:>10}, {} behind{error}", p.name, p.version, status, p.position, p.lag_events));
         }
         text
-    });
+    })?;
     Ok(Finding::Sound)
 }

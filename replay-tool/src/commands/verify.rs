@@ -25,6 +25,6 @@ pub async fn run(pool: &PgPool, store: &EventStore, output: &Output) -> anyhow::
             verdict.events, verdict.last_position, verdict.last_hash
         ),
         Some(fault) => format!("The log is NOT sound. {fault}. {} events before are as they were appended.", verdict.events),
-    });
+    })?;
     Ok(if fault.is_none() { Finding::Sound } else { Finding::NotSound })
 }

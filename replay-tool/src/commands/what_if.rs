@@ -53,7 +53,7 @@ pub async fn run(
             .chain(lines)
             .collect::<Vec<_>>()
             .join("\n")
-    });
+    })?;
     Ok(Finding::Sound)
 }
 
