@@ -13,7 +13,9 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Utc};
 use domain::role::Role;
+use eventstore::CommandIdentity;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -41,7 +43,8 @@ pub struct Ids(Option<Keyed>);
 #[derive(Clone, Debug)]
 struct Keyed {
     key: String,
-    namespace: Uuid,
+    /// What the ids that the command makes are derived from.
+    identity: CommandIdentity,
 }
 
 impl Ids {
@@ -49,9 +52,14 @@ impl Ids {
         self.0.as_ref().map(|keyed| keyed.key.as_str())
     }
 
+    /// What the command has in common with itself when it comes again.
+    pub fn identity(&self) -> Option<CommandIdentity> {
+        self.0.as_ref().map(|keyed| keyed.identity)
+    }
+
     /// A new id; `purpose` tells several of one command apart.
     pub fn make(&self, purpose: &str) -> Uuid {
-        self.0.as_ref().map_or_else(Uuid::now_v7, |keyed| Uuid::new_v5(&keyed.namespace, purpose.as_bytes()))
+        self.0.as_ref().map_or_else(Uuid::now_v7, |keyed| Uuid::new_v5(&keyed.identity.id, purpose.as_bytes()))
     }
 }
 
@@ -104,8 +112,8 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
     };
     for _ in 0..LOOKS_MAX {
         match begin(&app.pool, &keyed).await? {
-            Begun::Run => {
-                parts.extensions.insert(Ids(Some(Keyed { namespace: keyed.namespace(), key: keyed.key.clone() })));
+            Begun::Run { first_at } => {
+                parts.extensions.insert(Ids(Some(Keyed { identity: keyed.identity(first_at), key: keyed.key.clone() })));
                 let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
                 return finish(&app.pool, &keyed, response).await;
             }
@@ -121,8 +129,10 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
 }
 
 impl KeyedRequest {
-    fn namespace(&self) -> Uuid {
-        Uuid::new_v5(&self.company_id, format!("{} {} {}", self.method, self.path, self.key).as_bytes())
+    /// A key that was forgotten and is used once more stands for a new command.
+    fn identity(&self, begun_at: DateTime<Utc>) -> CommandIdentity {
+        let name = format!("{} {} {} {}", self.method, self.path, self.key, begun_at.timestamp_micros());
+        CommandIdentity { id: Uuid::new_v5(&self.company_id, name.as_bytes()), begun_at }
     }
 }
 
@@ -160,7 +170,10 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 enum Begun {
-    Run,
+    /// `first_at`: when the key came for the first time.
+    Run {
+        first_at: DateTime<Utc>,
+    },
     Answered(Response),
     OtherBody,
     UnderWay,
@@ -171,7 +184,8 @@ async fn begin(pool: &PgPool, request: &KeyedRequest) -> Result<Begun, Problem> 
         "insert into idempotency_keys as k (company_id, method, path, key, body_hash, locked_until)
          values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
          on conflict (company_id, method, path, key) do update set locked_until = excluded.locked_until
-          where k.status is null and k.locked_until < now() and k.body_hash = excluded.body_hash",
+          where k.status is null and k.locked_until < now() and k.body_hash = excluded.body_hash
+         returning created_at",
         request.company_id,
         request.method,
         request.path,
@@ -179,8 +193,8 @@ async fn begin(pool: &PgPool, request: &KeyedRequest) -> Result<Begun, Problem> 
         request.body_hash,
         LOCK_SEC
     );
-    if locked.execute(pool).await?.rows_affected() == 1 {
-        return Ok(Begun::Run);
+    if let Some(row) = locked.fetch_optional(pool).await? {
+        return Ok(Begun::Run { first_at: row.created_at });
     }
     let row = sqlx::query!(
         "select body_hash, status, headers, body from idempotency_keys where company_id = $1 and method = $2 and path = $3 and key = $4",

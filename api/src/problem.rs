@@ -170,6 +170,7 @@ impl From<StoreError> for Problem {
                 Self { race: Some(Race::Precondition), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) }
             }
             StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),
+            error @ StoreError::DuplicateEventId => Self::conflict(error.to_string()),
             StoreError::Overloaded => Self::unavailable("too many commands are waiting"),
             StoreError::ShuttingDown => Self::unavailable("the platform is shutting down"),
             StoreError::AppendFailed(error) => {

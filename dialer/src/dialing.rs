@@ -107,7 +107,7 @@ impl Dialer {
     fn context(&self, company_id: Uuid) -> CommandContext {
         let actor = Actor { kind: ActorKind::Dialer, id: None, name: Some(self.provider.name().to_owned()) };
         let metadata = Metadata { actor, correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
-        CommandContext { company_id, metadata, now: now() }
+        CommandContext { company_id, metadata, identity: None, now: now() }
     }
 
     async fn work(&self, context: CommandContext, claim: Claim, stop: watch::Receiver<bool>) {

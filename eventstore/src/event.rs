@@ -1,6 +1,6 @@
 //! Events as they are appended and as they are read.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use domain::{Decider, DomainEvent, fact};
@@ -93,13 +93,40 @@ pub struct Metadata {
 pub struct CommandContext {
     pub company_id: Uuid,
     pub metadata: Metadata,
+    /// Of a command that may come again, because its answer was lost.
+    pub identity: Option<CommandIdentity>,
     pub now: DateTime<Utc>,
+}
+
+/// What a command that comes again has in common with its first time. The ids of its events follow from it, so that the log
+/// knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandIdentity {
+    pub id: Uuid,
+    /// When it came for the first time.
+    pub begun_at: DateTime<Utc>,
+}
+
+impl CommandIdentity {
+    /// A `UUIDv7` as of the command's begin: ids that ascend with time keep the index of ids compact.
+    fn event_id(&self, stream: &str, version: i64) -> Uuid {
+        let name = Uuid::new_v5(&self.id, format!("{stream} {version}").as_bytes());
+        let (random, _) = name.as_bytes().split_first_chunk::<10>().unwrap_or((&[0; 10], &[]));
+        let millis = u64::try_from(self.begun_at.timestamp_millis()).unwrap_or_default();
+        uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid()
+    }
 }
 
 impl CommandContext {
     pub fn system(company_id: Uuid, name: &str, now: DateTime<Utc>) -> Self {
         let metadata = Metadata { actor: Actor::system(name), correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
-        Self { company_id, metadata, now }
+        Self { company_id, metadata, identity: None, now }
+    }
+
+    /// The metadata as each event of the command carries it: canonical JSON.
+    pub(crate) fn stored_metadata(&self) -> Result<Arc<str>, NotStorable> {
+        let metadata = serde_json::to_value(&self.metadata).map_err(|e| NotStorable::Json(e.to_string()))?;
+        Ok(canonical::to_text(&metadata)?.into())
     }
 }
 
@@ -111,34 +138,41 @@ pub struct NewEvent {
     pub schema_version: i16,
     /// Canonical JSON.
     pub payload: String,
-    /// Canonical JSON.
-    pub metadata: String,
+    /// Canonical JSON, the same for all events of a command.
+    pub metadata: Arc<str>,
     pub occurred_at: DateTime<Utc>,
     pub digest: [u8; 32],
 }
 
 impl NewEvent {
-    /// Prepares `event` for `stream`; refuses what could not be read back.
-    pub fn prepare<E: DomainEvent>(stream: &StreamName, event: &E, context: &CommandContext) -> Result<Self, NotStorable> {
+    /// Prepares `event` for `stream`, where it shall have `version` if that is known; refuses what could not be read back.
+    pub(crate) fn prepare<E: DomainEvent>(
+        stream: &str,
+        version: Option<i64>,
+        event: &E,
+        context: &CommandContext,
+        metadata: &Arc<str>,
+    ) -> Result<Self, NotStorable> {
         let (event_type, payload) = fact::encode(event).map_err(|e| NotStorable::Json(e.to_string()))?;
-        let metadata = serde_json::to_value(&context.metadata).map_err(|e| NotStorable::Json(e.to_string()))?;
         let payload = canonical::to_text(&payload)?;
-        let metadata = canonical::to_text(&metadata)?;
-        let event_id = Uuid::now_v7();
+        let event_id = match (&context.identity, version) {
+            (Some(identity), Some(version)) => identity.event_id(stream, version),
+            _ => Uuid::now_v7(),
+        };
         let schema_version = E::schema_version(&event_type);
         let occurred_at = whole_micros(event.occurred_at().unwrap_or(context.now));
         let content = canonical::Content {
             company_id: context.company_id,
             event_id,
             event_type: &event_type,
-            metadata: &metadata,
+            metadata,
             occurred_at,
             payload: &payload,
             schema_version,
-            stream: &stream.to_string(),
+            stream,
         };
         let digest = content.digest();
-        Ok(Self { event_id, event_type, schema_version, payload, metadata, occurred_at, digest })
+        Ok(Self { event_id, event_type, schema_version, payload, metadata: Arc::clone(metadata), occurred_at, digest })
     }
 }
 

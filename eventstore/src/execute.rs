@@ -1,14 +1,19 @@
 //! Load, decide, append.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
-use domain::{Decider, fact};
+use domain::{Decider, DomainEvent, fact};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
-    append::{ExpectedVersion, StreamWrite},
+    append::{Appended, ExpectedVersion, StreamWrite},
     error::{ExecuteError, StoreError},
     event::{CommandContext, NewEvent, StreamName},
     read,
@@ -54,7 +59,7 @@ pub struct Loaded<D: Decider> {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     company_id: Uuid,
-    /// Taken from the cache without a look at the log: good enough to decide on, because the append checks the version.
+    /// Taken from memory without a look at the log: good enough to decide on, because the append checks the version.
     cached: bool,
 }
 
@@ -72,6 +77,36 @@ pub struct Committed<D: Decider> {
     pub position: i64,
     /// What the command yielded.
     pub events: Vec<D::Event>,
+}
+
+/// States after appends that are on their way, by stream.
+#[derive(Default)]
+pub(crate) struct Ahead(Mutex<HashMap<StreamName, (i64, Arc<dyn Any + Send + Sync>)>>);
+
+impl Ahead {
+    fn states(&self) -> MutexGuard<'_, HashMap<StreamName, (i64, Arc<dyn Any + Send + Sync>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get<D: Decider>(&self, id: Uuid) -> Option<Loaded<D>> {
+        self.states().get(&StreamName::of::<D>(id)).and_then(|(_, state)| state.downcast_ref::<Loaded<D>>().cloned())
+    }
+
+    fn put<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
+        let mut states = self.states();
+        let known = states.entry(StreamName::of::<D>(id)).or_insert_with(|| (0, Arc::new(())));
+        if loaded.version > known.0 {
+            *known = (loaded.version, Arc::new(loaded.clone()));
+        }
+    }
+
+    /// Forgets what is known of a stream, or only the given version.
+    fn forget(&self, stream: &StreamName, version: Option<i64>) {
+        let mut states = self.states();
+        if states.get(stream).is_some_and(|(known, _)| version.is_none_or(|version| version == *known)) {
+            states.remove(stream);
+        }
+    }
 }
 
 impl EventStore {
@@ -140,7 +175,7 @@ impl EventStore {
         if let Ok(mut states) = self.states.lock().map_err(|e| e.into_inner().clear())
             && loaded.version > 0
         {
-            let newer = |known: &Arc<dyn std::any::Any + Send + Sync>| {
+            let newer = |known: &Arc<dyn Any + Send + Sync>| {
                 known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version)
             };
             if !states.peek(&StreamName::of::<D>(id)).is_some_and(newer) {
@@ -152,6 +187,16 @@ impl EventStore {
     fn forget(&self, stream: &StreamName) {
         if let Ok(mut states) = self.states.lock() {
             states.pop(stream);
+        }
+        self.ahead.forget(stream, None);
+    }
+
+    /// What a command decides on: the state after the appends that are on their way, so that commands on one stream can be
+    /// appended together. If one of them fails, so do those decided on top of it, and they are decided anew.
+    async fn load_ahead<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<D>, StoreError> {
+        match self.ahead.get::<D>(id).filter(|ahead| ahead.company_id == company_id) {
+            Some(ahead) => Ok(Loaded { cached: true, ..ahead }),
+            None => self.load(company_id, id).await,
         }
     }
 
@@ -192,27 +237,59 @@ impl EventStore {
         let mut unit = self.unit(context);
         unit.require::<D>(id, if_version).await?;
         let decided = unit.decide::<D>(id, command).await?;
-        let position = unit.commit().await.map_err(ExecuteError::Store)?;
-        Ok(Committed { position: if decided.events.is_empty() { decided.position } else { position }, ..decided })
+        match unit.append().await.map_err(ExecuteError::Store)? {
+            None => Ok(decided),
+            Some(Appended { position, repeated: false, .. }) => Ok(Committed { position, ..decided }),
+            Some(Appended { position, repeated: true, .. }) => {
+                let Loaded { state, version, .. } = self.load_fresh::<D>(context.company_id, id).await?;
+                Ok(Committed { state, version, position, events: decided.events })
+            }
+        }
     }
 
     /// Begins a command that writes several streams at once.
     pub fn unit<'a>(&'a self, context: &'a CommandContext) -> Unit<'a> {
-        Unit { store: self, context, writes: Vec::new(), on_commit: Vec::new(), required: Vec::new(), position: 0 }
+        Unit { store: self, context, writes: Vec::new(), remembered: Vec::new(), required: Vec::new(), metadata: None, position: 0 }
     }
 }
 
-/// What is remembered of a stream once the append has its position and time.
-type OnCommit<'a> = Box<dyn FnOnce(i64, DateTime<Utc>) + Send + 'a>;
+/// What is remembered of a stream: ahead of the log, and once the append has its position and time.
+trait Remember: Send {
+    fn ahead(&self, store: &EventStore);
+    fn committed(self: Box<Self>, store: &EventStore, appended: Appended);
+}
+
+struct Decided<D: Decider> {
+    id: Uuid,
+    after: Loaded<D>,
+    is_new: bool,
+}
+
+impl<D: Decider> Remember for Decided<D> {
+    fn ahead(&self, store: &EventStore) {
+        // Nobody can say yet when a new stream was created.
+        if !self.is_new {
+            store.ahead.put(self.id, &self.after);
+        }
+    }
+
+    fn committed(self: Box<Self>, store: &EventStore, Appended { position, recorded_at, .. }: Appended) {
+        let created_at = if self.is_new { recorded_at } else { self.after.created_at };
+        store.remember(self.id, &Loaded { position, created_at, updated_at: recorded_at, ..self.after });
+        store.ahead.forget(&StreamName::of::<D>(self.id), Some(self.after.version));
+    }
+}
 
 /// Decisions on several streams that are appended together or not at all.
 pub struct Unit<'a> {
     store: &'a EventStore,
     context: &'a CommandContext,
     writes: Vec<StreamWrite>,
-    on_commit: Vec<OnCommit<'a>>,
+    remembered: Vec<Box<dyn Remember>>,
     /// Versions that streams must have, whatever is decided on them.
     required: Vec<(StreamName, i64)>,
+    /// The context's, as it is stored with each event.
+    metadata: Option<Arc<str>>,
     /// Highest known position of the streams decided on.
     position: i64,
 }
@@ -221,7 +298,7 @@ impl<'a> Unit<'a> {
     /// Decides `command` on a stream. A refusal, or a decision that nothing is to do, is checked against the log first.
     pub async fn decide<D: Decider>(&mut self, id: Uuid, command: D::Command) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
         let company_id = self.context.company_id;
-        let mut loaded = self.store.load::<D>(company_id, id).await?;
+        let mut loaded = self.store.load_ahead::<D>(company_id, id).await?;
         let mut decision = D::decide(&loaded.state, command.clone());
         if loaded.cached && !matches!(&decision, Ok(events) if !events.is_empty()) {
             loaded = self.store.load_fresh::<D>(company_id, id).await?;
@@ -235,8 +312,7 @@ impl<'a> Unit<'a> {
     fn write<D: Decider>(&mut self, id: Uuid, loaded: Loaded<D>, events: Vec<D::Event>) -> Result<Committed<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
         self.position = self.position.max(loaded.position);
-        let prepared = events.iter().map(|event| NewEvent::prepare(&stream, event, self.context));
-        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let prepared = self.prepare(&stream, Some(loaded.version), &events)?;
         let mut after = loaded.clone();
         events.iter().for_each(|event| D::evolve(Arc::make_mut(&mut after.state), event));
         after.version += i64::try_from(events.len()).unwrap_or(i64::MAX);
@@ -245,11 +321,7 @@ impl<'a> Unit<'a> {
         if !events.is_empty() {
             let expected = ExpectedVersion::Exact(loaded.version);
             self.writes.push(StreamWrite { stream, expected, events: prepared });
-            let store = self.store;
-            self.on_commit.push(Box::new(move |position, recorded_at| {
-                let created_at = if loaded.version == 0 { recorded_at } else { after.created_at };
-                store.remember(id, &Loaded { position, created_at, updated_at: recorded_at, ..after });
-            }));
+            self.remembered.push(Box::new(Decided { id, is_new: loaded.version == 0, after }));
         }
         Ok(Committed { state, version, position, events })
     }
@@ -257,9 +329,22 @@ impl<'a> Unit<'a> {
     /// Appends events that follow from no state: to a stream that must not be there yet, or to any.
     pub fn push<D: Decider>(&mut self, id: Uuid, expected: ExpectedVersion, events: &[D::Event]) -> Result<(), StoreError> {
         let stream = StreamName::of::<D>(id);
-        let prepared = events.iter().map(|event| NewEvent::prepare(&stream, event, self.context));
-        self.writes.push(StreamWrite { expected, events: prepared.collect::<Result<Vec<_>, _>>()?, stream });
+        let events = self.prepare(&stream, expected.version(), events)?;
+        self.writes.push(StreamWrite { stream, expected, events });
         Ok(())
+    }
+
+    fn prepare<E: DomainEvent>(&mut self, stream: &StreamName, before: Option<i64>, events: &[E]) -> Result<Vec<NewEvent>, StoreError> {
+        let metadata = match &self.metadata {
+            Some(metadata) => Arc::clone(metadata),
+            None => Arc::clone(self.metadata.insert(self.context.stored_metadata()?)),
+        };
+        let name = stream.to_string();
+        let prepared = (1..).zip(events).map(|(n, event)| {
+            let version = before.map(|before| before + n);
+            NewEvent::prepare(&name, version, event, self.context, &metadata)
+        });
+        Ok(prepared.collect::<Result<_, _>>()?)
     }
 
     /// Fails unless the stream has the version, if one is given. What is decided on the stream afterwards rests on that version.
@@ -288,17 +373,31 @@ impl<'a> Unit<'a> {
 
     /// Appends everything. The position of the last event, or of the latest one the decisions rest on when there is none.
     pub async fn commit(self) -> Result<i64, StoreError> {
+        let position = self.position;
+        Ok(self.append().await?.map_or(position, |appended| appended.position))
+    }
+
+    /// Appends everything, if there is anything.
+    async fn append(self) -> Result<Option<Appended>, StoreError> {
         if self.writes.iter().all(|write| write.events.is_empty()) {
-            return Ok(self.position);
+            return Ok(None);
         }
-        let streams: Vec<_> = self.writes.iter().map(|write| write.stream.clone()).collect();
-        match self.store.append(self.context.company_id, self.writes).await {
+        let Self { store, context, writes, remembered, .. } = self;
+        let streams: Vec<_> = writes.iter().map(|write| write.stream.clone()).collect();
+        let answer = store.appender.enqueue(context.company_id, writes)?;
+        remembered.iter().for_each(|decided| decided.ahead(store));
+        match answer.get().await {
+            // What was appended the first time may differ from what was decided now.
+            Ok(appended) if appended.repeated => {
+                streams.iter().for_each(|stream| store.forget(stream));
+                Ok(Some(appended))
+            }
             Ok(appended) => {
-                self.on_commit.into_iter().for_each(|remember| remember(appended.position, appended.recorded_at));
-                Ok(appended.position)
+                remembered.into_iter().for_each(|decided| decided.committed(store, appended));
+                Ok(Some(appended))
             }
             Err(error) => {
-                streams.iter().for_each(|stream| self.store.forget(stream));
+                streams.iter().for_each(|stream| store.forget(stream));
                 Err(error)
             }
         }

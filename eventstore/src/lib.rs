@@ -14,7 +14,7 @@ pub mod verify;
 pub use append::{ExpectedVersion, StreamWrite};
 pub use database::Database;
 pub use error::{Conflict, ExecuteError, StoreError};
-pub use event::{Actor, ActorKind, CommandContext, Metadata, NewEvent, NoStreamName, StoredEvent, StreamName, now};
+pub use event::{Actor, ActorKind, CommandContext, CommandIdentity, Metadata, NewEvent, NoStreamName, StoredEvent, StreamName, now};
 pub use execute::{Committed, Loaded, Unit, retry_conflicts};
 pub use head::Head;
 pub use read::Filter;

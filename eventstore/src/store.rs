@@ -16,11 +16,11 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    append::{Appended, Appender, StreamWrite},
+    append::Appender,
     database::Database,
     error::StoreError,
     event::{StoredEvent, StreamName},
-    execute::Contended,
+    execute::{Ahead, Contended},
     head::Head,
     read::{self, Filter},
 };
@@ -34,9 +34,10 @@ type StateCache = Arc<Mutex<LruCache<StreamName, Arc<dyn Any + Send + Sync>>>>;
 #[derive(Clone)]
 pub struct EventStore {
     pub(crate) pool: PgPool,
-    appender: Appender,
+    pub(crate) appender: Appender,
     head: Head,
     pub(crate) states: StateCache,
+    pub(crate) ahead: Arc<Ahead>,
     pub(crate) contended: Arc<Contended>,
 }
 
@@ -46,7 +47,7 @@ impl EventStore {
         let head = Head::watch(database.pool.clone(), database.channel());
         let appender = Appender::start(database.options.clone().application_name("newvoice append"), head.clone());
         let states = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
-        Self { pool: database.pool.clone(), appender, head, states, contended: Arc::default() }
+        Self { pool: database.pool.clone(), appender, head, states, ahead: Arc::default(), contended: Arc::default() }
     }
 
     pub fn head(&self) -> &Head {
@@ -56,11 +57,6 @@ impl EventStore {
     /// The position of the last event, read from the database.
     pub async fn last_position(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar!("select position from log_head").fetch_one(&self.pool).await?)
-    }
-
-    /// Appends all of `writes` or nothing; each stream occurs once.
-    pub(crate) async fn append(&self, company_id: Uuid, writes: Vec<StreamWrite>) -> Result<Appended, StoreError> {
-        self.appender.append(company_id, writes).await
     }
 
     /// The next events after `after`, in log order; empty at the end of the log. Bounded in events and bytes.

@@ -235,9 +235,9 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
     let company: uuid::Uuid = admin.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
     let call = uuid::Uuid::new_v4();
     sqlx::query(
-        "select append_events('{0}', array['call-' || $1::text], '{0}', '{1}', array[$2], array[gen_random_uuid()], '{CallTeleported}', '{1}',
-                array['{}'::jsonb], array['{\"actor\": {\"kind\": \"system\", \"id\": null, \"name\": null}, \"correlation_id\": \"00000000-0000-0000-0000-000000000000\", \"causation_id\": null}'::jsonb],
-                array[now()], array[sha256('x')])",
+        "select append_events(array['call-' || $1::text], array[$2], '{0}', '{1}', '{1}', array[gen_random_uuid()], '{CallTeleported}', '{1}', '{\"{}\"}',
+                array['{\"actor\": {\"kind\": \"system\", \"id\": null, \"name\": null}, \"correlation_id\": \"00000000-0000-0000-0000-000000000000\", \"causation_id\": null}'],
+                array[now()], sha256('x'), gen_random_uuid(), false, true)",
     )
     .bind(call)
     .bind(company)

@@ -59,7 +59,7 @@ impl<R: Needs> By<R> {
 
     /// The context of a command that this caller gives now.
     pub fn context(&self) -> CommandContext {
-        CommandContext { company_id: self.company_id(), metadata: self.metadata(), now: now() }
+        CommandContext { company_id: self.company_id(), metadata: self.metadata(), identity: self.ids.identity(), now: now() }
     }
 
     fn metadata(&self) -> Metadata {

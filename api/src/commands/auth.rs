@@ -138,7 +138,7 @@ fn validate(input: &Register) -> Result<(String, CompanyProfile), Problem> {
 async fn append(app: &App, user_id: Uuid, company_id: Uuid, email: &str, profile: &CompanyProfile) -> Result<i64, Problem> {
     let actor = Actor { kind: ActorKind::User, id: Some(user_id), name: None };
     let metadata = Metadata { actor, correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
-    let context = CommandContext { company_id, metadata, now: now() };
+    let context = CommandContext { company_id, metadata, identity: None, now: now() };
     let mut unit = app.store.unit(&context);
     let slug = ReservedName::id(Uuid::nil(), "company_slug", &profile.slug);
     unit.decide::<ReservedName>(slug, NameCommand::Reserve { holder_id: company_id }).await.map_err(slug_problem)?;

@@ -1,0 +1,2 @@
+use crate::{ground::Ground, report::Report};
+pub async fn run(_ground: &Ground, _report: &mut Report) {}

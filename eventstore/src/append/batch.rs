@@ -1,0 +1,290 @@
+//! Which commands can be written together, and which of them have lost: pure.
+//!
+//! Commands of one batch count as if each came alone, one after the other: what one writes, the next one may expect.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Appended, ExpectedVersion, Pending, Size};
+use crate::{
+    error::{Conflict, StoreError},
+    event::{NewEvent, StreamName},
+};
+
+/// Commands in one batch at most.
+pub(super) const APPEND_BATCH_MAX: usize = 256;
+/// Events after which a batch is closed.
+const APPEND_BATCH_EVENTS: usize = 4_000;
+/// Payload bytes after which a batch is closed.
+const APPEND_BATCH_BYTES: usize = 8 << 20;
+
+/// Commands that win or lose as the streams are found.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub commands: Vec<Pending>,
+    pub streams: Vec<Slot>,
+    slots: HashMap<StreamName, usize>,
+    pub size: Size,
+}
+
+/// A stream that the batch writes to or rests on.
+pub(super) struct Slot {
+    pub name: StreamName,
+    pub company_id: Uuid,
+    /// What the first of the batch's commands expects.
+    pub expected: ExpectedVersion,
+    /// Events of the batch for this stream.
+    pub count: i64,
+}
+
+impl Slot {
+    /// The version after the commands of the batch, if that can be told.
+    const fn next(&self) -> Option<i64> {
+        match self.expected.version() {
+            Some(version) => Some(version + self.count),
+            None => None,
+        }
+    }
+}
+
+/// What the log has instead of what a batch supposed.
+pub(super) struct Found {
+    /// Per stream of the batch.
+    pub versions: Vec<i64>,
+    pub owners: Vec<Option<Uuid>>,
+    /// Events that are in the log already, by id.
+    pub stored: HashMap<Uuid, Stored>,
+}
+
+pub(super) struct Stored {
+    pub stream: String,
+    pub position: i64,
+    pub recorded_at: DateTime<Utc>,
+}
+
+/// What became of a command that could not be written with the others.
+enum Judgement {
+    Answer(Result<Appended, StoreError>),
+    /// It may win without those that have lost.
+    Again,
+}
+
+impl Batch {
+    pub fn of(pending: Pending) -> Self {
+        let mut batch = Self::default();
+        batch.take(pending);
+        batch
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.commands.len() >= APPEND_BATCH_MAX || self.size.events >= APPEND_BATCH_EVENTS || self.size.bytes >= APPEND_BATCH_BYTES
+    }
+
+    /// Takes the command, or gives it back when the batch is full or the command cannot win after the others: its turn is after
+    /// they are answered.
+    pub fn take(&mut self, next: Pending) -> Option<Pending> {
+        let fits = next.writes.iter().all(|write| match self.slots.get(&write.stream).and_then(|slot| self.streams.get(*slot)) {
+            None => true,
+            Some(slot) => {
+                let expected = write.expected.version();
+                slot.company_id == next.company_id && (expected.is_none() || expected == slot.next())
+            }
+        });
+        if self.is_full() || !fits {
+            return Some(next);
+        }
+        for write in &next.writes {
+            let count = i64::try_from(write.events.len()).unwrap_or(i64::MAX);
+            match self.slots.get(&write.stream).and_then(|slot| self.streams.get_mut(*slot)) {
+                Some(slot) => slot.count += count,
+                None => {
+                    self.slots.insert(write.stream.clone(), self.streams.len());
+                    let slot = Slot { name: write.stream.clone(), company_id: next.company_id, expected: write.expected, count };
+                    self.streams.push(slot);
+                }
+            }
+        }
+        self.size += next.size;
+        self.commands.push(next);
+        None
+    }
+
+    /// The events in log order, each with the slot of its stream.
+    pub fn events(&self) -> impl Iterator<Item = (usize, &NewEvent)> {
+        let writes = self.commands.iter().flat_map(|pending| &pending.writes);
+        writes.flat_map(|write| {
+            let slot = self.slots.get(&write.stream).copied().unwrap_or_default();
+            write.events.iter().map(move |event| (slot, event))
+        })
+    }
+
+    /// Answers everybody after the batch was written behind `position`.
+    pub fn won(self, position: i64, recorded_at: DateTime<Utc>) -> i64 {
+        let mut position = position;
+        for pending in self.commands {
+            position += i64::try_from(pending.size.events).unwrap_or_default();
+            let _ = pending.reply.send(Ok(Appended { position, recorded_at, repeated: false }));
+        }
+        position
+    }
+
+    /// Answers the commands that have lost or were in the log before; gives back those that may win without them.
+    pub fn judge(self, found: &Found) -> Vec<Pending> {
+        let mut written = vec![false; self.streams.len()];
+        let mut again = Vec::new();
+        for pending in self.commands {
+            match judge(&pending, &self.slots, found, &written) {
+                Judgement::Answer(answer) => drop(pending.reply.send(answer)),
+                Judgement::Again => {
+                    for write in &pending.writes {
+                        if let Some(written) = self.slots.get(&write.stream).and_then(|slot| written.get_mut(*slot)) {
+                            *written = true;
+                        }
+                    }
+                    again.push(pending);
+                }
+            }
+        }
+        again
+    }
+
+    /// Answers everybody with the same failure.
+    pub fn failed(self, reason: &str) {
+        for pending in self.commands {
+            let _ = pending.reply.send(Err(StoreError::AppendFailed(reason.to_owned())));
+        }
+    }
+}
+
+/// `written` says on which streams the outcome of an earlier command of the batch is still open.
+fn judge(pending: &Pending, slots: &HashMap<StreamName, usize>, found: &Found, written: &[bool]) -> Judgement {
+    if let Some(answer) = judge_stored(pending, found) {
+        return Judgement::Answer(answer);
+    }
+    for write in &pending.writes {
+        let Some(slot) = slots.get(&write.stream).copied().filter(|slot| written.get(*slot) == Some(&false)) else { continue };
+        let actual = found.versions.get(slot).copied().unwrap_or_default();
+        let stream = write.stream.to_string();
+        match (found.owners.get(slot).copied().flatten(), write.expected.version()) {
+            (Some(owner), _) if owner != pending.company_id => return Judgement::Answer(Err(StoreError::OtherCompany(stream))),
+            (_, Some(expected)) if expected != actual => return Judgement::Answer(Err(Conflict { stream, expected, actual }.into())),
+            _ => {}
+        }
+    }
+    Judgement::Again
+}
+
+/// The first answer once more, if all of the command's events are in the log where they belong.
+fn judge_stored(pending: &Pending, found: &Found) -> Option<Result<Appended, StoreError>> {
+    let events = pending.writes.iter().flat_map(|write| write.events.iter().map(|event| (write.stream.to_string(), event.event_id)));
+    let stored: Vec<_> = events.map(|(stream, id)| found.stored.get(&id).filter(|stored| stored.stream == stream).ok_or(id)).collect();
+    let last = stored.iter().flatten().max_by_key(|stored| stored.position);
+    match last {
+        Some(last) if stored.iter().all(Result::is_ok) => {
+            Some(Ok(Appended { position: last.position, recorded_at: last.recorded_at, repeated: true }))
+        }
+        _ if last.is_some() || stored.iter().any(|s| s.as_ref().is_err_and(|id| found.stored.contains_key(id))) => {
+            Some(Err(StoreError::DuplicateEventId))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::append::StreamWrite;
+
+    const COMPANY: Uuid = Uuid::from_u128(1);
+    const STREAM: &str = "call-00000000-0000-0000-0000-000000000001";
+
+    type Answer = oneshot::Receiver<Result<Appended, StoreError>>;
+
+    fn event(id: u128) -> NewEvent {
+        NewEvent {
+            event_id: Uuid::from_u128(id),
+            event_type: "Tested".to_owned(),
+            schema_version: 1,
+            payload: "{}".to_owned(),
+            metadata: Arc::from("{}"),
+            occurred_at: DateTime::UNIX_EPOCH,
+            digest: [0; 32],
+        }
+    }
+
+    /// A command that appends events with the given ids to one stream.
+    fn command(expected: ExpectedVersion, ids: &[u128]) -> (Pending, Answer) {
+        let writes = vec![StreamWrite { stream: STREAM.parse().unwrap(), expected, events: ids.iter().map(|id| event(*id)).collect() }];
+        let (reply, answer) = oneshot::channel();
+        (Pending { company_id: COMPANY, size: Size::of(&writes), writes, reply }, answer)
+    }
+
+    fn found(version: i64) -> Found {
+        Found { versions: vec![version], owners: vec![(version > 0).then_some(COMPANY)], stored: HashMap::new() }
+    }
+
+    #[test]
+    fn commands_on_one_stream_go_together_when_each_expects_what_the_one_before_leaves() {
+        let mut batch = Batch::of(command(ExpectedVersion::Exact(4), &[1, 2]).0);
+        assert!(batch.take(command(ExpectedVersion::Exact(6), &[3]).0).is_none());
+        assert!(batch.take(command(ExpectedVersion::Any, &[4]).0).is_none());
+        assert!(batch.take(command(ExpectedVersion::Exact(8), &[]).0).is_none());
+        assert_eq!((batch.streams.len(), batch.streams[0].count, batch.commands.len()), (1, 4, 4));
+    }
+
+    #[test]
+    fn a_command_that_cannot_win_after_the_others_waits_for_its_own_turn() {
+        let mut batch = Batch::of(command(ExpectedVersion::Exact(4), &[1]).0);
+        assert!(batch.take(command(ExpectedVersion::Exact(4), &[2]).0).is_some());
+        assert!(batch.take(command(ExpectedVersion::NoStream, &[2]).0).is_some());
+        let mut batch = Batch::of(command(ExpectedVersion::Any, &[1]).0);
+        assert!(batch.take(command(ExpectedVersion::Exact(5), &[2]).0).is_some(), "nobody knows the version yet");
+        let (mut other, _answer) = command(ExpectedVersion::Any, &[3]);
+        other.company_id = Uuid::from_u128(2);
+        assert!(batch.take(other).is_some());
+    }
+
+    #[test]
+    fn who_lost_hears_both_versions_and_the_one_behind_it_may_still_win() {
+        let (first, mut first_answer) = command(ExpectedVersion::Exact(4), &[1]);
+        let (second, mut second_answer) = command(ExpectedVersion::Exact(5), &[2]);
+        let mut batch = Batch::of(first);
+        assert!(batch.take(second).is_none());
+        let again = batch.judge(&found(5));
+        let conflict = first_answer.try_recv().unwrap().unwrap_err();
+        assert!(matches!(conflict, StoreError::Conflict(Conflict { expected: 4, actual: 5, .. })));
+        assert_eq!(again.len(), 1);
+        assert!(second_answer.try_recv().is_err(), "not answered yet");
+    }
+
+    #[test]
+    fn a_stream_of_another_company_is_refused_whatever_is_expected() {
+        let (pending, mut answer) = command(ExpectedVersion::Any, &[1]);
+        let found = Found { owners: vec![Some(Uuid::from_u128(2))], ..found(3) };
+        assert!(Batch::of(pending).judge(&found).is_empty());
+        assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::OtherCompany(_))));
+    }
+
+    #[test]
+    fn a_command_that_is_in_the_log_already_is_answered_as_the_first_time() {
+        let stored = |id: u128, position, stream: &str| {
+            (Uuid::from_u128(id), Stored { stream: stream.to_owned(), position, recorded_at: DateTime::UNIX_EPOCH })
+        };
+        let cases = [(vec![stored(1, 8, STREAM), stored(2, 9, STREAM)], true), (vec![stored(1, 8, STREAM)], false), (vec![stored(1, 8, "call-x"), stored(2, 9, STREAM)], false)];
+        for (stored, repeated) in cases {
+            let (pending, mut answer) = command(ExpectedVersion::Exact(0), &[1, 2]);
+            let found = Found { stored: stored.into_iter().collect(), ..found(2) };
+            assert!(Batch::of(pending).judge(&found).is_empty());
+            match answer.try_recv().unwrap() {
+                Ok(appended) => assert_eq!((appended.position, appended.repeated, repeated), (9, true, true)),
+                Err(error) => assert!(matches!(error, StoreError::DuplicateEventId) && !repeated),
+            }
+        }
+    }
+}

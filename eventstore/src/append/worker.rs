@@ -1,0 +1,169 @@
+//! The task that gathers commands into batches and answers them.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Pending,
+    batch::{APPEND_BATCH_MAX, Batch},
+    write::{self, Written},
+};
+use crate::head::Head;
+
+/// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known.
+const APPEND_DEADLINE: Duration = Duration::from_secs(30);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// For so long a batch whose connection was lost is tried again before its commands hear that nothing is known.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
+const RECONNECT_EVERY: Duration = Duration::from_millis(100);
+
+/// Of the connection that appends. What PostgreSQL gives a statement is less than we wait, so that a batch we gave up does
+/// not come in later. Its few statements look up rows by key, whatever the planner knows of tables that grow quickly.
+const SESSION: [(&str, &str); 8] = [
+    ("statement_timeout", "25s"),
+    ("idle_in_transaction_session_timeout", "25s"),
+    ("default_transaction_isolation", "read committed"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
+pub(super) struct Worker {
+    options: PgConnectOptions,
+    head: Head,
+    connection: Option<PgConnection>,
+    pending: mpsc::Receiver<Pending>,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// Commands that could not win together with the batch before.
+    deferred: VecDeque<Pending>,
+}
+
+impl Worker {
+    pub fn new(options: PgConnectOptions, head: Head, pending: mpsc::Receiver<Pending>, waiting_bytes: Arc<AtomicUsize>) -> Self {
+        Self { options: options.options(SESSION), head, connection: None, pending, waiting_bytes, deferred: VecDeque::new() }
+    }
+
+    /// Until nobody can append any more.
+    pub async fn run(mut self) {
+        while let Some(batch) = self.gather().await {
+            self.flush(batch).await;
+        }
+    }
+
+    /// The next batch: whatever waits, within the limits.
+    async fn gather(&mut self) -> Option<Batch> {
+        let mut batch = Batch::default();
+        if self.deferred.is_empty() {
+            let first = self.pending.recv().await?;
+            self.take(&mut batch, first);
+        }
+        for waiting in std::mem::take(&mut self.deferred) {
+            self.deferred.extend(batch.take(waiting));
+        }
+        while !batch.is_full() && self.deferred.len() < APPEND_BATCH_MAX {
+            let Ok(next) = self.pending.try_recv() else { break };
+            self.take(&mut batch, next);
+        }
+        Some(batch)
+    }
+
+    /// Takes a command out of the queue, into the batch or behind it.
+    fn take(&mut self, batch: &mut Batch, next: Pending) {
+        self.waiting_bytes.fetch_sub(next.size.bytes, Ordering::Relaxed);
+        self.deferred.extend(batch.take(next));
+    }
+
+    async fn flush(&mut self, batch: Batch) {
+        let Err((batch, error)) = self.write(batch, false).await else { return };
+        if self.connection.is_none() || batch.commands.len() == 1 && !is_duplicate(&error) {
+            tracing::warn!(%error, commands = batch.commands.len(), "an append batch failed");
+            return batch.failed(&error.to_string());
+        }
+        // One command's content may have spoilt the batch for all.
+        tracing::warn!(%error, commands = batch.commands.len(), "an append batch failed; its commands are tried one by one");
+        for pending in batch.commands {
+            if let Err((alone, error)) = self.write(Batch::of(pending), true).await {
+                tracing::warn!(%error, "an append failed");
+                alone.failed(&error.to_string());
+            }
+        }
+    }
+
+    /// Writes and answers a batch, or gives it back with what went wrong. Commands that lose drop out. A batch whose connection
+    /// was lost is tried again for a while: the database is asked whether it has the events already, as `again` says they may be.
+    async fn write(&mut self, batch: Batch, again: bool) -> Result<(), (Batch, sqlx::Error)> {
+        let (mut batch, mut again) = (batch, again);
+        let begun = Instant::now();
+        loop {
+            match self.try_write(&batch, again).await {
+                Ok(Written::At { position, recorded_at }) => {
+                    self.head.advance(batch.won(position, recorded_at));
+                    return Ok(());
+                }
+                Ok(Written::Not(found)) => {
+                    let before = batch.commands.len();
+                    let rest = batch.judge(&found);
+                    let lost = before - rest.len();
+                    batch = Batch::default();
+                    for pending in rest {
+                        self.deferred.extend(batch.take(pending));
+                    }
+                    if batch.commands.is_empty() {
+                        return Ok(());
+                    }
+                    if lost == 0 {
+                        return Err((batch, sqlx::Error::Protocol("nothing was written, and nobody lost".to_owned())));
+                    }
+                }
+                Err(error) if self.connection.is_none() && begun.elapsed() < RECONNECT_PATIENCE => {
+                    tracing::warn!(%error, commands = batch.commands.len(), "the connection of an append batch was lost; it is tried again");
+                    again = true;
+                    tokio::time::sleep(RECONNECT_EVERY).await;
+                }
+                Err(error) => return Err((batch, error)),
+            }
+        }
+    }
+
+    /// A connection that failed or did not answer in time is not used again.
+    async fn try_write(&mut self, batch: &Batch, again: bool) -> Result<Written, sqlx::Error> {
+        let timed_out = |_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => timeout(CONNECT_DEADLINE, PgConnection::connect_with(&self.options)).await.unwrap_or_else(timed_out)?,
+        };
+        let result = timeout(APPEND_DEADLINE, write::write(&mut connection, batch, again)).await;
+        let result = result.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        let usable = match &result {
+            Ok(_) => true,
+            Err(sqlx::Error::Database(error)) => !is_fatal(error.as_ref()),
+            Err(_) => false,
+        };
+        if usable {
+            self.connection = Some(connection);
+        }
+        result
+    }
+}
+
+fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+}
+
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
