@@ -1,5 +1,6 @@
 -- Appends anew: the caller decides which commands can win, the database holds the log still, checks, gives out positions and
--- links the chain. One function for all appends; a bulk append copies the rows in by itself, in the same transaction.
+-- links the chain. A bulk append copies the rows in by itself, in the same transaction. An appender that foresees all of this
+-- has a statement of its own, which succeeds only if nothing came in between.
 
 drop function append_events(integer[], text[], bigint[], integer[], uuid[], uuid[], text[], smallint[], jsonb[], jsonb[], timestamptz[], bytea[]);
 
@@ -34,13 +35,15 @@ select c.relname::text as name,
 --
 -- o_position: of the log's last event before these; they follow in order. Null when nothing was appended because a stream is
 --   not as expected or an event id is there already; then o_found, o_owners (per stream) and o_stored tell what is there.
--- o_found: the streams' versions before. o_hashes: per event, when the caller inserts.
+-- o_found: the streams' versions before. o_hashes: per event, when the caller inserts. o_last_hash: of the last event.
+-- o_clock: the database's clock, for a caller that foresees its next append.
 -- o_stored: events that are in the log with one of the ids: {event_id, stream, position, recorded_at_us}.
 create function append_events(
     p_streams text[], p_companies uuid[], p_expected bigint[],
     p_slots integer[], p_offsets integer[], p_event_ids uuid[], p_types text[], p_schemas smallint[], p_payloads text[], p_metadata text[],
     p_occurred timestamptz[], p_digests bytea, p_least_event_id uuid, p_again boolean, p_insert boolean,
-    out o_position bigint, out o_recorded_at timestamptz, out o_found bigint[], out o_owners uuid[], out o_hashes bytea[], out o_stored jsonb
+    out o_position bigint, out o_recorded_at timestamptz, out o_found bigint[], out o_owners uuid[], out o_hashes bytea[], out o_last_hash bytea, out o_clock timestamptz,
+    out o_stored jsonb
 ) language plpgsql as $$
 declare
     v_events   integer := cardinality(p_event_ids);
@@ -50,6 +53,8 @@ declare
     v_at_bytes bytea;
     v_end      bigint;
     v_closed   uuid;
+    -- Where the streams' rows are: nobody else moves them.
+    v_rows     tid[];
     v_clean    boolean;
     v_new      boolean;
     v_old      boolean;
@@ -59,9 +64,9 @@ begin
     select h.position, h.hash, greatest(clock_timestamp(), h.recorded_at), h.partition_end, h.closed_event_id
       into o_position, v_hash, o_recorded_at, v_end, v_closed from log_head h;
 
-    select array_agg(q.version), array_agg(q.company_id), bool_and(q.clean), bool_or(q.version = 0), bool_or(q.version > 0)
-      into o_found, o_owners, v_clean, v_new, v_old
-      from (select coalesce(s.version, 0) as version, s.company_id,
+    select array_agg(q.version), array_agg(q.company_id), array_agg(q.row), bool_and(q.clean), bool_or(q.version = 0), bool_or(q.version > 0)
+      into o_found, o_owners, v_rows, v_clean, v_new, v_old
+      from (select coalesce(s.version, 0) as version, s.company_id, s.ctid as row,
                    n.expected in (-1, coalesce(s.version, 0)) and coalesce(s.company_id = n.company_id, true) as clean
               from unnest(p_streams, p_companies, p_expected) with ordinality n(stream, company_id, expected, slot)
               left join streams s on s.stream = n.stream
@@ -93,8 +98,8 @@ begin
     end if;
     if v_old then
         update streams s set version = s.version + n.count
-          from (select p_streams[slot] as stream, max(o) as count from unnest(p_slots, p_offsets) e(slot, o) where o_found[slot] > 0 group by slot) n
-         where s.stream = n.stream;
+          from (select v_rows[slot] as row, max(o) as count from unnest(p_slots, p_offsets) e(slot, o) where o_found[slot] > 0 group by slot) n
+         where s.ctid = n.row;
     end if;
     update log_head set position = o_position + v_events, hash = v_hash, recorded_at = o_recorded_at, partition_end = v_end, closed_event_id = v_closed;
     if p_insert then
@@ -108,6 +113,15 @@ begin
         o_hashes := v_hashes;
     end if;
     o_owners := null;
+    o_last_hash := v_hash;
+    o_clock := clock_timestamp();
+end $$;
+
+-- Ends a statement that has found something else than it supposed, and takes back what it did.
+create function demand(p_holds boolean) returns boolean language plpgsql as $$
+begin
+    if p_holds then return true; end if;
+    raise exception 'the log is not as foreseen' using errcode = 'NV001';
 end $$;
 
 -- Where the partition of the log's next event ends, and the greatest event id in the ones before it.

@@ -10,6 +10,8 @@
 //! *Hash*: SHA-256 of the hash of the event before it (32 zero bytes before the first), the digest, and position, version
 //! and `recorded_at` (microseconds since 1970), each as a big-endian signed 64-bit integer.
 
+use std::io::Write as _;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
@@ -35,65 +37,67 @@ pub enum NotStorable {
 
 /// `value` as canonical JSON, with whole floating-point numbers as integers.
 pub fn to_text(value: &Value) -> Result<String, NotStorable> {
-    let mut text = String::with_capacity(256);
+    let mut text = Vec::with_capacity(512);
     write(value, &mut text)?;
-    if text.len() > PAYLOAD_MAX_BYTES { Err(NotStorable::TooLarge(text.len())) } else { Ok(text) }
+    if text.len() > PAYLOAD_MAX_BYTES {
+        return Err(NotStorable::TooLarge(text.len()));
+    }
+    String::from_utf8(text).map_err(|e| NotStorable::Json(e.to_string()))
 }
 
-fn write(value: &Value, out: &mut String) -> Result<(), NotStorable> {
+fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), NotStorable> {
     match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
         Value::Number(number) => write_number(number, out)?,
         Value::String(text) => write_string(text, out)?,
         Value::Array(items) => {
-            out.push('[');
+            out.push(b'[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 write(item, out)?;
             }
-            out.push(']');
+            out.push(b']');
         }
         Value::Object(object) => write_object(object, out)?,
     }
     Ok(())
 }
 
-fn write_object(object: &Map<String, Value>, out: &mut String) -> Result<(), NotStorable> {
+fn write_object(object: &Map<String, Value>, out: &mut Vec<u8>) -> Result<(), NotStorable> {
     let mut entries: Vec<_> = object.iter().collect();
     entries.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-    out.push('{');
+    out.push(b'{');
     for (i, (key, value)) in entries.into_iter().enumerate() {
         if i > 0 {
-            out.push(',');
+            out.push(b',');
         }
         write_string(key, out)?;
-        out.push(':');
+        out.push(b':');
         write(value, out)?;
     }
-    out.push('}');
+    out.push(b'}');
     Ok(())
 }
 
-fn write_string(text: &str, out: &mut String) -> Result<(), NotStorable> {
-    if text.contains('\0') {
+fn write_string(text: &str, out: &mut Vec<u8>) -> Result<(), NotStorable> {
+    if text.as_bytes().contains(&0) {
         return Err(NotStorable::Nul);
     }
-    out.push_str(&serde_json::to_string(text).map_err(|e| NotStorable::Json(e.to_string()))?);
-    Ok(())
+    serde_json::to_writer(out, text).map_err(|e| NotStorable::Json(e.to_string()))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and within ±2^53")]
-fn write_number(number: &Number, out: &mut String) -> Result<(), NotStorable> {
-    match number.as_f64().filter(|_| number.is_f64()) {
-        None => out.push_str(&number.to_string()),
-        Some(float) if float.fract() != 0.0 => out.push_str(&number.to_string()),
-        Some(whole) if whole.abs() < EXACT_FLOAT_MAX => out.push_str(&(whole as i64).to_string()),
+fn write_number(number: &Number, out: &mut Vec<u8>) -> Result<(), NotStorable> {
+    let written = match number.as_f64().filter(|_| number.is_f64()) {
+        None => write!(out, "{number}"),
+        Some(float) if float.fract() != 0.0 => write!(out, "{number}"),
+        Some(whole) if whole.abs() < EXACT_FLOAT_MAX => write!(out, "{}", whole as i64),
         Some(_) => return Err(NotStorable::InexactNumber(number.to_string())),
-    }
-    Ok(())
+    };
+    written.map_err(|e| NotStorable::Json(e.to_string()))
 }
 
 /// What of an event its digest covers; `metadata` and `payload` are canonical JSON.
@@ -110,16 +114,34 @@ pub struct Content<'a> {
 
 impl Content<'_> {
     pub fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(format!(
-            r#"{{"company_id":"{}","event_id":"{}","event_type":"{}","metadata":"#,
-            self.company_id, self.event_id, self.event_type
-        ));
-        hash.update(self.metadata);
-        hash.update(format!(r#","occurred_at_us":{},"payload":"#, self.occurred_at.timestamp_micros()));
-        hash.update(self.payload);
-        hash.update(format!(r#","schema_version":{},"stream":"{}"}}"#, self.schema_version, self.stream));
-        hash.finalize().into()
+        let mut hash = Hashing(Sha256::new());
+        // Writing into a hash cannot fail.
+        let _ = write!(
+            hash,
+            r#"{{"company_id":"{}","event_id":"{}","event_type":"{}","metadata":{},"occurred_at_us":{},"payload":{},"schema_version":{},"stream":"{}"}}"#,
+            self.company_id,
+            self.event_id,
+            self.event_type,
+            self.metadata,
+            self.occurred_at.timestamp_micros(),
+            self.payload,
+            self.schema_version,
+            self.stream
+        );
+        hash.0.finalize().into()
+    }
+}
+
+struct Hashing(Sha256);
+
+impl std::io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

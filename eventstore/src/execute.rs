@@ -175,9 +175,7 @@ impl EventStore {
         if let Ok(mut states) = self.states.lock().map_err(|e| e.into_inner().clear())
             && loaded.version > 0
         {
-            let newer = |known: &Arc<dyn Any + Send + Sync>| {
-                known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version)
-            };
+            let newer = |known: &Arc<dyn Any + Send + Sync>| known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version);
             if !states.peek(&StreamName::of::<D>(id)).is_some_and(newer) {
                 states.put(StreamName::of::<D>(id), Arc::new(loaded.clone()));
             }

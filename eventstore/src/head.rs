@@ -1,10 +1,19 @@
 //! Where the log ends, as far as this process knows: told by its own appends at once, by others' through NOTIFY, and by
 //! looking every [`POLL_MS`] whatever else fails.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use sqlx::{PgPool, postgres::PgListener};
-use tokio::sync::watch;
+use sqlx::{
+    Connection as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgListener},
+};
+use tokio::{sync::watch, time::timeout};
 
 /// How often the head is looked up when nobody tells, in milliseconds.
 const POLL_MS: u64 = 200;
@@ -19,10 +28,11 @@ pub struct Head {
 
 impl Head {
     /// Starts the tasks that watch the head and tell others of it; they end when the pool is closed.
-    pub(crate) fn watch(pool: PgPool, channel: String) -> Self {
+    pub(crate) fn watch(pool: PgPool, options: PgConnectOptions, channel: String) -> Self {
         let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0) };
-        tokio::spawn(follow(pool.clone(), channel.clone(), head.position.clone()));
-        tokio::spawn(tell(pool, channel, head.appended.subscribe()));
+        let own_backend = Arc::new(AtomicU32::new(0));
+        tokio::spawn(follow(pool.clone(), channel.clone(), head.position.clone(), Arc::clone(&own_backend)));
+        tokio::spawn(tell(pool, options, channel, head.appended.subscribe(), own_backend));
         head
     }
 
@@ -52,32 +62,75 @@ fn raise(sender: &watch::Sender<i64>, position: i64) {
     });
 }
 
-async fn follow(pool: PgPool, channel: String, head: watch::Sender<i64>) {
+/// What a look at the head may take before its connection counts as dead.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+async fn follow(pool: PgPool, channel: String, head: watch::Sender<i64>, own_backend: Arc<AtomicU32>) {
     while !pool.is_closed() {
-        let listener = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(&channel).await?;
-            loop {
-                let position = sqlx::query_scalar!("select position from log_head").fetch_one(&pool).await?;
-                raise(&head, position);
-                if let Ok(received) = tokio::time::timeout(Duration::from_millis(POLL_MS), listener.try_recv()).await {
-                    received?;
-                }
-            }
-        };
-        let result: Result<std::convert::Infallible, sqlx::Error> = listener.await;
+        let result: Result<std::convert::Infallible, sqlx::Error> = listen(&pool, &channel, &head, &own_backend).await;
         let Err(error) = result;
         tracing::debug!(%error, "watching the log's head was interrupted");
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
     }
 }
 
-async fn tell(pool: PgPool, channel: String, mut appended: watch::Receiver<i64>) {
+/// Looks at the head whenever another process tells of new events, and every [`POLL_MS`] even if nobody tells.
+async fn listen(
+    pool: &PgPool,
+    channel: &str,
+    head: &watch::Sender<i64>,
+    own_backend: &AtomicU32,
+) -> Result<std::convert::Infallible, sqlx::Error> {
+    let timed_out = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let mut listener = timeout(LOOK_DEADLINE, PgListener::connect_with(pool)).await.map_err(timed_out)??;
+    timeout(LOOK_DEADLINE, listener.listen(channel)).await.map_err(timed_out)??;
+    loop {
+        let look = sqlx::query_scalar!("select position from log_head").fetch_one(pool);
+        raise(head, timeout(LOOK_DEADLINE, look).await.map_err(timed_out)??);
+        let others = async {
+            loop {
+                // What this process appended it knows already; a connection that was lost says nothing.
+                match listener.try_recv().await? {
+                    Some(notification) if notification.process_id() == own_backend.load(Ordering::Relaxed) => {}
+                    _ => return Ok::<_, sqlx::Error>(()),
+                }
+            }
+        };
+        if let Ok(told) = timeout(Duration::from_millis(POLL_MS), others).await {
+            told?;
+        }
+    }
+}
+
+/// Tells other processes, over a connection of its own, so that they know whose word it is.
+async fn tell(pool: PgPool, options: PgConnectOptions, channel: String, mut appended: watch::Receiver<i64>, own_backend: Arc<AtomicU32>) {
+    let mut connection: Option<PgConnection> = None;
     while appended.changed().await.is_ok() && !pool.is_closed() {
         appended.mark_unchanged();
-        if let Err(error) = sqlx::query!("select pg_notify($1, '')", channel).execute(&pool).await {
-            tracing::debug!(%error, "other processes could not be told of new events; they will look themselves");
+        let told = timeout(LOOK_DEADLINE, notify(connection.take(), &options, &channel, &own_backend)).await;
+        match told.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
+            Ok(usable) => connection = Some(usable),
+            Err(error) => tracing::debug!(%error, "other processes could not be told of new events; they will look themselves"),
         }
         tokio::time::sleep(Duration::from_millis(NOTIFY_EVERY_MS)).await;
     }
+}
+
+async fn notify(
+    connection: Option<PgConnection>,
+    options: &PgConnectOptions,
+    channel: &str,
+    own_backend: &AtomicU32,
+) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => {
+            let mut connection = PgConnection::connect_with(options).await?;
+            let pid = sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#).fetch_one(&mut connection).await?;
+            own_backend.store(u32::try_from(pid).unwrap_or_default(), Ordering::Relaxed);
+            connection
+        }
+    };
+    sqlx::query!("select pg_notify($1, '')", channel).execute(&mut connection).await?;
+    Ok(connection)
 }

@@ -44,7 +44,8 @@ pub struct EventStore {
 impl EventStore {
     /// Opens the log of a migrated database.
     pub fn open(database: &Database) -> Self {
-        let head = Head::watch(database.pool.clone(), database.channel());
+        let notifying = database.options.clone().application_name("newvoice notify");
+        let head = Head::watch(database.pool.clone(), notifying, database.channel());
         let appender = Appender::start(database.options.clone().application_name("newvoice append"), head.clone());
         let states = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
         Self { pool: database.pool.clone(), appender, head, states, ahead: Arc::default(), contended: Arc::default() }

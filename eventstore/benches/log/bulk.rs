@@ -28,7 +28,15 @@ pub async fn run(ground: &Ground, report: &mut Report) {
         let begun = Instant::now();
         fill(&log.store, EVENTS).await;
         ours.push(f64::from(EVENTS) / begun.elapsed().as_secs_f64());
-        let rows: Vec<_> = log.database.pool.copy_out_raw("copy (select * from events order by position) to stdout (format binary)").await.unwrap().try_collect().await.unwrap();
+        let rows: Vec<_> = log
+            .database
+            .pool
+            .copy_out_raw("copy (select * from events order by position) to stdout (format binary)")
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
         log.drop().await;
         let log = ground.log().await;
         let mut connection = log.database.pool.acquire().await.unwrap();

@@ -118,7 +118,12 @@ fn markdown(value: &Value) -> String {
         }
         for ratio in scenario["ratios"].as_array().unwrap() {
             let met = if ratio["met"] == json!(true) { "met" } else { "**not met**" };
-            out += &format!("| ratio to {} | {:.2} (goal {}: {met}) |\n", text(&ratio["to"]), ratio["ratio"].as_f64().unwrap(), text(&ratio["goal"]));
+            out += &format!(
+                "| ratio to {} | {:.2} (goal {}: {met}) |\n",
+                text(&ratio["to"]),
+                ratio["ratio"].as_f64().unwrap(),
+                text(&ratio["goal"])
+            );
         }
     }
     out

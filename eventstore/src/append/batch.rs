@@ -276,7 +276,11 @@ mod tests {
         let stored = |id: u128, position, stream: &str| {
             (Uuid::from_u128(id), Stored { stream: stream.to_owned(), position, recorded_at: DateTime::UNIX_EPOCH })
         };
-        let cases = [(vec![stored(1, 8, STREAM), stored(2, 9, STREAM)], true), (vec![stored(1, 8, STREAM)], false), (vec![stored(1, 8, "call-x"), stored(2, 9, STREAM)], false)];
+        let cases = [
+            (vec![stored(1, 8, STREAM), stored(2, 9, STREAM)], true),
+            (vec![stored(1, 8, STREAM)], false),
+            (vec![stored(1, 8, "call-x"), stored(2, 9, STREAM)], false),
+        ];
         for (stored, repeated) in cases {
             let (pending, mut answer) = command(ExpectedVersion::Exact(0), &[1, 2]);
             let found = Found { stored: stored.into_iter().collect(), ..found(2) };

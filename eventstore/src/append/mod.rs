@@ -2,9 +2,11 @@
 //!
 //! The transaction holds the head still, checks the versions of the streams, gives out positions, links the hash chain and
 //! inserts; each command gets its own answer. While one batch is being committed the next one gathers. `batch.rs` has the
-//! rules, `worker.rs` runs them, `write.rs` speaks to the database: in one round trip, unless the batch is large.
+//! rules, `worker.rs` runs them, `write.rs` and `foreseen.rs` speak to the database: in one round trip, unless the batch is large.
 
 mod batch;
+mod columns;
+mod foreseen;
 mod worker;
 mod write;
 

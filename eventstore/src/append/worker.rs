@@ -18,12 +18,14 @@ use tokio::{
 use super::{
     Pending,
     batch::{APPEND_BATCH_MAX, Batch},
-    write::{self, Written},
+    write::{Writer, Written},
 };
 use crate::head::Head;
 
 /// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known.
 const APPEND_DEADLINE: Duration = Duration::from_secs(30);
+/// What part of the time that the last batch took may be spent on gathering the next one: larger batches are worth more.
+const GATHER_FRACTION: u32 = 4;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// For so long a batch whose connection was lost is tried again before its commands hear that nothing is known.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
@@ -46,25 +48,43 @@ pub(super) struct Worker {
     options: PgConnectOptions,
     head: Head,
     connection: Option<PgConnection>,
+    writer: Writer,
     pending: mpsc::Receiver<Pending>,
     waiting_bytes: Arc<AtomicUsize>,
     /// Commands that could not win together with the batch before.
     deferred: VecDeque<Pending>,
+    /// Of the batch before, and how long it took.
+    last_commands: usize,
+    last_write: Duration,
 }
 
 impl Worker {
     pub fn new(options: PgConnectOptions, head: Head, pending: mpsc::Receiver<Pending>, waiting_bytes: Arc<AtomicUsize>) -> Self {
-        Self { options: options.options(SESSION), head, connection: None, pending, waiting_bytes, deferred: VecDeque::new() }
+        Self {
+            options: options.options(SESSION),
+            head,
+            connection: None,
+            writer: Writer::default(),
+            pending,
+            waiting_bytes,
+            deferred: VecDeque::new(),
+            last_commands: 0,
+            last_write: Duration::ZERO,
+        }
     }
 
     /// Until nobody can append any more.
     pub async fn run(mut self) {
         while let Some(batch) = self.gather().await {
+            let begun = Instant::now();
+            self.last_commands = batch.commands.len();
             self.flush(batch).await;
+            self.last_write = begun.elapsed();
         }
     }
 
-    /// The next batch: whatever waits, within the limits.
+    /// The next batch: whatever waits, within the limits. Those who were answered just now are likely to come again at once: as
+    /// long as there are fewer commands than last time, a part of the time that writing them took is given to them.
     async fn gather(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
         if self.deferred.is_empty() {
@@ -74,9 +94,15 @@ impl Worker {
         for waiting in std::mem::take(&mut self.deferred) {
             self.deferred.extend(batch.take(waiting));
         }
+        let begun = Instant::now();
         while !batch.is_full() && self.deferred.len() < APPEND_BATCH_MAX {
-            let Ok(next) = self.pending.try_recv() else { break };
-            self.take(&mut batch, next);
+            match self.pending.try_recv() {
+                Ok(next) => self.take(&mut batch, next),
+                Err(_) if batch.commands.len() < self.last_commands && begun.elapsed() < self.last_write / GATHER_FRACTION => {
+                    tokio::task::yield_now().await;
+                }
+                Err(_) => break,
+            }
         }
         Some(batch)
     }
@@ -146,7 +172,7 @@ impl Worker {
             Some(connection) => connection,
             None => timeout(CONNECT_DEADLINE, PgConnection::connect_with(&self.options)).await.unwrap_or_else(timed_out)?,
         };
-        let result = timeout(APPEND_DEADLINE, write::write(&mut connection, batch, again)).await;
+        let result = timeout(APPEND_DEADLINE, self.writer.write(&mut connection, batch, again)).await;
         let result = result.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
         let usable = match &result {
             Ok(_) => true,

@@ -1,18 +1,18 @@
-//! A batch as the arguments of `append_events`. A large one is copied in, in PostgreSQL's binary format
-//! (<https://www.postgresql.org/docs/15/sql-copy.html#id-1.9.3.55.9.4>), because that costs half as much per event.
+//! Writes a batch: to its foreseen places, or by asking the database for them. A large one is copied in, because that costs half
+//! as much per event.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::{
-    ExpectedVersion,
     batch::{Batch, Found, Stored},
+    columns::{Columns, Places, copy_in},
+    foreseen::{self, Foresight},
 };
-use crate::event::NewEvent;
 
 /// From so many events on a batch is copied in.
 const COPY_EVENTS_MIN: usize = 500;
@@ -25,54 +25,70 @@ pub(super) enum Written {
     Not(Found),
 }
 
-/// The arguments of `append_events`.
+/// Writes batches over whichever connection it is given, and learns where the log ends.
 #[derive(Default)]
-struct Columns<'a> {
-    streams: Vec<String>,
-    companies: Vec<Uuid>,
-    expected: Vec<i64>,
-    slots: Vec<i32>,
-    offsets: Vec<i32>,
-    event_ids: Vec<Uuid>,
-    types: Vec<&'a str>,
-    schemas: Vec<i16>,
-    payloads: Vec<&'a str>,
-    metadata: Vec<&'a str>,
-    occurred: Vec<DateTime<Utc>>,
-    digests: Vec<u8>,
+pub(super) struct Writer {
+    foresight: Option<Foresight>,
+    /// Of the last event that this process appended.
+    last_position: Option<i64>,
 }
 
-impl<'a> Columns<'a> {
-    fn of(batch: &'a Batch, with_content: bool) -> Self {
-        let mut columns = Self::default();
-        for slot in &batch.streams {
-            columns.streams.push(slot.name.to_string());
-            columns.companies.push(slot.company_id);
-            columns.expected.push(slot.expected.to_sql());
-        }
-        let mut counts = vec![0; batch.streams.len()];
-        for (slot, event) in batch.events() {
-            if let Some(count) = counts.get_mut(slot) {
-                *count += 1;
-                columns.offsets.push(*count);
-            }
-            columns.slots.push(i32::try_from(slot + 1).unwrap_or(i32::MAX));
-            columns.event_ids.push(event.event_id);
-            columns.digests.extend_from_slice(&event.digest);
-            if with_content {
-                columns.push_content(event);
+impl Writer {
+    /// Writes all of the batch or nothing. `again`: an answer was lost, the events may be in the log already.
+    pub async fn write(&mut self, connection: &mut PgConnection, batch: &Batch, again: bool) -> Result<Written, sqlx::Error> {
+        let columns = Columns::of(batch, batch.size.events < COPY_EVENTS_MIN);
+        let foresight = self.foresight.take().filter(|_| !again);
+        if let Some(foreseen) = foresight.and_then(|foresight| foresight.place(batch, &columns)) {
+            match foreseen::write(connection, batch, &columns, foreseen).await {
+                Ok(Some((position, foresight))) => {
+                    let recorded_at = foresight.recorded_at;
+                    self.last_position = Some(foresight.position);
+                    self.foresight = Some(foresight);
+                    return Ok(Written::At { position, recorded_at });
+                }
+                Ok(None) => {}
+                // A stream is not as expected, or the content cannot be stored: append_events finds out which.
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(error),
             }
         }
-        columns
+        self.ask(connection, batch, &columns, again).await
     }
 
-    fn push_content(&mut self, event: &'a NewEvent) {
-        self.types.push(&event.event_type);
-        self.schemas.push(event.schema_version);
-        self.payloads.push(&event.payload);
-        self.metadata.push(&event.metadata);
-        self.occurred.push(event.occurred_at);
+    async fn ask(
+        &mut self,
+        connection: &mut PgConnection,
+        batch: &Batch,
+        columns: &Columns<'_>,
+        again: bool,
+    ) -> Result<Written, sqlx::Error> {
+        let answer = if columns.have_content() {
+            append(connection, columns, again, true).await?
+        } else {
+            let mut transaction = connection.begin().await?;
+            let mut answer = append(&mut transaction, columns, again, false).await?;
+            if let Some(places) = answer.take_places(columns) {
+                copy_in(&mut transaction, batch, columns, &places).await?;
+                transaction.commit().await?;
+            } else {
+                transaction.rollback().await?;
+            }
+            answer
+        };
+        let Some(position) = answer.position else { return Ok(Written::Not(answer.found())) };
+        let recorded_at = answer.recorded_at;
+        // Foresight is worth a try once nobody else has appended in between.
+        if self.last_position == Some(position) {
+            self.foresight = answer.foresight(position, batch);
+        }
+        self.last_position = Some(position + i64::try_from(batch.size.events).unwrap_or_default());
+        Ok(Written::At { position, recorded_at })
     }
+}
+
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "NV001" || code.starts_with("22") || code.starts_with("23"))
 }
 
 /// What `append_events` answers.
@@ -82,7 +98,9 @@ struct Answer {
     found: Option<Vec<i64>>,
     owners: Option<Vec<Option<Uuid>>>,
     hashes: Option<Vec<Vec<u8>>>,
-    stored: Option<sqlx::types::Json<Vec<StoredRow>>>,
+    last_hash: Option<Vec<u8>>,
+    clock: Option<DateTime<Utc>>,
+    stored: Option<Json<Vec<StoredRow>>>,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +112,21 @@ struct StoredRow {
 }
 
 impl Answer {
+    /// Where the caller has to insert the events.
+    fn take_places(&mut self, columns: &Columns<'_>) -> Option<Places> {
+        let first_position = self.position? + 1;
+        let found = self.found.as_deref().unwrap_or_default();
+        let version = |(slot, offset): (&i32, &i32)| Some(found.get(usize::try_from(*slot).ok()?.checked_sub(1)?)? + i64::from(*offset));
+        let versions = columns.slots.iter().zip(&columns.offsets).filter_map(version).collect();
+        Some(Places { first_position, recorded_at: self.recorded_at, versions, hashes: self.hashes.take().unwrap_or_default() })
+    }
+
+    fn foresight(&self, before: i64, batch: &Batch) -> Option<Foresight> {
+        let hash = self.last_hash.as_deref()?.try_into().ok()?;
+        let position = before + i64::try_from(batch.size.events).ok()?;
+        Some(Foresight { position, hash, recorded_at: self.recorded_at, clock: (self.clock?, Instant::now()) })
+    }
+
     fn found(self) -> Found {
         let stored = self.stored.map(|json| json.0).unwrap_or_default().into_iter().map(|row| {
             let recorded_at = DateTime::from_timestamp_micros(row.recorded_at_us).unwrap_or_default();
@@ -104,59 +137,11 @@ impl Answer {
     }
 }
 
-/// Writes all of the batch or nothing. `again`: an answer was lost, the events may be in the log already.
-pub(super) async fn write(connection: &mut PgConnection, batch: &Batch, again: bool) -> Result<Written, sqlx::Error> {
-    if batch.size.events >= COPY_EVENTS_MIN {
-        return write_large(connection, batch, again).await;
-    }
-    let columns = Columns::of(batch, true);
-    let answer = append(connection, &columns, again, true).await?;
-    Ok(match answer.position {
-        Some(position) => Written::At { position, recorded_at: answer.recorded_at },
-        None => Written::Not(answer.found()),
-    })
-}
-
-async fn write_large(connection: &mut PgConnection, batch: &Batch, again: bool) -> Result<Written, sqlx::Error> {
-    let columns = Columns::of(batch, false);
-    let mut transaction = connection.begin().await?;
-    let answer = append(&mut transaction, &columns, again, false).await?;
-    let Some(position) = answer.position else {
-        transaction.rollback().await?;
-        return Ok(Written::Not(answer.found()));
-    };
-    let recorded_at = answer.recorded_at;
-    let rows = rows(batch, &columns, position, &answer);
-    let count = rows.len();
-    let mut copy = transaction
-        .copy_in_raw(
-            "copy events (position, stream, version, event_id, event_type, schema_version, company_id, payload, metadata, occurred_at, recorded_at, hash)
-             from stdin (format binary)",
-        )
-        .await?;
-    let mut buffer = SIGNATURE.to_vec();
-    for row in rows {
-        row.write(&mut buffer);
-        if buffer.len() >= CHUNK_BYTES {
-            copy.send(std::mem::take(&mut buffer)).await?;
-        }
-    }
-    buffer.extend_from_slice(&END.to_be_bytes());
-    copy.send(buffer).await?;
-    let copied = copy.finish().await?;
-    if usize::try_from(copied) != Ok(count) || count != batch.size.events {
-        return Err(sqlx::Error::Protocol(format!("of {} events {count} were placed and {copied} copied", batch.size.events)));
-    }
-    transaction.commit().await?;
-    Ok(Written::At { position, recorded_at })
-}
-
 async fn append(connection: &mut PgConnection, columns: &Columns<'_>, again: bool, insert: bool) -> Result<Answer, sqlx::Error> {
-    let least_event_id = columns.event_ids.iter().min().copied().unwrap_or_default();
     sqlx::query_as!(
         Answer,
-        r#"select o_position as position, o_recorded_at as "recorded_at!", o_found as found, o_owners as "owners: Vec<Option<Uuid>>", o_hashes as hashes,
-                  o_stored as "stored: sqlx::types::Json<Vec<StoredRow>>"
+        r#"select o_position as position, o_recorded_at as "recorded_at!", o_found as found, o_owners as "owners: Vec<Option<Uuid>>",
+                  o_hashes as hashes, o_last_hash as last_hash, o_clock as clock, o_stored as "stored: Json<Vec<StoredRow>>"
              from append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
         &columns.streams,
         &columns.companies,
@@ -170,93 +155,10 @@ async fn append(connection: &mut PgConnection, columns: &Columns<'_>, again: boo
         &columns.metadata as &[&str],
         &columns.occurred,
         &columns.digests,
-        least_event_id,
+        columns.least_event_id(),
         again,
         insert
     )
     .fetch_one(connection)
     .await
-}
-
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-const END: i16 = -1;
-const COLUMNS: i16 = 12;
-/// Bytes that are sent at once.
-const CHUNK_BYTES: usize = 1 << 20;
-/// PostgreSQL counts from 2000-01-01; in microseconds since 1970.
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
-const JSONB_FORMAT: u8 = 1;
-
-/// A row of the log.
-struct Row<'a> {
-    position: i64,
-    stream: &'a str,
-    version: i64,
-    company_id: Uuid,
-    event: &'a NewEvent,
-    recorded_at: DateTime<Utc>,
-    hash: &'a [u8],
-}
-
-fn rows<'a>(batch: &'a Batch, columns: &'a Columns<'a>, position: i64, answer: &'a Answer) -> Vec<Row<'a>> {
-    let (found, hashes) = (answer.found.as_deref().unwrap_or_default(), answer.hashes.as_deref().unwrap_or_default());
-    let placed = (position + 1..).zip(batch.events()).zip(&columns.offsets).zip(hashes);
-    let rows = placed.filter_map(|(((position, (slot, event)), offset), hash)| {
-        Some(Row {
-            position,
-            stream: columns.streams.get(slot)?,
-            version: found.get(slot)? + i64::from(*offset),
-            company_id: *columns.companies.get(slot)?,
-            event,
-            recorded_at: answer.recorded_at,
-            hash,
-        })
-    });
-    rows.collect()
-}
-
-impl Row<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&COLUMNS.to_be_bytes());
-        field(out, &self.position.to_be_bytes());
-        field(out, self.stream.as_bytes());
-        field(out, &self.version.to_be_bytes());
-        field(out, self.event.event_id.as_bytes());
-        field(out, self.event.event_type.as_bytes());
-        field(out, &self.event.schema_version.to_be_bytes());
-        field(out, self.company_id.as_bytes());
-        jsonb(out, &self.event.payload);
-        jsonb(out, &self.event.metadata);
-        field(out, &timestamp(self.event.occurred_at));
-        field(out, &timestamp(self.recorded_at));
-        field(out, self.hash);
-    }
-}
-
-fn field(out: &mut Vec<u8>, bytes: &[u8]) {
-    length(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-fn jsonb(out: &mut Vec<u8>, text: &str) {
-    length(out, text.len() + 1);
-    out.push(JSONB_FORMAT);
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn length(out: &mut Vec<u8>, bytes: usize) {
-    out.extend_from_slice(&i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes());
-}
-
-fn timestamp(at: DateTime<Utc>) -> [u8; 8] {
-    (at.timestamp_micros() - EPOCH_2000_US).to_be_bytes()
-}
-
-impl ExpectedVersion {
-    const fn to_sql(self) -> i64 {
-        match self.version() {
-            Some(version) => version,
-            None => -1,
-        }
-    }
 }
