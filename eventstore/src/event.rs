@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::canonical::{self, NotStorable};
+use crate::{
+    canonical::{self, NotStorable},
+    error::StoreError,
+};
 
 /// `<category>-<uuid>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -186,7 +189,7 @@ fn whole_micros(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
 }
 
-/// An event as it stands in the log.
+/// An event as it stands in the log. Payload and metadata are JSON texts; most readers need only one of them, decoded.
 #[derive(Clone, Debug)]
 pub struct StoredEvent {
     pub position: i64,
@@ -196,8 +199,29 @@ pub struct StoredEvent {
     pub event_type: String,
     pub schema_version: i16,
     pub company_id: Uuid,
-    pub payload: Value,
-    pub metadata: Metadata,
+    pub payload: String,
+    pub metadata: String,
     pub occurred_at: DateTime<Utc>,
     pub recorded_at: DateTime<Utc>,
+}
+
+impl StoredEvent {
+    /// The payload as it was stored, in the shape of its schema version.
+    pub fn payload(&self) -> Result<Value, StoreError> {
+        serde_json::from_str(&self.payload).map_err(|e| self.unreadable(&format!("payload: {e}")))
+    }
+
+    pub fn metadata(&self) -> Result<Metadata, StoreError> {
+        serde_json::from_str(&self.metadata).map_err(|e| self.unreadable(&format!("metadata: {e}")))
+    }
+
+    /// The fact that the event states.
+    pub fn decode<E: DomainEvent>(&self) -> Result<E, StoreError> {
+        let decoded = fact::decode(self.stream.category(), &self.event_type, self.schema_version, &self.payload);
+        decoded.map_err(|e| self.unreadable(&e.to_string()))
+    }
+
+    fn unreadable(&self, reason: &str) -> StoreError {
+        StoreError::Unreadable { position: self.position, reason: reason.to_owned() }
+    }
 }

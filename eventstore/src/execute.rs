@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use domain::{Decider, DomainEvent, fact};
+use domain::{Decider, DomainEvent};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
@@ -155,8 +155,7 @@ impl EventStore {
             if stored.company_id != company_id {
                 return Err(StoreError::OtherCompany(stream.to_string()));
             }
-            let event = fact::decode::<D::Event>(D::CATEGORY, &stored.event_type, stored.schema_version, stored.payload)
-                .map_err(|e| StoreError::Unreadable { position: stored.position, reason: e.to_string() })?;
+            let event = stored.decode::<D::Event>()?;
             D::evolve(Arc::make_mut(&mut loaded.state), &event);
             if loaded.version == 0 {
                 loaded.created_at = stored.recorded_at;

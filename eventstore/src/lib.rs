@@ -9,6 +9,7 @@ mod execute;
 mod head;
 mod read;
 mod store;
+mod subscribe;
 pub mod verify;
 
 pub use append::{ExpectedVersion, StreamWrite};
@@ -19,3 +20,4 @@ pub use execute::{Committed, Loaded, Unit, retry_conflicts};
 pub use head::Head;
 pub use read::Filter;
 pub use store::EventStore;
+pub use subscribe::Subscription;

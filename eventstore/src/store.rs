@@ -5,7 +5,6 @@ use std::{
     collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -23,6 +22,7 @@ use crate::{
     execute::{Ahead, Contended},
     head::Head,
     read::{self, Filter},
+    subscribe::Subscription,
 };
 
 /// Folded states that are kept at most.
@@ -65,14 +65,9 @@ impl EventStore {
         read::page(&self.pool, after, limit).await
     }
 
-    /// The next events after `after`, waiting up to `patience` for one to come: the step of a catch-up subscription.
-    pub async fn next_page(&self, after: i64, limit: i64, patience: Duration) -> Result<Vec<StoredEvent>, StoreError> {
-        let page = self.read_page(after, limit).await?;
-        if !page.is_empty() {
-            return Ok(page);
-        }
-        self.head.beyond(after, patience).await;
-        self.read_page(after, limit).await
+    /// Everything after `after`, then whatever comes.
+    pub fn subscribe(&self, after: i64) -> Subscription {
+        Subscription::new(self.pool.clone(), self.head.clone(), after)
     }
 
     /// A company's events after `after` that pass the filter, in log order.

@@ -59,11 +59,11 @@ impl Feed {
     pub(crate) async fn page(&self, after: i64, limit: Option<NonZeroUsize>) -> Result<Arc<Page>, StoreError> {
         if let Some(limit) = limit {
             let limit = i64::try_from(limit.get()).unwrap_or(PAGE_EVENTS);
-            return Ok(Arc::new(decode(after, self.store.next_page(after, limit, PATIENCE).await?)));
+            return Ok(Arc::new(decode(after, self.store.subscribe(after).page_events(limit).next(PATIENCE).await?)));
         }
         let slot = self.slot(after);
         let page = slot.get_or_try_init(|| async {
-            let events = self.store.next_page(after, PAGE_EVENTS, PATIENCE).await?;
+            let events = self.store.subscribe(after).page_events(PAGE_EVENTS).next(PATIENCE).await?;
             Ok::<_, StoreError>(Arc::new(decode(after, events)))
         });
         let page = page.await?.clone();
@@ -98,7 +98,7 @@ pub(crate) fn decode(after: i64, events: Vec<StoredEvent>) -> Page {
     let last_position = events.last().map_or(after, |event| event.position);
     let entries = events.into_iter().map(|stored| {
         let category = stored.stream.category().to_owned();
-        let event = Fact::decode(&category, &stored.event_type, stored.schema_version, stored.payload)
+        let event = Fact::decode(&category, &stored.event_type, stored.schema_version, &stored.payload)
             .map(|fact| Recorded {
                 position: stored.position,
                 id: stored.stream.id(),

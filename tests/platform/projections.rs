@@ -79,7 +79,7 @@ async fn recorded(store: &EventStore) -> Vec<Recorded> {
             company_id: stored.company_id,
             occurred_at: stored.occurred_at,
             recorded_at: stored.recorded_at,
-            fact: Fact::decode(stored.stream.category(), &stored.event_type, stored.schema_version, stored.payload).unwrap(),
+            fact: Fact::decode(stored.stream.category(), &stored.event_type, stored.schema_version, &stored.payload).unwrap(),
         }));
     }
     events

@@ -45,7 +45,7 @@ async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fres
     let position = fresh.of_log(&app).await?;
     let mut events = app.store.read_stream(&StreamName::of::<Task>(id), 0, None).await?;
     let claimed = events.iter().filter(|event| event.event_type == "TaskClaimed");
-    let claimed = claimed.filter_map(|event| event.payload.get("call_id")?.as_str()?.parse().ok());
+    let claimed = claimed.filter_map(|event| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok());
     // Calls can belong to a task without a claim.
     let mut calls: BTreeSet<Uuid> = claimed.collect();
     calls.extend(projections::calls::of_task(&app.pool, by.company_id(), id).await?);

@@ -6,7 +6,7 @@ mod metrics;
 mod tasks;
 
 use chrono::{DateTime, Utc};
-use eventstore::{Metadata, StoredEvent};
+use eventstore::StoredEvent;
 use rust_decimal::{Decimal, prelude::ToPrimitive};
 use serde::Serialize;
 use serde_json::Value;
@@ -31,12 +31,17 @@ pub struct EventView {
     pub occurred_at: DateTime<Utc>,
     pub recorded_at: DateTime<Utc>,
     pub payload: Value,
-    #[schema(value_type = Object)]
-    pub metadata: Metadata,
+    pub metadata: Value,
 }
 
 impl From<StoredEvent> for EventView {
     fn from(event: StoredEvent) -> Self {
+        let payload = readable(event.payload);
+        let mut metadata = readable(event.metadata);
+        // Whoever may read events need not know the keys under which commands can be repeated.
+        if let Some(fields) = metadata.as_object_mut() {
+            fields.remove("idempotency_key");
+        }
         Self {
             position: event.position,
             stream: event.stream.to_string(),
@@ -46,11 +51,15 @@ impl From<StoredEvent> for EventView {
             schema_version: event.schema_version,
             occurred_at: event.occurred_at,
             recorded_at: event.recorded_at,
-            payload: event.payload,
-            // Whoever may read events need not know the keys under which commands can be repeated.
-            metadata: Metadata { idempotency_key: None, ..event.metadata },
+            payload,
+            metadata,
         }
     }
+}
+
+/// JSON of the log, or its text where only PostgreSQL can hold it (a number beyond every float).
+fn readable(json: String) -> Value {
+    serde_json::from_str(&json).unwrap_or(Value::String(json))
 }
 
 /// A history: oldest first.

@@ -116,15 +116,16 @@ pub(super) async fn refold(
     let lists = lists.get(&company_id).unwrap_or(&none);
     let streams: Vec<_> = ids.iter().map(|id| format!("{}-{id}", Call::CATEGORY)).collect();
     let rows = sqlx::query!(
-        "select position, stream, version, event_type, schema_version, payload, occurred_at, recorded_at
-           from events where stream = any($1) and position <= $2 order by position",
+        r#"select position, stream, version, event_type, schema_version, payload::text as "payload!", occurred_at, recorded_at
+             from events where stream = any($1) and position <= $2 order by position"#,
         &streams,
         until
     );
     let mut calls: HashMap<Uuid, LedgerCall> = HashMap::new();
     for row in rows.fetch_all(db).await? {
         let unreadable = |reason: String| ApplyError::Contradiction(format!("position {}: {reason}", row.position));
-        let fact = Fact::decode(Call::CATEGORY, &row.event_type, row.schema_version, row.payload).map_err(|e| unreadable(e.to_string()))?;
+        let fact =
+            Fact::decode(Call::CATEGORY, &row.event_type, row.schema_version, &row.payload).map_err(|e| unreadable(e.to_string()))?;
         let id = row.stream.split_once('-').and_then(|(_, id)| Uuid::try_parse(id).ok()).ok_or_else(|| unreadable("stream".into()))?;
         let event = Recorded {
             position: row.position,

@@ -50,7 +50,7 @@ impl<W: Write> Writer<W> {
 
     fn write(&mut self, event: &StoredEvent) -> anyhow::Result<()> {
         match self {
-            Self::Jsonl(out) => Ok(writeln!(out, "{}", to_json(event))?),
+            Self::Jsonl(out) => Ok(writeln!(out, "{}", to_json(event)?)?),
             Self::Csv(writer) => Ok(writer.write_record(record(event)?.iter().map(|cell| escape(cell)))?),
         }
     }
@@ -74,8 +74,8 @@ fn record(event: &StoredEvent) -> anyhow::Result<[String; 11]> {
         event.company_id.to_string(),
         event.occurred_at.to_rfc3339(),
         event.recorded_at.to_rfc3339(),
-        event.payload.to_string(),
-        serde_json::to_string(&event.metadata)?,
+        event.payload()?.to_string(),
+        serde_json::to_string(&event.metadata()?)?,
     ])
 }
 

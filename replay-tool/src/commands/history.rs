@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use domain::{Decider as _, call::Call, task::Task};
-use eventstore::{ActorKind, EventStore, Metadata, StoredEvent, StreamName};
+use eventstore::{ActorKind, EventStore, Metadata, StoreError, StoredEvent, StreamName};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -25,19 +25,18 @@ pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Optio
         return Err(anyhow!("{name} has no events{}", as_of.map(|at| format!(" as of {at}")).unwrap_or_default()));
     }
     let began = events.first().map(|event| event.recorded_at).unwrap_or_default();
-    let items: Vec<Value> = events.iter().map(to_json).collect();
-    output.result(&json!({"stream": stream, "items": items}), || {
-        events.iter().map(|event| line(event, &name, began)).collect::<Vec<_>>().join("\n")
-    })?;
+    let items = events.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
+    let lines = events.iter().map(|event| line(event, &name, began)).collect::<Result<Vec<_>, _>>()?;
+    output.result(&json!({"stream": stream, "items": items}), || lines.join("\n"))?;
     Ok(Finding::Sound)
 }
 
 fn claimed_call(event: &StoredEvent) -> Option<Uuid> {
-    (event.event_type == "TaskClaimed").then(|| event.payload.get("call_id")?.as_str()?.parse().ok())?
+    (event.event_type == "TaskClaimed").then(|| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok())?
 }
 
-pub fn to_json(event: &StoredEvent) -> Value {
-    json!({
+pub fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
+    Ok(json!({
         "position": event.position,
         "stream": event.stream.to_string(),
         "version": event.version,
@@ -47,25 +46,25 @@ pub fn to_json(event: &StoredEvent) -> Value {
         "company_id": event.company_id,
         "occurred_at": event.occurred_at,
         "recorded_at": event.recorded_at,
-        "payload": event.payload,
-        "metadata": event.metadata,
-    })
+        "payload": event.payload()?,
+        "metadata": event.metadata()?,
+    }))
 }
 
 /// `2026-11-20 10:00:00.123  +0:05.2  TurnRecorded  by dialer simulator   turn_index 3 …  (position 17)`
-fn line(event: &StoredEvent, asked: &StreamName, began: DateTime<Utc>) -> String {
+fn line(event: &StoredEvent, asked: &StreamName, began: DateTime<Utc>) -> Result<String, StoreError> {
     let since = event.recorded_at - began;
     let clock = format!("+{}:{:02}.{}", since.num_minutes(), since.num_seconds() % 60, since.subsec_nanos() / 100_000_000);
     let elsewhere = if event.stream == *asked { String::new() } else { format!("  [{}]", event.stream) };
-    format!(
+    Ok(format!(
         "{}  {clock:>9}  {:<22} {}{elsewhere}\n{:>38}{}  (position {})",
         event.recorded_at.format("%Y-%m-%d %H:%M:%S%.3f"),
         event.event_type,
-        who(&event.metadata),
+        who(&event.metadata()?),
         "",
-        details(&event.payload),
+        details(&event.payload()?),
         event.position
-    )
+    ))
 }
 
 fn who(metadata: &Metadata) -> String {

@@ -1,0 +1,84 @@
+//! Catch-up subscriptions: everything from a position on in large pages, then whatever comes within milliseconds.
+//!
+//! A subscription trusts nothing but the log: being told of new events only makes it look sooner. It outlives lost connections
+//! and restarts of the server.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{
+    error::StoreError,
+    event::StoredEvent,
+    head::Head,
+    read::{self, PAGE_EVENTS_MAX},
+};
+
+/// How long to wait before the database is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// A place in the log that moves on.
+pub struct Subscription {
+    pool: PgPool,
+    head: Head,
+    after: i64,
+    page_events: i64,
+    /// The page behind the one that is being worked on.
+    ahead: Option<JoinHandle<Result<Vec<StoredEvent>, StoreError>>>,
+}
+
+impl Subscription {
+    pub(crate) fn new(pool: PgPool, head: Head, after: i64) -> Self {
+        Self { pool, head, after, page_events: PAGE_EVENTS_MAX, ahead: None }
+    }
+
+    /// With pages of at most so many events.
+    #[must_use]
+    pub fn page_events(self, max: i64) -> Self {
+        Self { page_events: max.clamp(1, PAGE_EVENTS_MAX), ..self }
+    }
+
+    /// The position of the last event that was given out, or where the subscription began.
+    pub const fn position(&self) -> i64 {
+        self.after
+    }
+
+    /// The next events in log order, without a gap: at least one, or none if none came within `patience`. Fails if the database could
+    /// not be read all that time, or if an event is missing from the log; the next call goes on from the same place.
+    pub async fn next(&mut self, patience: Duration) -> Result<Vec<StoredEvent>, StoreError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.page().await {
+                Ok(page) if page.is_empty() && remaining.is_zero() => return Ok(page),
+                Ok(page) if page.is_empty() => self.head.beyond(self.after, remaining).await,
+                Ok(page) => {
+                    self.after = page.last().map_or(self.after, |event| event.position);
+                    // Whoever is behind needs the next page as soon as this one is done.
+                    if self.head.position() > self.after {
+                        let (pool, after, limit) = (self.pool.clone(), self.after, self.page_events);
+                        self.ahead = Some(tokio::spawn(async move { read::page(&pool, after, limit).await }));
+                    }
+                    return Ok(page);
+                }
+                Err(error @ StoreError::Unreadable { .. }) => return Err(error),
+                Err(error) if remaining.is_zero() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, after = self.after, "a subscription waits for the database");
+                    tokio::time::sleep(RETRY_EVERY.min(remaining)).await;
+                }
+            }
+        }
+    }
+
+    async fn page(&mut self) -> Result<Vec<StoredEvent>, StoreError> {
+        if let Some(ahead) = self.ahead.take()
+            && let Ok(Ok(page)) = ahead.await
+            && !page.is_empty()
+        {
+            return Ok(page);
+        }
+        read::page(&self.pool, self.after, self.page_events).await
+    }
+}
