@@ -73,7 +73,7 @@ begin
              order by n.slot) q;
 
     if o_position >= v_end then
-        select * into v_end, v_closed from log_partition(o_position);
+        select p.o_end, greatest(v_closed, p.o_closed_event_id) into v_end, v_closed from log_partition(o_position) p;
     end if;
     if not v_clean or p_again or p_least_event_id <= v_closed or o_position + v_events >= v_end then
         select jsonb_agg(jsonb_build_object('event_id', e.event_id, 'stream', e.stream, 'position', e.position,

@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use dialer::{Dialer, Housekeeping, simulator::Simulator};
-use eventstore::Database;
+use eventstore::{Database, seal::Sealer};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use projections::{Feed, Projectors, rebuild};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -54,6 +54,7 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         let feed = Feed::new(app.store.clone());
         let projectors = Projectors { pool: app.pool.clone(), feed, positions: app.positions.clone() };
         tasks.spawn(projectors.run(shutdown.clone()));
+        seal(&settings, &app, &mut tasks, &shutdown);
     }
     if settings.has(Role::Projectors) || settings.has(Role::Dialer) {
         tasks.spawn(Housekeeping(app.desk.clone()).run(shutdown.clone()));
@@ -96,6 +97,24 @@ impl Running {
         drop(self.app);
         // Our own server, if there is one, stops with the last of these; it takes its time.
         let _ = tokio::task::spawn_blocking(move || drop(self.database)).await;
+    }
+}
+
+/// Without a key the platform works all the same, and says what is missing.
+fn seal(settings: &Settings, app: &App, tasks: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) {
+    if settings.seal_every_sec == 0 {
+        return;
+    }
+    let path = settings.seal_key_file();
+    match Sealer::open(&path) {
+        Ok(sealer) => {
+            tracing::info!(key = %sealer.fingerprint(), file = %path.display(), "the log is sealed every {} s", settings.seal_every_sec);
+            let every = Duration::from_secs(settings.seal_every_sec);
+            tasks.spawn(until(shutdown.clone(), sealer.run(app.pool.clone(), every)));
+        }
+        Err(error) => {
+            tracing::warn!(%error, file = %path.display(), "the log is not sealed: set NEWVOICE_SEAL_KEY_FILE to a file that can be read or made");
+        }
     }
 }
 

@@ -48,6 +48,15 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_UPLOAD_MAX_COLUMNS", default_value_t = 200)]
     pub upload_max_columns: u32,
 
+    /// Ed25519 key (PKCS#8, PEM) that seals the log, made if it is not there; its public half is put beside it. `seal-key.pem` in the
+    /// data directory unless set. Processes that share a log should share the key.
+    #[arg(long, env = "NEWVOICE_SEAL_KEY_FILE")]
+    pub seal_key_file: Option<PathBuf>,
+
+    /// How often the log is sealed, in seconds; 0 for never.
+    #[arg(long, env = "NEWVOICE_SEAL_EVERY_SEC", default_value_t = 60)]
+    pub seal_every_sec: u64,
+
     /// How much faster than people the simulator talks.
     #[arg(long, env = "NEWVOICE_SIMULATOR_SPEED", default_value_t = 1.0)]
     pub simulator_speed: f64,
@@ -67,6 +76,10 @@ pub enum Role {
 impl Settings {
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+
+    pub fn seal_key_file(&self) -> PathBuf {
+        self.seal_key_file.clone().unwrap_or_else(|| self.data_dir.join("seal-key.pem"))
     }
 
     pub fn database(&self) -> DatabaseSettings {

@@ -155,6 +155,10 @@ impl EventStore {
             if stored.company_id != company_id {
                 return Err(StoreError::OtherCompany(stream.to_string()));
             }
+            if stored.version != loaded.version + 1 {
+                let reason = format!("it is version {} of {stream}, and version {} is not in the log", stored.version, loaded.version + 1);
+                return Err(StoreError::Unreadable { position: stored.position, reason });
+            }
             let event = stored.decode::<D::Event>()?;
             D::evolve(Arc::make_mut(&mut loaded.state), &event);
             if loaded.version == 0 {

@@ -8,6 +8,7 @@ mod event;
 mod execute;
 mod head;
 mod read;
+pub mod seal;
 mod store;
 mod subscribe;
 pub mod verify;
@@ -19,5 +20,5 @@ pub use event::{Actor, ActorKind, CommandContext, CommandIdentity, Metadata, New
 pub use execute::{Committed, Loaded, Unit, retry_conflicts};
 pub use head::Head;
 pub use read::Filter;
-pub use store::EventStore;
+pub use store::{EventStore, Partition};
 pub use subscribe::Subscription;

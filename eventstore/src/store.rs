@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use domain::Decider;
 use futures::TryStreamExt;
 use lru::LruCache;
+use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -118,4 +119,35 @@ impl EventStore {
     pub async fn ensure_partitions(&self) -> Result<i32, StoreError> {
         crate::database::ensure_partitions(&self.pool).await.map_err(StoreError::from)
     }
+
+    /// The parts of the log, in order; also those that were taken out of it.
+    pub async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {
+        let partitions = sqlx::query_as!(
+            Partition,
+            r#"select name as "name!", first as "first!", beyond - 1 as "last!", true as "attached!" from event_partitions
+                union all select name, first, beyond - 1, false from detached_partitions order by 2"#
+        );
+        Ok(partitions.fetch_all(&self.pool).await?)
+    }
+
+    /// Takes the oldest partition out of the log; refused while it is being filled, is not sealed, or a projection has not read it.
+    /// The name of its table.
+    pub async fn detach_oldest_partition(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query_scalar!(r#"select detach_oldest_partition() as "name!""#).fetch_one(&self.pool).await?)
+    }
+
+    /// Puts the newest of the detached partitions back. The name of its table.
+    pub async fn attach_newest_partition(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query_scalar!(r#"select attach_newest_detached_partition() as "name!""#).fetch_one(&self.pool).await?)
+    }
+}
+
+/// A part of the log: positions from `first` to `last`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Partition {
+    /// Of its table.
+    pub name: String,
+    pub first: i64,
+    pub last: i64,
+    pub attached: bool,
 }

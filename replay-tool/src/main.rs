@@ -51,7 +51,24 @@ enum Command {
         as_of: Option<DateTime<Utc>>,
     },
     /// Recompute the hash chain; says the first position that is wrong and how.
-    Verify,
+    Verify {
+        /// Begin at this position instead of the first one.
+        #[arg(long)]
+        from: Option<i64>,
+        /// Seals that were kept elsewhere (as `replay-tool seals` writes them), to be compared with the log beside those in the database.
+        #[arg(long)]
+        seals: Option<PathBuf>,
+        /// Public key (PEM) that seals must be signed with; may be given several times. Any key counts unless one is given.
+        #[arg(long)]
+        seal_key: Vec<PathBuf>,
+    },
+    /// Write the seals to standard output, one JSON object a line, to be kept elsewhere.
+    Seals,
+    /// The parts of the log, and those that were taken out of it.
+    Partitions {
+        #[command(subcommand)]
+        action: Option<commands::partitions::Action>,
+    },
     /// Fill a projection's tables again from the log, beside the live ones, and swap them.
     Rebuild {
         /// A projection's name, or `all`.
@@ -150,7 +167,11 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
     let store = EventStore::open(&database);
     let finding = match cli.command {
         Command::History { stream, as_of } => commands::history::run(&store, &output, &stream, as_of).await,
-        Command::Verify => commands::verify::run(&database.pool, &store, &output).await,
+        Command::Verify { from, seals, seal_key } => {
+            commands::verify::run(&database.pool, &store, &output, from, seals.as_deref(), &seal_key).await
+        }
+        Command::Seals => commands::seals::run(&database.pool).await,
+        Command::Partitions { action } => commands::partitions::run(&store, &output, action).await,
         Command::Rebuild { projection, compare } => commands::rebuild::rebuild(&database.pool, store, &output, &projection, compare).await,
         Command::Compare { projection } => commands::rebuild::compare(&database.pool, store, &output, &projection).await,
         Command::Export { format, from, to, company } => commands::export::run(&store, &output, format, from, to, company).await,

@@ -82,7 +82,7 @@ async fn concurrent_appends_leave_no_gap_and_lose_nothing() {
     let seen = tokio::time::timeout(std::time::Duration::from_secs(20), subscriber).await.unwrap().unwrap();
     assert_eq!(seen, (1..=i64::try_from(WRITERS * COMMANDS).unwrap()).collect::<Vec<_>>());
     assert_eq!(acknowledged.len(), WRITERS * COMMANDS);
-    let verdict = verify::verify(&database.pool, |_| ()).await.unwrap();
+    let verdict = verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap();
     assert_eq!((verdict.fault, verdict.events), (None, acknowledged.len() as u64));
 }
 
@@ -166,7 +166,11 @@ async fn tampering_is_found_and_plain_changes_are_refused() {
         for name in ["b", "c", "d", "e", "f"] {
             store.execute::<Company>(&context, id, CompanyCommand::Update(profile(name))).await.unwrap();
         }
-        assert_eq!(verify::verify(&database.pool, |_| ()).await.unwrap().fault, None, "an untouched log raises no alarm");
+        assert_eq!(
+            verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap().fault,
+            None,
+            "an untouched log raises no alarm"
+        );
         for refused in ["update events set event_type = 'x'", "delete from events", "truncate events", "truncate events_from_1"] {
             let error = sqlx::query(refused).execute(&database.pool).await.unwrap_err();
             assert!(error.to_string().contains("append-only"), "{refused}: {error}");
@@ -177,7 +181,7 @@ async fn tampering_is_found_and_plain_changes_are_refused() {
         .execute(&database.pool)
         .await
         .unwrap();
-        let fault = verify::verify(&database.pool, |_| ()).await.unwrap().fault;
+        let fault = verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap().fault;
         assert!(fault.is_some(), "not found: {kind}");
     }
 }

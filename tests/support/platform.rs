@@ -31,6 +31,8 @@ pub fn settings(database_url: &str) -> Settings {
         upload_max_bytes: 4 << 20,
         upload_max_rows: 5_000,
         upload_max_columns: 50,
+        seal_key_file: None,
+        seal_every_sec: 0,
         simulator_speed: 200.0,
         simulator_seed: 1,
     }

@@ -15,6 +15,12 @@ pub use embedded::{EmbeddedServer, default_data_dir};
 
 /// Longest wait for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that was used so recently is taken without asking whether it lives.
+const TRUSTED_IDLE: Duration = Duration::from_millis(500);
+/// A connection that does not answer in time is dead.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
+/// A connection whose user left in the middle of a statement may have to wait for its end; one that takes longer is closed.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 /// Connections of a process unless told otherwise.
 pub const POOL_CONNECTIONS: u32 = 24;
 /// Positions in one partition of the log.
@@ -163,7 +169,8 @@ async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenErr
 }
 
 /// A pool whose connections never carry an open transaction from one user to the next: sqlx 0.9.0 can return one that was
-/// cancelled inside `begin` (<https://github.com/launchbadge/sqlx/issues/4385>).
+/// cancelled inside `begin` (<https://github.com/launchbadge/sqlx/issues/4385>). sqlx sets no TCP keepalive: a connection that does
+/// not answer at once when it is taken or given back is closed.
 async fn pool(options: PgConnectOptions, connections: u32) -> Result<PgPool, sqlx::Error> {
     PgPoolOptions::new()
         .max_connections(connections)
@@ -174,14 +181,27 @@ async fn pool(options: PgConnectOptions, connections: u32) -> Result<PgPool, sql
                 Ok(())
             })
         })
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                if metadata.idle_for > TRUSTED_IDLE {
+                    within(PING_DEADLINE, connection.ping()).await?;
+                }
+                Ok(true)
+            })
+        })
         .after_release(|connection, _| {
             Box::pin(async move {
-                connection.execute("begin; rollback").await?;
+                within(RELEASE_DEADLINE, connection.execute("begin; rollback")).await?;
                 Ok(true)
             })
         })
         .connect_with(options)
         .await
+}
+
+async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 pub(crate) async fn ensure_partitions(pool: &PgPool) -> Result<i32, sqlx::Error> {

@@ -1,30 +1,81 @@
 //! `verify`: is the log what was appended?
 
-use eventstore::{EventStore, verify};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use eventstore::{
+    EventStore,
+    seal::{KeyFingerprint, Seal},
+    verify::{self, Scope, Verdict},
+};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::{Finding, output::Output};
+use crate::{Finding, WrongUse, output::Output};
 
-pub async fn run(pool: &PgPool, store: &EventStore, output: &Output) -> anyhow::Result<Finding> {
-    let total = u64::try_from(store.last_position().await?).unwrap_or_default();
-    let bar = output.progress("verifying", total);
-    let verdict = verify::verify(pool, |position| bar.set_position(u64::try_from(position).unwrap_or_default())).await?;
+pub async fn run(
+    pool: &PgPool,
+    store: &EventStore,
+    output: &Output,
+    from: Option<i64>,
+    seals: Option<&Path>,
+    keys: &[PathBuf],
+) -> anyhow::Result<Finding> {
+    let head = store.last_position().await?;
+    if from.is_some_and(|from| from < 1 || from > head.max(1)) {
+        return Err(WrongUse(format!("--from must be a position from 1 to {head}")).into());
+    }
+    let seals = seals.map(read_seals).transpose()?.unwrap_or_default();
+    let keys = keys.iter().map(|path| KeyFingerprint::read(path).with_context(|| format!("no public key in {}", path.display())));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let any_key = keys.is_empty();
+    let first = from.unwrap_or(1);
+    let bar = output.progress("verifying", u64::try_from(head - first + 1).unwrap_or_default());
+    let progress = |position: i64| bar.set_position(u64::try_from(position - first + 1).unwrap_or_default());
+    let verdict = verify::verify(pool, Scope { from, seals, keys }, progress).await?;
     bar.finish_and_clear();
     let fault = verdict.fault.as_ref().map(ToString::to_string);
     let value = json!({
         "sound": fault.is_none(),
         "events": verdict.events,
+        "first_position": verdict.first_position,
         "last_position": verdict.last_position,
         "last_hash": verdict.last_hash,
+        "seals": verdict.seals,
+        "sealed_until": verdict.sealed_until,
         "fault": fault,
     });
-    output.result(&value, || match &fault {
-        None => format!(
-            "The log is sound: {} events, the last at position {}, hash {}.",
-            verdict.events, verdict.last_position, verdict.last_hash
-        ),
-        Some(fault) => format!("The log is NOT sound. {fault}. {} events before are as they were appended.", verdict.events),
-    })?;
+    output.result(&value, || report(&verdict, fault.as_deref(), any_key))?;
     Ok(if fault.is_none() { Finding::Sound } else { Finding::NotSound })
+}
+
+fn report(verdict: &Verdict, fault: Option<&str>, any_key: bool) -> String {
+    if let Some(fault) = fault {
+        return format!("The log is NOT sound: {fault}. {} events before are as they were appended.", verdict.events);
+    }
+    let sealed = match verdict.sealed_until {
+        None => "Nobody has sealed it: that its tail was not cut off or all of it made anew cannot be told.".to_owned(),
+        Some(until) if any_key => {
+            format!("{} seals fit, the last at position {until}; whose they are was not checked (--seal-key does).", verdict.seals)
+        }
+        Some(until) => format!("{} seals fit, the last at position {until}.", verdict.seals),
+    };
+    format!(
+        "The log is sound: {} events from position {} to {}, hash {}.\n{sealed}",
+        verdict.events, verdict.first_position, verdict.last_position, verdict.last_hash
+    )
+}
+
+fn read_seals(path: &Path) -> anyhow::Result<Vec<Seal>> {
+    let file = fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let lines = (1..).zip(BufReader::new(file).lines());
+    let seals = lines.filter(|(_, line)| line.as_ref().map_or(true, |line| !line.trim().is_empty())).map(|(n, line)| {
+        let seal = serde_json::from_str(&line?).map_err(|e| WrongUse(format!("line {n} of {} is no seal: {e}", path.display())))?;
+        anyhow::Ok(seal)
+    });
+    seals.collect()
 }

@@ -1,0 +1,223 @@
+//! Seals: signed statements of what the log was. The chain shows that nothing in it was changed; a seal that is kept elsewhere
+//! shows that nobody made the chain anew, or cut off its tail.
+//!
+//! Signed with Ed25519 (RFC 8032) is the text
+//!
+//! ```text
+//! newvoice log seal 1
+//! position <decimal>
+//! hash <64 hexadecimal digits>
+//! sealed_at_us <microseconds since 1970>
+//! ```
+//!
+//! each line ended by a line feed.
+
+use std::{fmt, fs, io, path::Path, time::Duration};
+
+use chrono::{DateTime, Utc};
+use ed25519_dalek::{
+    Signature, Signer as _, SigningKey, VerifyingKey,
+    pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, spki::der::pem::LineEnding},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgPool;
+
+use crate::{
+    error::StoreError,
+    event::now,
+    verify::{
+        Fault,
+        chain::{self, Span},
+    },
+};
+
+/// Events that one seal covers at most: what is verified in one go before it is signed.
+const SEAL_EVENTS: i64 = 10_000;
+
+/// A signed statement that the event at `position` has `hash`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    pub position: i64,
+    #[serde(with = "hex")]
+    pub hash: [u8; 32],
+    pub sealed_at: DateTime<Utc>,
+    #[serde(with = "hex")]
+    pub public_key: [u8; 32],
+    #[serde(with = "hex")]
+    pub signature: [u8; 64],
+}
+
+/// What a key is known by: the first 16 bytes of the SHA-256 of its 32 bytes, in hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyFingerprint([u8; 16]);
+
+impl KeyFingerprint {
+    fn of(public_key: &[u8; 32]) -> Self {
+        let mut short = [0; 16];
+        short.copy_from_slice(&Sha256::digest(public_key)[..16]);
+        Self(short)
+    }
+
+    /// Of a public key in PEM (RFC 8410).
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let key = VerifyingKey::read_public_key_pem_file(path).map_err(io::Error::other)?;
+        Ok(Self::of(key.as_bytes()))
+    }
+}
+
+impl fmt::Display for KeyFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl Seal {
+    fn text(position: i64, hash: &[u8; 32], sealed_at: DateTime<Utc>) -> String {
+        format!("newvoice log seal 1\nposition {position}\nhash {}\nsealed_at_us {}\n", hex::encode(hash), sealed_at.timestamp_micros())
+    }
+
+    fn sign(key: &SigningKey, position: i64, hash: [u8; 32]) -> Self {
+        let sealed_at = now();
+        let signature = key.sign(Self::text(position, &hash, sealed_at).as_bytes()).to_bytes();
+        Self { position, hash, sealed_at, public_key: key.verifying_key().to_bytes(), signature }
+    }
+
+    pub fn key(&self) -> KeyFingerprint {
+        KeyFingerprint::of(&self.public_key)
+    }
+
+    /// Whether the signature is its key's, and the key is one of `keys`, if any are given.
+    pub fn is_genuine(&self, keys: &[KeyFingerprint]) -> bool {
+        let text = Self::text(self.position, &self.hash, self.sealed_at);
+        let signed = VerifyingKey::from_bytes(&self.public_key)
+            .is_ok_and(|public| public.verify_strict(text.as_bytes(), &Signature::from_bytes(&self.signature)).is_ok());
+        signed && (keys.is_empty() || keys.contains(&self.key()))
+    }
+
+    /// The seals in the database, in log order.
+    pub async fn all(pool: &PgPool) -> Result<Vec<Self>, StoreError> {
+        let rows = sqlx::query!("select position, hash, sealed_at, public_key, signature from log_seals order by position");
+        let seals = rows.fetch_all(pool).await?.into_iter().filter_map(|row| {
+            Some(Self {
+                position: row.position,
+                hash: row.hash.try_into().ok()?,
+                sealed_at: row.sealed_at,
+                public_key: row.public_key.try_into().ok()?,
+                signature: row.signature.try_into().ok()?,
+            })
+        });
+        Ok(seals.collect())
+    }
+
+    async fn store(&self, pool: &PgPool) -> Result<(), StoreError> {
+        sqlx::query!(
+            "insert into log_seals (position, hash, sealed_at, public_key, signature) values ($1, $2, $3, $4, $5) on conflict do nothing",
+            self.position,
+            &self.hash[..],
+            self.sealed_at,
+            &self.public_key[..],
+            &self.signature[..]
+        )
+        .execute(pool)
+        .await?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    #[error("the log cannot be sealed, it is not what it was: {0}")]
+    NotSound(Fault),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Signs what the log is, after it was verified to follow from the seal before.
+pub struct Sealer(SigningKey);
+
+impl Sealer {
+    /// With the key in a PKCS#8 PEM file (RFC 8410), which is made if it is not there; its public half is put beside it, in a file
+    /// with the extension `pub`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if !path.exists() {
+            make_key(path)?;
+        }
+        let key = SigningKey::read_pkcs8_pem_file(path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+        Ok(Self(key))
+    }
+
+    pub fn fingerprint(&self) -> KeyFingerprint {
+        KeyFingerprint::of(self.0.verifying_key().as_bytes())
+    }
+
+    /// Seals the log every so often, and where a partition ends; ends when the pool is closed.
+    pub async fn run(self, pool: PgPool, every: Duration) {
+        while !pool.is_closed() {
+            match self.seal(&pool).await {
+                Ok(_) => {}
+                Err(error @ SealError::NotSound(_)) => tracing::error!(%error, "the log was tampered with"),
+                Err(SealError::Store(error)) => tracing::warn!(%error, "the log could not be sealed this time"),
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Seals what has been appended since the last seal, a part at a time. The last seal made, if there was anything to seal.
+    pub async fn seal(&self, pool: &PgPool) -> Result<Option<Seal>, SealError> {
+        let mut made = None;
+        loop {
+            let last = sqlx::query!("select position, hash from log_seals order by position desc limit 1").fetch_optional(pool).await;
+            let last = last.map_err(StoreError::from)?;
+            let (sealed, base) = last.map_or((0, vec![0; 32]), |seal| (seal.position, seal.hash));
+            let base: [u8; 32] = base.try_into().unwrap_or_default();
+            let Some(until) = next_end(pool, sealed).await? else { return Ok(made) };
+            if chain::stored_hash(pool, sealed).await? != Some(base) {
+                let sealed_at = "the last time".to_owned();
+                return Err(SealError::NotSound(Fault::SealDiffers { position: sealed, sealed_at }));
+            }
+            let checked = chain::check(pool, Span { first: sealed + 1, last: until }, Some(base)).await?;
+            if let Some(fault) = checked.fault {
+                return Err(SealError::NotSound(fault));
+            }
+            let seal = Seal::sign(&self.0, until, checked.last_hash);
+            seal.store(pool).await?;
+            made = Some(seal);
+        }
+    }
+}
+
+/// Where the next seal belongs: at the log's end, or before it where a partition ends or the seal covers enough.
+async fn next_end(pool: &PgPool, sealed: i64) -> Result<Option<i64>, StoreError> {
+    let end = sqlx::query_scalar!(
+        r#"select least(h.position, $1::bigint + $2::bigint, (select min(beyond) - 1 from event_partitions where beyond - 1 > $1)) as "end!" from log_head h"#,
+        sealed,
+        SEAL_EVENTS
+    );
+    Ok(Some(end.fetch_one(pool).await?).filter(|end| *end > sealed))
+}
+
+/// Makes the files in one step each, readable for nobody else; of two processes at once one wins.
+fn make_key(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let key = SigningKey::from_bytes(&rand::random());
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let private = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
+    let making = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&making)?;
+    io::Write::write_all(&mut file, private.as_bytes())?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&making, path);
+    fs::remove_file(&making)?;
+    match linked {
+        Ok(()) => {
+            let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)?;
+            fs::write(path.with_extension("pub"), public)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}

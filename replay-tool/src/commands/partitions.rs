@@ -1,0 +1,41 @@
+//! `partitions`: old history is taken out of the log, and put back.
+
+use clap::Subcommand;
+use eventstore::EventStore;
+use serde_json::json;
+
+use crate::{Finding, output::Output};
+
+#[derive(Subcommand)]
+pub enum Action {
+    /// Take the oldest partition out. Its table stays, to be dumped, moved and dropped. What is in it can then not be shown, and no
+    /// projection can be rebuilt, until it is put back.
+    DetachOldest,
+    /// Put the newest of the detached partitions back; its table must be there.
+    AttachNewest,
+}
+
+pub async fn run(store: &EventStore, output: &Output, action: Option<Action>) -> anyhow::Result<Finding> {
+    match action {
+        None => {
+            let partitions = store.partitions().await?;
+            let value = json!({"items": partitions});
+            output.result(&value, || {
+                let lines = partitions.iter().map(|p| {
+                    let state = if p.attached { "" } else { "  detached" };
+                    format!("{:<24} positions {} to {}{state}", p.name, p.first, p.last)
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            })?;
+        }
+        Some(Action::DetachOldest) => {
+            let name = store.detach_oldest_partition().await?;
+            output.result(&json!({"detached": name}), || format!("{name} is no longer part of the log; its table is still there."))?;
+        }
+        Some(Action::AttachNewest) => {
+            let name = store.attach_newest_partition().await?;
+            output.result(&json!({"attached": name}), || format!("{name} is part of the log again."))?;
+        }
+    }
+    Ok(Finding::Sound)
+}
