@@ -81,10 +81,13 @@ pub struct Committed<D: Decider> {
 
 /// States after appends that are on their way, by stream.
 #[derive(Default)]
-pub(crate) struct Ahead(Mutex<HashMap<StreamName, (i64, Arc<dyn Any + Send + Sync>)>>);
+pub(crate) struct Ahead(Mutex<StatesAhead>);
+
+/// Version and state.
+type StatesAhead = HashMap<StreamName, (i64, Arc<dyn Any + Send + Sync>)>;
 
 impl Ahead {
-    fn states(&self) -> MutexGuard<'_, HashMap<StreamName, (i64, Arc<dyn Any + Send + Sync>)>> {
+    fn states(&self) -> MutexGuard<'_, StatesAhead> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -47,10 +47,21 @@ fn remove_when_done(dir: &std::path::Path) {
 
 /// The address of a new, empty database.
 pub async fn new_database() -> String {
+    create_database("template1").await
+}
+
+/// The address of a copy of a database that nobody is connected to.
+pub async fn copy_database(url: &str) -> String {
+    create_database(url.rsplit_once('/').unwrap().1).await
+}
+
+async fn create_database(template: &str) -> String {
     let cluster = cluster().await;
     let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
     let mut admin = PgConnection::connect_with(&cluster.server.options()).await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.unwrap();
+    let gone = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
+    sqlx::query(gone).bind(template).execute(&mut admin).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name} template {template}"))).execute(&mut admin).await.unwrap();
     admin.close().await.unwrap();
     format!("postgres://newvoice:{}@127.0.0.1:{}/{name}", cluster.password, cluster.server.options().get_port())
 }

@@ -6,7 +6,7 @@ mod cluster;
 mod platform;
 
 pub use client::{Answer, Client};
-pub use cluster::{binary, new_database};
+pub use cluster::{binary, copy_database, new_database};
 pub use platform::{Platform, settings};
 
 use serde_json::{Value, json};

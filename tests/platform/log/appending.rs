@@ -1,0 +1,165 @@
+//! Single appends: what comes again, what goes together, what is refused.
+
+use domain::{
+    call::{Call, CallCommand, Turn},
+    company::{Company, CompanyCommand},
+};
+use eventstore::{CommandContext, CommandIdentity, Conflict, EventStore, ExecuteError, ExpectedVersion, StoreError, now, verify};
+use support::new_database;
+use uuid::Uuid;
+
+use super::{
+    context,
+    load::{COMPANY, turn},
+    open, profile,
+};
+
+fn keyed() -> CommandContext {
+    CommandContext { identity: Some(CommandIdentity { id: Uuid::now_v7(), begun_at: now() }), ..context(COMPANY) }
+}
+
+async fn push(
+    store: &EventStore,
+    context: &CommandContext,
+    stream: u128,
+    expected: ExpectedVersion,
+    tags: &[&str],
+) -> Result<i64, StoreError> {
+    let mut unit = store.unit(context);
+    let turns: Vec<_> = tags.iter().map(|tag| turn(tag)).collect();
+    unit.push::<Call>(Uuid::from_u128(stream), expected, &turns)?;
+    unit.commit().await
+}
+
+/// The client did not hear the answer and sends the command again, perhaps to another process.
+#[tokio::test]
+async fn a_command_that_comes_again_is_answered_as_the_first_time() {
+    let url = new_database().await;
+    let (_database, first) = open(&url).await;
+    let (_other, second) = open(&url).await;
+    let command = keyed();
+    let position = push(&first, &command, 1, ExpectedVersion::NoStream, &["a", "b"]).await.unwrap();
+    push(&first, &context(COMPANY), 1, ExpectedVersion::Exact(2), &["later"]).await.unwrap();
+    for store in [&first, &second] {
+        // Its content may have changed meanwhile, by a time for instance; what was recorded counts.
+        assert_eq!(push(store, &command, 1, ExpectedVersion::NoStream, &["a", "other"]).await.unwrap(), position);
+    }
+    // Another command that expects the same has lost.
+    let lost = push(&second, &keyed(), 1, ExpectedVersion::NoStream, &["a", "b"]).await.unwrap_err();
+    assert!(matches!(lost, StoreError::Conflict(Conflict { expected: 0, actual: 3, .. })), "{lost}");
+    // Half of a command is not that command.
+    let lost = push(&second, &command, 1, ExpectedVersion::NoStream, &["a", "b", "c"]).await.unwrap_err();
+    assert!(matches!(lost, StoreError::DuplicateEventId), "{lost}");
+    assert_eq!(first.last_position().await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_decision_that_comes_again_gives_what_was_recorded() {
+    let (_database, store) = open(&new_database().await).await;
+    let command = keyed();
+    let id = Uuid::now_v7();
+    let register = |name: &str| CompanyCommand::Register(profile(name));
+    let done = store.execute::<Company>(&command, id, register("first")).await.unwrap();
+    // A process that knows nothing of it, and decides on an empty stream.
+    let again = {
+        let mut unit = store.unit(&command);
+        unit.push::<Company>(id, ExpectedVersion::NoStream, &done.events).unwrap();
+        unit.commit().await.unwrap()
+    };
+    assert_eq!(again, done.position);
+    let loaded = store.load_fresh::<Company>(COMPANY, id).await.unwrap();
+    assert_eq!((loaded.version, loaded.position), (1, done.position));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_on_one_stream_are_decided_one_after_the_other() {
+    let (database, store) = open(&new_database().await).await;
+    let context = context(COMPANY);
+    let id = Uuid::now_v7();
+    store.execute::<Company>(&context, id, CompanyCommand::Register(profile("begin"))).await.unwrap();
+    let updates = (0..300).map(|n| {
+        let (store, context) = (store.clone(), context.clone());
+        tokio::spawn(
+            async move { store.execute::<Company>(&context, id, CompanyCommand::Update(profile(&format!("name {n}")))).await.unwrap() },
+        )
+    });
+    let mut versions: Vec<i64> = futures::future::join_all(updates).await.into_iter().map(|done| done.unwrap().version).collect();
+    versions.sort_unstable();
+    assert!(versions.iter().copied().eq(2..=301), "each update has its own version");
+    let recorded: i64 = sqlx::query_scalar("select count(distinct recorded_at) from events").fetch_one(&database.pool).await.unwrap();
+    assert!(recorded < 301, "commands on one stream were written together");
+    assert_eq!(verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap().fault, None);
+}
+
+/// A large append is copied in; it has the same guarantees, and the same answers.
+#[tokio::test]
+async fn a_large_append_happens_wholly_or_not_at_all() {
+    let url = new_database().await;
+    let (database, store) = open(&url).await;
+    let (_other, stranger) = open(&url).await;
+    let tags: Vec<String> = (0..1_500).map(|n| n.to_string()).collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let command = keyed();
+    assert_eq!(push(&store, &command, 1, ExpectedVersion::NoStream, &tags).await.unwrap(), 1_500);
+    assert_eq!(push(&stranger, &command, 1, ExpectedVersion::NoStream, &tags).await.unwrap(), 1_500, "it comes again");
+    let lost = push(&stranger, &keyed(), 1, ExpectedVersion::Exact(7), &tags).await.unwrap_err();
+    assert!(matches!(lost, StoreError::Conflict(Conflict { expected: 7, actual: 1_500, .. })), "{lost}");
+    assert_eq!(push(&stranger, &keyed(), 1, ExpectedVersion::Any, &tags).await.unwrap(), 3_000);
+    // In turns by two processes: neither foresees its place any more.
+    for round in 0..3 {
+        assert_eq!(
+            push(&store, &keyed(), 2 + round, ExpectedVersion::NoStream, &tags).await.unwrap(),
+            4_500 + i64::try_from(round).unwrap() * 3_000
+        );
+        assert_eq!(
+            push(&stranger, &keyed(), 20 + round, ExpectedVersion::NoStream, &tags).await.unwrap(),
+            6_000 + i64::try_from(round).unwrap() * 3_000
+        );
+    }
+    let verdict = verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap();
+    assert_eq!((verdict.fault, verdict.events), (None, 12_000));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_back_is_never_stored() {
+    let (_database, store) = open(&new_database().await).await;
+    let context = context(Uuid::now_v7());
+    let refused = store.execute::<Company>(&context, Uuid::now_v7(), CompanyCommand::Register(profile("nul \0 inside"))).await;
+    assert!(matches!(refused, Err(ExecuteError::Store(StoreError::NotStorable(_)))));
+    let turn = Turn { user_text: Some("x".repeat(2 << 20).into()), ..Turn::default() };
+    let refused = store.execute::<Call>(&context, Uuid::now_v7(), CallCommand::RecordTurns { turns: vec![turn], now: now() }).await;
+    assert!(refused.is_err());
+    let huge = push(&store, &context, 1, ExpectedVersion::NoStream, &[&"x".repeat(2 << 20)]).await.unwrap_err();
+    assert!(matches!(huge, StoreError::NotStorable(_)), "{huge}");
+    assert_eq!(store.last_position().await.unwrap(), 0);
+}
+
+/// More than the queue may hold is refused at once instead of being kept waiting; what was taken is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses_instead_of_growing() {
+    let (database, store) = open(&new_database().await).await;
+    // Somebody holds the log still.
+    let mut held = database.pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended(current_schema() || '.log_head', 0))").execute(&mut *held).await.unwrap();
+    let text = "x".repeat(500_000);
+    let appends: Vec<_> = (0..400_u128)
+        .map(|n| {
+            let (store, text) = (store.clone(), text.clone());
+            tokio::spawn(async move { push(&store, &context(COMPANY), n + 1, ExpectedVersion::NoStream, &[&text]).await })
+        })
+        .collect();
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let refused = appends.iter().filter(|append| append.is_finished()).count();
+    assert!(refused > 100, "only {refused} of 200 MB were refused");
+    held.rollback().await.unwrap();
+    let mut written = 0;
+    for append in appends {
+        match append.await.unwrap() {
+            Ok(_) => written += 1,
+            Err(StoreError::Overloaded) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(store.last_position().await.unwrap(), written);
+    assert!(written > 0);
+}

@@ -1,0 +1,75 @@
+//! Clients that hang up, connections that are dead.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use serde_json::json;
+use support::{Platform, new_database};
+
+use super::{load::setting, open};
+
+/// 2,000 requests are given up at random moments: no connection keeps a transaction open, and everything that was acknowledged is
+/// there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancelled_requests_leave_no_transaction_open_and_lose_nothing() {
+    let requests = setting("NEWVOICE_TEST_CANCELS", 2_000);
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let record = |n: usize, patience: Duration| {
+        let request = admin.request(reqwest::Method::POST, &format!("/calls/{call}/turns"));
+        let request = request.json(&json!({"turn_index": n, "agent_text": format!("turn {n}")}));
+        async move {
+            let answer = tokio::time::timeout(patience, request.send()).await;
+            answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success())).then_some(n)
+        }
+    };
+    // How long it takes here and now, with as many at once.
+    let begun = std::time::Instant::now();
+    let warm = futures::stream::iter(requests..requests + 160).map(|n| record(n, Duration::MAX)).buffer_unordered(16).count().await;
+    let typical = begun.elapsed() * 16 / u32::try_from(warm).unwrap();
+    let acknowledged: Vec<usize> = futures::stream::iter(0..requests)
+        .map(|n| record(n, typical.mul_f64(rand::random_range(0.0..2.5))))
+        .buffer_unordered(16)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    assert!((requests / 20..requests * 19 / 20).contains(&acknowledged.len()), "{} of {requests} were not cancelled", acknowledged.len());
+    assert_eq!(forgotten_transactions(&platform.app().pool).await, 0);
+    let stream = admin.get(&format!("/calls/{call}/history")).await.expect(200);
+    let recorded: std::collections::HashSet<u64> =
+        stream["items"].as_array().unwrap().iter().filter_map(|event| event["payload"]["turn_index"].as_u64()).collect();
+    for n in acknowledged {
+        assert!(recorded.contains(&(n as u64)), "turn {n} was acknowledged");
+    }
+    platform.stop().await;
+}
+
+/// Transactions in which nothing has happened for a second.
+async fn forgotten_transactions(pool: &sqlx::PgPool) -> i64 {
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let forgotten = sqlx::query_scalar(
+        "select count(*) from pg_stat_activity
+          where datname = current_database() and state like 'idle in transaction%' and clock_timestamp() - state_change > interval '1 second'",
+    );
+    forgotten.fetch_one(pool).await.unwrap()
+}
+
+/// The bug of sqlx 0.9.0 itself: `begin` is given up half-way, and the connection goes back to the pool.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_begin_that_is_given_up_does_not_swallow_later_writes() {
+    let url = new_database().await;
+    let (database, _store) = open(&url).await;
+    let pool = &database.pool;
+    sqlx::raw_sql("create table written (n int)").execute(pool).await.unwrap();
+    for n in 0..500 {
+        let begin = tokio::time::timeout(Duration::from_micros(rand::random_range(0..400)), pool.begin());
+        drop(begin.await);
+        sqlx::query("insert into written values ($1)").bind(n).execute(pool).await.unwrap();
+    }
+    assert_eq!(forgotten_transactions(pool).await, 0);
+    pool.close().await;
+    let (after, _store) = open(&url).await;
+    let written: i64 = sqlx::query_scalar("select count(*) from written").fetch_one(&after.pool).await.unwrap();
+    assert_eq!(written, 500);
+}

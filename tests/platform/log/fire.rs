@@ -1,0 +1,203 @@
+//! The log under fire. `NEWVOICE_TEST_ATTEMPTS`, `NEWVOICE_TEST_PROCESS_KILLS` and `NEWVOICE_TEST_SERVER_KILLS` make it longer;
+//! docs/testing.md says what is shown and how the suite itself was tested.
+
+use std::{
+    collections::HashSet,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use eventstore::{Database, EventStore};
+use sqlx::{Connection as _, PgConnection};
+use support::{new_database, settings};
+use tokio::sync::watch;
+
+use super::{
+    load::{Ack, Seen, Writer, audit, setting},
+    open,
+};
+
+const WRITERS: usize = 64;
+/// Environment of a process of writers: the database, a name for its writers, their number and that of their attempts.
+const CHILD: [&str; 4] =
+    ["NEWVOICE_TEST_CHILD_URL", "NEWVOICE_TEST_CHILD_NAME", "NEWVOICE_TEST_CHILD_WRITERS", "NEWVOICE_TEST_CHILD_ATTEMPTS"];
+
+/// A process of its own that appends and prints what is acknowledged to it.
+fn start_writers(url: &str, name: &str, writers: usize, attempts: usize) -> Child {
+    let values = [url.to_owned(), name.to_owned(), writers.to_string(), attempts.to_string()];
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "log::fire::a_process_of_writers", "--nocapture"]).envs(CHILD.into_iter().zip(values));
+    command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
+}
+
+/// What is acknowledged to a process, as it tells; ends with the process.
+fn acknowledgements(child: &mut Child) -> std::thread::JoinHandle<Vec<Ack>> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || {
+        let acks = lines.map_while(Result::ok).filter_map(|line| {
+            let (position, tag) = line.strip_prefix("ack ")?.strip_suffix(" .")?.split_once(' ')?;
+            Some(Ack { tag: tag.to_owned(), position: position.parse().ok()? })
+        });
+        acks.collect()
+    })
+}
+
+/// Not a test by itself: what `start_writers` runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_of_writers() {
+    let [Ok(url), Ok(name), Ok(writers), Ok(attempts)] = CHILD.map(std::env::var) else { return };
+    let attempts: usize = attempts.parse().unwrap();
+    let (database, store) = open(&url).await;
+    let writers = (0..writers.parse().unwrap()).map(|w| {
+        let mut writer = Writer::new(format!("{name}-{w}"), &database, &store);
+        tokio::spawn(async move {
+            for _ in 0..attempts {
+                if let Some(ack) = writer.attempt().await.unwrap() {
+                    // One write: a process that is killed leaves no half line that could be taken for a whole one.
+                    std::io::stdout().write_all(format!("ack {} {} .\n", ack.position, ack.tag).as_bytes()).unwrap();
+                }
+            }
+        })
+    });
+    for writer in futures::future::join_all(writers).await {
+        writer.unwrap();
+    }
+    std::process::exit(0);
+}
+
+/// A transaction that has written and stays open, in another database of the same server.
+async fn idle_writer_elsewhere() -> PgConnection {
+    let mut connection = PgConnection::connect(&new_database().await).await.unwrap();
+    sqlx::raw_sql("begin; create table idle (x int); insert into idle values (1)").execute(&mut connection).await.unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_of_many_writers_and_three_live_subscribers() {
+    let attempts = setting("NEWVOICE_TEST_ATTEMPTS", 60);
+    let url = new_database().await;
+    let (database, store) = open(&url).await;
+    let idle = idle_writer_elsewhere().await;
+    let (stop, stopping) = watch::channel(None);
+    let (seen, following): (Vec<_>, Vec<_>) = (0..3).map(|_| Seen::start(store.clone(), stopping.clone())).unzip();
+    let mut children = [start_writers(&url, "a", WRITERS / 2, attempts), start_writers(&url, "b", WRITERS / 2, attempts)];
+    // Listeners lose their connections meanwhile, and nobody may rely on them.
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query ilike 'listen%'")
+            .execute(&database.pool)
+            .await
+            .unwrap();
+    }
+    let readers: Vec<_> = children.iter_mut().map(acknowledgements).collect();
+    let acknowledged: Vec<Ack> = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
+    assert!(children.iter_mut().all(|child| child.wait().unwrap().success()), "a process of writers failed");
+    let last = store.last_position().await.unwrap();
+    stop.send(Some(last)).unwrap();
+    let all = futures::future::join_all(following);
+    for subscriber in tokio::time::timeout(Duration::from_secs(20), all).await.expect("a subscriber has missed something") {
+        subscriber.unwrap();
+    }
+    let audit = audit(&database, &store, &acknowledged, &seen).await;
+    assert!(acknowledged.len() > WRITERS * attempts / 3, "only {} appends succeeded", acknowledged.len());
+    assert_eq!(audit.unacknowledged, Vec::<String>::new(), "what was refused is not in the log");
+    drop(idle);
+}
+
+/// Nothing acknowledged is lost or doubled, and of what was not acknowledged no more is there than was in flight: one append of
+/// each writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_appending_process_is_killed_again_and_again() {
+    const KILLED_WRITERS: usize = 16;
+    let kills = setting("NEWVOICE_TEST_PROCESS_KILLS", 50);
+    let url = new_database().await;
+    let (database, store) = open(&url).await;
+    let (stop, stopping) = watch::channel(None);
+    let (seen, following) = Seen::start(store.clone(), stopping);
+    let mut acknowledged: Vec<Ack> = Vec::new();
+    for kill in 0..kills {
+        let mut child = start_writers(&url, &format!("k{kill}"), KILLED_WRITERS, usize::MAX);
+        let reader = acknowledgements(&mut child);
+        tokio::time::sleep(Duration::from_millis(rand::random_range(150..400))).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged.extend(reader.join().unwrap());
+    }
+    // What is under way in the server when a process dies may still be committed.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.send(Some(store.last_position().await.unwrap())).unwrap();
+    following.await.unwrap();
+    assert!(acknowledged.len() > kills, "only {} appends succeeded", acknowledged.len());
+    let audit = audit(&database, &store, &acknowledged, &[seen]).await;
+    // A tag begins with its writer's name; an append to two streams has two events.
+    let writers: HashSet<&str> = audit.unacknowledged.iter().filter_map(|tag| tag.split(' ').next()).collect();
+    let commands: HashSet<&str> = audit.unacknowledged.iter().map(|tag| tag.trim_end_matches(" first")).collect();
+    assert_eq!(commands.len(), writers.len(), "a writer has more than one append that was not acknowledged: {commands:?}");
+    assert!(audit.events >= acknowledged.len());
+}
+
+/// PostgreSQL is killed under load and started again by the platform: appends whose answer was lost are settled by asking the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_is_killed_again_and_again() {
+    let kills = setting("NEWVOICE_TEST_SERVER_KILLS", 20);
+    let dir = tempfile::Builder::new().prefix("nvk").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut settings = settings("").database();
+    (settings.url, settings.data_dir) = (None, dir.path().to_owned());
+    let database = Database::open(&settings).await.unwrap();
+    let store = EventStore::open(&database);
+    let (stop, stopping) = watch::channel(None);
+    let (seen, following) = Seen::start(store.clone(), stopping.clone());
+    let (finish, finished) = watch::channel(false);
+    let writers: Vec<_> = (0..16)
+        .map(|w| {
+            let mut writer = Writer::new(format!("w{w}"), &database, &store);
+            let finished = finished.clone();
+            tokio::spawn(async move {
+                let (mut acknowledged, mut unknown) = (Vec::new(), 0_usize);
+                while !*finished.borrow() {
+                    match writer.attempt().await {
+                        Ok(ack) => acknowledged.extend(ack),
+                        // Whether it was written is not known; its own stream may have gone on.
+                        Err(_) => {
+                            unknown += 1;
+                            writer.begin_anew();
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    }
+                }
+                (acknowledged, unknown)
+            })
+        })
+        .collect();
+    let pid_file = dir.path().join("postgres/postmaster.pid");
+    for _ in 0..kills {
+        let before = seen.len();
+        let growing = async {
+            while seen.len() < before + 50 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), growing).await.expect("appends go on after a kill");
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..200))).await;
+        let pid = std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
+        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    }
+    let before = seen.len();
+    while seen.len() < before + 50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    finish.send(true).unwrap();
+    let (mut acknowledged, mut unknown) = (Vec::new(), 0);
+    for writer in writers {
+        let (acks, errors) = writer.await.unwrap();
+        acknowledged.extend(acks);
+        unknown += errors;
+    }
+    stop.send(Some(store.last_position().await.unwrap())).unwrap();
+    following.await.unwrap();
+    let audit = audit(&database, &store, &acknowledged, &[seen]).await;
+    let commands: HashSet<&str> = audit.unacknowledged.iter().map(|tag| tag.trim_end_matches(" first")).collect();
+    assert!(commands.len() <= unknown, "{} appends are in the log that nobody was told of, {unknown} had no answer", commands.len());
+}

@@ -1,0 +1,238 @@
+//! Writers that put the log under load and note what was acknowledged, subscribers that note what they see, and the audit of both.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use domain::call::{Call, CallEvent, Turn};
+use eventstore::{Conflict, Database, EventStore, ExpectedVersion, StoreError, StoredEvent, verify};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::context;
+
+pub const COMPANY: Uuid = Uuid::from_u128(1);
+/// Streams that all writers append to.
+const SHARED_STREAMS: u128 = 8;
+
+/// A setting of the suite that makes it run longer or shorter.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// An append that was acknowledged: what was written, and at which position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub tag: String,
+    pub position: i64,
+}
+
+/// One writer: 40 % of its appends are for its own streams, the others for streams that all share; of all its attempts about 30 %
+/// conflict or are rolled back.
+pub struct Writer {
+    pub name: String,
+    store: EventStore,
+    database: Database,
+    own: (Uuid, i64),
+    /// What it believes the versions of the shared streams to be.
+    shared: HashMap<Uuid, i64>,
+    count: u64,
+}
+
+impl Writer {
+    pub fn new(name: String, database: &Database, store: &EventStore) -> Self {
+        let own = (Uuid::now_v7(), 0);
+        Self { name, store: store.clone(), database: database.clone(), own, shared: HashMap::new(), count: 0 }
+    }
+
+    /// After an append whose outcome is not known, its own stream may be longer than it knows.
+    pub fn begin_anew(&mut self) {
+        self.own = (Uuid::now_v7(), 0);
+    }
+
+    /// One attempt; the acknowledgement, if there was one.
+    pub async fn attempt(&mut self) -> Result<Option<Ack>, StoreError> {
+        let tag = format!("{} {}", self.name, self.count);
+        self.count += 1;
+        match rand::random_range(0..100) {
+            0..40 => self.append_own(tag).await.map(Some),
+            40..50 => self.append_wrongly(tag).await.map(|()| None),
+            50..55 => self.roll_back().await.map(|()| None),
+            55..65 => self.append_two(tag).await,
+            65..75 => self.append(shared_stream(), ExpectedVersion::Any, &[&tag]).await.map(|position| Some(Ack { tag, position })),
+            _ => self.append_shared(tag).await,
+        }
+    }
+
+    async fn append(&self, stream: Uuid, expected: ExpectedVersion, tags: &[&str]) -> Result<i64, StoreError> {
+        let context = context(COMPANY);
+        let mut unit = self.store.unit(&context);
+        let turns: Vec<_> = tags.iter().map(|tag| turn(tag)).collect();
+        unit.push::<Call>(stream, expected, &turns)?;
+        unit.commit().await
+    }
+
+    async fn append_own(&mut self, tag: String) -> Result<Ack, StoreError> {
+        let (stream, version) = self.own;
+        let expected = if version == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(version) };
+        let position = self.append(stream, expected, &[&tag]).await?;
+        self.own = if version == 19 { (Uuid::now_v7(), 0) } else { (stream, version + 1) };
+        Ok(Ack { tag, position })
+    }
+
+    /// A version that the stream cannot have.
+    async fn append_wrongly(&self, tag: String) -> Result<(), StoreError> {
+        let (stream, version) = self.own;
+        match self.append(stream, ExpectedVersion::Exact(version + 7), &[&tag]).await {
+            Err(StoreError::Conflict(Conflict { expected, actual, .. })) => {
+                assert_eq!((expected, actual), (version + 7, version), "a conflict names both versions");
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(position) => panic!("{tag} expected a wrong version and was written at {position}"),
+        }
+    }
+
+    /// An append that is taken back after the database has given it its place.
+    async fn roll_back(&self) -> Result<(), StoreError> {
+        let mut transaction = self.database.pool.begin().await?;
+        sqlx::query(
+            "select append_events(array['call-' || gen_random_uuid()], array[$1], '{0}', '{1}', '{1}', array[gen_random_uuid()], '{TurnRecorded}', '{1}',
+                    '{\"{}\"}', '{\"{}\"}', array[now()], sha256('x'), gen_random_uuid(), false, true)",
+        )
+        .bind(COMPANY)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.rollback().await?)
+    }
+
+    /// Two streams at once, wholly or not at all.
+    async fn append_two(&mut self, tag: String) -> Result<Option<Ack>, StoreError> {
+        let stream = shared_stream();
+        let believed = self.shared.get(&stream).copied().unwrap_or_default();
+        let context = context(COMPANY);
+        let mut unit = self.store.unit(&context);
+        unit.push::<Call>(Uuid::now_v7(), ExpectedVersion::NoStream, &[turn(&format!("{tag} first"))])?;
+        unit.push::<Call>(stream, exactly(believed), &[turn(&tag)])?;
+        let done = unit.commit().await;
+        self.learn(stream, done, believed + 1).map(|position| position.map(|position| Ack { tag, position }))
+    }
+
+    async fn append_shared(&mut self, tag: String) -> Result<Option<Ack>, StoreError> {
+        let stream = shared_stream();
+        let believed = self.shared.get(&stream).copied().unwrap_or_default();
+        let done = self.append(stream, exactly(believed), &[&tag]).await;
+        self.learn(stream, done, believed + 1).map(|position| position.map(|position| Ack { tag, position }))
+    }
+
+    fn learn(&mut self, stream: Uuid, done: Result<i64, StoreError>, next: i64) -> Result<Option<i64>, StoreError> {
+        match done {
+            Ok(position) => {
+                self.shared.insert(stream, next);
+                Ok(Some(position))
+            }
+            Err(StoreError::Conflict(Conflict { expected, actual, .. })) => {
+                assert_ne!(expected, actual, "a conflict with the version that was expected");
+                self.shared.insert(stream, actual);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn exactly(version: i64) -> ExpectedVersion {
+    if version == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(version) }
+}
+
+fn shared_stream() -> Uuid {
+    Uuid::from_u128(rand::random_range(1..=SHARED_STREAMS))
+}
+
+pub fn turn(tag: &str) -> CallEvent {
+    CallEvent::TurnRecorded(Box::new(Turn { agent_text: Some(tag.to_owned().into()), ..Turn::default() }))
+}
+
+fn tag_of(event: &StoredEvent) -> String {
+    event.payload().unwrap()["agent_text"].as_str().unwrap().to_owned()
+}
+
+/// What a subscriber has seen, live.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Mutex<Vec<(i64, String)>>>);
+
+impl Seen {
+    /// Follows the log from the beginning until `stop` tells the last position.
+    pub fn start(store: EventStore, stop: watch::Receiver<Option<i64>>) -> (Self, tokio::task::JoinHandle<()>) {
+        let seen = Self::default();
+        let follow = seen.clone().follow(store, stop);
+        (seen, tokio::spawn(follow))
+    }
+
+    async fn follow(self, store: EventStore, stop: watch::Receiver<Option<i64>>) {
+        let mut subscription = store.subscribe(0).page_events(rand::random_range(1..500));
+        while stop.borrow().is_none_or(|last| subscription.position() < last) {
+            match subscription.next(Duration::from_millis(200)).await {
+                Ok(page) => self.0.lock().unwrap().extend(page.iter().map(|event| (event.position, tag_of(event)))),
+                Err(StoreError::Database(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    fn all(&self) -> Vec<(i64, String)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// What the log came to.
+pub struct Audit {
+    pub events: usize,
+    /// Tags of events that nobody was told of.
+    pub unacknowledged: Vec<String>,
+}
+
+/// Positions are 1..N without a gap, versions are without a gap in every stream, every acknowledged event is there exactly once and
+/// where it was said to be, the chain verifies, and every subscriber has seen all of it in order.
+pub async fn audit(database: &Database, store: &EventStore, acknowledged: &[Ack], subscribers: &[Seen]) -> Audit {
+    let mut events: Vec<StoredEvent> = Vec::new();
+    loop {
+        let page = store.read_page(events.len().try_into().unwrap(), 5_000).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        events.extend(page);
+    }
+    assert!(events.iter().map(|event| event.position).eq(1..=store.last_position().await.unwrap()), "positions are 1..N");
+    let mut versions: BTreeMap<String, i64> = BTreeMap::new();
+    for event in &events {
+        let version = versions.entry(event.stream.to_string()).or_default();
+        *version += 1;
+        assert_eq!(event.version, *version, "{} at position {}", event.stream, event.position);
+    }
+    let mut places: HashMap<String, i64> = HashMap::new();
+    for event in &events {
+        let tag = tag_of(event);
+        assert_eq!(places.insert(tag.clone(), event.position), None, "'{tag}' is in the log twice");
+    }
+    let ids: HashSet<Uuid> = events.iter().map(|event| event.event_id).collect();
+    assert_eq!(ids.len(), events.len(), "event ids are unique");
+    for ack in acknowledged {
+        assert_eq!(places.get(&ack.tag), Some(&ack.position), "'{}' was acknowledged", ack.tag);
+    }
+    let in_log: Vec<_> = events.iter().map(|event| (event.position, tag_of(event))).collect();
+    for subscriber in subscribers {
+        assert!(subscriber.all() == in_log, "a subscriber has seen something else than the log");
+    }
+    let verdict = verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap();
+    assert_eq!((verdict.fault, verdict.events), (None, events.len() as u64));
+    let told: HashSet<&str> = acknowledged.iter().map(|ack| ack.tag.as_str()).collect();
+    let unacknowledged = places.into_keys().filter(|tag| !told.contains(tag.trim_end_matches(" first"))).collect();
+    Audit { events: events.len(), unacknowledged }
+}
