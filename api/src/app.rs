@@ -31,6 +31,8 @@ use crate::{
 const BODY_MAX_BYTES: usize = 32 << 20;
 /// A request that takes longer is answered 503; streams are not cut.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same for one that only reads.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What handlers share. Clones share everything.
 #[derive(Clone)]
@@ -140,10 +142,12 @@ async fn method_not_allowed() -> Problem {
 
 /// Nobody waits for ever. A command that takes longer still runs to its end.
 async fn limit_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::unavailable("the request took too long; whether it had an effect is not known").into_response(),
-    }
+    let (limit, detail) = if request.method().is_safe() {
+        (READ_TIMEOUT, "the request took too long")
+    } else {
+        (REQUEST_TIMEOUT, "the request took too long; whether it had an effect is not known")
+    };
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| Problem::unavailable(detail).into_response())
 }
 
 /// A command, once accepted, runs to its end even if the client goes away.

@@ -24,14 +24,16 @@ const NOTIFY_EVERY_MS: u64 = 5;
 pub struct Head {
     position: watch::Sender<i64>,
     appended: watch::Sender<i64>,
+    /// How often the database has not answered in time.
+    silences: watch::Sender<u64>,
 }
 
 impl Head {
     /// Starts the tasks that watch the head and tell others of it; they end when the pool is closed.
     pub(crate) fn watch(pool: PgPool, options: PgConnectOptions, channel: String) -> Self {
-        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0) };
+        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), silences: watch::Sender::new(0) };
         let own_backend = Arc::new(AtomicU32::new(0));
-        tokio::spawn(follow(pool.clone(), channel.clone(), head.position.clone(), Arc::clone(&own_backend)));
+        tokio::spawn(follow(pool.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
         tokio::spawn(tell(pool, options, channel, head.appended.subscribe(), own_backend));
         head
     }
@@ -45,6 +47,16 @@ impl Head {
     pub(crate) fn advance(&self, position: i64) {
         raise(&self.position, position);
         raise(&self.appended, position);
+    }
+
+    /// Does `work` on the database, unless the database falls silent meanwhile: sqlx sets no TCP keepalive, and a statement that was
+    /// sent into a dead network would wait for a quarter of an hour.
+    pub async fn while_answering<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        let mut silences = self.silences.subscribe();
+        tokio::select! {
+            result = work => result,
+            _ = silences.changed() => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+        }
     }
 
     /// Returns once the log is known to go beyond `position`, or after `patience` at the latest.
@@ -65,10 +77,13 @@ fn raise(sender: &watch::Sender<i64>, position: i64) {
 /// What a look at the head may take before its connection counts as dead.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
-async fn follow(pool: PgPool, channel: String, head: watch::Sender<i64>, own_backend: Arc<AtomicU32>) {
+async fn follow(pool: PgPool, channel: String, head: Head, own_backend: Arc<AtomicU32>) {
     while !pool.is_closed() {
-        let result: Result<std::convert::Infallible, sqlx::Error> = listen(&pool, &channel, &head, &own_backend).await;
+        let result: Result<std::convert::Infallible, sqlx::Error> = listen(&pool, &channel, &head.position, &own_backend).await;
         let Err(error) = result;
+        if matches!(&error, sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::TimedOut) {
+            head.silences.send_modify(|silences| *silences += 1);
+        }
         tracing::debug!(%error, "watching the log's head was interrupted");
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
     }

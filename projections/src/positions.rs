@@ -10,6 +10,9 @@ pub const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often other processes' projectors are looked up while somebody waits, and otherwise.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
+/// A look that takes longer hangs on a dead connection.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
 /// The read model did not come to the position in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotReached {
@@ -61,9 +64,11 @@ impl Positions {
     /// Keeps looking at the checkpoints that other processes move; ends with the pool.
     pub async fn follow(self, pool: PgPool) {
         while !pool.is_closed() {
-            match sqlx::query!("select name, position from projection_checkpoints").fetch_all(&pool).await {
-                Ok(rows) => rows.iter().for_each(|row| self.advance(&row.name, row.position)),
-                Err(error) => tracing::debug!(%error, "checkpoints could not be read"),
+            let look = sqlx::query!("select name, position from projection_checkpoints").fetch_all(&pool);
+            match tokio::time::timeout(LOOK_DEADLINE, look).await {
+                Ok(Ok(rows)) => rows.iter().for_each(|row| self.advance(&row.name, row.position)),
+                Ok(Err(error)) => tracing::debug!(%error, "checkpoints could not be read"),
+                Err(_) => tracing::debug!("checkpoints could not be read in time"),
             }
             // Whoever reads the borrowed value is not waiting; a subscribed receiver is.
             let somebody_waits = self.0.values().any(|sender| sender.receiver_count() > 0);

@@ -20,8 +20,6 @@ pub const LEASE_SEC: f64 = 5.0;
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a failed transaction before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// A stretch of work that takes longer hangs on a dead connection.
-const WORK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Why a page was given back: another process has the projection now.
 const LEASE_LOST: &str = "the lease was lost";
 
@@ -82,10 +80,11 @@ impl Projector {
     async fn run(&self) {
         let name = self.projection.name();
         loop {
-            match self.lease().await {
+            let head = self.feed.store().head();
+            match head.while_answering(self.lease()).await {
                 Ok(Some(lease)) if !lease.failed => {
-                    let worked = tokio::time::timeout(WORK_TIMEOUT, self.work(lease)).await;
-                    if let Err(error) = worked.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into())) {
+                    let worked = head.while_answering(async { Ok(self.work(lease).await) }).await;
+                    if let Err(error) = worked.unwrap_or_else(|silent| Err(silent.into())) {
                         tracing::warn!(projection = name, %error, "a projection was interrupted");
                         tokio::time::sleep(RETRY_AFTER).await;
                     }

@@ -23,7 +23,7 @@ use super::{
 use crate::head::Head;
 
 /// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known.
-const APPEND_DEADLINE: Duration = Duration::from_secs(30);
+const APPEND_DEADLINE: Duration = Duration::from_secs(10);
 /// What part of the time that the last batch took may be spent on gathering the next one: larger batches are worth more.
 const GATHER_FRACTION: u32 = 4;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -34,8 +34,8 @@ const RECONNECT_EVERY: Duration = Duration::from_millis(100);
 /// Of the connection that appends. What PostgreSQL gives a statement is less than we wait, so that a batch we gave up does
 /// not come in later. Its few statements look up rows by key, whatever the planner knows of tables that grow quickly.
 const SESSION: [(&str, &str); 8] = [
-    ("statement_timeout", "25s"),
-    ("idle_in_transaction_session_timeout", "25s"),
+    ("statement_timeout", "8s"),
+    ("idle_in_transaction_session_timeout", "8s"),
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),

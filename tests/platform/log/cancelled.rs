@@ -5,6 +5,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use serde_json::json;
 use support::{Platform, new_database};
+use tokio::{
+    io,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 use super::{load::setting, open};
 
@@ -72,4 +77,71 @@ async fn a_begin_that_is_given_up_does_not_swallow_later_writes() {
     let (after, _store) = open(&url).await;
     let written: i64 = sqlx::query_scalar("select count(*) from written").fetch_one(&after.pool).await.unwrap();
     assert_eq!(written, 500);
+}
+
+/// A network between the platform and PostgreSQL that can go silent: nothing is refused, nothing arrives. Connections from before
+/// stay dead.
+async fn silent_network(url: &str) -> (String, watch::Sender<bool>) {
+    let (credentials, rest) = url.rsplit_once('@').unwrap();
+    let (server, database) = rest.split_once('/').unwrap();
+    let server = server.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = format!("{credentials}@{}/{database}", listener.local_addr().unwrap());
+    let (silence, silent) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (server, mut silent) = (server.clone(), silent.clone());
+            tokio::spawn(async move {
+                let carry = async {
+                    let mut server = TcpStream::connect(server).await?;
+                    io::copy_bidirectional(&mut client, &mut server).await
+                };
+                tokio::select! {
+                    _ = carry => {}
+                    () = async { let _ = silent.wait_for(|silent| *silent).await; } => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (through, silence)
+}
+
+/// The network goes silent under load: 503 and nothing else meanwhile, recovery by itself within seconds, no acknowledged write lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_goes_silent_is_503_and_passes() {
+    let (url, silence) = silent_network(&new_database().await).await;
+    let platform = Platform::start_on(&url).await;
+    let admin = platform.admin().await;
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let record = async |n: usize| admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": n, "agent_text": "x"})).await;
+    for n in 0..20 {
+        record(n).await.expect(201);
+    }
+    let mut statuses: std::collections::BTreeMap<usize, u16> = (0..20).map(|n| (n, 201)).collect();
+    silence.send(true).unwrap();
+    let during = futures::stream::iter(20..36).map(async |n| (n, record(n).await.status)).buffer_unordered(8);
+    let reads = futures::stream::iter(0..16).map(|_| admin.get("/campaigns")).buffer_unordered(8).map(|answer| answer.status);
+    let (during, reads): (Vec<_>, Vec<_>) = tokio::join!(during.collect(), reads.collect());
+    assert!(during.iter().all(|(_, status)| *status == 503), "{during:?}");
+    assert!(reads.iter().all(|status| *status == 503), "{reads:?}");
+    silence.send(false).unwrap();
+    let begun = std::time::Instant::now();
+    let mut n = 100;
+    while statuses.get(&n) != Some(&201) {
+        n += 1;
+        assert!(begun.elapsed() < Duration::from_secs(20), "the platform did not recover");
+        let status = record(n).await.status;
+        assert!(status == 201 || status == 503, "{status}");
+        statuses.insert(n, status);
+    }
+    while admin.get("/campaigns").await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "reads did not recover");
+    }
+    let stream = admin.get(&format!("/calls/{call}/history")).await.expect(200);
+    let recorded: Vec<u64> =
+        stream["items"].as_array().unwrap().iter().filter_map(|event| event["payload"]["turn_index"].as_u64()).collect();
+    for (n, _) in statuses.into_iter().filter(|(_, status)| *status == 201) {
+        assert_eq!(recorded.iter().filter(|index| **index == n as u64).count(), 1, "turn {n} was acknowledged");
+    }
+    platform.stop().await;
 }
