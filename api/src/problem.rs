@@ -178,7 +178,7 @@ impl From<StoreError> for Problem {
                 Self::unavailable("the database does not answer at the moment; whether the command was recorded is not known")
             }
             StoreError::Database(error) => error.into(),
-            error @ StoreError::Unreadable { .. } => Self::internal(&error),
+            error @ (StoreError::Unreadable { .. } | StoreError::StreamTwice(_)) => Self::internal(&error),
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum StoreError {
     NotStorable(#[from] NotStorable),
     #[error("the event at position {position} cannot be read: {reason}")]
     Unreadable { position: i64, reason: String },
+    #[error("one command writes {0} twice")]
+    StreamTwice(String),
     #[error("an event with one of these ids is in the log already, with another content")]
     DuplicateEventId,
     #[error("the append queue is full")]

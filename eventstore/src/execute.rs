@@ -302,7 +302,12 @@ impl<'a> Unit<'a> {
     /// Decides `command` on a stream. A refusal, or a decision that nothing is to do, is checked against the log first.
     pub async fn decide<D: Decider>(&mut self, id: Uuid, command: D::Command) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
         let company_id = self.context.company_id;
-        let mut loaded = self.store.load_ahead::<D>(company_id, id).await?;
+        // A version that was asked for must be in the log, and not only on its way.
+        let mut loaded = if self.required_version(&StreamName::of::<D>(id)).is_some() {
+            self.store.load::<D>(company_id, id).await?
+        } else {
+            self.store.load_ahead::<D>(company_id, id).await?
+        };
         let mut decision = D::decide(&loaded.state, command.clone());
         if loaded.cached && !matches!(&decision, Ok(events) if !events.is_empty()) {
             loaded = self.store.load_fresh::<D>(company_id, id).await?;
@@ -359,11 +364,13 @@ impl<'a> Unit<'a> {
         self.check_required::<D>(id, actual)
     }
 
+    fn required_version(&self, stream: &StreamName) -> Option<i64> {
+        self.required.iter().find(|(name, _)| name == stream).map(|(_, version)| *version)
+    }
+
     /// A stream that is not there has no version to compare: its decider says that it is unknown.
     fn check_required<D: Decider>(&self, id: Uuid, actual: i64) -> Result<(), StoreError> {
-        let stream = StreamName::of::<D>(id);
-        let required = self.required.iter().find(|(name, _)| *name == stream).map(|(_, version)| *version);
-        match required {
+        match self.required_version(&StreamName::of::<D>(id)) {
             Some(expected) if actual > 0 && actual != expected => Err(StoreError::PreconditionFailed { expected, actual }),
             _ => Ok(()),
         }
@@ -387,24 +394,28 @@ impl<'a> Unit<'a> {
             return Ok(None);
         }
         let Self { store, context, writes, remembered, .. } = self;
-        let streams: Vec<_> = writes.iter().map(|write| write.stream.clone()).collect();
+        let mut unsure = Unsure { store, streams: writes.iter().map(|write| write.stream.clone()).collect() };
         let answer = store.appender.enqueue(context.company_id, writes)?;
         remembered.iter().for_each(|decided| decided.ahead(store));
-        match answer.get().await {
-            // What was appended the first time may differ from what was decided now.
-            Ok(appended) if appended.repeated => {
-                streams.iter().for_each(|stream| store.forget(stream));
-                Ok(Some(appended))
-            }
-            Ok(appended) => {
-                remembered.into_iter().for_each(|decided| decided.committed(store, appended));
-                Ok(Some(appended))
-            }
-            Err(error) => {
-                streams.iter().for_each(|stream| store.forget(stream));
-                Err(error)
-            }
+        let appended = answer.get().await?;
+        // What was appended the first time may differ from what was decided now.
+        if !appended.repeated {
+            unsure.streams.clear();
+            remembered.into_iter().for_each(|decided| decided.committed(store, appended));
         }
+        Ok(Some(appended))
+    }
+}
+
+/// Streams of which nothing is remembered unless their append is known to have succeeded: it may fail, or nobody may wait for it.
+struct Unsure<'a> {
+    store: &'a EventStore,
+    streams: Vec<StreamName>,
+}
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        self.streams.iter().for_each(|stream| self.store.forget(stream));
     }
 }
 

@@ -172,7 +172,8 @@ impl Sealer {
             let (sealed, base) = last.map_or((0, vec![0; 32]), |seal| (seal.position, seal.hash));
             let base: [u8; 32] = base.try_into().unwrap_or_default();
             let Some(until) = next_end(pool, sealed).await? else { return Ok(made) };
-            if chain::stored_hash(pool, sealed).await? != Some(base) {
+            let detached = sealed < chain::beginning(pool).await?;
+            if !detached && chain::stored_hash(pool, sealed).await? != Some(base) {
                 let sealed_at = "the last time".to_owned();
                 return Err(SealError::NotSound(Fault::SealDiffers { position: sealed, sealed_at }));
             }

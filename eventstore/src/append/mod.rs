@@ -10,9 +10,12 @@ mod foreseen;
 mod worker;
 mod write;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use chrono::{DateTime, Utc};
@@ -125,6 +128,10 @@ impl Appender {
 
     /// Puts a command into the queue. All of `writes` will be written or nothing; each stream occurs once.
     pub fn enqueue(&self, company_id: Uuid, writes: Vec<StreamWrite>) -> Result<Answer, StoreError> {
+        let mut streams = HashSet::with_capacity(writes.len());
+        if let Some(twice) = writes.iter().find(|write| !streams.insert(&write.stream)) {
+            return Err(StoreError::StreamTwice(twice.stream.to_string()));
+        }
         let size = Size::of(&writes);
         let waiting = self.waiting_bytes.fetch_add(size.bytes, Ordering::Relaxed);
         let give_back = |error| {

@@ -177,7 +177,8 @@ async fn pool(options: PgConnectOptions, connections: u32) -> Result<PgPool, sql
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection, _| {
             Box::pin(async move {
-                connection.execute("set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'").await?;
+                // A transaction whose client is gone, and the server does not know it, holds its locks no longer than that.
+                connection.execute("set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '10s'").await?;
                 Ok(())
             })
         })

@@ -1,6 +1,7 @@
 //! Recomputes the links of a part of the log.
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -57,10 +58,10 @@ pub(crate) async fn check(pool: &PgPool, span: Span, base: Option<[u8; 32]>) -> 
         span.first,
         span.last
     );
-    let rows = rows.fetch_all(pool).await?;
-    let mut checked = Checked { base, events: Vec::with_capacity(rows.len()), last_hash: base.unwrap_or_default(), fault: None };
+    let mut rows = rows.fetch(pool);
+    let mut checked = Checked { base, events: Vec::new(), last_hash: base.unwrap_or_default(), fault: None };
     let mut expected = span.first;
-    for row in rows {
+    while let Some(row) = rows.try_next().await? {
         if row.position != expected {
             checked.fault = Some(Fault::Gap { expected, found: row.position });
             return Ok(checked);
@@ -79,6 +80,11 @@ pub(crate) async fn check(pool: &PgPool, span: Span, base: Option<[u8; 32]>) -> 
         checked.fault = Some(Fault::Missing { first: expected, last: span.last });
     }
     Ok(checked)
+}
+
+/// The first position that the log has room for: 1, unless partitions were detached.
+pub(crate) async fn beginning(pool: &PgPool) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(r#"select coalesce(min(first), 1) as "first!" from event_partitions"#).fetch_one(pool).await?)
 }
 
 /// The hash stored with an event; of what comes before the first one, zeros. None if the event is not there.

@@ -75,10 +75,11 @@ pub struct Verdict {
 
 /// Verifies the log up to its present head, calling `progress` with each position done.
 pub async fn verify(pool: &PgPool, scope: Scope, progress: impl FnMut(i64)) -> Result<Verdict, StoreError> {
-    let head = sqlx::query!("select position, hash from log_head").fetch_one(pool).await?;
-    let beginning = sqlx::query_scalar!(r#"select coalesce(min(first), 1) as "first!" from event_partitions"#).fetch_one(pool).await?;
+    // The log may grow meanwhile: seals are read before the head, so that none is beyond it.
     let mut seals = Seal::all(pool).await?;
     seals.extend(scope.seals);
+    let head = sqlx::query!("select position, hash from log_head").fetch_one(pool).await?;
+    let beginning = chain::beginning(pool).await?;
     seals.sort_by_key(|seal| seal.position);
     let first = scope.from.unwrap_or(beginning).clamp(beginning, head.position + 1);
     let mut walk = Walk::new(first, seals.len(), seals.last().map(|seal| seal.position));
@@ -97,10 +98,11 @@ pub async fn verify(pool: &PgPool, scope: Scope, progress: impl FnMut(i64)) -> R
         let fault = Fault::TailCut { position: seal.position, end: head.position, sealed_at: seal.sealed_at.to_rfc3339() };
         return Ok(walk.end(Some(fault)));
     }
-    let beyond = sqlx::query_scalar!("select max(position) from events where position >= $1", first).fetch_one(pool).await?;
-    let end = beyond.unwrap_or(first - 1);
-    if end != head.position || (walk.events > 0 && walk.last_hash.as_slice() != head.hash) {
-        return Ok(walk.end(Some(Fault::TailDiffers { expected: head.position, found: end })));
+    let now =
+        sqlx::query!(r#"select position, coalesce((select max(position) from events), 0) as "end!" from log_head"#).fetch_one(pool).await?;
+    let empty = now.end == 0 && beginning > 1;
+    if (now.end != now.position && !empty) || (walk.events > 0 && walk.last_hash.as_slice() != head.hash) {
+        return Ok(walk.end(Some(Fault::TailDiffers { expected: now.position, found: now.end })));
     }
     let fault = if first == 1 { walk.versions.differing(pool, head.position).await? } else { None };
     Ok(walk.end(fault))

@@ -1,7 +1,8 @@
 //! `partitions`: old history is taken out of the log, and put back.
 
+use anyhow::anyhow;
 use clap::Subcommand;
-use eventstore::EventStore;
+use eventstore::{EventStore, StoreError};
 use serde_json::json;
 
 use crate::{Finding, output::Output};
@@ -29,13 +30,26 @@ pub async fn run(store: &EventStore, output: &Output, action: Option<Action>) ->
             })?;
         }
         Some(Action::DetachOldest) => {
-            let name = store.detach_oldest_partition().await?;
+            let name = store.detach_oldest_partition().await.map_err(refusal)?;
             output.result(&json!({"detached": name}), || format!("{name} is no longer part of the log; its table is still there."))?;
         }
         Some(Action::AttachNewest) => {
-            let name = store.attach_newest_partition().await?;
+            let name = store.attach_newest_partition().await.map_err(refusal)?;
             output.result(&json!({"attached": name}), || format!("{name} is part of the log again."))?;
         }
     }
     Ok(Finding::Sound)
+}
+
+/// Why the database refused, in its own words.
+fn refusal(error: StoreError) -> anyhow::Error {
+    match &error {
+        StoreError::Database(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("NV002") => {
+            anyhow!("{}", refused.message())
+        }
+        StoreError::Database(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("55P03") => {
+            anyhow!("the log is in use: somebody reads or writes the whole of it just now; try again")
+        }
+        _ => error.into(),
+    }
 }

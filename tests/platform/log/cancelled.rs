@@ -129,13 +129,13 @@ async fn a_network_that_goes_silent_is_503_and_passes() {
     let mut n = 100;
     while statuses.get(&n) != Some(&201) {
         n += 1;
-        assert!(begun.elapsed() < Duration::from_secs(20), "the platform did not recover");
+        assert!(begun.elapsed() < Duration::from_secs(30), "the platform did not recover");
         let status = record(n).await.status;
         assert!(status == 201 || status == 503, "{status}");
         statuses.insert(n, status);
     }
     while admin.get("/campaigns").await.status != 200 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "reads did not recover");
+        assert!(begun.elapsed() < Duration::from_secs(30), "reads did not recover");
     }
     let stream = admin.get(&format!("/calls/{call}/history")).await.expect(200);
     let recorded: Vec<u64> =

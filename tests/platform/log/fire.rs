@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use eventstore::{Database, EventStore};
+use eventstore::{Database, EventStore, verify};
 use sqlx::{Connection as _, PgConnection};
 use support::{new_database, settings};
 use tokio::sync::watch;
 
 use super::{
-    load::{Ack, Seen, Writer, audit, setting},
+    load::{Ack, Seen, Writer, append_silently, audit, setting},
     open,
 };
 
@@ -89,10 +89,13 @@ async fn two_processes_of_many_writers_and_three_live_subscribers() {
             .execute(&database.pool)
             .await
             .unwrap();
+        let verdict = verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap();
+        assert_eq!(verdict.fault, None, "a log that grows meanwhile raises no alarm");
     }
     let readers: Vec<_> = children.iter_mut().map(acknowledgements).collect();
-    let acknowledged: Vec<Ack> = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
+    let mut acknowledged: Vec<Ack> = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
     assert!(children.iter_mut().all(|child| child.wait().unwrap().success()), "a process of writers failed");
+    acknowledged.push(append_silently(&database, "silent").await);
     let last = store.last_position().await.unwrap();
     stop.send(Some(last)).unwrap();
     let all = futures::future::join_all(following);

@@ -159,6 +159,33 @@ fn tag_of(event: &StoredEvent) -> String {
     event.payload().unwrap()["agent_text"].as_str().unwrap().to_owned()
 }
 
+/// An append of a process that dies before it tells anybody.
+pub async fn append_silently(database: &Database, tag: &str) -> Ack {
+    use eventstore::canonical::{Content, to_text};
+
+    let (event_id, occurred_at) = (Uuid::now_v7(), eventstore::now());
+    let stream = format!("call-{}", Uuid::now_v7());
+    let (event_type, payload) = domain::fact::encode(&turn(tag)).unwrap();
+    let payload = to_text(&payload).unwrap();
+    let metadata = to_text(&serde_json::to_value(&context(COMPANY).metadata).unwrap()).unwrap();
+    let content = Content {
+        company_id: COMPANY,
+        event_id,
+        event_type: &event_type,
+        metadata: &metadata,
+        occurred_at,
+        payload: &payload,
+        schema_version: 1,
+        stream: &stream,
+    };
+    let append = sqlx::query_scalar(
+        "select o_position + 1 from append_events(array[$1], array[$2], '{0}', '{1}', '{1}', array[$3], array[$4], '{1}', array[$5], array[$6], array[$7], $8, $3, false, true)",
+    );
+    let append = append.bind(&stream).bind(COMPANY).bind(event_id).bind(&event_type).bind(&payload).bind(&metadata);
+    let position = append.bind(occurred_at).bind(&content.digest()[..]).fetch_one(&database.pool).await.unwrap();
+    Ack { tag: tag.to_owned(), position }
+}
+
 /// What a subscriber has seen, live.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<Vec<(i64, String)>>>);
