@@ -117,8 +117,9 @@ begin
     o_clock := clock_timestamp();
 end $$;
 
--- Ends a statement that has found something else than it supposed, and takes back what it did.
-create function demand(p_holds boolean) returns boolean language plpgsql as $$
+-- For the appender's own statement (eventstore/src/append/foreseen.rs): ends it if it has found something else than it supposed,
+-- and takes back what it did.
+create function require_as_foreseen(p_holds boolean) returns boolean language plpgsql as $$
 begin
     if p_holds then return true; end if;
     raise exception 'the log is not as foreseen' using errcode = 'NV001';

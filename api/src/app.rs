@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -124,7 +124,7 @@ pub fn router(app: App) -> Router {
         .merge(operations::router())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Problem::not_found("path") })
-        .layer(middleware::from_fn(detach))
+        .layer(middleware::from_fn_with_state(app.clone(), detach))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(operations::count))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::internal(&"a handler panicked").into_response()))
@@ -150,12 +150,18 @@ async fn limit_time(request: Request, next: Next) -> Response {
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| Problem::unavailable(detail).into_response())
 }
 
-/// A command, once accepted, runs to its end even if the client goes away.
-async fn detach(request: Request, next: Next) -> Response {
-    if request.method().is_safe() {
-        return next.run(request).await;
+/// A command, once accepted, runs to its end even if the client goes away; but it does not wait for a database that has fallen
+/// silent, since that would keep its connection from others.
+async fn detach(State(app): State<App>, request: Request, next: Next) -> Response {
+    let is_safe = request.method().is_safe();
+    let answered = async move {
+        let answered = app.store.head().silence().unless(next.run(request)).await;
+        answered.unwrap_or_else(|silent| Problem::from(silent).into_response())
+    };
+    if is_safe {
+        return answered.await;
     }
-    match tokio::spawn(next.run(request)).await {
+    match tokio::spawn(answered).await {
         Ok(response) => response,
         Err(error) => Problem::internal(&error).into_response(),
     }

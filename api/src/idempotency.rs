@@ -112,8 +112,8 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
     };
     for _ in 0..LOOKS_MAX {
         match begin(&app.pool, &keyed).await? {
-            Begun::Run { first_at } => {
-                parts.extensions.insert(Ids(Some(Keyed { identity: keyed.identity(first_at), key: keyed.key.clone() })));
+            Begun::Run { first_at, comes_again } => {
+                parts.extensions.insert(Ids(Some(Keyed { identity: keyed.identity(first_at, comes_again), key: keyed.key.clone() })));
                 let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
                 return finish(&app.pool, &keyed, response).await;
             }
@@ -130,9 +130,9 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
 
 impl KeyedRequest {
     /// A key that was forgotten and is used once more stands for a new command.
-    fn identity(&self, begun_at: DateTime<Utc>) -> CommandIdentity {
+    fn identity(&self, begun_at: DateTime<Utc>, comes_again: bool) -> CommandIdentity {
         let name = format!("{} {} {} {}", self.method, self.path, self.key, begun_at.timestamp_micros());
-        CommandIdentity { id: Uuid::new_v5(&self.company_id, name.as_bytes()), begun_at }
+        CommandIdentity { id: Uuid::new_v5(&self.company_id, name.as_bytes()), begun_at, comes_again }
     }
 }
 
@@ -170,9 +170,10 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 enum Begun {
-    /// `first_at`: when the key came for the first time.
+    /// `first_at`: when the key came for the first time, now or before.
     Run {
         first_at: DateTime<Utc>,
+        comes_again: bool,
     },
     Answered(Response),
     OtherBody,
@@ -181,11 +182,11 @@ enum Begun {
 
 async fn begin(pool: &PgPool, request: &KeyedRequest) -> Result<Begun, Problem> {
     let locked = sqlx::query!(
-        "insert into idempotency_keys as k (company_id, method, path, key, body_hash, locked_until)
+        r#"insert into idempotency_keys as k (company_id, method, path, key, body_hash, locked_until)
          values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
          on conflict (company_id, method, path, key) do update set locked_until = excluded.locked_until
           where k.status is null and k.locked_until < now() and k.body_hash = excluded.body_hash
-         returning created_at",
+         returning created_at, created_at < now() as "comes_again!""#,
         request.company_id,
         request.method,
         request.path,
@@ -194,7 +195,7 @@ async fn begin(pool: &PgPool, request: &KeyedRequest) -> Result<Begun, Problem> 
         LOCK_SEC
     );
     if let Some(row) = locked.fetch_optional(pool).await? {
-        return Ok(Begun::Run { first_at: row.created_at });
+        return Ok(Begun::Run { first_at: row.created_at, comes_again: row.comes_again });
     }
     let row = sqlx::query!(
         "select body_hash, status, headers, body from idempotency_keys where company_id = $1 and method = $2 and path = $3 and key = $4",

@@ -164,6 +164,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict(conflict) => Self { race: Some(Race::Conflict), ..Self::conflict(conflict.to_string()) },
+            error @ StoreError::Overtaken => Self { race: Some(Race::Conflict), ..Self::conflict(error.to_string()) },
             StoreError::OtherCompany(_) => Self::new(StatusCode::NOT_FOUND, "there is no such thing"),
             StoreError::PreconditionFailed { expected, actual } => {
                 let detail = format!("If-Match names version {expected}, the resource has version {actual}");

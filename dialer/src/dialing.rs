@@ -50,7 +50,8 @@ impl Dialer {
         let mut stop = shutdown.clone();
         let heart = tokio::spawn(Arc::clone(&dialer).beat());
         while !*stop.borrow() {
-            if let Err(error) = dialer.claim_all(&mut calls, &shutdown).await {
+            let silence = dialer.desk.store.head().silence();
+            if let Err(error) = silence.unless(dialer.claim_all(&mut calls, &shutdown)).await.unwrap_or_else(|silent| Err(silent.into())) {
                 tracing::warn!(%error, provider = dialer.provider.name(), "claiming was interrupted");
             }
             while let Some(ended) = calls.try_join_next() {
@@ -69,7 +70,8 @@ impl Dialer {
         loop {
             tokio::time::sleep(ALIVE_EVERY).await;
             let calls: Vec<Uuid> = self.at_work.lock().map(|calls| calls.iter().copied().collect()).unwrap_or_default();
-            if let Err(error) = slots::keep_alive(&self.desk.pool, &calls).await {
+            let alive = self.desk.store.head().silence().unless(slots::keep_alive(&self.desk.pool, &calls)).await;
+            if let Err(error) = alive.flatten() {
                 tracing::warn!(%error, "the claims of calls under way could not be prolonged");
             }
         }

@@ -36,8 +36,9 @@ impl Housekeeping {
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let mut round: u32 = 0;
         while !*shutdown.borrow() {
-            if tokio::time::timeout(ROUND_TIMEOUT, self.0.keep_house(round.is_multiple_of(SLOW_ROUNDS))).await.is_err() {
-                tracing::warn!("a round of housekeeping took too long and was cut off");
+            let keeping = tokio::time::timeout(ROUND_TIMEOUT, self.0.keep_house(round.is_multiple_of(SLOW_ROUNDS)));
+            if !matches!(self.0.store.head().silence().unless(keeping).await, Ok(Ok(()))) {
+                tracing::warn!("a round of housekeeping took too long or the database fell silent; it was cut off");
             }
             round = round.wrapping_add(1);
             let _ = tokio::time::timeout(ROUND_EVERY, shutdown.wait_for(|stop| *stop)).await;

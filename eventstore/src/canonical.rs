@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// Largest canonical payload, in bytes.
 pub const PAYLOAD_MAX_BYTES: usize = 1 << 20;
+/// Deepest nesting: `serde_json` reads back no more than 127.
+pub const DEPTH_MAX: usize = 100;
 /// Integers beyond ±2^53 that come as floating-point numbers have lost digits already.
 const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -29,8 +31,10 @@ pub enum NotStorable {
     Nul,
     #[error("the number {0} is too large to be exact; send it as a string")]
     InexactNumber(String),
-    #[error("the payload has {0} bytes; {PAYLOAD_MAX_BYTES} is the limit")]
+    #[error("a JSON value has {0} bytes; {PAYLOAD_MAX_BYTES} is the limit")]
     TooLarge(usize),
+    #[error("a JSON value is nested more than {DEPTH_MAX} deep")]
+    TooDeep,
     #[error("{0}")]
     Json(String),
 }
@@ -38,35 +42,38 @@ pub enum NotStorable {
 /// `value` as canonical JSON, with whole floating-point numbers as integers.
 pub fn to_text(value: &Value) -> Result<String, NotStorable> {
     let mut text = Vec::with_capacity(512);
-    write(value, &mut text)?;
+    write(value, DEPTH_MAX, &mut text)?;
     if text.len() > PAYLOAD_MAX_BYTES {
         return Err(NotStorable::TooLarge(text.len()));
     }
     String::from_utf8(text).map_err(|e| NotStorable::Json(e.to_string()))
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), NotStorable> {
+/// `depth`: how much deeper it may go.
+fn write(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), NotStorable> {
+    let deeper = || depth.checked_sub(1).ok_or(NotStorable::TooDeep);
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(b) => out.extend_from_slice(if *b { b"true" } else { b"false" }),
         Value::Number(number) => write_number(number, out)?,
         Value::String(text) => write_string(text, out)?,
         Value::Array(items) => {
+            let depth = deeper()?;
             out.push(b'[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
                     out.push(b',');
                 }
-                write(item, out)?;
+                write(item, depth, out)?;
             }
             out.push(b']');
         }
-        Value::Object(object) => write_object(object, out)?,
+        Value::Object(object) => write_object(object, deeper()?, out)?,
     }
     Ok(())
 }
 
-fn write_object(object: &Map<String, Value>, out: &mut Vec<u8>) -> Result<(), NotStorable> {
+fn write_object(object: &Map<String, Value>, depth: usize, out: &mut Vec<u8>) -> Result<(), NotStorable> {
     let mut entries: Vec<_> = object.iter().collect();
     entries.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
     out.push(b'{');
@@ -76,7 +83,7 @@ fn write_object(object: &Map<String, Value>, out: &mut Vec<u8>) -> Result<(), No
         }
         write_string(key, out)?;
         out.push(b':');
-        write(value, out)?;
+        write(value, depth, out)?;
     }
     out.push(b'}');
     Ok(())
@@ -175,6 +182,10 @@ mod tests {
         assert_eq!(to_text(&json!({"a\0": 1})), Err(NotStorable::Nul));
         assert!(matches!(to_text(&json!(1e300)), Err(NotStorable::InexactNumber(_))));
         assert!(matches!(to_text(&json!("x".repeat(PAYLOAD_MAX_BYTES))), Err(NotStorable::TooLarge(_))));
+        let nested = |depth| (0..depth).fold(json!(1), |inner, n| if n % 2 == 0 { json!([inner]) } else { json!({"a": inner}) });
+        let deepest = to_text(&nested(DEPTH_MAX)).unwrap();
+        assert!(serde_json::from_str::<Value>(&deepest).is_ok());
+        assert_eq!(to_text(&nested(DEPTH_MAX + 1)), Err(NotStorable::TooDeep));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -25,6 +25,9 @@ pub enum StoreError {
     NotStorable(#[from] NotStorable),
     #[error("the event at position {position} cannot be read: {reason}")]
     Unreadable { position: i64, reason: String },
+    /// What the command was decided on was on its way and did not come into the log: it is to be decided anew.
+    #[error("conflict: what the command was decided on did not happen")]
+    Overtaken,
     #[error("one command writes {0} twice")]
     StreamTwice(String),
     #[error("an event with one of these ids is in the log already, with another content")]
@@ -52,12 +55,12 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
 
 impl<R: std::error::Error + 'static> ExecuteError<R> {
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Conflict(_)))
+        matches!(self, Self::Store(error) if error.is_conflict())
     }
 }
 
 impl StoreError {
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Conflict(_))
+        matches!(self, Self::Conflict(_) | Self::Overtaken)
     }
 }

@@ -108,6 +108,8 @@ pub struct CommandIdentity {
     pub id: Uuid,
     /// When it came for the first time.
     pub begun_at: DateTime<Utc>,
+    /// It has come before, and what became of it is not known.
+    pub comes_again: bool,
 }
 
 impl CommandIdentity {

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Decider, DomainEvent};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
-    append::{Appended, ExpectedVersion, StreamWrite},
+    append::{Appended, ExpectedVersion, Outcome, StreamWrite},
     error::{ExecuteError, StoreError},
     event::{CommandContext, NewEvent, StreamName},
     read,
@@ -25,6 +25,11 @@ const CONFLICT_RETRIES_MAX: u32 = 100;
 /// Rounds after which contenders spread out, and over how long at most, in milliseconds.
 const CONFLICT_CALM_ROUNDS: u32 = 3;
 const CONFLICT_SPREAD_MAX_MS: u64 = 10;
+
+/// Folding a stream that takes longer hangs on a dead connection.
+const FOLD_DEADLINE: Duration = Duration::from_secs(40);
+/// How far the clocks of the key's record and of the log may be apart.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(10);
 
 /// Queues of contended streams; streams share them, which costs a wait at worst.
 const QUEUES: usize = 256;
@@ -83,30 +88,29 @@ pub struct Committed<D: Decider> {
 #[derive(Default)]
 pub(crate) struct Ahead(Mutex<StatesAhead>);
 
-/// Version and state.
-type StatesAhead = HashMap<StreamName, (i64, Arc<dyn Any + Send + Sync>)>;
+type StatesAhead = HashMap<StreamName, StateAhead>;
+
+/// A state that counts the events of an append that is on its way.
+struct StateAhead {
+    state: Arc<dyn Any + Send + Sync>,
+    outcome: Outcome,
+}
 
 impl Ahead {
     fn states(&self) -> MutexGuard<'_, StatesAhead> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get<D: Decider>(&self, id: Uuid) -> Option<Loaded<D>> {
-        self.states().get(&StreamName::of::<D>(id)).and_then(|(_, state)| state.downcast_ref::<Loaded<D>>().cloned())
+    fn get<D: Decider>(&self, id: Uuid) -> Option<(Loaded<D>, Outcome)> {
+        let states = self.states();
+        let ahead = states.get(&StreamName::of::<D>(id))?;
+        Some((ahead.state.downcast_ref::<Loaded<D>>()?.clone(), ahead.outcome.clone()))
     }
 
-    fn put<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
+    /// Forgets what an append would lead to.
+    fn forget(&self, stream: &StreamName, outcome: &Outcome) {
         let mut states = self.states();
-        let known = states.entry(StreamName::of::<D>(id)).or_insert_with(|| (0, Arc::new(())));
-        if loaded.version > known.0 {
-            *known = (loaded.version, Arc::new(loaded.clone()));
-        }
-    }
-
-    /// Forgets what is known of a stream, or only the given version.
-    fn forget(&self, stream: &StreamName, version: Option<i64>) {
-        let mut states = self.states();
-        if states.get(stream).is_some_and(|(known, _)| version.is_none_or(|version| version == *known)) {
+        if states.get(stream).is_some_and(|known| known.outcome.is(outcome)) {
             states.remove(stream);
         }
     }
@@ -136,6 +140,27 @@ impl EventStore {
     }
 
     async fn fold_after<D: Decider>(
+        &self,
+        company_id: Uuid,
+        id: Uuid,
+        known: Option<Loaded<D>>,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<Loaded<D>, StoreError> {
+        self.head().silence().unless(self.fold_now(company_id, id, known, until)).await?
+    }
+
+    async fn fold_now<D: Decider>(
+        &self,
+        company_id: Uuid,
+        id: Uuid,
+        known: Option<Loaded<D>>,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<Loaded<D>, StoreError> {
+        let folded = tokio::time::timeout(FOLD_DEADLINE, self.fold_in_time(company_id, id, known, until)).await;
+        folded.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()))
+    }
+
+    async fn fold_in_time<D: Decider>(
         &self,
         company_id: Uuid,
         id: Uuid,
@@ -192,15 +217,14 @@ impl EventStore {
         if let Ok(mut states) = self.states.lock() {
             states.pop(stream);
         }
-        self.ahead.forget(stream, None);
     }
 
     /// What a command decides on: the state after the appends that are on their way, so that commands on one stream can be
-    /// appended together. If one of them fails, so do those decided on top of it, and they are decided anew.
-    async fn load_ahead<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<D>, StoreError> {
-        match self.ahead.get::<D>(id).filter(|ahead| ahead.company_id == company_id) {
-            Some(ahead) => Ok(Loaded { cached: true, ..ahead }),
-            None => self.load(company_id, id).await,
+    /// appended together; and which append that rests on. If it fails, so does what was decided on it.
+    async fn load_ahead<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<(Loaded<D>, Option<Outcome>), StoreError> {
+        match self.ahead.get::<D>(id).filter(|(ahead, _)| ahead.company_id == company_id) {
+            Some((ahead, outcome)) => Ok((Loaded { cached: true, ..ahead }, Some(outcome))),
+            None => Ok((self.load(company_id, id).await?, None)),
         }
     }
 
@@ -222,13 +246,44 @@ impl EventStore {
         if_version: Option<i64>,
         command: D::Command,
     ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
+        if let Some(position) = self.happened_before::<D>(context, id).await? {
+            let Loaded { state, version, .. } = self.load_fresh::<D>(context.company_id, id).await?;
+            return Ok(Committed { state, version, position, events: Vec::new() });
+        }
         match self.execute_once(context, id, if_version, command.clone()).await {
-            Err(error) if error.is_conflict() => {}
+            Err(error) if error.is_conflict() => self.demand_history::<D>(context.company_id, id, &error).await?,
             result => return result,
         }
         // Whoever has lost once queues up, so that the commands of one process do not lose to each other again and again.
         let _turn = self.contended.turn(&StreamName::of::<D>(id)).await;
         retry_conflicts(ExecuteError::is_conflict, || self.execute_once(context, id, if_version, command.clone())).await
+    }
+
+    /// Where the log has the events of a command that comes again, whatever has happened on the stream since.
+    async fn happened_before<D: Decider>(&self, context: &CommandContext, id: Uuid) -> Result<Option<i64>, StoreError> {
+        let Some(identity) = context.identity.filter(|identity| identity.comes_again) else { return Ok(None) };
+        let position = sqlx::query_scalar!(
+            "select max(position) from events
+              where stream = $1 and company_id = $2 and recorded_at >= $3 and metadata ->> 'idempotency_key' = $4",
+            StreamName::of::<D>(id).to_string(),
+            context.company_id,
+            identity.begun_at - CLOCKS_DIFFER,
+            context.metadata.idempotency_key
+        );
+        Ok(self.head().silence().unless(position.fetch_one(&self.pool)).await.flatten()?)
+    }
+
+    /// A stream that has versions but no events begins in a partition that was detached: nothing can be decided on it.
+    async fn demand_history<D: Decider>(&self, company_id: Uuid, id: Uuid, error: &ExecuteError<D::Refusal>) -> Result<(), StoreError> {
+        match error {
+            ExecuteError::Store(StoreError::Conflict(conflict))
+                if conflict.expected == 0 && self.load_fresh::<D>(company_id, id).await?.version == 0 =>
+            {
+                let reason = format!("the events of {} are not in the log; was their partition detached?", StreamName::of::<D>(id));
+                Err(StoreError::Unreadable { position: 0, reason })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn execute_once<D: Decider>(
@@ -259,7 +314,7 @@ impl EventStore {
 
 /// What is remembered of a stream: ahead of the log, and once the append has its position and time.
 trait Remember: Send {
-    fn ahead(&self, store: &EventStore);
+    fn ahead(&self, states: &mut StatesAhead, outcome: &Outcome);
     fn committed(self: Box<Self>, store: &EventStore, appended: Appended);
 }
 
@@ -267,20 +322,27 @@ struct Decided<D: Decider> {
     id: Uuid,
     after: Loaded<D>,
     is_new: bool,
+    rests_on: Option<Outcome>,
 }
 
 impl<D: Decider> Remember for Decided<D> {
-    fn ahead(&self, store: &EventStore) {
-        // Nobody can say yet when a new stream was created.
-        if !self.is_new {
-            store.ahead.put(self.id, &self.after);
+    fn ahead(&self, states: &mut StatesAhead, outcome: &Outcome) {
+        let name = StreamName::of::<D>(self.id);
+        // Of two that were decided on the same state one will lose: what is there stays, unless this one rests on it. And nobody can
+        // say yet when a new stream was created.
+        let follows = match (states.get(&name), &self.rests_on) {
+            (None, _) => true,
+            (Some(known), Some(rests_on)) => known.outcome.is(rests_on),
+            (Some(_), None) => false,
+        };
+        if follows && !self.is_new {
+            states.insert(name, StateAhead { state: Arc::new(self.after.clone()), outcome: outcome.clone() });
         }
     }
 
     fn committed(self: Box<Self>, store: &EventStore, Appended { position, recorded_at, .. }: Appended) {
         let created_at = if self.is_new { recorded_at } else { self.after.created_at };
         store.remember(self.id, &Loaded { position, created_at, updated_at: recorded_at, ..self.after });
-        store.ahead.forget(&StreamName::of::<D>(self.id), Some(self.after.version));
     }
 }
 
@@ -303,22 +365,29 @@ impl<'a> Unit<'a> {
     pub async fn decide<D: Decider>(&mut self, id: Uuid, command: D::Command) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
         let company_id = self.context.company_id;
         // A version that was asked for must be in the log, and not only on its way.
-        let mut loaded = if self.required_version(&StreamName::of::<D>(id)).is_some() {
-            self.store.load::<D>(company_id, id).await?
+        let (mut loaded, mut rests_on) = if self.required_version(&StreamName::of::<D>(id)).is_some() {
+            (self.store.load::<D>(company_id, id).await?, None)
         } else {
             self.store.load_ahead::<D>(company_id, id).await?
         };
         let mut decision = D::decide(&loaded.state, command.clone());
         if loaded.cached && !matches!(&decision, Ok(events) if !events.is_empty()) {
             loaded = self.store.load_fresh::<D>(company_id, id).await?;
+            rests_on = None;
             decision = D::decide(&loaded.state, command);
         }
         self.check_required::<D>(id, loaded.version)?;
         let events = decision.map_err(ExecuteError::Refused)?;
-        self.write(id, loaded, events).map_err(ExecuteError::Store)
+        self.write(id, loaded, rests_on, events).map_err(ExecuteError::Store)
     }
 
-    fn write<D: Decider>(&mut self, id: Uuid, loaded: Loaded<D>, events: Vec<D::Event>) -> Result<Committed<D>, StoreError> {
+    fn write<D: Decider>(
+        &mut self,
+        id: Uuid,
+        loaded: Loaded<D>,
+        rests_on: Option<Outcome>,
+        events: Vec<D::Event>,
+    ) -> Result<Committed<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
         self.position = self.position.max(loaded.position);
         let prepared = self.prepare(&stream, Some(loaded.version), &events)?;
@@ -329,8 +398,8 @@ impl<'a> Unit<'a> {
         let position = loaded.position;
         if !events.is_empty() {
             let expected = ExpectedVersion::Exact(loaded.version);
-            self.writes.push(StreamWrite { stream, expected, events: prepared });
-            self.remembered.push(Box::new(Decided { id, is_new: loaded.version == 0, after }));
+            self.writes.push(StreamWrite { stream, expected, events: prepared, rests_on: rests_on.clone() });
+            self.remembered.push(Box::new(Decided { id, is_new: loaded.version == 0, after, rests_on }));
         }
         Ok(Committed { state, version, position, events })
     }
@@ -339,7 +408,7 @@ impl<'a> Unit<'a> {
     pub fn push<D: Decider>(&mut self, id: Uuid, expected: ExpectedVersion, events: &[D::Event]) -> Result<(), StoreError> {
         let stream = StreamName::of::<D>(id);
         let events = self.prepare(&stream, expected.version(), events)?;
-        self.writes.push(StreamWrite { stream, expected, events });
+        self.writes.push(StreamWrite { stream, expected, events, rests_on: None });
         Ok(())
     }
 
@@ -379,7 +448,7 @@ impl<'a> Unit<'a> {
     /// Makes the whole fail if the stream has gone on since `loaded`.
     pub fn hold<D: Decider>(&mut self, id: Uuid, loaded: &Loaded<D>) {
         let expected = ExpectedVersion::Exact(loaded.version);
-        self.writes.push(StreamWrite { stream: StreamName::of::<D>(id), expected, events: Vec::new() });
+        self.writes.push(StreamWrite { stream: StreamName::of::<D>(id), expected, events: Vec::new(), rests_on: None });
     }
 
     /// Appends everything. The position of the last event, or of the latest one the decisions rest on when there is none.
@@ -394,28 +463,42 @@ impl<'a> Unit<'a> {
             return Ok(None);
         }
         let Self { store, context, writes, remembered, .. } = self;
-        let mut unsure = Unsure { store, streams: writes.iter().map(|write| write.stream.clone()).collect() };
-        let answer = store.appender.enqueue(context.company_id, writes)?;
-        remembered.iter().for_each(|decided| decided.ahead(store));
+        let streams = writes.iter().map(|write| write.stream.clone()).collect();
+        let (answer, outcome) = {
+            // Nobody may decide on what is not in the queue yet.
+            let mut states = store.ahead.states();
+            let (answer, outcome) = store.appender.enqueue(context.company_id, writes)?;
+            remembered.iter().for_each(|decided| decided.ahead(&mut states, &outcome));
+            (answer, outcome)
+        };
+        let mut on_its_way = OnItsWay { store, streams, outcome, succeeded: false };
         let appended = answer.get().await?;
         // What was appended the first time may differ from what was decided now.
         if !appended.repeated {
-            unsure.streams.clear();
             remembered.into_iter().for_each(|decided| decided.committed(store, appended));
+            on_its_way.succeeded = true;
         }
         Ok(Some(appended))
     }
 }
 
-/// Streams of which nothing is remembered unless their append is known to have succeeded: it may fail, or nobody may wait for it.
-struct Unsure<'a> {
+/// Forgets what an append would lead to when it is over, however that is; and unless it is known to have succeeded, all that is
+/// remembered of its streams.
+struct OnItsWay<'a> {
     store: &'a EventStore,
     streams: Vec<StreamName>,
+    outcome: Outcome,
+    succeeded: bool,
 }
 
-impl Drop for Unsure<'_> {
+impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        self.streams.iter().for_each(|stream| self.store.forget(stream));
+        for stream in &self.streams {
+            self.store.ahead.forget(stream, &self.outcome);
+            if !self.succeeded {
+                self.store.forget(stream);
+            }
+        }
     }
 }
 

@@ -11,9 +11,11 @@ use std::{
 
 use sqlx::{
     Connection as _, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgListener},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::{sync::watch, time::timeout};
+
+use crate::database::Silence;
 
 /// How often the head is looked up when nobody tells, in milliseconds.
 const POLL_MS: u64 = 200;
@@ -24,16 +26,15 @@ const NOTIFY_EVERY_MS: u64 = 5;
 pub struct Head {
     position: watch::Sender<i64>,
     appended: watch::Sender<i64>,
-    /// How often the database has not answered in time.
-    silences: watch::Sender<u64>,
+    silence: Silence,
 }
 
 impl Head {
     /// Starts the tasks that watch the head and tell others of it; they end when the pool is closed.
-    pub(crate) fn watch(pool: PgPool, options: PgConnectOptions, channel: String) -> Self {
-        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), silences: watch::Sender::new(0) };
+    pub(crate) fn watch(pool: PgPool, options: PgConnectOptions, channel: String, silence: Silence) -> Self {
+        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), silence };
         let own_backend = Arc::new(AtomicU32::new(0));
-        tokio::spawn(follow(pool.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
+        tokio::spawn(follow(pool.clone(), options.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
         tokio::spawn(tell(pool, options, channel, head.appended.subscribe(), own_backend));
         head
     }
@@ -43,20 +44,15 @@ impl Head {
         *self.position.borrow()
     }
 
+    /// Whether the database answers.
+    pub fn silence(&self) -> &Silence {
+        &self.silence
+    }
+
     /// Notes an own append.
     pub(crate) fn advance(&self, position: i64) {
         raise(&self.position, position);
         raise(&self.appended, position);
-    }
-
-    /// Does `work` on the database, unless the database falls silent meanwhile: sqlx sets no TCP keepalive, and a statement that was
-    /// sent into a dead network would wait for a quarter of an hour.
-    pub async fn while_answering<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-        let mut silences = self.silences.subscribe();
-        tokio::select! {
-            result = work => result,
-            _ = silences.changed() => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-        }
     }
 
     /// Returns once the log is known to go beyond `position`, or after `patience` at the latest.
@@ -75,14 +71,14 @@ fn raise(sender: &watch::Sender<i64>, position: i64) {
 }
 
 /// What a look at the head may take before its connection counts as dead.
-const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+const LOOK_DEADLINE: Duration = Duration::from_secs(4);
 
-async fn follow(pool: PgPool, channel: String, head: Head, own_backend: Arc<AtomicU32>) {
+async fn follow(pool: PgPool, options: PgConnectOptions, channel: String, head: Head, own_backend: Arc<AtomicU32>) {
     while !pool.is_closed() {
-        let result: Result<std::convert::Infallible, sqlx::Error> = listen(&pool, &channel, &head.position, &own_backend).await;
+        let result: Result<std::convert::Infallible, sqlx::Error> = listen(&options, &channel, &head.position, &own_backend).await;
         let Err(error) = result;
         if matches!(&error, sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::TimedOut) {
-            head.silences.send_modify(|silences| *silences += 1);
+            head.silence.noticed();
         }
         tracing::debug!(%error, "watching the log's head was interrupted");
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
@@ -91,16 +87,18 @@ async fn follow(pool: PgPool, channel: String, head: Head, own_backend: Arc<Atom
 
 /// Looks at the head whenever another process tells of new events, and every [`POLL_MS`] even if nobody tells.
 async fn listen(
-    pool: &PgPool,
+    options: &PgConnectOptions,
     channel: &str,
     head: &watch::Sender<i64>,
     own_backend: &AtomicU32,
 ) -> Result<std::convert::Infallible, sqlx::Error> {
     let timed_out = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    let mut listener = timeout(LOOK_DEADLINE, PgListener::connect_with(pool)).await.map_err(timed_out)??;
+    // A connection of its own: that others are busy says nothing about the database.
+    let own = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None).connect_lazy_with(options.clone());
+    let mut listener = timeout(LOOK_DEADLINE, PgListener::connect_with(&own)).await.map_err(timed_out)??;
     timeout(LOOK_DEADLINE, listener.listen(channel)).await.map_err(timed_out)??;
     loop {
-        let look = sqlx::query_scalar!("select position from log_head").fetch_one(pool);
+        let look = sqlx::query_scalar!("select position from log_head").fetch_one(&mut listener);
         raise(head, timeout(LOOK_DEADLINE, look).await.map_err(timed_out)??);
         let others = async {
             loop {

@@ -97,7 +97,15 @@ impl Seal {
 
     /// The seals in the database, in log order.
     pub async fn all(pool: &PgPool) -> Result<Vec<Self>, StoreError> {
-        let rows = sqlx::query!("select position, hash, sealed_at, public_key, signature from log_seals order by position");
+        Self::behind(pool, 0).await
+    }
+
+    /// Those of positions behind `after`.
+    async fn behind(pool: &PgPool, after: i64) -> Result<Vec<Self>, StoreError> {
+        let rows = sqlx::query!(
+            "select position, hash, sealed_at, public_key, signature from log_seals where position > $1 order by position",
+            after
+        );
         let seals = rows.fetch_all(pool).await?.into_iter().filter_map(|row| {
             Some(Self {
                 position: row.position,
@@ -163,14 +171,20 @@ impl Sealer {
         }
     }
 
+    async fn last(pool: &PgPool) -> Result<Option<Seal>, StoreError> {
+        let position = sqlx::query_scalar!("select max(position) from log_seals").fetch_one(pool).await?;
+        Ok(Seal::behind(pool, position.unwrap_or_default() - 1).await?.pop())
+    }
+
     /// Seals what has been appended since the last seal, a part at a time. The last seal made, if there was anything to seal.
     pub async fn seal(&self, pool: &PgPool) -> Result<Option<Seal>, SealError> {
         let mut made = None;
         loop {
-            let last = sqlx::query!("select position, hash from log_seals order by position desc limit 1").fetch_optional(pool).await;
-            let last = last.map_err(StoreError::from)?;
-            let (sealed, base) = last.map_or((0, vec![0; 32]), |seal| (seal.position, seal.hash));
-            let base: [u8; 32] = base.try_into().unwrap_or_default();
+            let last = Self::last(pool).await?;
+            if let Some(forged) = last.as_ref().filter(|seal| !seal.is_genuine(&[])) {
+                return Err(SealError::NotSound(Fault::SealForged { position: forged.position, key: forged.key() }));
+            }
+            let (sealed, base) = last.map_or((0, [0; 32]), |seal| (seal.position, seal.hash));
             let Some(until) = next_end(pool, sealed).await? else { return Ok(made) };
             let detached = sealed < chain::beginning(pool).await?;
             if !detached && chain::stored_hash(pool, sealed).await? != Some(base) {

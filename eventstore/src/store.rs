@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -12,7 +13,7 @@ use domain::Decider;
 use futures::TryStreamExt;
 use lru::LruCache;
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 use crate::{
@@ -35,6 +36,7 @@ type StateCache = Arc<Mutex<LruCache<StreamName, Arc<dyn Any + Send + Sync>>>>;
 #[derive(Clone)]
 pub struct EventStore {
     pub(crate) pool: PgPool,
+    options: PgConnectOptions,
     pub(crate) appender: Appender,
     head: Head,
     pub(crate) states: StateCache,
@@ -46,10 +48,18 @@ impl EventStore {
     /// Opens the log of a migrated database.
     pub fn open(database: &Database) -> Self {
         let notifying = database.options.clone().application_name("newvoice notify");
-        let head = Head::watch(database.pool.clone(), notifying, database.channel());
+        let head = Head::watch(database.pool.clone(), notifying, database.channel(), database.silence.clone());
         let appender = Appender::start(database.options.clone().application_name("newvoice append"), head.clone());
         let states = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
-        Self { pool: database.pool.clone(), appender, head, states, ahead: Arc::default(), contended: Arc::default() }
+        Self {
+            pool: database.pool.clone(),
+            options: database.options.clone(),
+            appender,
+            head,
+            states,
+            ahead: Arc::default(),
+            contended: Arc::default(),
+        }
     }
 
     pub fn head(&self) -> &Head {
@@ -63,7 +73,17 @@ impl EventStore {
 
     /// The next events after `after`, in log order; empty at the end of the log. Bounded in events and bytes.
     pub async fn read_page(&self, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
-        read::page(&self.pool, after, limit).await
+        self.head.silence().unless(read::page(&self.pool, after, limit)).await?
+    }
+
+    /// The next events after `after`, waiting up to `patience` for one to come. Who reads on had better subscribe.
+    pub async fn next_page(&self, after: i64, limit: i64, patience: Duration) -> Result<Vec<StoredEvent>, StoreError> {
+        let page = self.read_page(after, limit).await?;
+        if !page.is_empty() {
+            return Ok(page);
+        }
+        self.head.beyond(after, patience).await;
+        self.read_page(after, limit).await
     }
 
     /// Everything after `after`, then whatever comes.
@@ -133,12 +153,17 @@ impl EventStore {
     /// Takes the oldest partition out of the log; refused while it is being filled, is not sealed, or a projection has not read it.
     /// The name of its table.
     pub async fn detach_oldest_partition(&self) -> Result<String, StoreError> {
-        Ok(sqlx::query_scalar!(r#"select detach_oldest_partition() as "name!""#).fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar!(r#"select detach_oldest_partition() as "name!""#).fetch_one(&mut self.unhurried().await?).await?)
     }
 
     /// Puts the newest of the detached partitions back. The name of its table.
     pub async fn attach_newest_partition(&self) -> Result<String, StoreError> {
-        Ok(sqlx::query_scalar!(r#"select attach_newest_detached_partition() as "name!""#).fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar!(r#"select attach_newest_detached_partition() as "name!""#).fetch_one(&mut self.unhurried().await?).await?)
+    }
+
+    /// A connection for what may take minutes: PostgreSQL reads a partition through before it attaches it.
+    async fn unhurried(&self) -> Result<PgConnection, StoreError> {
+        Ok(PgConnection::connect_with(&self.options).await?)
     }
 }
 

@@ -28,6 +28,14 @@ pub struct Subscription {
     ahead: Option<JoinHandle<Result<Vec<StoredEvent>, StoreError>>>,
 }
 
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.abort();
+        }
+    }
+}
+
 impl Subscription {
     pub(crate) fn new(pool: PgPool, head: Head, after: i64) -> Self {
         Self { pool, head, after, page_events: PAGE_EVENTS_MAX, ahead: None }
@@ -35,8 +43,9 @@ impl Subscription {
 
     /// With pages of at most so many events.
     #[must_use]
-    pub fn page_events(self, max: i64) -> Self {
-        Self { page_events: max.clamp(1, PAGE_EVENTS_MAX), ..self }
+    pub fn page_events(mut self, max: i64) -> Self {
+        self.page_events = max.clamp(1, PAGE_EVENTS_MAX);
+        self
     }
 
     /// The position of the last event that was given out, or where the subscription began.
@@ -52,13 +61,19 @@ impl Subscription {
             let remaining = deadline.saturating_duration_since(Instant::now());
             match self.page().await {
                 Ok(page) if page.is_empty() && remaining.is_zero() => return Ok(page),
-                Ok(page) if page.is_empty() => self.head.beyond(self.after, remaining).await,
+                Ok(page) if page.is_empty() => {
+                    // After a failover the log may be shorter than what was known of it.
+                    if self.head.position() > self.after {
+                        tokio::time::sleep(RETRY_EVERY.min(remaining)).await;
+                    }
+                    self.head.beyond(self.after, remaining).await;
+                }
                 Ok(page) => {
                     self.after = page.last().map_or(self.after, |event| event.position);
                     // Whoever is behind needs the next page as soon as this one is done.
                     if self.head.position() > self.after {
-                        let (pool, after, limit) = (self.pool.clone(), self.after, self.page_events);
-                        self.ahead = Some(tokio::spawn(async move { read::page(&pool, after, limit).await }));
+                        let (pool, head, after, limit) = (self.pool.clone(), self.head.clone(), self.after, self.page_events);
+                        self.ahead = Some(tokio::spawn(async move { head.silence().unless(read::page(&pool, after, limit)).await? }));
                     }
                     return Ok(page);
                 }
@@ -79,6 +94,6 @@ impl Subscription {
         {
             return Ok(page);
         }
-        read::page(&self.pool, self.after, self.page_events).await
+        self.head.silence().unless(read::page(&self.pool, self.after, self.page_events)).await?
     }
 }

@@ -59,11 +59,11 @@ impl Feed {
     pub(crate) async fn page(&self, after: i64, limit: Option<NonZeroUsize>) -> Result<Arc<Page>, StoreError> {
         if let Some(limit) = limit {
             let limit = i64::try_from(limit.get()).unwrap_or(PAGE_EVENTS);
-            return Ok(Arc::new(decode(after, self.store.subscribe(after).page_events(limit).next(PATIENCE).await?)));
+            return Ok(Arc::new(decode(after, self.store.next_page(after, limit, PATIENCE).await?)));
         }
         let slot = self.slot(after);
         let page = slot.get_or_try_init(|| async {
-            let events = self.store.subscribe(after).page_events(PAGE_EVENTS).next(PATIENCE).await?;
+            let events = self.store.next_page(after, PAGE_EVENTS, PATIENCE).await?;
             Ok::<_, StoreError>(Arc::new(decode(after, events)))
         });
         let page = page.await?.clone();

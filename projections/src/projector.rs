@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use eventstore::StoreError;
 use futures::FutureExt as _;
 use sqlx::{PgConnection, PgPool};
 use tokio::{sync::watch, task::JoinSet};
@@ -20,6 +21,8 @@ pub const LEASE_SEC: f64 = 5.0;
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a failed transaction before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A stretch of work that takes longer hangs on a dead connection.
+const WORK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Why a page was given back: another process has the projection now.
 const LEASE_LOST: &str = "the lease was lost";
 
@@ -80,10 +83,11 @@ impl Projector {
     async fn run(&self) {
         let name = self.projection.name();
         loop {
-            let head = self.feed.store().head();
-            match head.while_answering(self.lease()).await {
+            let silence = self.feed.store().head().silence();
+            match silence.unless(self.lease()).await.flatten() {
                 Ok(Some(lease)) if !lease.failed => {
-                    let worked = head.while_answering(async { Ok(self.work(lease).await) }).await;
+                    let worked = silence.unless(tokio::time::timeout(WORK_TIMEOUT, self.work(lease))).await;
+                    let worked = worked.and_then(|worked| worked.map_err(|_| sqlx::Error::PoolTimedOut));
                     if let Err(error) = worked.unwrap_or_else(|silent| Err(silent.into())) {
                         tracing::warn!(projection = name, %error, "a projection was interrupted");
                         tokio::time::sleep(RETRY_AFTER).await;
@@ -144,7 +148,14 @@ impl Projector {
         let mut limit: Option<NonZeroUsize> = None;
         self.positions.advance(self.projection.name(), position);
         while limit.is_some() || began.elapsed() < RENEW_EVERY {
-            let page = self.feed.page(position, limit).await.map_err(|e| ApplyError::Sql(sqlx::Error::Protocol(e.to_string())))?;
+            let page = match self.feed.page(position, limit).await {
+                Ok(page) => page,
+                // An event is missing: going on as if it had never been would be wrong for ever.
+                Err(StoreError::Unreadable { position, reason }) => {
+                    return self.stop_at(position, &ApplyError::Contradiction(reason), lease.token).await;
+                }
+                Err(error) => return Err(sqlx::Error::Protocol(error.to_string()).into()),
+            };
             if page.entries.is_empty() {
                 break;
             }

@@ -92,12 +92,10 @@ pub async fn request(pool: &PgPool, projection: &dyn Projection) -> Result<(), R
 pub(crate) async fn serve_requests(pool: PgPool, feed: Feed, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
     let work = async {
         loop {
-            match sqlx::query_scalar!(
+            let requests = sqlx::query_scalar!(
                 "select name from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
-            )
-            .fetch_all(&pool)
-            .await
-            {
+            );
+            match feed.store().head().silence().unless(requests.fetch_all(&pool)).await.flatten() {
                 Ok(names) => {
                     for projection in names.iter().filter_map(|name| crate::by_name(name)) {
                         serve(&pool, &feed, projection, holder).await;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Appended, ExpectedVersion, Pending, Size};
+use super::{Appended, ExpectedVersion, Fate, Outcome, Pending, Size};
 use crate::{
     error::{Conflict, StoreError},
     event::{NewEvent, StreamName},
@@ -26,6 +26,8 @@ pub(super) struct Batch {
     pub commands: Vec<Pending>,
     pub streams: Vec<Slot>,
     slots: HashMap<StreamName, usize>,
+    /// The stream of each write, in order.
+    write_slots: Vec<usize>,
     pub size: Size,
 }
 
@@ -83,49 +85,71 @@ impl Batch {
     }
 
     /// Takes the command, or gives it back when the batch is full or the command cannot win after the others: its turn is after
-    /// they are answered.
+    /// they are answered. One that rests on an append that has failed is answered at once.
     pub fn take(&mut self, next: Pending) -> Option<Pending> {
-        let fits = next.writes.iter().all(|write| match self.slots.get(&write.stream).and_then(|slot| self.streams.get(*slot)) {
+        let rests_on = || next.writes.iter().filter_map(|write| write.rests_on.as_ref());
+        if rests_on().any(|outcome| outcome.fate() == Fate::Lost) {
+            next.answer(Err(StoreError::Overtaken));
+            return None;
+        }
+        let is_here = |outcome: &Outcome| self.commands.iter().any(|pending| pending.outcome.is(outcome));
+        let grounded = rests_on().all(|outcome| outcome.fate() == Fate::Won || is_here(outcome));
+        let fits = next.writes.iter().all(|write| match self.slot(&write.stream) {
             None => true,
             Some(slot) => {
                 let expected = write.expected.version();
                 slot.company_id == next.company_id && (expected.is_none() || expected == slot.next())
             }
         });
-        if self.is_full() || !fits {
+        if self.is_full() || !grounded || !fits {
             return Some(next);
         }
         for write in &next.writes {
-            let count = i64::try_from(write.events.len()).unwrap_or(i64::MAX);
-            match self.slots.get(&write.stream).and_then(|slot| self.streams.get_mut(*slot)) {
-                Some(slot) => slot.count += count,
-                None => {
-                    self.slots.insert(write.stream.clone(), self.streams.len());
-                    let slot = Slot { name: write.stream.clone(), company_id: next.company_id, expected: write.expected, count };
-                    self.streams.push(slot);
-                }
+            let index = *self.slots.entry(write.stream.clone()).or_insert(self.streams.len());
+            if index == self.streams.len() {
+                self.streams.push(Slot { name: write.stream.clone(), company_id: next.company_id, expected: write.expected, count: 0 });
             }
+            if let Some(slot) = self.streams.get_mut(index) {
+                slot.count += i64::try_from(write.events.len()).unwrap_or(i64::MAX);
+            }
+            self.write_slots.push(index);
         }
         self.size += next.size;
         self.commands.push(next);
         None
     }
 
-    /// The events in log order, each with the slot of its stream.
-    pub fn events(&self) -> impl Iterator<Item = (usize, &NewEvent)> {
-        let writes = self.commands.iter().flat_map(|pending| &pending.writes);
-        writes.flat_map(|write| {
-            let slot = self.slots.get(&write.stream).copied().unwrap_or_default();
-            write.events.iter().map(move |event| (slot, event))
-        })
+    fn slot(&self, stream: &StreamName) -> Option<&Slot> {
+        self.streams.get(*self.slots.get(stream)?)
     }
 
-    /// Answers everybody after the batch was written behind `position`.
+    /// Answers a waiting command that expects an older version than this batch, which was written, has left; or gives it back.
+    pub fn outran(&self, waiting: Pending) -> Option<Pending> {
+        let lost = waiting.writes.iter().find_map(|write| {
+            let (expected, actual) = (write.expected.version()?, self.slot(&write.stream)?.next()?);
+            (expected < actual).then(|| Conflict { stream: write.stream.to_string(), expected, actual })
+        });
+        match lost {
+            Some(conflict) => {
+                waiting.answer(Err(conflict.into()));
+                None
+            }
+            None => Some(waiting),
+        }
+    }
+
+    /// The events in log order, each with the index of its stream.
+    pub fn events(&self) -> impl Iterator<Item = (usize, &NewEvent)> {
+        let writes = self.commands.iter().flat_map(|pending| &pending.writes).zip(&self.write_slots);
+        writes.flat_map(|(write, slot)| write.events.iter().map(move |event| (*slot, event)))
+    }
+
+    /// Answers everybody after the batch was written behind `position`. The position of the last event.
     pub fn won(self, position: i64, recorded_at: DateTime<Utc>) -> i64 {
         let mut position = position;
         for pending in self.commands {
             position += i64::try_from(pending.size.events).unwrap_or_default();
-            let _ = pending.reply.send(Ok(Appended { position, recorded_at, repeated: false }));
+            pending.answer(Ok(Appended { position, recorded_at, repeated: false }));
         }
         position
     }
@@ -136,7 +160,7 @@ impl Batch {
         let mut again = Vec::new();
         for pending in self.commands {
             match judge(&pending, &self.slots, found, &written) {
-                Judgement::Answer(answer) => drop(pending.reply.send(answer)),
+                Judgement::Answer(answer) => pending.answer(answer),
                 Judgement::Again => {
                     for write in &pending.writes {
                         if let Some(written) = self.slots.get(&write.stream).and_then(|slot| written.get_mut(*slot)) {
@@ -153,7 +177,7 @@ impl Batch {
     /// Answers everybody with the same failure.
     pub fn failed(self, reason: &str) {
         for pending in self.commands {
-            let _ = pending.reply.send(Err(StoreError::AppendFailed(reason.to_owned())));
+            pending.answer(Err(StoreError::AppendFailed(reason.to_owned())));
         }
     }
 }
@@ -162,6 +186,10 @@ impl Batch {
 fn judge(pending: &Pending, slots: &HashMap<StreamName, usize>, found: &Found, written: &[bool]) -> Judgement {
     if let Some(answer) = judge_stored(pending, found) {
         return Judgement::Answer(answer);
+    }
+    // What it was decided on has not happened, whatever the version says.
+    if pending.writes.iter().filter_map(|write| write.rests_on.as_ref()).any(|outcome| outcome.fate() == Fate::Lost) {
+        return Judgement::Answer(Err(StoreError::Overtaken));
     }
     for write in &pending.writes {
         let Some(slot) = slots.get(&write.stream).copied().filter(|slot| written.get(*slot) == Some(&false)) else { continue };
@@ -199,7 +227,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::append::StreamWrite;
+    use crate::append::{StreamWrite, Waiting};
 
     const COMPANY: Uuid = Uuid::from_u128(1);
     const STREAM: &str = "call-00000000-0000-0000-0000-000000000001";
@@ -220,9 +248,16 @@ mod tests {
 
     /// A command that appends events with the given ids to one stream.
     fn command(expected: ExpectedVersion, ids: &[u128]) -> (Pending, Answer) {
-        let writes = vec![StreamWrite { stream: STREAM.parse().unwrap(), expected, events: ids.iter().map(|id| event(*id)).collect() }];
+        command_on(expected, ids, None)
+    }
+
+    /// The same, decided on the events of an append that is on its way.
+    fn command_on(expected: ExpectedVersion, ids: &[u128], rests_on: Option<Outcome>) -> (Pending, Answer) {
+        let events = ids.iter().map(|id| event(*id)).collect();
+        let writes = vec![StreamWrite { stream: STREAM.parse().unwrap(), expected, events, rests_on }];
         let (reply, answer) = oneshot::channel();
-        (Pending { company_id: COMPANY, size: Size::of(&writes), writes, reply }, answer)
+        let waiting = Waiting { all: Arc::default(), bytes: 0 };
+        (Pending { company_id: COMPANY, size: Size::of(&writes), writes, reply, outcome: Outcome::default(), _waiting: waiting }, answer)
     }
 
     fn found(version: i64) -> Found {
@@ -261,6 +296,45 @@ mod tests {
         assert!(matches!(conflict, StoreError::Conflict(Conflict { expected: 4, actual: 5, .. })));
         assert_eq!(again.len(), 1);
         assert!(second_answer.try_recv().is_err(), "not answered yet");
+    }
+
+    /// Somebody else's event got the version that the first one's should have had: the second one expects the right version, but was
+    /// decided on something that never happened.
+    #[test]
+    fn who_was_decided_on_an_append_that_lost_has_lost_whatever_the_version() {
+        let (first, _) = command(ExpectedVersion::Exact(4), &[1]);
+        let first_outcome = first.outcome.clone();
+        let (second, mut second_answer) = command_on(ExpectedVersion::Exact(5), &[2], Some(first_outcome.clone()));
+        let (third, mut third_answer) = command_on(ExpectedVersion::Exact(6), &[3], Some(second.outcome.clone()));
+        let (late, mut late_answer) = command_on(ExpectedVersion::Exact(5), &[4], Some(first_outcome));
+        let mut batch = Batch::of(first);
+        assert!(batch.take(second).is_none() && batch.take(third).is_none());
+        assert!(batch.judge(&found(5)).is_empty());
+        for answer in [&mut second_answer, &mut third_answer] {
+            assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Overtaken)));
+        }
+        assert!(Batch::default().take(late).is_none(), "it is answered, not taken");
+        assert!(matches!(late_answer.try_recv().unwrap(), Err(StoreError::Overtaken)));
+    }
+
+    #[test]
+    fn who_rests_on_an_append_goes_with_it_or_after_it_and_never_before() {
+        let (first, _) = command(ExpectedVersion::Exact(4), &[1]);
+        let (second, _) = command_on(ExpectedVersion::Exact(5), &[2], Some(first.outcome.clone()));
+        let mut early = Batch::default();
+        let second = early.take(second).expect("what it rests on is not decided");
+        Batch::of(first).won(7, DateTime::UNIX_EPOCH);
+        assert!(early.take(second).is_none());
+        assert_eq!(early.commands.len(), 1);
+    }
+
+    #[test]
+    fn who_expects_an_older_version_than_was_just_written_hears_it_at_once() {
+        let batch = Batch::of(command(ExpectedVersion::Exact(4), &[1, 2]).0);
+        let (waiting, mut answer) = command(ExpectedVersion::Exact(4), &[3]);
+        assert!(batch.outran(waiting).is_none());
+        assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Conflict(Conflict { expected: 4, actual: 6, .. }))));
+        assert!(batch.outran(command(ExpectedVersion::Exact(6), &[4]).0).is_some());
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub(super) async fn write(
         }
         clock
     };
-    Ok(clock.map(|clock| (before, Foresight { clock: (clock, Instant::now()), ..last })))
+    Ok(clock.map(|clock| (before, Foresight { clock, ..last })))
 }
 
 /// What the statement inserts itself, beside the columns' content; nothing when the events are copied in.
@@ -96,7 +96,7 @@ async fn move_head(
     rows: &Rows<'_>,
     before: i64,
     last: &Foresight,
-) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+) -> Result<Option<(DateTime<Utc>, Instant)>, sqlx::Error> {
     let moved = sqlx::query!(
         r#"with held as materialized (
                select pg_advisory_xact_lock(hashtextextended(current_schema() || '.log_head', 0))
@@ -121,7 +121,7 @@ async fn move_head(
                  from head, unnest($10::int[], $11::bigint[], $12::uuid[], $13::text[], $14::smallint[], $15::text[], $16::text[], $17::timestamptz[], $18::bytea[])
                       with ordinality e(slot, version, event_id, event_type, schema_version, payload, metadata, occurred_at, hash, n)
            )
-           select demand((select count(*) from moved) = (select count(*) from unnest($8::bigint[]) expected where expected > 0)) as "whole!",
+           select require_as_foreseen((select count(*) from moved) = (select count(*) from unnest($8::bigint[]) expected where expected > 0)) as "whole!",
                   clock_timestamp() as "clock!"
              from head"#,
         before,
@@ -143,5 +143,5 @@ async fn move_head(
         &columns.occurred,
         rows.hashes as &[Vec<u8>]
     );
-    Ok(moved.fetch_optional(connection).await?.map(|row| row.clock))
+    Ok(moved.fetch_optional(connection).await?.map(|row| (row.clock, Instant::now())))
 }

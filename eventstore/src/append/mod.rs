@@ -14,7 +14,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
 };
 
@@ -60,6 +60,8 @@ pub struct StreamWrite {
     pub stream: StreamName,
     pub expected: ExpectedVersion,
     pub events: Vec<NewEvent>,
+    /// The append, still on its way, whose events the expected version counts: the write is good only if that one succeeds.
+    pub(crate) rests_on: Option<Outcome>,
 }
 
 /// What an append that succeeded came to.
@@ -76,8 +78,61 @@ pub(crate) struct Appended {
 struct Pending {
     company_id: Uuid,
     writes: Vec<StreamWrite>,
-    reply: oneshot::Sender<Result<Appended, StoreError>>,
     size: Size,
+    reply: oneshot::Sender<Result<Appended, StoreError>>,
+    outcome: Outcome,
+    /// Bytes that wait, until it is answered.
+    _waiting: Waiting,
+}
+
+impl Pending {
+    fn answer(self, answer: Result<Appended, StoreError>) {
+        // Of what came again the content is not known: whoever rests on it has to decide anew.
+        self.outcome.settle(answer.as_ref().is_ok_and(|appended| !appended.repeated));
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// What became of an append; those decided on its events ask. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome(Arc<AtomicU8>);
+
+/// What is known of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Won,
+    Lost,
+}
+
+impl Outcome {
+    fn settle(&self, won: bool) {
+        self.0.store(if won { 1 } else { 2 }, Ordering::Release);
+    }
+
+    fn fate(&self) -> Fate {
+        match self.0.load(Ordering::Acquire) {
+            0 => Fate::Open,
+            1 => Fate::Won,
+            _ => Fate::Lost,
+        }
+    }
+
+    /// Whether both are the same append's.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+struct Waiting {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What a command or a batch holds.
@@ -121,34 +176,31 @@ impl Appender {
     /// Starts the task that writes the batches over a connection of its own.
     pub fn start(options: PgConnectOptions, head: Head) -> Self {
         let (queue, pending) = mpsc::channel(APPEND_QUEUE_MAX);
-        let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(worker::Worker::new(options, head, pending, Arc::clone(&waiting_bytes)).run());
-        Self { queue, waiting_bytes }
+        tokio::spawn(worker::Worker::new(options, head, pending).run());
+        Self { queue, waiting_bytes: Arc::default() }
     }
 
-    /// Puts a command into the queue. All of `writes` will be written or nothing; each stream occurs once.
-    pub fn enqueue(&self, company_id: Uuid, writes: Vec<StreamWrite>) -> Result<Answer, StoreError> {
+    /// Puts a command into the queue. All of `writes` will be written or nothing; each stream occurs once. Its outcome can be rested
+    /// on before the answer is there.
+    pub fn enqueue(&self, company_id: Uuid, writes: Vec<StreamWrite>) -> Result<(Answer, Outcome), StoreError> {
         let mut streams = HashSet::with_capacity(writes.len());
         if let Some(twice) = writes.iter().find(|write| !streams.insert(&write.stream)) {
             return Err(StoreError::StreamTwice(twice.stream.to_string()));
         }
         let size = Size::of(&writes);
-        let waiting = self.waiting_bytes.fetch_add(size.bytes, Ordering::Relaxed);
-        let give_back = |error| {
-            self.waiting_bytes.fetch_sub(size.bytes, Ordering::Relaxed);
-            error
-        };
+        let before = self.waiting_bytes.fetch_add(size.bytes, Ordering::Relaxed);
+        let waiting = Waiting { all: Arc::clone(&self.waiting_bytes), bytes: size.bytes };
         // A command that is larger than the whole queue still fits into an empty one.
-        if waiting > 0 && waiting + size.bytes > APPEND_QUEUE_BYTES {
-            return Err(give_back(StoreError::Overloaded));
+        if before > 0 && before + size.bytes > APPEND_QUEUE_BYTES {
+            return Err(StoreError::Overloaded);
         }
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Pending { company_id, writes, reply, size }).map_err(|refused| {
-            give_back(match refused {
-                mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => StoreError::ShuttingDown,
-            })
+        let outcome = Outcome::default();
+        let pending = Pending { company_id, writes, size, reply, outcome: outcome.clone(), _waiting: waiting };
+        self.queue.try_send(pending).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => StoreError::ShuttingDown,
         })?;
-        Ok(Answer(answer))
+        Ok((Answer(answer), outcome))
     }
 }

@@ -1,13 +1,6 @@
 //! The task that gathers commands into batches and answers them.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
@@ -24,8 +17,10 @@ use crate::head::Head;
 
 /// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known.
 const APPEND_DEADLINE: Duration = Duration::from_secs(10);
-/// What part of the time that the last batch took may be spent on gathering the next one: larger batches are worth more.
+/// What part of the time that the last batch took may be spent on gathering the next one, as larger batches are worth more; and how
+/// much at most.
 const GATHER_FRACTION: u32 = 4;
+const GATHER_MAX: Duration = Duration::from_millis(2);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// For so long a batch whose connection was lost is tried again before its commands hear that nothing is known.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
@@ -33,9 +28,14 @@ const RECONNECT_EVERY: Duration = Duration::from_millis(100);
 
 /// Of the connection that appends. What PostgreSQL gives a statement is less than we wait, so that a batch we gave up does
 /// not come in later. Its few statements look up rows by key, whatever the planner knows of tables that grow quickly.
-const SESSION: [(&str, &str); 8] = [
+const SESSION: [(&str, &str); 12] = [
     ("statement_timeout", "8s"),
     ("idle_in_transaction_session_timeout", "8s"),
+    // A client that is gone in the middle of a COPY would hold the log still until the server notices.
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
     ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -50,7 +50,6 @@ pub(super) struct Worker {
     connection: Option<PgConnection>,
     writer: Writer,
     pending: mpsc::Receiver<Pending>,
-    waiting_bytes: Arc<AtomicUsize>,
     /// Commands that could not win together with the batch before.
     deferred: VecDeque<Pending>,
     /// Of the batch before, and how long it took.
@@ -59,14 +58,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub fn new(options: PgConnectOptions, head: Head, pending: mpsc::Receiver<Pending>, waiting_bytes: Arc<AtomicUsize>) -> Self {
+    pub fn new(options: PgConnectOptions, head: Head, pending: mpsc::Receiver<Pending>) -> Self {
         Self {
             options: options.options(SESSION),
             head,
             connection: None,
             writer: Writer::default(),
             pending,
-            waiting_bytes,
             deferred: VecDeque::new(),
             last_commands: 0,
             last_write: Duration::ZERO,
@@ -94,11 +92,11 @@ impl Worker {
         for waiting in std::mem::take(&mut self.deferred) {
             self.deferred.extend(batch.take(waiting));
         }
-        let begun = Instant::now();
+        let (begun, patience) = (Instant::now(), GATHER_MAX.min(self.last_write / GATHER_FRACTION));
         while !batch.is_full() && self.deferred.len() < APPEND_BATCH_MAX {
             match self.pending.try_recv() {
                 Ok(next) => self.take(&mut batch, next),
-                Err(_) if batch.commands.len() < self.last_commands && begun.elapsed() < self.last_write / GATHER_FRACTION => {
+                Err(_) if batch.commands.len() < self.last_commands && begun.elapsed() < patience => {
                     tokio::task::yield_now().await;
                 }
                 Err(_) => break,
@@ -109,13 +107,14 @@ impl Worker {
 
     /// Takes a command out of the queue, into the batch or behind it.
     fn take(&mut self, batch: &mut Batch, next: Pending) {
-        self.waiting_bytes.fetch_sub(next.size.bytes, Ordering::Relaxed);
         self.deferred.extend(batch.take(next));
     }
 
     async fn flush(&mut self, batch: Batch) {
         let Err((batch, error)) = self.write(batch, false).await else { return };
-        if self.connection.is_none() || batch.commands.len() == 1 && !is_duplicate(&error) {
+        self.last_commands = 0;
+        let spoilt = self.connection.is_some() && is_of_content(&error);
+        if !spoilt || batch.commands.len() == 1 && !is_duplicate(&error) {
             tracing::warn!(%error, commands = batch.commands.len(), "an append batch failed");
             return batch.failed(&error.to_string());
         }
@@ -137,6 +136,9 @@ impl Worker {
         loop {
             match self.try_write(&batch, again).await {
                 Ok(Written::At { position, recorded_at }) => {
+                    // Who expected an older version has lost, and need not wait for a batch to find it out.
+                    let deferred = std::mem::take(&mut self.deferred);
+                    self.deferred.extend(deferred.into_iter().filter_map(|pending| batch.outran(pending)));
                     self.head.advance(batch.won(position, recorded_at));
                     return Ok(());
                 }
@@ -188,6 +190,12 @@ impl Worker {
 
 fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+}
+
+/// Whether what a command holds was refused: data (22), a constraint (23), a limit of the program (54).
+fn is_of_content(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 fn is_duplicate(error: &sqlx::Error) -> bool {

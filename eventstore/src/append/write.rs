@@ -62,24 +62,25 @@ impl Writer {
         columns: &Columns<'_>,
         again: bool,
     ) -> Result<Written, sqlx::Error> {
-        let answer = if columns.have_content() {
-            append(connection, columns, again, true).await?
+        let (answer, read) = if columns.have_content() {
+            (append(connection, columns, again, true).await?, Instant::now())
         } else {
             let mut transaction = connection.begin().await?;
             let mut answer = append(&mut transaction, columns, again, false).await?;
+            let read = Instant::now();
             if let Some(places) = answer.take_places(columns) {
                 copy_in(&mut transaction, batch, columns, &places).await?;
                 transaction.commit().await?;
             } else {
                 transaction.rollback().await?;
             }
-            answer
+            (answer, read)
         };
         let Some(position) = answer.position else { return Ok(Written::Not(answer.found())) };
         let recorded_at = answer.recorded_at;
         // Foresight is worth a try once nobody else has appended in between.
         if self.last_position == Some(position) {
-            self.foresight = answer.foresight(position, batch);
+            self.foresight = answer.foresight(position, batch, read);
         }
         self.last_position = Some(position + i64::try_from(batch.size.events).unwrap_or_default());
         Ok(Written::At { position, recorded_at })
@@ -121,10 +122,10 @@ impl Answer {
         Some(Places { first_position, recorded_at: self.recorded_at, versions, hashes: self.hashes.take().unwrap_or_default() })
     }
 
-    fn foresight(&self, before: i64, batch: &Batch) -> Option<Foresight> {
+    fn foresight(&self, before: i64, batch: &Batch, read: Instant) -> Option<Foresight> {
         let hash = self.last_hash.as_deref()?.try_into().ok()?;
         let position = before + i64::try_from(batch.size.events).ok()?;
-        Some(Foresight { position, hash, recorded_at: self.recorded_at, clock: (self.clock?, Instant::now()) })
+        Some(Foresight { position, hash, recorded_at: self.recorded_at, clock: (self.clock?, read) })
     }
 
     fn found(self) -> Found {

@@ -2,6 +2,7 @@
 
 mod binaries;
 mod embedded;
+mod silence;
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use sqlx::{
 };
 
 pub use embedded::{EmbeddedServer, default_data_dir};
+pub use silence::Silence;
 
 /// Longest wait for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,6 +80,7 @@ pub struct Database {
     pub pool: PgPool,
     pub options: PgConnectOptions,
     pub schema: String,
+    pub silence: Silence,
     _server: Option<Arc<EmbeddedServer>>,
 }
 
@@ -100,12 +103,13 @@ impl Database {
         let options = in_schema(options, &settings.schema);
         check_server(&options, settings.allow_unsafe_server).await?;
         migrate(&options, &settings.schema).await?;
-        let pool = pool(options.clone(), settings.connections).await?;
+        let silence = Silence::default();
+        let pool = pool(options.clone(), settings.connections, silence.clone()).await?;
         ensure_partitions(&pool).await?;
         if let Some(server) = &server {
             tokio::spawn(EmbeddedServer::watch(Arc::downgrade(server)));
         }
-        Ok(Self { pool, options, schema: settings.schema.clone(), _server: server })
+        Ok(Self { pool, options, schema: settings.schema.clone(), silence, _server: server })
     }
 
     /// The NOTIFY channel of this installation.
@@ -171,7 +175,7 @@ async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenErr
 /// A pool whose connections never carry an open transaction from one user to the next: sqlx 0.9.0 can return one that was
 /// cancelled inside `begin` (<https://github.com/launchbadge/sqlx/issues/4385>). sqlx sets no TCP keepalive: a connection that does
 /// not answer at once when it is taken or given back is closed.
-async fn pool(options: PgConnectOptions, connections: u32) -> Result<PgPool, sqlx::Error> {
+async fn pool(options: PgConnectOptions, connections: u32, silence: Silence) -> Result<PgPool, sqlx::Error> {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -183,8 +187,12 @@ async fn pool(options: PgConnectOptions, connections: u32) -> Result<PgPool, sql
             })
         })
         .test_before_acquire(false)
-        .before_acquire(|connection, metadata| {
+        .before_acquire(move |connection, metadata| {
+            let stale = silence.outlasted_by(metadata.age);
             Box::pin(async move {
+                if stale {
+                    return Ok(false);
+                }
                 if metadata.idle_for > TRUSTED_IDLE {
                     within(PING_DEADLINE, connection.ping()).await?;
                 }

@@ -82,12 +82,17 @@ pub async fn verify(pool: &PgPool, scope: Scope, progress: impl FnMut(i64)) -> R
     let beginning = chain::beginning(pool).await?;
     seals.sort_by_key(|seal| seal.position);
     let first = scope.from.unwrap_or(beginning).clamp(beginning, head.position + 1);
-    let mut walk = Walk::new(first, seals.len(), seals.last().map(|seal| seal.position));
+    let compared = seals.iter().filter(|seal| seal.position >= first - 1).count();
+    let mut walk = Walk::new(first, compared, seals.last().map(|seal| seal.position).filter(|_| compared > 0));
     if let Some(seal) = seals.iter().find(|seal| !seal.is_genuine(&scope.keys)) {
         return Ok(walk.end(Some(Fault::SealForged { position: seal.position, key: seal.key() })));
     }
     // What came before the first partition can only be told by a seal.
-    let base = seals.iter().find(|seal| seal.position == first - 1).map(|seal| seal.hash);
+    let mut before = seals.iter().filter(|seal| seal.position == first - 1);
+    let base = before.next().map(|seal| seal.hash);
+    if let Some(other) = before.find(|seal| Some(seal.hash) != base) {
+        return Ok(walk.end(Some(Fault::SealDiffers { position: other.position, sealed_at: other.sealed_at.to_rfc3339() })));
+    }
     if first > 1 && base.is_none() && chain::stored_hash(pool, first - 1).await?.is_none() {
         return Ok(walk.end(Some(Fault::NoBeginning { first })));
     }

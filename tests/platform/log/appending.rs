@@ -3,8 +3,11 @@
 use domain::{
     call::{Call, CallCommand, Turn},
     company::{Company, CompanyCommand},
+    reserved_name::{NameCommand, NameEvent, ReservedName},
 };
-use eventstore::{CommandContext, CommandIdentity, Conflict, EventStore, ExecuteError, ExpectedVersion, StoreError, now, verify};
+use eventstore::{
+    CommandContext, CommandIdentity, Conflict, EventStore, ExecuteError, ExpectedVersion, StoreError, StreamName, now, verify,
+};
 use support::new_database;
 use uuid::Uuid;
 
@@ -15,7 +18,7 @@ use super::{
 };
 
 fn keyed() -> CommandContext {
-    CommandContext { identity: Some(CommandIdentity { id: Uuid::now_v7(), begun_at: now() }), ..context(COMPANY) }
+    CommandContext { identity: Some(CommandIdentity { id: Uuid::now_v7(), begun_at: now(), comes_again: false }), ..context(COMPANY) }
 }
 
 async fn push(
@@ -69,6 +72,57 @@ async fn a_decision_that_comes_again_gives_what_was_recorded() {
     assert_eq!(again, done.position);
     let loaded = store.load_fresh::<Company>(COMPANY, id).await.unwrap();
     assert_eq!((loaded.version, loaded.position), (1, done.position));
+}
+
+/// Even if the stream has gone on since, and the command would have an effect once more.
+#[tokio::test]
+async fn a_command_that_comes_again_late_has_no_second_effect() {
+    let (_database, store) = open(&new_database().await).await;
+    let id = Uuid::now_v7();
+    let (reserve, release) = (NameCommand::Reserve { holder_id: id }, NameCommand::Release { holder_id: id });
+    let mut command = keyed();
+    command.metadata.idempotency_key = Some("once".to_owned());
+    let done = store.execute::<ReservedName>(&command, id, reserve.clone()).await.unwrap();
+    store.execute::<ReservedName>(&context(COMPANY), id, release).await.unwrap();
+    let again = CommandContext { identity: command.identity.map(|identity| CommandIdentity { comes_again: true, ..identity }), ..command };
+    let answer = store.execute::<ReservedName>(&again, id, reserve).await.unwrap();
+    assert_eq!((answer.position, answer.version, answer.events.len()), (done.position, 2, 0));
+    assert_eq!(answer.state.holder_id, None);
+}
+
+/// Two processes reserve and release one name. Every event must follow from those before it: what was decided on an append that
+/// did not come into the log must not come into it either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_decision_rests_on_what_did_not_happen() {
+    let url = new_database().await;
+    let (_first, first) = open(&url).await;
+    let (_second, second) = open(&url).await;
+    let name = Uuid::now_v7();
+    let tasks = (0..24_u128).map(|n| {
+        let store = if n % 2 == 0 { first.clone() } else { second.clone() };
+        tokio::spawn(async move {
+            let context = context(COMPANY);
+            let holder_id = Uuid::from_u128(n + 1);
+            for _ in 0..40 {
+                // Taken by another one, mostly.
+                let _ = store.execute::<ReservedName>(&context, name, NameCommand::Reserve { holder_id }).await;
+                store.execute::<ReservedName>(&context, name, NameCommand::Release { holder_id }).await.unwrap();
+            }
+        })
+    });
+    for task in futures::future::join_all(tasks).await {
+        task.unwrap();
+    }
+    let events = first.read_stream(&StreamName::of::<ReservedName>(name), 0, None).await.unwrap();
+    let mut holder = None;
+    for event in &events {
+        match (holder, event.decode::<NameEvent>().unwrap()) {
+            (None, NameEvent::NameReserved { holder_id }) => holder = Some(holder_id),
+            (Some(known), NameEvent::NameReleased { holder_id }) if known == holder_id => holder = None,
+            (holder, event) => panic!("{event:?} while {holder:?} held it"),
+        }
+    }
+    assert!(events.len() > 30, "only {} events", events.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,12 +2,13 @@
 //! docs/testing.md says what is shown and how the suite itself was tested.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use eventstore::{Database, EventStore, verify};
 use sqlx::{Connection as _, PgConnection};
 use support::{new_database, settings};
@@ -27,7 +28,7 @@ const CHILD: [&str; 4] =
 fn start_writers(url: &str, name: &str, writers: usize, attempts: usize) -> Child {
     let values = [url.to_owned(), name.to_owned(), writers.to_string(), attempts.to_string()];
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "log::fire::a_process_of_writers", "--nocapture"]).envs(CHILD.into_iter().zip(values));
+    command.args(["--ignored", "--exact", "log::fire::a_process_of_writers", "--nocapture"]).envs(CHILD.into_iter().zip(values));
     command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
 }
 
@@ -43,10 +44,11 @@ fn acknowledgements(child: &mut Child) -> std::thread::JoinHandle<Vec<Ack>> {
     })
 }
 
-/// Not a test by itself: what `start_writers` runs.
+/// What `start_writers` runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "not a test by itself"]
 async fn a_process_of_writers() {
-    let [Ok(url), Ok(name), Ok(writers), Ok(attempts)] = CHILD.map(std::env::var) else { return };
+    let [Ok(url), Ok(name), Ok(writers), Ok(attempts)] = CHILD.map(std::env::var) else { panic!("nobody said what to write") };
     let attempts: usize = attempts.parse().unwrap();
     let (database, store) = open(&url).await;
     let writers = (0..writers.parse().unwrap()).map(|w| {
@@ -104,7 +106,7 @@ async fn two_processes_of_many_writers_and_three_live_subscribers() {
     }
     let audit = audit(&database, &store, &acknowledged, &seen).await;
     assert!(acknowledged.len() > WRITERS * attempts / 3, "only {} appends succeeded", acknowledged.len());
-    assert_eq!(audit.unacknowledged, Vec::<String>::new(), "what was refused is not in the log");
+    assert!(audit.unacknowledged.is_empty(), "what was refused is in the log: {:?}", audit.unacknowledged);
     drop(idle);
 }
 
@@ -133,11 +135,20 @@ async fn an_appending_process_is_killed_again_and_again() {
     following.await.unwrap();
     assert!(acknowledged.len() > kills, "only {} appends succeeded", acknowledged.len());
     let audit = audit(&database, &store, &acknowledged, &[seen]).await;
-    // A tag begins with its writer's name; an append to two streams has two events.
-    let writers: HashSet<&str> = audit.unacknowledged.iter().filter_map(|tag| tag.split(' ').next()).collect();
-    let commands: HashSet<&str> = audit.unacknowledged.iter().map(|tag| tag.trim_end_matches(" first")).collect();
-    assert_eq!(commands.len(), writers.len(), "a writer has more than one append that was not acknowledged: {commands:?}");
+    // Each event of a batch was recorded at the same time. One batch was on its way when the process died; of the one before, some
+    // writers may not have come to print what they had been told.
+    let mut batches: HashMap<&str, HashSet<DateTime<Utc>>> = HashMap::new();
+    for (tag, recorded_at) in &audit.unacknowledged {
+        batches.entry(tag.split('-').next().unwrap()).or_default().insert(*recorded_at);
+    }
+    assert!(batches.values().all(|batches| batches.len() <= 2), "more was written than was on its way: {batches:?}");
     assert!(audit.events >= acknowledged.len());
+}
+
+fn kill_server(pid_file: &std::path::Path) -> bool {
+    let Ok(file) = std::fs::read_to_string(pid_file) else { return false };
+    let kill = Command::new("kill").args(["-9", file.lines().next().unwrap_or_default()]).stderr(Stdio::null()).status();
+    kill.unwrap().success()
 }
 
 /// PostgreSQL is killed under load and started again by the platform: appends whose answer was lost are settled by asking the log.
@@ -184,8 +195,10 @@ async fn postgres_is_killed_again_and_again() {
         };
         tokio::time::timeout(Duration::from_secs(60), growing).await.expect("appends go on after a kill");
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..200))).await;
-        let pid = std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
-        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        // The file may still name the one that was killed before.
+        while !kill_server(&pid_file) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
     let before = seen.len();
     while seen.len() < before + 50 {
@@ -201,6 +214,6 @@ async fn postgres_is_killed_again_and_again() {
     stop.send(Some(store.last_position().await.unwrap())).unwrap();
     following.await.unwrap();
     let audit = audit(&database, &store, &acknowledged, &[seen]).await;
-    let commands: HashSet<&str> = audit.unacknowledged.iter().map(|tag| tag.trim_end_matches(" first")).collect();
+    let commands: HashSet<&str> = audit.unacknowledged.iter().map(|(tag, _)| tag.trim_end_matches(" first")).collect();
     assert!(commands.len() <= unknown, "{} appends are in the log that nobody was told of, {unknown} had no answer", commands.len());
 }

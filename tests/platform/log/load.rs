@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use domain::call::{Call, CallEvent, Turn};
 use eventstore::{Conflict, Database, EventStore, ExpectedVersion, StoreError, StoredEvent, verify};
 use tokio::sync::watch;
@@ -221,8 +222,8 @@ impl Seen {
 /// What the log came to.
 pub struct Audit {
     pub events: usize,
-    /// Tags of events that nobody was told of.
-    pub unacknowledged: Vec<String>,
+    /// Tags of events that nobody was told of, and when they were recorded.
+    pub unacknowledged: Vec<(String, DateTime<Utc>)>,
 }
 
 /// Positions are 1..N without a gap, versions are without a gap in every stream, every acknowledged event is there exactly once and
@@ -260,6 +261,7 @@ pub async fn audit(database: &Database, store: &EventStore, acknowledged: &[Ack]
     let verdict = verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap();
     assert_eq!((verdict.fault, verdict.events), (None, events.len() as u64));
     let told: HashSet<&str> = acknowledged.iter().map(|ack| ack.tag.as_str()).collect();
-    let unacknowledged = places.into_keys().filter(|tag| !told.contains(tag.trim_end_matches(" first"))).collect();
+    let untold = events.iter().map(|event| (tag_of(event), event.recorded_at));
+    let unacknowledged = untold.filter(|(tag, _)| !told.contains(tag.trim_end_matches(" first"))).collect();
     Audit { events: events.len(), unacknowledged }
 }
