@@ -2,8 +2,9 @@
 
 use domain::{
     call::{Call, CallCommand, Turn},
+    campaign::{Campaign, CampaignCommand, CampaignEvent, CampaignSettings},
     company::{Company, CompanyCommand},
-    reserved_name::{NameCommand, NameEvent, ReservedName},
+    reserved_name::{NameCommand, ReservedName},
 };
 use eventstore::{
     CommandContext, CommandIdentity, Conflict, EventStore, ExecuteError, ExpectedVersion, StoreError, StreamName, now, verify,
@@ -90,39 +91,54 @@ async fn a_command_that_comes_again_late_has_no_second_effect() {
     assert_eq!(answer.state.holder_id, None);
 }
 
-/// Two processes reserve and release one name. Every event must follow from those before it: what was decided on an append that
-/// did not come into the log must not come into it either.
+/// One process pauses and resumes a campaign, many times at once, so that commands are decided ahead of the log; another one adds
+/// tasks to it meanwhile. Every event must follow from those before it: what was decided on an append that did not come into the log
+/// must not come into it either, even if its version fits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_decision_rests_on_what_did_not_happen() {
     let url = new_database().await;
     let (_first, first) = open(&url).await;
     let (_second, second) = open(&url).await;
-    let name = Uuid::now_v7();
-    let tasks = (0..24_u128).map(|n| {
-        let store = if n % 2 == 0 { first.clone() } else { second.clone() };
+    let id = Uuid::now_v7();
+    let add = |n: u64| CampaignCommand::AddTasks { import_id: Uuid::now_v7(), count: n + 1 };
+    let settings = Box::new(CampaignSettings::new("c".into(), Uuid::nil()));
+    for command in [CampaignCommand::Create { settings }, add(0), CampaignCommand::Start { now: now() }] {
+        first.execute::<Campaign>(&context(COMPANY), id, command).await.unwrap();
+    }
+    let tasks = (0..24_u64).map(|n| {
+        let (store, context) = (if n % 3 == 2 { second.clone() } else { first.clone() }, context(COMPANY));
         tokio::spawn(async move {
-            let context = context(COMPANY);
-            let holder_id = Uuid::from_u128(n + 1);
             for _ in 0..40 {
-                // Taken by another one, mostly.
-                let _ = store.execute::<ReservedName>(&context, name, NameCommand::Reserve { holder_id }).await;
-                store.execute::<ReservedName>(&context, name, NameCommand::Release { holder_id }).await.unwrap();
+                let command = match n % 3 {
+                    0 => CampaignCommand::Pause,
+                    1 => CampaignCommand::Resume,
+                    _ => add(n),
+                };
+                store.execute::<Campaign>(&context, id, command).await.unwrap();
             }
         })
     });
     for task in futures::future::join_all(tasks).await {
         task.unwrap();
     }
-    let events = first.read_stream(&StreamName::of::<ReservedName>(name), 0, None).await.unwrap();
-    let mut holder = None;
+    let events = first.read_stream(&StreamName::of::<Campaign>(id), 0, None).await.unwrap();
+    let mut running = true;
+    let mut changes = 0;
     for event in &events {
-        match (holder, event.decode::<NameEvent>().unwrap()) {
-            (None, NameEvent::NameReserved { holder_id }) => holder = Some(holder_id),
-            (Some(known), NameEvent::NameReleased { holder_id }) if known == holder_id => holder = None,
-            (holder, event) => panic!("{event:?} while {holder:?} held it"),
+        match event.decode::<CampaignEvent>().unwrap() {
+            CampaignEvent::CampaignPaused {} => {
+                assert!(std::mem::replace(&mut running, false), "version {} pauses what is paused", event.version)
+            }
+            CampaignEvent::CampaignResumed {} => {
+                assert!(!std::mem::replace(&mut running, true), "version {} resumes what runs", event.version)
+            }
+            _ => continue,
         }
+        changes += 1;
     }
-    assert!(events.len() > 30, "only {} events", events.len());
+    assert!(changes > 30, "only {changes} changes");
+    let fresh = second.load_fresh::<Campaign>(COMPANY, id).await.unwrap();
+    assert_eq!(*first.load_fresh::<Campaign>(COMPANY, id).await.unwrap().state, *fresh.state);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
