@@ -108,7 +108,7 @@ async fn no_decision_rests_on_what_did_not_happen() {
     let tasks = (0..24_u64).map(|n| {
         let (store, context) = (if n % 3 == 2 { second.clone() } else { first.clone() }, context(COMPANY));
         tokio::spawn(async move {
-            for _ in 0..40 {
+            for _ in 0..150 {
                 let command = match n % 3 {
                     0 => CampaignCommand::Pause,
                     1 => CampaignCommand::Resume,
