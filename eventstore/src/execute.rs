@@ -1,11 +1,6 @@
 //! Load, decide, append.
 
-use std::{
-    any::Any,
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Decider, DomainEvent};
@@ -13,6 +8,7 @@ use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
+    ahead::{Decided, OnItsWay, Remember},
     append::{Appended, ExpectedVersion, Outcome, StreamWrite},
     error::{ExecuteError, StoreError},
     event::{CommandContext, NewEvent, StreamName},
@@ -63,9 +59,9 @@ pub struct Loaded<D: Decider> {
     /// Of the first and the last event folded.
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-    company_id: Uuid,
+    pub(crate) company_id: Uuid,
     /// Taken from memory without a look at the log: good enough to decide on, because the append checks the version.
-    cached: bool,
+    pub(crate) cached: bool,
 }
 
 impl<D: Decider> Clone for Loaded<D> {
@@ -82,38 +78,6 @@ pub struct Committed<D: Decider> {
     pub position: i64,
     /// What the command yielded.
     pub events: Vec<D::Event>,
-}
-
-/// States after appends that are on their way, by stream.
-#[derive(Default)]
-pub(crate) struct Ahead(Mutex<StatesAhead>);
-
-type StatesAhead = HashMap<StreamName, StateAhead>;
-
-/// A state that counts the events of an append that is on its way.
-struct StateAhead {
-    state: Arc<dyn Any + Send + Sync>,
-    outcome: Outcome,
-}
-
-impl Ahead {
-    fn states(&self) -> MutexGuard<'_, StatesAhead> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get<D: Decider>(&self, id: Uuid) -> Option<(Loaded<D>, Outcome)> {
-        let states = self.states();
-        let ahead = states.get(&StreamName::of::<D>(id))?;
-        Some((ahead.state.downcast_ref::<Loaded<D>>()?.clone(), ahead.outcome.clone()))
-    }
-
-    /// Forgets what an append would lead to.
-    fn forget(&self, stream: &StreamName, outcome: &Outcome) {
-        let mut states = self.states();
-        if states.get(stream).is_some_and(|known| known.outcome.is(outcome)) {
-            states.remove(stream);
-        }
-    }
 }
 
 impl EventStore {
@@ -202,7 +166,7 @@ impl EventStore {
         known.and_then(|any| any.downcast_ref::<Loaded<D>>().cloned())
     }
 
-    fn remember<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
+    pub(crate) fn remember<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
         if let Ok(mut states) = self.states.lock().map_err(|e| e.into_inner().clear())
             && loaded.version > 0
         {
@@ -213,18 +177,9 @@ impl EventStore {
         }
     }
 
-    fn forget(&self, stream: &StreamName) {
+    pub(crate) fn forget(&self, stream: &StreamName) {
         if let Ok(mut states) = self.states.lock() {
             states.pop(stream);
-        }
-    }
-
-    /// What a command decides on: the state after the appends that are on their way, so that commands on one stream can be
-    /// appended together; and which append that rests on. If it fails, so does what was decided on it.
-    async fn load_ahead<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<(Loaded<D>, Option<Outcome>), StoreError> {
-        match self.ahead.get::<D>(id).filter(|(ahead, _)| ahead.company_id == company_id) {
-            Some((ahead, outcome)) => Ok((Loaded { cached: true, ..ahead }, Some(outcome))),
-            None => Ok((self.load(company_id, id).await?, None)),
         }
     }
 
@@ -309,40 +264,6 @@ impl EventStore {
     /// Begins a command that writes several streams at once.
     pub fn unit<'a>(&'a self, context: &'a CommandContext) -> Unit<'a> {
         Unit { store: self, context, writes: Vec::new(), remembered: Vec::new(), required: Vec::new(), metadata: None, position: 0 }
-    }
-}
-
-/// What is remembered of a stream: ahead of the log, and once the append has its position and time.
-trait Remember: Send {
-    fn ahead(&self, states: &mut StatesAhead, outcome: &Outcome);
-    fn committed(self: Box<Self>, store: &EventStore, appended: Appended);
-}
-
-struct Decided<D: Decider> {
-    id: Uuid,
-    after: Loaded<D>,
-    is_new: bool,
-    rests_on: Option<Outcome>,
-}
-
-impl<D: Decider> Remember for Decided<D> {
-    fn ahead(&self, states: &mut StatesAhead, outcome: &Outcome) {
-        let name = StreamName::of::<D>(self.id);
-        // Of two that were decided on the same state one will lose: what is there stays, unless this one rests on it. And nobody can
-        // say yet when a new stream was created.
-        let follows = match (states.get(&name), &self.rests_on) {
-            (None, _) => true,
-            (Some(known), Some(rests_on)) => known.outcome.is(rests_on),
-            (Some(_), None) => false,
-        };
-        if follows && !self.is_new {
-            states.insert(name, StateAhead { state: Arc::new(self.after.clone()), outcome: outcome.clone() });
-        }
-    }
-
-    fn committed(self: Box<Self>, store: &EventStore, Appended { position, recorded_at, .. }: Appended) {
-        let created_at = if self.is_new { recorded_at } else { self.after.created_at };
-        store.remember(self.id, &Loaded { position, created_at, updated_at: recorded_at, ..self.after });
     }
 }
 
@@ -479,26 +400,6 @@ impl<'a> Unit<'a> {
             on_its_way.succeeded = true;
         }
         Ok(Some(appended))
-    }
-}
-
-/// Forgets what an append would lead to when it is over, however that is; and unless it is known to have succeeded, all that is
-/// remembered of its streams.
-struct OnItsWay<'a> {
-    store: &'a EventStore,
-    streams: Vec<StreamName>,
-    outcome: Outcome,
-    succeeded: bool,
-}
-
-impl Drop for OnItsWay<'_> {
-    fn drop(&mut self) {
-        for stream in &self.streams {
-            self.store.ahead.forget(stream, &self.outcome);
-            if !self.succeeded {
-                self.store.forget(stream);
-            }
-        }
     }
 }
 

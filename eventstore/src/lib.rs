@@ -1,5 +1,6 @@
 //! The log in PostgreSQL: append, read, subscribe, verify, and `execute` (load, decide, append). It names no aggregate.
 
+mod ahead;
 mod append;
 pub mod canonical;
 pub mod database;

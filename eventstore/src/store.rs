@@ -17,11 +17,12 @@ use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 use crate::{
+    ahead::Ahead,
     append::Appender,
     database::Database,
     error::StoreError,
     event::{StoredEvent, StreamName},
-    execute::{Ahead, Contended},
+    execute::Contended,
     head::Head,
     read::{self, Filter},
     subscribe::Subscription,

@@ -221,7 +221,7 @@ fn judge_stored(pending: &Pending, found: &Found) -> Option<Result<Appended, Sto
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use tokio::sync::oneshot;
@@ -234,7 +234,7 @@ mod tests {
 
     type Answer = oneshot::Receiver<Result<Appended, StoreError>>;
 
-    fn event(id: u128) -> NewEvent {
+    pub fn event(id: u128) -> NewEvent {
         NewEvent {
             event_id: Uuid::from_u128(id),
             event_type: "Tested".to_owned(),

@@ -204,3 +204,37 @@ impl Appender {
         Ok((Answer(answer), outcome))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::append::batch::tests::event;
+
+    fn writes(bytes: usize) -> Vec<StreamWrite> {
+        let event = NewEvent { payload: "x".repeat(bytes), ..event(1) };
+        let stream = "call-00000000-0000-0000-0000-000000000001".parse().unwrap();
+        vec![StreamWrite { stream, expected: ExpectedVersion::Any, events: vec![event], rests_on: None }]
+    }
+
+    #[test]
+    fn the_queue_is_bounded_in_bytes_until_its_commands_are_answered() {
+        let (queue, mut pending) = mpsc::channel(APPEND_QUEUE_MAX);
+        let appender = Appender { queue, waiting_bytes: Arc::default() };
+        let enqueue = |bytes| appender.enqueue(Uuid::nil(), writes(bytes)).map(drop);
+        assert!(enqueue(APPEND_QUEUE_BYTES * 2).is_ok(), "an empty queue takes everything");
+        assert!(matches!(enqueue(1), Err(StoreError::Overloaded)));
+        let taken = pending.try_recv().unwrap();
+        assert!(matches!(enqueue(1), Err(StoreError::Overloaded)), "it is taken, but not answered");
+        taken.answer(Err(StoreError::Overtaken));
+        assert!(enqueue(APPEND_QUEUE_BYTES / 2).is_ok() && enqueue(APPEND_QUEUE_BYTES / 3).is_ok());
+        assert!(matches!(enqueue(APPEND_QUEUE_BYTES / 3), Err(StoreError::Overloaded)));
+    }
+
+    #[test]
+    fn a_command_names_a_stream_once() {
+        let (queue, _pending) = mpsc::channel(APPEND_QUEUE_MAX);
+        let appender = Appender { queue, waiting_bytes: Arc::default() };
+        let twice = appender.enqueue(Uuid::nil(), [writes(1), writes(1)].concat());
+        assert!(matches!(twice, Err(StoreError::StreamTwice(_))));
+    }
+}

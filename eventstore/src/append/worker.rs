@@ -74,6 +74,10 @@ impl Worker {
     /// Until nobody can append any more.
     pub async fn run(mut self) {
         while let Some(batch) = self.gather().await {
+            // Everybody in it may have been answered when it was gathered.
+            if batch.commands.is_empty() {
+                continue;
+            }
             let begun = Instant::now();
             self.last_commands = batch.commands.len();
             self.flush(batch).await;
