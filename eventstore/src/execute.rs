@@ -3,13 +3,14 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Decider, DomainEvent};
+use domain::{Decider, DomainEvent, fact};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
     ahead::{Decided, OnItsWay, Remember},
     append::{Appended, ExpectedVersion, Outcome, StreamWrite},
+    canonical::NotStorable,
     error::{ExecuteError, StoreError},
     event::{CommandContext, NewEvent, StreamName},
     read,
@@ -201,7 +202,7 @@ impl EventStore {
         if_version: Option<i64>,
         command: D::Command,
     ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
-        if let Some(position) = self.happened_before::<D>(context, id).await? {
+        if let Some(position) = self.happened_before::<D>(context, id, &command).await? {
             let Loaded { state, version, .. } = self.load_fresh::<D>(context.company_id, id).await?;
             return Ok(Committed { state, version, position, events: Vec::new() });
         }
@@ -214,18 +215,31 @@ impl EventStore {
         retry_conflicts(ExecuteError::is_conflict, || self.execute_once(context, id, if_version, command.clone())).await
     }
 
-    /// Where the log has the events of a command that comes again, whatever has happened on the stream since.
-    async fn happened_before<D: Decider>(&self, context: &CommandContext, id: Uuid) -> Result<Option<i64>, StoreError> {
+    /// Where the log has what a command that comes again would append once more: events of the same types under the same key,
+    /// whatever has happened on the stream since.
+    async fn happened_before<D: Decider>(
+        &self,
+        context: &CommandContext,
+        id: Uuid,
+        command: &D::Command,
+    ) -> Result<Option<i64>, StoreError> {
         let Some(identity) = context.identity.filter(|identity| identity.comes_again) else { return Ok(None) };
-        let position = sqlx::query_scalar!(
-            "select max(position) from events
-              where stream = $1 and company_id = $2 and recorded_at >= $3 and metadata ->> 'idempotency_key' = $4",
+        let loaded = self.load_fresh::<D>(context.company_id, id).await?;
+        let Ok(events) = D::decide(&loaded.state, command.clone()) else { return Ok(None) };
+        let types = events.iter().map(|event| fact::encode(event).map(|(event_type, _)| event_type));
+        let types = types.collect::<Result<Vec<_>, _>>().map_err(|e| NotStorable::Json(e.to_string()))?;
+        let before = sqlx::query!(
+            r#"select max(position) as position, array_agg(distinct event_type) as types from events
+                where stream = $1 and company_id = $2 and recorded_at >= $3 and metadata ->> 'idempotency_key' = $4 and event_type = any($5)"#,
             StreamName::of::<D>(id).to_string(),
             context.company_id,
             identity.begun_at - CLOCKS_DIFFER,
-            context.metadata.idempotency_key
+            context.metadata.idempotency_key,
+            &types
         );
-        Ok(self.head().silence().unless(position.fetch_one(&self.pool)).await.flatten()?)
+        let before = self.head().silence().unless(before.fetch_one(&self.pool)).await.flatten()?;
+        let known = before.types.unwrap_or_default();
+        Ok(before.position.filter(|_| types.iter().all(|event_type| known.contains(event_type))))
     }
 
     /// A stream that has versions but no events begins in a partition that was detached: nothing can be decided on it.

@@ -89,6 +89,10 @@ async fn a_command_that_comes_again_late_has_no_second_effect() {
     let answer = store.execute::<ReservedName>(&again, id, reserve).await.unwrap();
     assert_eq!((answer.position, answer.version, answer.events.len()), (done.position, 2, 0));
     assert_eq!(answer.state.holder_id, None);
+    // What else the command has to do on the stream, and had not come to, is done.
+    store.execute::<ReservedName>(&context(COMPANY), id, NameCommand::Reserve { holder_id: id }).await.unwrap();
+    let rest = store.execute::<ReservedName>(&again, id, NameCommand::Release { holder_id: id }).await.unwrap();
+    assert_eq!((rest.version, rest.events.len()), (4, 1));
 }
 
 /// One process pauses and resumes a campaign, many times at once, so that commands are decided ahead of the log; another one adds
