@@ -176,8 +176,10 @@ impl Sealer {
         Ok(Seal::behind(pool, position.unwrap_or_default() - 1).await?.pop())
     }
 
-    /// Seals what has been appended since the last seal, a part at a time. The last seal made, if there was anything to seal.
+    /// Seals what has been appended since the last seal, a part at a time; what is appended meanwhile is left to the next time. The
+    /// last seal made, if there was anything to seal.
     pub async fn seal(&self, pool: &PgPool) -> Result<Option<Seal>, SealError> {
+        let end = sqlx::query_scalar!("select position from log_head").fetch_one(pool).await.map_err(StoreError::from)?;
         let mut made = None;
         loop {
             let last = Self::last(pool).await?;
@@ -185,7 +187,7 @@ impl Sealer {
                 return Err(SealError::NotSound(Fault::SealForged { position: forged.position, key: forged.key() }));
             }
             let (sealed, base) = last.map_or((0, [0; 32]), |seal| (seal.position, seal.hash));
-            let Some(until) = next_end(pool, sealed).await? else { return Ok(made) };
+            let Some(until) = next_end(pool, sealed, end).await? else { return Ok(made) };
             let detached = sealed < chain::beginning(pool).await?;
             if !detached && chain::stored_hash(pool, sealed).await? != Some(base) {
                 let sealed_at = "the last time".to_owned();
@@ -202,12 +204,13 @@ impl Sealer {
     }
 }
 
-/// Where the next seal belongs: at the log's end, or before it where a partition ends or the seal covers enough.
-async fn next_end(pool: &PgPool, sealed: i64) -> Result<Option<i64>, StoreError> {
+/// Where the next seal belongs: at `end`, or before it where a partition ends or the seal covers enough.
+async fn next_end(pool: &PgPool, sealed: i64, end: i64) -> Result<Option<i64>, StoreError> {
     let end = sqlx::query_scalar!(
-        r#"select least(h.position, $1::bigint + $2::bigint, (select min(beyond) - 1 from event_partitions where beyond - 1 > $1)) as "end!" from log_head h"#,
+        r#"select least($3::bigint, $1::bigint + $2::bigint, (select min(beyond) - 1 from event_partitions where beyond - 1 > $1)) as "end!""#,
         sealed,
-        SEAL_EVENTS
+        SEAL_EVENTS,
+        end
     );
     Ok(Some(end.fetch_one(pool).await?).filter(|end| *end > sealed))
 }
