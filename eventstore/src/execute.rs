@@ -111,29 +111,7 @@ impl EventStore {
         known: Option<Loaded<D>>,
         until: Option<DateTime<Utc>>,
     ) -> Result<Loaded<D>, StoreError> {
-        self.head().silence().unless(self.fold_now(company_id, id, known, until)).await?
-    }
-
-    async fn fold_now<D: Decider>(
-        &self,
-        company_id: Uuid,
-        id: Uuid,
-        known: Option<Loaded<D>>,
-        until: Option<DateTime<Utc>>,
-    ) -> Result<Loaded<D>, StoreError> {
-        let folded = tokio::time::timeout(FOLD_DEADLINE, self.fold_in_time(company_id, id, known, until)).await;
-        folded.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()))
-    }
-
-    async fn fold_in_time<D: Decider>(
-        &self,
-        company_id: Uuid,
-        id: Uuid,
-        known: Option<Loaded<D>>,
-        until: Option<DateTime<Utc>>,
-    ) -> Result<Loaded<D>, StoreError> {
-        let stream = StreamName::of::<D>(id);
-        let mut loaded = known.unwrap_or_else(|| Loaded {
+        let none = || Loaded {
             state: Arc::default(),
             version: 0,
             position: 0,
@@ -141,11 +119,22 @@ impl EventStore {
             updated_at: DateTime::UNIX_EPOCH,
             company_id,
             cached: false,
-        });
-        loaded.cached = false;
+        };
+        let known = Loaded { cached: false, ..known.unwrap_or_else(none) };
+        let folding = tokio::time::timeout(FOLD_DEADLINE, self.fold(id, known, until));
+        match self.head().silence().unless(folding).await? {
+            Ok(folded) => folded,
+            Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
+        }
+    }
+
+    /// Folds what the stream has beyond what is known of it.
+    async fn fold<D: Decider>(&self, id: Uuid, known: Loaded<D>, until: Option<DateTime<Utc>>) -> Result<Loaded<D>, StoreError> {
+        let stream = StreamName::of::<D>(id);
+        let mut loaded = known;
         let mut events = std::pin::pin!(read::stream(&self.pool, &stream, loaded.version, until));
         while let Some(stored) = events.try_next().await? {
-            if stored.company_id != company_id {
+            if stored.company_id != loaded.company_id {
                 return Err(StoreError::OtherCompany(stream.to_string()));
             }
             if stored.version != loaded.version + 1 {
