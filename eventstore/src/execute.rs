@@ -11,44 +11,17 @@ use crate::{
     ahead::{Decided, OnItsWay, Remember},
     append::{Appended, ExpectedVersion, Outcome, StreamWrite},
     canonical::NotStorable,
+    contention::retry_conflicts,
     error::{ExecuteError, StoreError},
     event::{CommandContext, NewEvent, StreamName},
     read,
     store::EventStore,
 };
 
-/// How often a command is decided anew because somebody else was first.
-const CONFLICT_RETRIES_MAX: u32 = 100;
-/// Rounds after which contenders spread out, and over how long at most, in milliseconds.
-const CONFLICT_CALM_ROUNDS: u32 = 3;
-const CONFLICT_SPREAD_MAX_MS: u64 = 10;
-
 /// Folding a stream that takes longer hangs on a dead connection.
 const FOLD_DEADLINE: Duration = Duration::from_secs(40);
 /// How far the clocks of the key's record and of the log may be apart.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(10);
-
-/// Queues of contended streams; streams share them, which costs a wait at worst.
-const QUEUES: usize = 256;
-
-/// Where commands wait that have lost a race for a stream.
-pub(crate) struct Contended(Vec<tokio::sync::Mutex<()>>);
-
-impl Default for Contended {
-    fn default() -> Self {
-        Self((0..QUEUES).map(|_| tokio::sync::Mutex::default()).collect())
-    }
-}
-
-impl Contended {
-    async fn turn(&self, stream: &StreamName) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        let queue = usize::from(stream.id().as_bytes()[15]) % QUEUES;
-        match self.0.get(queue) {
-            Some(queue) => Some(queue.lock().await),
-            None => None,
-        }
-    }
-}
 
 /// A stream's folded state.
 pub struct Loaded<D: Decider> {
@@ -404,21 +377,4 @@ impl<'a> Unit<'a> {
         }
         Ok(Some(appended))
     }
-}
-
-/// Runs `attempt` again while `is_conflict` says that somebody else was first, a bounded number of times.
-pub async fn retry_conflicts<T, E, F>(is_conflict: impl Fn(&E) -> bool, mut attempt: impl FnMut() -> F) -> Result<T, E>
-where
-    F: Future<Output = Result<T, E>>,
-{
-    for round in 0..CONFLICT_RETRIES_MAX {
-        match attempt().await {
-            Err(error) if is_conflict(&error) && round >= CONFLICT_CALM_ROUNDS => {
-                tokio::time::sleep(Duration::from_millis(rand::random_range(0..=CONFLICT_SPREAD_MAX_MS))).await;
-            }
-            Err(error) if is_conflict(&error) => {}
-            result => return result,
-        }
-    }
-    attempt().await
 }

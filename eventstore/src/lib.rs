@@ -3,6 +3,7 @@
 mod ahead;
 mod append;
 pub mod canonical;
+mod contention;
 pub mod database;
 mod error;
 mod event;
@@ -15,10 +16,11 @@ mod subscribe;
 pub mod verify;
 
 pub use append::{ExpectedVersion, StreamWrite};
+pub use contention::retry_conflicts;
 pub use database::Database;
 pub use error::{Conflict, ExecuteError, StoreError};
 pub use event::{Actor, ActorKind, CommandContext, CommandIdentity, Metadata, NewEvent, NoStreamName, StoredEvent, StreamName, now};
-pub use execute::{Committed, Loaded, Unit, retry_conflicts};
+pub use execute::{Committed, Loaded, Unit};
 pub use head::Head;
 pub use read::Filter;
 pub use store::{EventStore, Partition};

@@ -19,10 +19,10 @@ use uuid::Uuid;
 use crate::{
     ahead::Ahead,
     append::Appender,
+    contention::Contended,
     database::Database,
     error::StoreError,
     event::{StoredEvent, StreamName},
-    execute::Contended,
     head::Head,
     read::{self, Filter},
     subscribe::Subscription,
