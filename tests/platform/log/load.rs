@@ -30,8 +30,8 @@ pub struct Ack {
     pub position: i64,
 }
 
-/// One writer: 40 % of its appends are for its own streams, the others for streams that all share; of all its attempts about 30 %
-/// conflict or are rolled back.
+/// One writer: 40 % of its appends are for its own streams, the others for streams that all share; of all its attempts about
+/// half conflict or are rolled back.
 pub struct Writer {
     pub name: String,
     store: EventStore,
