@@ -12,7 +12,7 @@ use domain::{
     reserved_name::NameTaken, skillbase::SkillbaseRefusal, task::TaskRefusal, user::UserRegisteredAlready, validation::Invalid,
 };
 use eventstore::{ExecuteError, StoreError};
-use projections::{NotReached, rebuild::RebuildError};
+use projections::{ApplyError, NotReached, rebuild::RebuildError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -190,13 +190,23 @@ impl From<NotReached> for Problem {
     }
 }
 
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Sql(error) => error.into(),
+            ApplyError::Contradiction(_) => Self::internal(&error),
+        }
+    }
+}
+
 impl From<RebuildError> for Problem {
     fn from(error: RebuildError) -> Self {
         match error {
-            RebuildError::UnderWay => Self::conflict(error.to_string()),
+            RebuildError::UnderWay | RebuildError::NothingToRestore(_) => Self::conflict(error.to_string()),
             RebuildError::Sql(error) => error.into(),
             RebuildError::Store(error) => error.into(),
-            RebuildError::Apply(_) | RebuildError::TakenOver => Self::internal(&error),
+            RebuildError::Apply(error) => error.into(),
+            RebuildError::TakenOver => Self::internal(&error),
         }
     }
 }

@@ -52,7 +52,7 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
     if settings.has(Role::Projectors) {
         rebuild::request_outdated(&app.pool).await?;
         let feed = Feed::new(app.store.clone());
-        let projectors = Projectors { pool: app.pool.clone(), feed, positions: app.positions.clone() };
+        let projectors = Projectors { projections: projections::all(), pool: app.pool.clone(), feed, positions: app.positions.clone() };
         tasks.spawn(projectors.run(shutdown.clone()));
         seal(&settings, &app, &mut tasks, &shutdown);
     }

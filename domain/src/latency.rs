@@ -59,8 +59,19 @@ pub fn percentile(sorted: &[i64], q: f64) -> Option<i64> {
 pub struct Histogram(BTreeMap<i32, i64>);
 
 impl Histogram {
+    /// Adds to a bucket's count, or takes away from it.
     pub fn add(&mut self, bucket: i32, count: i64) {
         *self.0.entry(bucket).or_default() += count;
+    }
+
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &Self) {
+        other.buckets().for_each(|(bucket, count)| self.add(bucket, count));
+    }
+
+    /// The buckets that are not empty, ascending, with their counts.
+    pub fn buckets(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.0.iter().map(|(bucket, count)| (*bucket, *count)).filter(|(_, count)| *count != 0)
     }
 
     /// Nearest-rank percentile in microseconds, within [`RELATIVE_ERROR`]; `None` when empty.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection, Recorded, Table},
 };
 
 pub struct ApiKeys;
@@ -29,8 +29,8 @@ impl Projection for ApiKeys {
         "api_keys"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["api_keys"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("api_keys", "created_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

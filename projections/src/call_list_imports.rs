@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection, Recorded, Table},
 };
 
 pub struct CallListImports;
@@ -33,8 +33,8 @@ impl Projection for CallListImports {
         "call_list_imports"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["call_list_imports"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("call_list_imports", "imported_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

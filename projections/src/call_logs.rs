@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::projection::{ApplyError, Projection, Recorded};
+use crate::projection::{ApplyError, Projection, Recorded, Table};
 
 pub struct CallLogs;
 
@@ -43,8 +43,8 @@ impl Projection for CallLogs {
         "call_logs"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["call_logs"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("call_logs", "occurred_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection, Recorded, Table},
 };
 
 pub struct Calls;
@@ -49,8 +49,8 @@ impl Projection for Calls {
         "calls"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["calls"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("calls", "started_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection, Recorded, Table},
 };
 
 pub struct Campaigns;
@@ -44,8 +44,8 @@ impl Projection for Campaigns {
         "campaigns"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["campaigns"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("campaigns", "created_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -8,7 +8,7 @@ use domain::{
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::projection::{ApplyError, Projection, Recorded};
+use crate::projection::{ApplyError, Projection, Recorded, Table};
 
 pub struct Companies;
 
@@ -26,8 +26,8 @@ impl Projection for Companies {
         "companies"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["companies"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("companies", "created_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

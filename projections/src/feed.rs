@@ -1,4 +1,4 @@
-//! Reads and decodes the log once for all projections of a process that are at the same place.
+//! Reads and decodes the log once for all projections of a process that are at the same place, a page ahead of them.
 
 use std::{
     num::NonZeroUsize,
@@ -12,12 +12,16 @@ use tokio::sync::OnceCell;
 
 use crate::projection::Recorded;
 
-/// Events in one page at most.
-pub const PAGE_EVENTS: i64 = 1_000;
+/// Events in one page at most, for projections that are live and for those that are rebuilt.
+const PAGE_EVENTS: usize = 5_000;
+const REBUILD_PAGE_EVENTS: usize = 20_000;
+/// Bytes of payload after which a page is full.
+const PAGE_BYTES: usize = 16 << 20;
 /// How long to wait at the end of the log before looking again.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Pages that are kept for projections that come a little later.
+/// Pages that are kept for projections that come a little later; a rebuild is alone.
 const PAGES_KEPT: usize = 4;
+const REBUILD_PAGES_KEPT: usize = 2;
 
 /// An event that this release cannot read stops the projections that want its category, and no others.
 pub(crate) struct Unreadable {
@@ -30,11 +34,22 @@ pub(crate) struct Entry {
     pub event: Result<Recorded, Unreadable>,
 }
 
-/// Decoded events in log order.
+/// Decoded events in log order: those with a position above `after` and up to `last_position`.
 pub(crate) struct Page {
     pub entries: Vec<Entry>,
-    /// Of the last event, or where the page began if it is empty.
+    after: i64,
     pub last_position: i64,
+}
+
+impl Page {
+    /// How many events of the log it covers, wanted or not.
+    pub fn len(&self) -> usize {
+        usize::try_from(self.last_position - self.after).unwrap_or_default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 type Slot = Arc<OnceCell<Arc<Page>>>;
@@ -43,34 +58,86 @@ type Slot = Arc<OnceCell<Arc<Page>>>;
 #[derive(Clone)]
 pub struct Feed {
     store: EventStore,
+    /// Categories that are decoded; all of them when `None`.
+    categories: Option<&'static [&'static str]>,
+    page_events: usize,
+    pages_kept: usize,
     kept: Arc<Mutex<Vec<(i64, Slot)>>>,
 }
 
 impl Feed {
     pub fn new(store: EventStore) -> Self {
-        Self { store, kept: Arc::default() }
+        Self { store, categories: None, page_events: PAGE_EVENTS, pages_kept: PAGES_KEPT, kept: Arc::default() }
+    }
+
+    /// One of its own for a rebuild: in larger pages, and only what it wants.
+    pub(crate) fn of_rebuild(store: EventStore, categories: &'static [&'static str]) -> Self {
+        let categories = Some(categories);
+        Self { store, categories, page_events: REBUILD_PAGE_EVENTS, pages_kept: REBUILD_PAGES_KEPT, kept: Arc::default() }
     }
 
     pub(crate) fn store(&self) -> &EventStore {
         &self.store
     }
 
-    /// The next events after `after`; empty when none came for a while. At most `limit`, which only a failing page lowers.
+    /// The next events after `after`; empty when none came for a while. `limit` is for who needs fewer than a page has.
     pub(crate) async fn page(&self, after: i64, limit: Option<NonZeroUsize>) -> Result<Arc<Page>, StoreError> {
         if let Some(limit) = limit {
-            let limit = i64::try_from(limit.get()).unwrap_or(PAGE_EVENTS);
-            return Ok(Arc::new(decode(after, self.store.next_page(after, limit, PATIENCE).await?)));
+            return Ok(Arc::new(self.read(after, limit.get().min(self.page_events)).await?));
         }
         let slot = self.slot(after);
-        let page = slot.get_or_try_init(|| async {
-            let events = self.store.next_page(after, PAGE_EVENTS, PATIENCE).await?;
-            Ok::<_, StoreError>(Arc::new(decode(after, events)))
-        });
-        let page = page.await?.clone();
-        if page.entries.is_empty() {
+        let page = self.fill(&slot, after).await?;
+        if page.is_empty() {
             self.drop_slot(after, &slot);
+        } else if page.last_position < self.store.head().position() {
+            self.read_ahead(page.last_position);
         }
         Ok(page)
+    }
+
+    async fn fill(&self, slot: &Slot, after: i64) -> Result<Arc<Page>, StoreError> {
+        let page = slot.get_or_try_init(|| async { Ok::<_, StoreError>(Arc::new(self.read(after, self.page_events).await?)) });
+        Ok(page.await?.clone())
+    }
+
+    /// Reads the next page while the one before it is worked on. Who comes for it meanwhile waits for the same reading.
+    fn read_ahead(&self, after: i64) {
+        let slot = self.slot(after);
+        if !slot.initialized() && Arc::strong_count(&slot) == 2 {
+            let feed = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = feed.fill(&slot, after).await {
+                    tracing::debug!(%error, after, "a page could not be read ahead");
+                }
+            });
+        }
+    }
+
+    async fn read(&self, after: i64, limit: usize) -> Result<Page, StoreError> {
+        let missing = |n: usize| i64::try_from(limit - n).unwrap_or(i64::MAX);
+        let mut page = Page { entries: Vec::new(), after, last_position: after };
+        let mut bytes = 0;
+        let mut events = self.store.next_page(after, missing(0), PATIENCE).await?;
+        loop {
+            let read = events.len();
+            bytes += events.iter().map(|event| event.payload.len()).sum::<usize>();
+            self.decode_into(&mut page, events);
+            if read == 0 || page.len() >= limit || bytes >= PAGE_BYTES || page.last_position >= self.store.head().position() {
+                return Ok(page);
+            }
+            events = self.store.read_page(page.last_position, missing(page.len())).await?;
+        }
+    }
+
+    /// Decodes stored events; those that cannot be read stay in their place.
+    fn decode_into(&self, page: &mut Page, events: Vec<StoredEvent>) {
+        for stored in events {
+            page.last_position = stored.position;
+            let category = stored.stream.category();
+            if self.categories.is_none_or(|wanted| wanted.contains(&category)) {
+                page.entries.push(decode(stored));
+            }
+        }
     }
 
     fn slot(&self, after: i64) -> Slot {
@@ -78,7 +145,7 @@ impl Feed {
         if let Some((_, slot)) = kept.iter().find(|(position, _)| *position == after) {
             return slot.clone();
         }
-        if kept.len() >= PAGES_KEPT {
+        if kept.len() >= self.pages_kept {
             kept.remove(0);
         }
         let slot = Slot::default();
@@ -93,23 +160,18 @@ impl Feed {
     }
 }
 
-/// Decodes stored events; those of unknown types stay in their place as unreadable.
-pub(crate) fn decode(after: i64, events: Vec<StoredEvent>) -> Page {
-    let last_position = events.last().map_or(after, |event| event.position);
-    let entries = events.into_iter().map(|stored| {
-        let category = stored.stream.category().to_owned();
-        let event = Fact::decode(&category, &stored.event_type, stored.schema_version, &stored.payload)
-            .map(|fact| Recorded {
-                position: stored.position,
-                id: stored.stream.id(),
-                version: stored.version,
-                company_id: stored.company_id,
-                occurred_at: stored.occurred_at,
-                recorded_at: stored.recorded_at,
-                fact,
-            })
-            .map_err(|e| Unreadable { position: stored.position, reason: e.to_string() });
-        Entry { category, event }
-    });
-    Page { entries: entries.collect(), last_position }
+fn decode(stored: StoredEvent) -> Entry {
+    let category = stored.stream.category().to_owned();
+    let event = Fact::decode(&category, &stored.event_type, stored.schema_version, &stored.payload)
+        .map(|fact| Recorded {
+            position: stored.position,
+            id: stored.stream.id(),
+            version: stored.version,
+            company_id: stored.company_id,
+            occurred_at: stored.occurred_at,
+            recorded_at: stored.recorded_at,
+            fact,
+        })
+        .map_err(|e| Unreadable { position: stored.position, reason: e.to_string() });
+    Entry { category, event }
 }

@@ -22,9 +22,11 @@ pub mod users;
 
 use std::sync::Arc;
 
+use sqlx::{PgPool, Postgres, Transaction};
+
 pub use feed::Feed;
 pub use positions::{NotReached, Positions, WAIT_MAX};
-pub use projection::{ApplyError, Projection, Recorded};
+pub use projection::{ApplyError, Projection, Recorded, Table};
 pub use projector::Projectors;
 
 /// Every projection there is.
@@ -48,4 +50,10 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
 /// The projection of a name.
 pub fn by_name(name: &str) -> Option<Arc<dyn Projection>> {
     all().into_iter().find(|projection| projection.name() == name)
+}
+
+/// A view of the read models as of one moment, whatever is projected or swapped meanwhile: questions that need several
+/// statements see one state.
+pub async fn snapshot(pool: &PgPool) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    pool.begin_with("begin isolation level repeatable read read only").await
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection, Recorded, Table},
 };
 
 pub struct PriceLists;
@@ -32,8 +32,8 @@ impl Projection for PriceLists {
         "price_lists"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["price_lists"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("price_lists", "created_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -20,6 +20,25 @@ pub struct Recorded {
     pub fact: Fact,
 }
 
+/// A table of a read model. Every one has a `company_id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub name: &'static str,
+    /// The column that says which period a row belongs to.
+    pub period: Option<&'static str>,
+}
+
+impl Table {
+    /// A table whose rows belong to no period.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, period: None }
+    }
+
+    pub const fn by(name: &'static str, period: &'static str) -> Self {
+        Self { name, period: Some(period) }
+    }
+}
+
 /// Why a page could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -43,7 +62,7 @@ pub trait Projection: Send + Sync + 'static {
         1
     }
 
-    fn tables(&self) -> &'static [&'static str];
+    fn tables(&self) -> &'static [Table];
 
     /// Event categories it folds; others it never sees.
     fn categories(&self) -> &'static [&'static str];

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration}
 use eventstore::StoreError;
 use futures::FutureExt as _;
 use sqlx::{PgConnection, PgPool};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 use crate::{
@@ -19,15 +19,19 @@ use crate::{
 pub const LEASE_SEC: f64 = 5.0;
 /// How often a lease is renewed at least; also how often a stopped projection looks whether to go on.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// Wait after a failed transaction before it is tried again.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Wait after a failed transaction before it is tried again; doubled each time up to the second.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How long pages with nothing in them for a projection may go by before its checkpoint says so to other processes.
+const SAVE_AFTER: Duration = Duration::from_millis(50);
 /// A stretch of work that takes longer hangs on a dead connection.
 const WORK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Why a page was given back: another process has the projection now.
 const LEASE_LOST: &str = "the lease was lost";
 
-/// Runs all projections until told to stop.
+/// Runs projections until told to stop.
 pub struct Projectors {
+    /// Which; [`all`](crate::all) of them in a platform.
+    pub projections: Vec<Arc<dyn Projection>>,
     pub pool: PgPool,
     pub feed: Feed,
     pub positions: Positions,
@@ -38,12 +42,12 @@ impl Projectors {
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let holder = Uuid::now_v7();
         let mut tasks = JoinSet::new();
-        for projection in crate::all() {
+        for projection in &self.projections {
             let projector = Projector {
                 pool: self.pool.clone(),
                 feed: self.feed.clone(),
                 positions: self.positions.clone(),
-                projection: projection.clone(),
+                projection: Arc::clone(projection),
                 holder,
             };
             let mut stop = shutdown.clone();
@@ -55,7 +59,7 @@ impl Projectors {
                 projector.release().await;
             });
         }
-        tasks.spawn(rebuild::serve_requests(self.pool, self.feed, holder, shutdown));
+        tasks.spawn(rebuild::serve_requests(self.pool, self.feed.store().clone(), holder, shutdown));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a projector ended unexpectedly");
@@ -72,6 +76,20 @@ struct Projector {
     holder: Uuid,
 }
 
+/// How far a projection is, and how far its checkpoint says it is.
+struct Place {
+    position: i64,
+    saved: i64,
+    /// When the two were last the same.
+    saved_at: Instant,
+}
+
+impl Place {
+    const fn is_saved(&self) -> bool {
+        self.position == self.saved
+    }
+}
+
 /// A lease that was taken: where to go on, under which token.
 struct Lease {
     token: i64,
@@ -82,21 +100,27 @@ struct Lease {
 impl Projector {
     async fn run(&self) {
         let name = self.projection.name();
+        let mut wait = RETRY_AFTER.0;
         loop {
             let silence = self.feed.store().head().silence();
             match silence.unless(self.lease()).await.flatten() {
                 Ok(Some(lease)) if !lease.failed => {
                     let worked = silence.unless(tokio::time::timeout(WORK_TIMEOUT, self.work(lease))).await;
                     let worked = worked.and_then(|worked| worked.map_err(|_| sqlx::Error::PoolTimedOut));
-                    if let Err(error) = worked.unwrap_or_else(|silent| Err(silent.into())) {
-                        tracing::warn!(projection = name, %error, "a projection was interrupted");
-                        tokio::time::sleep(RETRY_AFTER).await;
+                    match worked.unwrap_or_else(|silent| Err(silent.into())) {
+                        Ok(()) => wait = RETRY_AFTER.0,
+                        Err(error) => {
+                            tracing::warn!(projection = name, %error, "a projection was interrupted");
+                            tokio::time::sleep(wait).await;
+                            wait = RETRY_AFTER.1.min(wait * 2);
+                        }
                     }
                 }
                 Ok(_) => tokio::time::sleep(RENEW_EVERY).await,
                 Err(error) => {
                     tracing::warn!(projection = name, %error, "the lease of a projection could not be had");
-                    tokio::time::sleep(RETRY_AFTER).await;
+                    tokio::time::sleep(wait).await;
+                    wait = RETRY_AFTER.1.min(wait * 2);
                 }
             }
         }
@@ -143,40 +167,73 @@ impl Projector {
     /// Applies page after page for as long as one renewal of the lease covers. A page that fails is halved until the one
     /// event that cannot be applied is found; there the projection stops.
     async fn work(&self, lease: Lease) -> Result<(), ApplyError> {
-        let began = tokio::time::Instant::now();
-        let mut position = lease.position;
+        let name = self.projection.name();
+        let began = Instant::now();
+        let mut place = Place { position: lease.position, saved: lease.position, saved_at: began };
         let mut limit: Option<NonZeroUsize> = None;
-        self.positions.advance(self.projection.name(), position);
+        self.positions.advance(name, place.position);
         while limit.is_some() || began.elapsed() < RENEW_EVERY {
-            let page = match self.feed.page(position, limit).await {
-                Ok(page) => page,
-                // An event is missing: going on as if it had never been would be wrong for ever.
-                Err(StoreError::Unreadable { position, reason }) => {
-                    return self.stop_at(position, &ApplyError::Contradiction(reason), lease.token).await;
-                }
-                Err(error) => return Err(sqlx::Error::Protocol(error.to_string()).into()),
-            };
-            if page.entries.is_empty() {
+            let Some(page) = self.next(&mut place, limit, lease.token).await? else { return Ok(()) };
+            if page.is_empty() {
                 break;
             }
-            match self.apply(&page, position, lease.token).await {
+            match self.apply(&page, &mut place, lease.token).await {
                 Ok(()) => {
-                    position = page.last_position;
-                    self.positions.advance(self.projection.name(), position);
+                    self.positions.advance(name, place.position);
                     limit = None;
                 }
                 Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => match NonZeroUsize::new(page.entries.len() / 2) {
+                Err(error) => match NonZeroUsize::new(page.len() / 2) {
                     Some(half) => limit = Some(half),
-                    None => return self.stop_at(page.last_position, &error, lease.token).await,
+                    None => {
+                        self.save(&mut place, lease.token).await?;
+                        return self.stop_at(page.last_position, &error, lease.token).await;
+                    }
                 },
             }
         }
-        Ok(())
+        self.save(&mut place, lease.token).await
     }
 
-    async fn apply(&self, page: &Page, position: i64, token: i64) -> Result<(), ApplyError> {
+    /// The next page; `None` when the projection has stopped because an event is missing: going on as if it had never been
+    /// would be wrong for ever.
+    async fn next(&self, place: &mut Place, limit: Option<NonZeroUsize>, token: i64) -> Result<Option<Arc<Page>>, ApplyError> {
+        loop {
+            let page = self.feed.page(place.position, limit);
+            let due = place.saved_at + SAVE_AFTER;
+            let page = match place.is_saved() {
+                true => page.await,
+                false => match tokio::time::timeout_at(due, page).await {
+                    Ok(page) => page,
+                    Err(_) => {
+                        self.save(place, token).await?;
+                        continue;
+                    }
+                },
+            };
+            return match page {
+                Ok(page) => Ok(Some(page)),
+                Err(StoreError::Unreadable { position, reason }) => {
+                    self.save(place, token).await?;
+                    self.stop_at(position, &ApplyError::Contradiction(reason), token).await?;
+                    Ok(None)
+                }
+                Err(error) => Err(sqlx::Error::Protocol(error.to_string()).into()),
+            };
+        }
+    }
+
+    /// Folds the page and moves the checkpoint in one transaction. A page with nothing in it for this projection only moves
+    /// it on in memory; the checkpoint follows, see [`SAVE_AFTER`].
+    async fn apply(&self, page: &Page, place: &mut Place, token: i64) -> Result<(), ApplyError> {
         let events = wanted(page, self.projection.as_ref())?;
+        if events.is_empty() {
+            if place.is_saved() {
+                place.saved_at = Instant::now();
+            }
+            place.position = page.last_position;
+            return Ok(());
+        }
         let mut tx = self.pool.begin().await?;
         let held = sqlx::query_scalar!(
             "select position from projection_checkpoints where name = $1 and token = $2 and holder = $3 for update",
@@ -184,12 +241,10 @@ impl Projector {
             token,
             self.holder
         );
-        if held.fetch_optional(&mut *tx).await? != Some(position) {
+        if held.fetch_optional(&mut *tx).await? != Some(place.saved) {
             return Err(sqlx::Error::Protocol(LEASE_LOST.into()).into());
         }
-        if !events.is_empty() {
-            apply_caught(self.projection.as_ref(), &mut tx, &events).await?;
-        }
+        apply_caught(self.projection.as_ref(), &mut tx, &events).await?;
         sqlx::query!(
             "update projection_checkpoints set position = $2, updated_at = clock_timestamp() where name = $1",
             self.projection.name(),
@@ -197,7 +252,30 @@ impl Projector {
         )
         .execute(&mut *tx)
         .await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        *place = Place { position: page.last_position, saved: page.last_position, saved_at: Instant::now() };
+        Ok(())
+    }
+
+    /// Moves the checkpoint to where nothing more was to do.
+    async fn save(&self, place: &mut Place, token: i64) -> Result<(), ApplyError> {
+        if place.is_saved() {
+            return Ok(());
+        }
+        let saved = sqlx::query!(
+            "update projection_checkpoints set position = $5, updated_at = clock_timestamp()
+              where name = $1 and token = $2 and holder = $3 and position = $4",
+            self.projection.name(),
+            token,
+            self.holder,
+            place.saved,
+            place.position
+        );
+        if saved.execute(&self.pool).await?.rows_affected() == 0 {
+            return Err(sqlx::Error::Protocol(LEASE_LOST.into()).into());
+        }
+        (place.saved, place.saved_at) = (place.position, Instant::now());
+        Ok(())
     }
 
     async fn stop_at(&self, position: i64, error: &ApplyError, token: i64) -> Result<(), ApplyError> {

@@ -2,10 +2,12 @@
 //!
 //! The session that rebuilds sees `<table>__next` under the name of the live table, through temporary views; the projection's
 //! own statements run unchanged. Readers see the live tables until the swap. A rebuild that was killed goes on where it was.
+//! The tables from before stay as `<table>__previous`; a restore brings them up to date and puts them back in the same way.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use eventstore::StoreError;
+use eventstore::{EventStore, StoreError};
+use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
@@ -13,17 +15,19 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    feed::{Feed, PAGE_EVENTS, decode},
+    feed::Feed,
     projection::{ApplyError, Projection},
     projector::{LEASE_SEC, apply_caught, is_passing, is_passing_sql, wanted},
 };
 
 /// How often requests of other processes are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Differing rows that are listed per table and side.
-pub const DIFFERENCES_MAX: i64 = 20;
 /// Events that the swap may still have to apply while the live projection waits for it.
-const SWAP_LAG_MAX: i64 = PAGE_EVENTS;
+const SWAP_LAG_MAX: i64 = 1_000;
+/// How long the swap waits for readers of the live tables before it lets those go first who wait behind it, and how long it
+/// lets them.
+const SWAP_LOCK_TIMEOUT: &str = "100ms";
+const SWAP_RETRY_AFTER: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
@@ -31,6 +35,8 @@ pub enum RebuildError {
     UnderWay,
     #[error("another process took the rebuild over")]
     TakenOver,
+    #[error("{0}")]
+    NothingToRestore(String),
     #[error("{0}")]
     Apply(#[from] ApplyError),
     #[error(transparent)]
@@ -44,6 +50,7 @@ impl RebuildError {
     fn is_passing(&self) -> bool {
         match self {
             Self::TakenOver | Self::UnderWay => true,
+            Self::NothingToRestore(_) => false,
             Self::Apply(error) => is_passing(error),
             Self::Sql(error) => is_passing_sql(error),
             Self::Store(error) => !matches!(error, StoreError::Unreadable { .. }),
@@ -60,45 +67,65 @@ pub struct Difference {
     pub row: Value,
 }
 
-/// How far a rebuild is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    pub position: i64,
-    pub head: i64,
+/// What is heard of a rebuild under way.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// The next tables are at `position`, the log ends at `head`.
+    At { position: i64, head: i64 },
+    /// A row that is not the same in both, when they are compared.
+    Differs(Difference),
+}
+
+/// What the next tables begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Empty,
+    /// The tables from before the last rebuild.
+    Previous,
 }
 
 /// What to do when the next tables are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Swap,
-    /// List the differences, then swap.
+    /// Report the differences, then swap.
     CompareAndSwap,
-    /// List the differences and throw the next tables away.
+    /// Report the differences and throw the next tables away.
     CompareOnly,
 }
 
 /// Asks for a rebuild; a process that runs projectors will do it.
-pub async fn request(pool: &PgPool, projection: &dyn Projection) -> Result<(), RebuildError> {
+pub async fn request(pool: &PgPool, projection: &dyn Projection, start: Start) -> Result<(), RebuildError> {
+    if start == Start::Previous {
+        let sql = "select previous_position from projection_checkpoints where name = $1";
+        let previous: Option<Option<i64>> = sqlx::query_scalar(sql).bind(projection.name()).fetch_optional(pool).await?;
+        previous.flatten().ok_or_else(|| RebuildError::NothingToRestore("there are no tables from before a rebuild".to_owned()))?;
+    }
     let asked = sqlx::query!(
-        "insert into projection_rebuilds as r (name, version) values ($1, $2)
-         on conflict (name) do update set error = null, position = null, version = $2, requested_at = now() where r.error is not null",
+        "insert into projection_rebuilds as r (name, version, from_previous) values ($1, $2, $3)
+         on conflict (name) do update
+            set error = null, position = null, version = $2, from_previous = $3, swap = true, requested_at = now() where r.error is not null",
         projection.name(),
-        projection.version()
+        projection.version(),
+        start == Start::Previous
     );
     if asked.execute(pool).await?.rows_affected() == 0 { Err(RebuildError::UnderWay) } else { Ok(()) }
 }
 
 /// Does the rebuilds that were asked for, or left over by a process that died, until told to stop.
-pub(crate) async fn serve_requests(pool: PgPool, feed: Feed, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
+pub(crate) async fn serve_requests(pool: PgPool, store: EventStore, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
     let work = async {
         loop {
-            let requests = sqlx::query_scalar!(
-                "select name from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
+            let requests = sqlx::query!(
+                "select name, from_previous from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
             );
-            match feed.store().head().silence().unless(requests.fetch_all(&pool)).await.flatten() {
-                Ok(names) => {
-                    for projection in names.iter().filter_map(|name| crate::by_name(name)) {
-                        serve(&pool, &feed, projection, holder).await;
+            match store.head().silence().unless(requests.fetch_all(&pool)).await.flatten() {
+                Ok(rows) => {
+                    for row in rows {
+                        let start = if row.from_previous { Start::Previous } else { Start::Empty };
+                        if let Some(projection) = crate::by_name(&row.name) {
+                            serve(&pool, &store, projection, holder, start).await;
+                        }
                     }
                 }
                 Err(error) => tracing::debug!(%error, "rebuild requests could not be read"),
@@ -109,10 +136,10 @@ pub(crate) async fn serve_requests(pool: PgPool, feed: Feed, holder: Uuid, mut s
     tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
 }
 
-async fn serve(pool: &PgPool, feed: &Feed, projection: Arc<dyn Projection>, holder: Uuid) {
+async fn serve(pool: &PgPool, store: &EventStore, projection: Arc<dyn Projection>, holder: Uuid, start: Start) {
     let name = projection.name();
     tracing::info!(projection = name, "rebuilding");
-    match Rebuild::begin(pool, feed, projection, holder, Then::Swap).await {
+    match Rebuild::begin(pool, store, projection, holder, start, Then::Swap).await {
         Ok(rebuild) => match rebuild.run(|_| ()).await {
             Ok(_) => tracing::info!(projection = name, "rebuilt and swapped"),
             Err(error) => tracing::error!(projection = name, %error, "the rebuild failed"),
@@ -125,10 +152,12 @@ async fn serve(pool: &PgPool, feed: &Feed, projection: Arc<dyn Projection>, hold
 /// A rebuild under way.
 pub struct Rebuild<'a> {
     pool: &'a PgPool,
-    feed: &'a Feed,
+    feed: Feed,
     projection: Arc<dyn Projection>,
     db: PgConnection,
     token: i64,
+    /// Of the tables that are filled.
+    version: i32,
     position: i64,
     then: Then,
 }
@@ -137,24 +166,28 @@ impl<'a> Rebuild<'a> {
     /// Takes the rebuild on, whether it was asked for, begun by a process that died, or neither.
     pub async fn begin(
         pool: &'a PgPool,
-        feed: &'a Feed,
+        store: &EventStore,
         projection: Arc<dyn Projection>,
         holder: Uuid,
+        start: Start,
         then: Then,
     ) -> Result<Self, RebuildError> {
+        // One that was cut off goes on where it was, if it was after the same and nothing went wrong.
         let row = sqlx::query!(
-            "insert into projection_rebuilds as r (name, version, holder, token, lease_until, swap)
-             values ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4), $5)
+            "insert into projection_rebuilds as r (name, version, holder, token, lease_until, swap, from_previous, began_at)
+             values ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4), $5, $6, clock_timestamp())
              on conflict (name) do update
-                set holder = $3, token = r.token + 1, lease_until = excluded.lease_until, error = null, version = $2, swap = $5,
-                    position = case when r.version = $2 and r.error is null and r.swap and $5 then r.position end
+                set holder = $3, token = r.token + 1, lease_until = excluded.lease_until, error = null, swap = $5, from_previous = $6,
+                    version = case when r.from_previous and $6 then r.version else $2 end, began_at = clock_timestamp(),
+                    position = case when r.error is null and r.swap and $5 and r.from_previous = $6 and (r.version = $2 or $6) then r.position end
               where r.lease_until < clock_timestamp()
-             returning token, position",
+             returning token, version, position",
             projection.name(),
             projection.version(),
             holder,
             LEASE_SEC,
-            then != Then::CompareOnly
+            then != Then::CompareOnly,
+            start == Start::Previous
         )
         .fetch_optional(pool)
         .await?
@@ -163,17 +196,26 @@ impl<'a> Rebuild<'a> {
         sqlx::query!("select set_config('statement_timeout', '0', false) as statement, set_config('idle_in_transaction_session_timeout', '0', false) as idle")
             .fetch_one(&mut db)
             .await?;
-        let mut rebuild = Self { pool, feed, projection, db, token: row.token, position: row.position.unwrap_or(0), then };
+        let feed = Feed::of_rebuild(store.clone(), projection.categories());
+        let position = row.position.unwrap_or(0);
+        let mut rebuild = Self { pool, feed, projection, db, token: row.token, version: row.version, position, then };
         if row.position.is_none() {
-            rebuild.create_tables().await?;
+            let made = match start {
+                Start::Empty => rebuild.create_tables().await,
+                Start::Previous => rebuild.restore_tables().await,
+            };
+            rebuild.noted(made).await?;
         }
         let tables = rebuild.tables();
         sqlx::query!("select rebuild_redirect($1)", &tables).execute(&mut rebuild.db).await?;
+        sqlx::query!("update projection_rebuilds set began_position = position where name = $1", rebuild.projection.name())
+            .execute(&mut rebuild.db)
+            .await?;
         Ok(rebuild)
     }
 
     fn tables(&self) -> Vec<String> {
-        self.projection.tables().iter().map(|t| (*t).to_owned()).collect()
+        self.projection.tables().iter().map(|table| table.name.to_owned()).collect()
     }
 
     async fn create_tables(&mut self) -> Result<(), RebuildError> {
@@ -184,12 +226,45 @@ impl<'a> Rebuild<'a> {
         Ok(tx.commit().await?)
     }
 
-    /// Fills the next tables up to the live ones' position, and compares or swaps. Answers the differences, if asked for.
-    pub async fn run(mut self, mut progress: impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
+    /// Begins with the tables from before the last rebuild, where those were.
+    async fn restore_tables(&mut self) -> Result<(), RebuildError> {
+        let (tables, name) = (self.tables(), self.projection.name());
+        let mut tx = self.db.begin().await?;
+        let previous =
+            sqlx::query!("select previous_position, previous_version from projection_checkpoints where name = $1 for update", name);
+        let previous = previous.fetch_optional(&mut *tx).await?.and_then(|row| row.previous_position.zip(row.previous_version));
+        let (position, version) =
+            previous.ok_or_else(|| RebuildError::NothingToRestore("there are no tables from before a rebuild".to_owned()))?;
+        sqlx::query!("select rebuild_restore($1)", &tables).execute(&mut *tx).await.map_err(|error| match error {
+            sqlx::Error::Database(refused) if refused.code().as_deref() == Some("NV003") => {
+                RebuildError::NothingToRestore(refused.message().to_owned())
+            }
+            error => error.into(),
+        })?;
+        sqlx::query!("update projection_checkpoints set previous_position = null, previous_version = null where name = $1", name)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query!("update projection_rebuilds set version = $2 where name = $1", name, version).execute(&mut *tx).await?;
+        keep(&mut tx, name, self.token, position).await?;
+        tx.commit().await?;
+        (self.position, self.version) = (position, version);
+        Ok(())
+    }
+
+    /// Fills the next tables up to the live ones' position, and compares or swaps. `progress` hears how far it is and, if asked
+    /// for, every row that differs; answers how many do.
+    pub async fn run(mut self, mut progress: impl FnMut(Progress)) -> Result<usize, RebuildError> {
         // A page or a comparison may take longer than the lease.
         let renewal = tokio::spawn(renew(self.pool.clone(), self.projection.name(), self.token));
         let result = self.fill_and_finish(&mut progress).await;
         renewal.abort();
+        let result = self.noted(result).await;
+        let _ = self.db.close().await;
+        result
+    }
+
+    /// Writes down what a rebuild failed at, for everybody to see.
+    async fn noted<T>(&self, result: Result<T, RebuildError>) -> Result<T, RebuildError> {
         if let Err(error) = &result
             && !error.is_passing()
         {
@@ -202,41 +277,40 @@ impl<'a> Rebuild<'a> {
             .execute(self.pool)
             .await?;
         }
-        let _ = self.db.close().await;
         result
     }
 
-    async fn fill_and_finish(&mut self, progress: &mut impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
-        let then = self.then;
-        let differences = match then {
-            Then::Swap => self.fill(progress).await.map(|()| Vec::new())?,
-            // Nothing is compared beyond where the live tables are.
-            Then::CompareAndSwap | Then::CompareOnly => self.compare(progress).await?,
-        };
-        match then {
-            Then::Swap | Then::CompareAndSwap => self.swap().await?,
-            Then::CompareOnly => self.discard().await?,
+    async fn fill_and_finish(&mut self, progress: &mut impl FnMut(Progress)) -> Result<usize, RebuildError> {
+        self.catch_up(progress).await?;
+        let mut differences = 0;
+        if self.then != Then::Swap {
+            differences = self.compare(progress).await?;
         }
-        progress(Progress { position: self.position, head: self.position });
+        match self.then {
+            Then::CompareOnly => self.discard().await?,
+            Then::Swap | Then::CompareAndSwap => {
+                self.catch_up(progress).await?;
+                self.swap().await?;
+            }
+        }
         Ok(differences)
     }
 
-    /// Fills the next tables until the swap has little left to do.
-    async fn fill(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), RebuildError> {
+    async fn catch_up(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), RebuildError> {
         loop {
             let head = self.feed.store().last_position().await?;
-            progress(Progress { position: self.position, head });
+            progress(Progress::At { position: self.position, head });
             if head - self.position <= SWAP_LAG_MAX {
                 return Ok(());
             }
-            self.step(i64::MAX).await?;
+            self.step(None).await?;
         }
     }
 
-    /// Applies one page of events up to `until`, in a short transaction.
-    async fn step(&mut self, until: i64) -> Result<(), RebuildError> {
+    /// Applies one page of events, up to `until` at most, in a short transaction.
+    async fn step(&mut self, until: Option<i64>) -> Result<(), RebuildError> {
         let mut tx = self.db.begin().await?;
-        let position = step(&mut tx, self.feed, self.projection.as_ref(), self.position, until).await?;
+        let position = step(&mut tx, &self.feed, self.projection.as_ref(), self.position, until).await?;
         keep(&mut tx, self.projection.name(), self.token, position).await?;
         tx.commit().await?;
         self.position = position;
@@ -244,31 +318,33 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Brings the next tables to exactly where the live ones are, and compares the two as of that moment.
-    async fn compare(&mut self, progress: &mut impl FnMut(Progress)) -> Result<Vec<Difference>, RebuildError> {
+    async fn compare(&mut self, progress: &mut impl FnMut(Progress)) -> Result<usize, RebuildError> {
         // Most of the way without holding anybody up.
         let mut live = self.live_position().await?;
         while self.position < live {
-            progress(Progress { position: self.position, head: live });
-            self.step(live).await?;
+            progress(Progress::At { position: self.position, head: live });
+            self.step(Some(live)).await?;
             live = self.live_position().await?;
         }
         // The live projection waits while we hold its checkpoint; readers do not.
         let mut gate = self.pool.begin().await?;
         let live = lock_checkpoint(&mut gate, self.projection.name()).await?;
         while self.position < live {
-            self.step(live).await?;
+            self.step(Some(live)).await?;
         }
         let mut snapshot = self.pool.acquire().await?.detach();
         sqlx::query!("select set_config('statement_timeout', '0', false)").fetch_one(&mut snapshot).await?;
         sqlx::query("begin isolation level repeatable read read only").execute(&mut snapshot).await?;
         sqlx::query!("select from projection_checkpoints limit 1").execute(&mut snapshot).await?;
         drop(gate);
-        let mut differences = Vec::new();
+        let mut differences = 0;
         for table in self.projection.tables() {
-            let rows =
-                sqlx::query!(r#"select side as "side!", content as "content!" from rebuild_differences($1, $2)"#, *table, DIFFERENCES_MAX);
-            let rows = rows.fetch_all(&mut snapshot).await?;
-            differences.extend(rows.into_iter().map(|row| Difference { table: (*table).to_owned(), side: row.side, row: row.content }));
+            let rows = sqlx::query!(r#"select side as "side!", content as "content!" from rebuild_differences($1)"#, table.name);
+            let mut rows = rows.fetch(&mut snapshot);
+            while let Some(row) = rows.try_next().await? {
+                differences += 1;
+                progress(Progress::Differs(Difference { table: table.name.to_owned(), side: row.side, row: row.content }));
+            }
         }
         snapshot.close().await?;
         Ok(differences)
@@ -279,26 +355,39 @@ impl<'a> Rebuild<'a> {
         Ok(position.fetch_optional(self.pool).await?.unwrap_or(0))
     }
 
+    /// Readers that are at the live tables just then are waited for a moment at a time, so that those behind need not wait long.
     async fn swap(&mut self) -> Result<(), RebuildError> {
+        loop {
+            match self.try_swap().await {
+                Err(RebuildError::Sql(sqlx::Error::Database(error))) if error.code().as_deref() == Some("55P03") => {
+                    tokio::time::sleep(SWAP_RETRY_AFTER).await;
+                }
+                swapped => return swapped,
+            }
+        }
+    }
+
+    async fn try_swap(&mut self) -> Result<(), RebuildError> {
         let tables = self.tables();
         let name = self.projection.name();
         let mut tx = self.db.begin().await?;
         let live = lock_checkpoint(&mut tx, name).await?;
         let mut position = self.position;
         while position < live {
-            position = step(&mut tx, self.feed, self.projection.as_ref(), position, live).await?;
+            position = step(&mut tx, &self.feed, self.projection.as_ref(), position, Some(live)).await?;
         }
         keep(&mut tx, name, self.token, position).await?;
+        sqlx::query!("select set_config('lock_timeout', $1, true)", SWAP_LOCK_TIMEOUT).fetch_one(&mut *tx).await?;
         sqlx::query!("select rebuild_undirect($1)", &tables).execute(&mut *tx).await?;
         sqlx::query!("select rebuild_swap($1)", &tables).execute(&mut *tx).await?;
         sqlx::query!(
             "update projection_checkpoints
-                set position = $2, version = $3, error = null, error_position = null, updated_at = clock_timestamp(),
-                    token = token + 1, holder = null, lease_until = '-infinity'
+                set previous_position = position, previous_version = version, position = $2, version = $3, error = null, error_position = null,
+                    updated_at = clock_timestamp(), token = token + 1, holder = null, lease_until = '-infinity'
               where name = $1",
             name,
             position,
-            self.projection.version()
+            self.version
         )
         .execute(&mut *tx)
         .await?;
@@ -324,12 +413,11 @@ async fn step(
     feed: &Feed,
     projection: &dyn Projection,
     position: i64,
-    until: i64,
+    until: Option<i64>,
 ) -> Result<i64, RebuildError> {
-    let mut events = feed.store().read_page(position, PAGE_EVENTS).await?;
-    events.retain(|event| event.position <= until);
-    let page = decode(position, events);
-    if page.entries.is_empty() && position < until.min(feed.store().last_position().await?) {
+    let limit = until.and_then(|until| NonZeroUsize::new(usize::try_from(until - position).ok()?));
+    let page = feed.page(position, limit).await?;
+    if page.is_empty() && position < feed.store().last_position().await? {
         return Err(StoreError::Unreadable { position: position + 1, reason: "it is not in the log".to_owned() }.into());
     }
     let wanted = wanted(&page, projection)?;
@@ -379,7 +467,7 @@ pub async fn request_outdated(pool: &PgPool) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "insert into projection_rebuilds (name, version)
              select name, $2 from projection_checkpoints where name = $1 and version < $2
-             on conflict (name) do update set error = null, version = excluded.version, position = null, swap = true
+             on conflict (name) do update set error = null, version = excluded.version, position = null, swap = true, from_previous = false
                  where projection_rebuilds.error is not null or projection_rebuilds.version < excluded.version",
             projection.name(),
             projection.version()

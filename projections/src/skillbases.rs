@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection, Recorded, Table},
 };
 
 pub struct Skillbases;
@@ -44,8 +44,8 @@ impl Projection for Skillbases {
         "skillbases"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["skillbases", "skillbase_versions"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("skillbases", "created_at"), Table::by("skillbase_versions", "created_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 pub use crate::projector::retry;
 
@@ -38,25 +39,60 @@ pub struct StatusError {
     /// Where in the log; null when a rebuild failed.
     pub position: Option<i64>,
     pub message: String,
+    /// The event it stopped at; null when a rebuild failed or the event is missing.
+    pub event: Option<FailedEvent>,
+}
+
+/// The event that a projection cannot apply.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedEvent {
+    pub event_id: Uuid,
+    pub event_type: String,
+    pub stream: String,
+    pub version: i64,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct RebuildStatus {
+    /// Last position in the next tables.
     pub position: i64,
+    /// Events that are still to be applied.
+    pub remaining_events: i64,
     pub percent: f64,
+    /// Since the process at work began; null before its first page.
+    pub events_per_sec: Option<f64>,
+    /// At that rate.
+    pub time_left_sec: Option<f64>,
 }
 
 /// Lag below which a projection counts as live, in seconds: what every append brings about for a moment.
 const LIVE_LAG_SEC: f64 = 1.0;
 
+impl RebuildStatus {
+    #[expect(clippy::cast_precision_loss, reason = "a percentage and a rate")]
+    fn new(position: i64, head: i64, done: i64, seconds: Option<f64>) -> Self {
+        let remaining_events = (head - position).max(0);
+        let events_per_sec = seconds.filter(|seconds| done > 0 && *seconds > 0.0).map(|seconds| done as f64 / seconds);
+        Self {
+            position,
+            remaining_events,
+            percent: 100.0 * position as f64 / head.max(1) as f64,
+            events_per_sec,
+            time_left_sec: events_per_sec.map(|rate| remaining_events as f64 / rate),
+        }
+    }
+}
+
 /// The state of every projection, in the order of [`crate::all`]. One that never ran is at position 0.
-#[expect(clippy::cast_precision_loss, reason = "a percentage")]
 pub async fn read(pool: &PgPool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"select c.name, c.version, c.position, c.error, c.error_position, h.position as head,
                   extract(epoch from clock_timestamp() - (select recorded_at from events e where e.position = c.position + 1))::float8 as lag_sec,
-                  r.name is not null as "rebuilding!", r.position as "rebuild_position?", r.error as "rebuild_error?"
-             from log_head h cross join projection_checkpoints c left join projection_rebuilds r on r.name = c.name"#
+                  e.event_id as "event_id?", e.event_type as "event_type?", e.stream as "stream?", e.version as "event_version?",
+                  r.name is not null as "rebuilding!", r.position as "rebuild_position?", r.error as "rebuild_error?",
+                  r.began_position as "began_position?", extract(epoch from clock_timestamp() - r.began_at)::float8 as rebuilding_sec
+             from log_head h cross join projection_checkpoints c left join projection_rebuilds r on r.name = c.name
+                  left join events e on e.position = c.error_position"#
     )
     .fetch_all(pool)
     .await?;
@@ -89,10 +125,19 @@ pub async fn read(pool: &PgPool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
             position: row.position,
             lag_events: (row.head - row.position).max(0),
             lag_sec,
-            error: message.map(|message| StatusError { position: row.error_position, message }),
+            error: message.map(|message| StatusError {
+                position: row.error_position,
+                message,
+                event: row.event_id.zip(row.event_version).map(|(event_id, version)| FailedEvent {
+                    event_id,
+                    event_type: row.event_type.clone().unwrap_or_default(),
+                    stream: row.stream.clone().unwrap_or_default(),
+                    version,
+                }),
+            }),
             rebuild: row.rebuilding.then(|| {
                 let position = row.rebuild_position.unwrap_or(0);
-                RebuildStatus { position, percent: 100.0 * position as f64 / (row.head.max(1)) as f64 }
+                RebuildStatus::new(position, row.head, position - row.began_position.unwrap_or(position), row.rebuilding_sec)
             }),
         }
     });

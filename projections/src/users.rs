@@ -8,7 +8,7 @@ use domain::{
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::projection::{ApplyError, Projection, Recorded};
+use crate::projection::{ApplyError, Projection, Recorded, Table};
 
 pub struct Users;
 
@@ -24,8 +24,8 @@ impl Projection for Users {
         "users"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["users"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("users", "created_at")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

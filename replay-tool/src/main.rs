@@ -77,6 +77,16 @@ enum Command {
         #[arg(long)]
         compare: bool,
     },
+    /// Put the tables from before a projection's last rebuild back, brought up to date first. What is live now is kept in their place.
+    Restore {
+        /// A projection's name, or `all`.
+        projection: String,
+    },
+    /// Let a projection that stopped at an event try it again.
+    Retry {
+        /// A projection's name, or `all`.
+        projection: String,
+    },
     /// Rebuild a projection beside the live one and list the differences, without swapping.
     Compare {
         /// A projection's name, or `all`.
@@ -172,8 +182,10 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
         }
         Command::Seals => commands::seals::run(&database.pool).await,
         Command::Partitions { action } => commands::partitions::run(&store, &output, action).await,
-        Command::Rebuild { projection, compare } => commands::rebuild::rebuild(&database.pool, store, &output, &projection, compare).await,
-        Command::Compare { projection } => commands::rebuild::compare(&database.pool, store, &output, &projection).await,
+        Command::Rebuild { projection, compare } => commands::rebuild::rebuild(&database.pool, &store, &output, &projection, compare).await,
+        Command::Restore { projection } => commands::rebuild::restore(&database.pool, &store, &output, &projection).await,
+        Command::Retry { projection } => commands::rebuild::retry(&database.pool, &output, &projection).await,
+        Command::Compare { projection } => commands::rebuild::compare(&database.pool, &store, &output, &projection).await,
         Command::Export { format, from, to, company } => commands::export::run(&store, &output, format, from, to, company).await,
         Command::Stats => commands::stats::run(&database.pool, &output).await,
         Command::WhatIf { price_list, from, to, company, campaign } => {

@@ -14,6 +14,10 @@ impl Output {
         Self { json }
     }
 
+    pub const fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// One result: as JSON, or as the lines that `people` makes of it. Whoever reads may have gone away, as `head`
     /// does; what was found stays the same.
     pub fn result(&self, value: &Value, people: impl FnOnce() -> String) -> io::Result<()> {

@@ -1,12 +1,16 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use domain::Fact;
 use eventstore::EventStore;
-use projections::{Feed, Projection, Recorded, all, rebuild};
+use projections::{
+    Projection, Recorded, all,
+    rebuild::{Difference, Progress, Rebuild, Start, Then},
+};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgPool};
 use support::{Client, Platform};
+use uuid::Uuid;
 
 use crate::campaigns::until;
 
@@ -55,11 +59,24 @@ async fn history(client: &Client) {
     client.get("/auth/me").await.expect(200);
 }
 
+/// Rebuilds a projection beside the live one; every row that differs.
+async fn differences(pool: &PgPool, store: &EventStore, projection: Arc<dyn Projection>, then: Then) -> Vec<Difference> {
+    let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), Start::Empty, then).await.unwrap();
+    let mut differences = Vec::new();
+    let found = rebuild.run(|progress| {
+        if let Progress::Differs(difference) = progress {
+            differences.push(difference);
+        }
+    });
+    assert_eq!(found.await.unwrap(), differences.len());
+    differences
+}
+
 /// The content of a projection's tables, row by row in one order.
 async fn content(pool: &PgPool, projection: &dyn Projection) -> Vec<Value> {
     let mut rows = Vec::new();
     for table in projection.tables() {
-        let sql = format!("select coalesce(jsonb_agg(r order by r), '[]') from (select to_jsonb(t) as r from {table} t) x");
+        let sql = format!("select coalesce(jsonb_agg(r order by r), '[]') from (select to_jsonb(t) as r from {} t) x", table.name);
         let found: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap();
         rows.push(found);
     }
@@ -91,12 +108,9 @@ async fn live_and_rebuilt_are_equal_for_every_projection() {
     let platform = Platform::start().await;
     history(&platform.admin().await).await;
     let app = platform.app();
-    let feed = Feed::new(app.store.clone());
     for projection in all() {
         let name = projection.name();
-        let rebuild =
-            rebuild::Rebuild::begin(&app.pool, &feed, projection, uuid::Uuid::now_v7(), rebuild::Then::CompareAndSwap).await.unwrap();
-        let differences = rebuild.run(|_| ()).await.unwrap();
+        let differences = differences(&app.pool, &app.store, projection, Then::CompareAndSwap).await;
         assert!(differences.is_empty(), "{name}: {differences:#?}");
     }
     // After the swap the projections go on from where they were.
@@ -119,17 +133,15 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
     let store = EventStore::open(&database);
     let sql = "update projection_checkpoints set error = 'stopped for a test', error_position = position where name = 'call_tasks'";
     sqlx::query(sql).execute(&database.pool).await.unwrap();
-    let context = eventstore::CommandContext::system(uuid::Uuid::now_v7(), "test", eventstore::now());
+    let context = eventstore::CommandContext::system(Uuid::now_v7(), "test", eventstore::now());
     let profile = domain::company::CompanyProfile { name: "Later".into(), slug: "later".into(), email: None };
     store
         .execute::<domain::company::Company>(&context, context.company_id, domain::company::CompanyCommand::Register(profile))
         .await
         .unwrap();
-    let feed = Feed::new(store);
     let projection = projections::by_name("call_tasks").unwrap();
-    let compare =
-        rebuild::Rebuild::begin(&database.pool, &feed, projection, uuid::Uuid::now_v7(), rebuild::Then::CompareOnly).await.unwrap();
-    let differences = tokio::time::timeout(std::time::Duration::from_secs(20), compare.run(|_| ())).await.expect("it ends").unwrap();
+    let compare = differences(&database.pool, &store, projection, Then::CompareOnly);
+    let differences = tokio::time::timeout(std::time::Duration::from_secs(20), compare).await.expect("it ends");
     assert!(differences.is_empty());
     let left: i64 = sqlx::query_scalar("select count(*) from projection_rebuilds").fetch_one(&database.pool).await.unwrap();
     let next: Option<String> = sqlx::query_scalar("select to_regclass('call_tasks__next')::text").fetch_one(&database.pool).await.unwrap();
@@ -140,9 +152,7 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
         .await
         .unwrap();
     let projection = projections::by_name("call_tasks").unwrap();
-    let compare =
-        rebuild::Rebuild::begin(&database.pool, &feed, projection, uuid::Uuid::now_v7(), rebuild::Then::CompareOnly).await.unwrap();
-    let differences = compare.run(|_| ()).await.unwrap();
+    let differences = self::differences(&database.pool, &store, projection, Then::CompareOnly).await;
     assert_eq!(differences.iter().map(|d| d.side.as_str()).collect::<Vec<_>>(), ["live", "rebuilt"]);
 }
 
@@ -167,7 +177,7 @@ async fn any_page_size_gives_the_same_read_models() {
             let mut db = sqlx::PgConnection::connect_with(&options.clone().options([("search_path", "newvoice")])).await.unwrap();
             let mut tx = db.begin().await.unwrap();
             for table in projection.tables() {
-                sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table}"))).execute(&mut *tx).await.unwrap();
+                sqlx::query(sqlx::AssertSqlSafe(format!("delete from {}", table.name))).execute(&mut *tx).await.unwrap();
             }
             let mut rest = &events[..];
             for size in sizes.iter().cycle() {
@@ -181,7 +191,7 @@ async fn any_page_size_gives_the_same_read_models() {
             }
             let mut found = Vec::new();
             for table in projection.tables() {
-                let sql = format!("select coalesce(jsonb_agg(r order by r), '[]') from (select to_jsonb(t) as r from {table} t) x");
+                let sql = format!("select coalesce(jsonb_agg(r order by r), '[]') from (select to_jsonb(t) as r from {} t) x", table.name);
                 found.push(sqlx::query_scalar::<_, Value>(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *tx).await.unwrap());
             }
             tx.rollback().await.unwrap();
@@ -232,8 +242,8 @@ async fn a_rebuild_over_the_api_serves_all_the_while() {
 async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let company: uuid::Uuid = admin.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
-    let call = uuid::Uuid::new_v4();
+    let company: Uuid = admin.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
+    let call = Uuid::new_v4();
     sqlx::query(
         "select append_events(array['call-' || $1::text], array[$2], '{0}', '{1}', '{1}', array[gen_random_uuid()], '{CallTeleported}', '{1}', '{\"{}\"}',
                 array['{\"actor\": {\"kind\": \"system\", \"id\": null, \"name\": null}, \"correlation_id\": \"00000000-0000-0000-0000-000000000000\", \"causation_id\": null}'],

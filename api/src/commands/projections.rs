@@ -1,7 +1,11 @@
 //! Rebuilding projections, and letting a stopped one try again.
 
 use axum::{extract::State, http::StatusCode};
-use projections::{by_name, rebuild, status};
+use projections::{
+    by_name,
+    rebuild::{self, Start},
+    status,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -13,7 +17,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(request_rebuild)).routes(routes!(retry))
+    OpenApiRouter::new().routes(routes!(request_rebuild)).routes(routes!(restore)).routes(routes!(retry))
 }
 
 type Accepted = (StatusCode, [(axum::http::HeaderName, String); 1]);
@@ -27,7 +31,16 @@ fn accepted(app: &App) -> Accepted {
     responses((status = 202), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn request_rebuild(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
-    rebuild::request(&app.pool, projection.as_ref()).await?;
+    rebuild::request(&app.pool, projection.as_ref(), Start::Empty).await?;
+    Ok(accepted(&app))
+}
+
+/// Put the tables from before the last rebuild back, brought up to date first; those that are live now are kept in their place.
+#[utoipa::path(post, path = "/projections/{name}/restore", tag = "operations", params(("name" = String, Path)),
+    responses((status = 202), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn restore(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<Accepted, Problem> {
+    let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
+    rebuild::request(&app.pool, projection.as_ref(), Start::Previous).await?;
     Ok(accepted(&app))
 }
 

@@ -14,6 +14,7 @@ use projections::{
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -103,10 +104,7 @@ async fn calls(
 /// The calls with their metrics and costs.
 pub async fn with_metrics(app: &App, company_id: Uuid, rows: Vec<CallRow>) -> Result<Vec<CallWithMetrics>, Problem> {
     let ids: Vec<_> = rows.iter().map(|row| row.call_id).collect();
-    let mut costs: HashMap<Uuid, Costs> = HashMap::new();
-    for cost in cost_rollups::of_calls(&app.pool, company_id, &ids).await? {
-        costs.entry(cost.call_id).or_default().add(&cost.component, cost.cost);
-    }
+    let costs = cost_rollups::of_calls(&app.pool, company_id, &ids).await?;
     let metrics = call_metrics::of_calls(&app.pool, company_id, &ids).await?;
     let metrics: HashMap<_, _> = metrics.into_iter().map(|row| (row.call_id, row)).collect();
     let none = Costs::default();
@@ -123,11 +121,8 @@ pub async fn with_metrics(app: &App, company_id: Uuid, rows: Vec<CallRow>) -> Re
     responses((status = 200, body = CallMetricsView), (status = 404, body = Problem)))]
 async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<CallMetricsView>, Problem> {
     let position = fresh.wait(&app, METRICS).await?;
-    let row = call_metrics::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
-    let mut costs = Costs::default();
-    for cost in cost_rollups::of_calls(&app.pool, by.company_id(), &[id]).await? {
-        costs.add(&cost.component, cost.cost);
-    }
+    let row = call_metrics::get_with_costs(&app.pool, by.company_id(), id).await?;
+    let (row, costs) = row.ok_or_else(|| Problem::not_found("call"))?;
     Ok(Answer::ok(position, CallMetricsView::new(&row, &costs)))
 }
 
@@ -249,19 +244,25 @@ async fn metrics(
         Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
     };
     let position = fresh.wait(&app, METRICS).await?;
-    let whole = aggregates(&app, &scope, None).await?;
+    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let whole = aggregates(&mut snapshot, &scope, None).await?;
     let totals = to_json(&whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default())))?;
     let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
-    let groups = aggregates(&app, &scope, Some(group_by)).await?;
+    let groups = aggregates(&mut snapshot, &scope, Some(group_by)).await?;
+    drop(snapshot);
     let names = names(&app, by.company_id(), Some(CostGroupBy::Calls(group_by)), &groups.keys().flatten().cloned().collect()).await?;
     let groups = groups.iter().map(|(key, view)| Ok(group(key.as_ref(), &names, to_json(view)?))).collect::<Result<Vec<_>, Problem>>()?;
     Ok(Answer::ok(position, json!({"group_by": group_by.to_string(), "totals": totals, "groups": groups})))
 }
 
-async fn aggregates(app: &App, scope: &Scope, group_by: Option<GroupBy>) -> Result<BTreeMap<Option<String>, AggregateView>, Problem> {
-    let costs = cost_rollups::costs(&app.pool, scope, group_by.map(CostGroupBy::Calls)).await?;
+async fn aggregates(
+    db: &mut PgConnection,
+    scope: &Scope,
+    group_by: Option<GroupBy>,
+) -> Result<BTreeMap<Option<String>, AggregateView>, Problem> {
+    let costs = cost_rollups::costs(db, scope, group_by.map(CostGroupBy::Calls)).await?;
     let none = Costs::default();
-    let aggregates = call_metrics::aggregate(&app.pool, scope, group_by).await?;
+    let aggregates = call_metrics::aggregate(db, scope, group_by).await?;
     let views = aggregates.into_iter().map(|(key, aggregate)| {
         let view = AggregateView::new(&aggregate, costs.get(&key).map_or(&none, |row| &row.costs));
         (key, view)
@@ -279,10 +280,12 @@ async fn costs(
 ) -> Result<Answer<Value>, Problem> {
     let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
     let position = fresh.wait(&app, &["cost_rollups"]).await?;
-    let whole = cost_rollups::costs(&app.pool, &scope, None).await?;
+    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?;
     let totals = cost_json(whole.values().next().unwrap_or(&CostRow::default()))?;
     let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
-    let groups = cost_rollups::costs(&app.pool, &scope, Some(group_by)).await?;
+    let groups = cost_rollups::costs(&mut snapshot, &scope, Some(group_by)).await?;
+    drop(snapshot);
     let names = names(&app, by.company_id(), Some(group_by), &groups.keys().flatten().cloned().collect()).await?;
     let by_part = matches!(group_by, CostGroupBy::Component | CostGroupBy::Provider);
     let fields = |row: &CostRow| if by_part { Ok(json!({"cost_total": row.costs.total().normalize()})) } else { cost_json(row) };
@@ -295,7 +298,7 @@ fn cost_json(row: &CostRow) -> Result<Value, Problem> {
     let mut fields = to_json(&CostView::from(&row.costs))?;
     fields["call_count"] = json!(row.call_count);
     let unpriced = row.unpriced.iter().map(|(what, quantity)| {
-        let unit = what.component.parse::<domain::price::Component>().map(|c| c.usage_unit().to_string()).unwrap_or_default();
+        let unit = what.component.usage_unit();
         json!({"component": what.component, "provider": what.provider, "model": what.model, "quantity": crate::views::seconds(*quantity), "unit": unit})
     });
     fields["unpriced"] = unpriced.collect();

@@ -10,6 +10,7 @@ use projections::{
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -67,10 +68,17 @@ async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Resul
     let midnight = now - TimeDelta::seconds(now.timestamp().rem_euclid(86_400));
     let campaigns = projections::campaigns::list(&app.pool, company_id, Some("running"), None, None, LIVE_CAMPAIGNS).await?;
     let recent = projections::calls::list(&app.pool, company_id, &CallFilter::default(), None, RECENT_CALLS).await?;
+    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let (today, last_7_days, last_30_days) = (
+        period(&mut snapshot, company_id, midnight).await?,
+        period(&mut snapshot, company_id, now - TimeDelta::days(7)).await?,
+        period(&mut snapshot, company_id, now - TimeDelta::days(30)).await?,
+    );
+    drop(snapshot);
     let body = Overview {
-        today: period(&app, company_id, midnight).await?,
-        last_7_days: period(&app, company_id, now - TimeDelta::days(7)).await?,
-        last_30_days: period(&app, company_id, now - TimeDelta::days(30)).await?,
+        today,
+        last_7_days,
+        last_30_days,
         live_calls: projections::calls::live_count(&app.pool, company_id).await?,
         live_campaigns: campaigns.into_iter().map(CampaignView::from_row).collect::<Result<_, _>>()?,
         recent_calls: with_metrics(&app, company_id, recent).await?,
@@ -78,10 +86,10 @@ async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Resul
     Ok(Answer::ok(position, body))
 }
 
-async fn period(app: &App, company_id: Uuid, from: DateTime<Utc>) -> Result<Period, Problem> {
+async fn period(db: &mut PgConnection, company_id: Uuid, from: DateTime<Utc>) -> Result<Period, Problem> {
     let scope = Scope { company_id, campaign_id: None, skillbase_id: None, from: Some(from), to: None, timezone: chrono_tz::Tz::UTC };
-    let calls = call_metrics::aggregate(&app.pool, &scope, None).await?.into_values().next().unwrap_or_default();
-    let costs: CostRow = cost_rollups::costs(&app.pool, &scope, None).await?.into_values().next().unwrap_or_default();
+    let calls = call_metrics::aggregate(db, &scope, None).await?.into_values().next().unwrap_or_default();
+    let costs: CostRow = cost_rollups::costs(db, &scope, None).await?.into_values().next().unwrap_or_default();
     let success = calls.outcomes.0.get(Outcome::Success as usize).copied().unwrap_or_default();
     Ok(Period {
         call_count: calls.call_count,

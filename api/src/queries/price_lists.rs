@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::price::{self, Component, Rate};
 use projections::{
     call_metrics::Scope,
-    cost_rollups::{self, Billed, Costs, costs_of},
+    cost_rollups::{self, Billed, Costs, UsageFrom, costs_of},
     page::After,
     price_lists::PriceListRow,
 };
@@ -105,7 +105,7 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         to: Some(input.to),
         timezone: chrono_tz::Tz::UTC,
     };
-    let (actual, other) = cost_rollups::what_if(&app.pool, &scope, &rates, |_| ()).await?;
+    let (actual, other) = cost_rollups::what_if(&app.pool, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;
     let difference = Costs {
         stt: other.stt - actual.stt,
         llm: other.llm - actual.llm,
@@ -163,9 +163,13 @@ async fn estimate(
         (Component::Tts, quantity("tts_characters", Some(assumptions.tts_characters.into()))?),
         (Component::Livekit, Decimal::from(60)),
     ];
-    let billed =
-        used.map(|(component, quantity)| Billed { component, provider: "", quantity, rate: price::choose(&rates, component, None, None) });
+    let billed = used.map(|(component, quantity)| Billed {
+        component,
+        provider: None,
+        quantity,
+        rate: price::choose(&rates, component, None, None),
+    });
     let mut costs = Costs::default();
-    costs_of(&billed).iter().for_each(|((component, _), cost)| costs.add(&component.to_string(), *cost));
+    costs_of(&billed).iter().for_each(|((component, _), cost)| costs.add(*component, *cost));
     Ok(Answer::ok(position, Estimate { cost_per_minute: (&costs).into(), assumptions }))
 }

@@ -4,7 +4,10 @@
 mod query;
 mod rollups;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fmt::{Display, Write as _},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
@@ -17,9 +20,9 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{Aggregate, GroupBy, LatencyAggregate, Scope, aggregate, get, of_calls};
+pub use query::{Aggregate, GroupBy, LatencyAggregate, Scope, aggregate, get_with_costs, of_calls};
 
-use crate::projection::{ApplyError, Projection, Recorded};
+use crate::projection::{ApplyError, Projection, Recorded, Table};
 
 pub struct CallMetrics;
 
@@ -74,8 +77,19 @@ impl Projection for CallMetrics {
         "call_metrics"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["call_metrics", "call_rollups", "latency_rollups", "latency_histograms"]
+    fn version(&self) -> i32 {
+        2
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        const {
+            &[
+                Table::by("call_metrics", "started_at"),
+                Table::by("call_rollups", "hour"),
+                Table::by("latency_rollups", "hour"),
+                Table::new("campaign_calls"),
+            ]
+        }
     }
 
     fn categories(&self) -> &'static [&'static str] {
@@ -189,10 +203,15 @@ async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uui
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.call_id, row)).collect())
 }
 
-/// Arrays of arrays do not travel: each call's values go as the text of an array.
-fn array_text(values: &[i64]) -> String {
-    let items: Vec<_> = values.iter().map(i64::to_string).collect();
-    format!("{{{}}}", items.join(","))
+/// Arrays of arrays do not travel: each row's values go as the text of an array.
+fn array_text(values: impl IntoIterator<Item = impl Display>) -> String {
+    let mut text = String::from("{");
+    for value in values {
+        let separator = if text.len() > 1 { "," } else { "" };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{separator}{value}");
+    }
+    text + "}"
 }
 
 async fn save(db: &mut PgConnection, rows: Vec<&CallMetricsRow>) -> Result<(), sqlx::Error> {

@@ -8,24 +8,49 @@ use domain::{
     latency::{Histogram, Latency, bucket},
     outcome::OutcomeCounts,
 };
+use futures::TryStreamExt as _;
 use rust_decimal::Decimal;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use strum::IntoEnumIterator;
 use uuid::Uuid;
 
 use super::{CallMetricsRow, plus};
+use crate::cost_rollups::Costs;
 
-pub async fn get(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Option<CallMetricsRow>, sqlx::Error> {
-    sqlx::query_as!(
-        CallMetricsRow,
-        "select company_id, call_id, campaign_id, skillbase_id, started_at, turn_count, interruption_count, stt_duration_sec, llm_input_tokens,
-                llm_output_tokens, tts_characters, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us, duration_sec, outcome
-           from call_metrics where company_id = $1 and call_id = $2",
+/// A call's metrics with its costs, which the ledger has.
+pub async fn get_with_costs(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Option<(CallMetricsRow, Costs)>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select m.campaign_id, m.skillbase_id, m.started_at, m.turn_count, m.interruption_count, m.stt_duration_sec, m.llm_input_tokens,
+                  m.llm_output_tokens, m.tts_characters, m.ttfb_stt_us, m.latency_llm_us, m.ttfb_tts_us, m.eou_latency_us, m.duration_sec,
+                  m.outcome, coalesce(c.cost_stt, 0) as "stt!", coalesce(c.cost_llm, 0) as "llm!", coalesce(c.cost_tts, 0) as "tts!",
+                  coalesce(c.cost_livekit, 0) as "livekit!"
+             from call_metrics m left join cost_calls c on c.company_id = m.company_id and c.call_id = m.call_id
+            where m.company_id = $1 and m.call_id = $2"#,
         company_id,
         call_id
-    )
-    .fetch_optional(pool)
-    .await
+    );
+    Ok(row.fetch_optional(pool).await?.map(|row| {
+        let metrics = CallMetricsRow {
+            company_id,
+            call_id,
+            campaign_id: row.campaign_id,
+            skillbase_id: row.skillbase_id,
+            started_at: row.started_at,
+            turn_count: row.turn_count,
+            interruption_count: row.interruption_count,
+            stt_duration_sec: row.stt_duration_sec,
+            llm_input_tokens: row.llm_input_tokens,
+            llm_output_tokens: row.llm_output_tokens,
+            tts_characters: row.tts_characters,
+            ttfb_stt_us: row.ttfb_stt_us,
+            latency_llm_us: row.latency_llm_us,
+            ttfb_tts_us: row.ttfb_tts_us,
+            eou_latency_us: row.eou_latency_us,
+            duration_sec: row.duration_sec,
+            outcome: row.outcome,
+        };
+        (metrics, Costs { stt: row.stt, llm: row.llm, tts: row.tts, livekit: row.livekit })
+    }))
 }
 
 pub async fn of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
@@ -168,9 +193,9 @@ impl LatencyAggregate {
     }
 }
 
-/// Aggregates by group; the key is `None` for calls without, and for everything when `group_by` is `None`.
+/// Aggregates by group, of one [`snapshot`](crate::snapshot); the key is `None` for calls without, and for everything when `group_by` is `None`.
 pub async fn aggregate(
-    pool: &PgPool,
+    db: &mut PgConnection,
     scope: &Scope,
     group_by: Option<GroupBy>,
 ) -> Result<BTreeMap<Option<String>, Aggregate>, sqlx::Error> {
@@ -181,10 +206,9 @@ pub async fn aggregate(
         (Some(by), Some(hour)) => by.key(hour, None, None, scope.timezone),
         _ => id.filter(|id| !id.is_nil()).map(|id| id.to_string()),
     };
-    add_rollups(pool, scope, group_by, hours, &mut groups, key_of).await?;
-    add_latencies(pool, scope, group_by, hours, &mut groups, key_of).await?;
-    add_buckets(pool, scope, group_by, hours, &mut groups, key_of).await?;
-    for row in edge_calls(pool, scope, hours).await? {
+    add_rollups(db, scope, group_by, hours, &mut groups, key_of).await?;
+    add_latencies(db, scope, group_by, hours, &mut groups, key_of).await?;
+    for row in edge_calls(db, scope, hours).await? {
         let key = group_by.and_then(|by| by.key(row.started_at, row.campaign_id, row.skillbase_id, scope.timezone));
         groups.entry(key).or_default().add_call(&row);
     }
@@ -194,7 +218,7 @@ pub async fn aggregate(
 type Hours = (DateTime<Utc>, DateTime<Utc>);
 
 async fn add_rollups(
-    pool: &PgPool,
+    db: &mut PgConnection,
     scope: &Scope,
     group_by: Option<GroupBy>,
     hours: Hours,
@@ -224,7 +248,7 @@ async fn add_rollups(
         scope.campaign_id,
         scope.skillbase_id
     );
-    for row in rows.fetch_all(pool).await? {
+    for row in rows.fetch_all(&mut *db).await? {
         let group = groups.entry(key_of(row.hour, row.id)).or_default();
         group.call_count += row.call_count;
         group.ended_count += row.ended_count;
@@ -242,7 +266,7 @@ async fn add_rollups(
 }
 
 async fn add_latencies(
-    pool: &PgPool,
+    db: &mut PgConnection,
     scope: &Scope,
     group_by: Option<GroupBy>,
     hours: Hours,
@@ -252,11 +276,10 @@ async fn add_latencies(
     let rows = sqlx::query!(
         r#"select case when $1 = 'hour' then hour when $1 = 'day' then date_trunc('day', hour, $2) end as hour,
                   case when $1 = 'campaign' then campaign_id when $1 = 'skillbase' then skillbase_id end as id,
-                  latency, sum(count)::bigint as "count!", sum(sum_us) as "sum_us!", min(min_us) as "min_us!", max(max_us) as "max_us!"
+                  latency, count, sum_us, min_us, max_us, buckets, counts
              from latency_rollups
             where company_id = $3 and hour >= $4 and hour < $5 and ($6::uuid is null or campaign_id = $6) and ($7::uuid is null or skillbase_id = $7)
-              and count > 0
-            group by 1, 2, 3"#,
+              and count > 0"#,
         group_by.map(|by| by.to_string()),
         scope.timezone.name(),
         scope.company_id,
@@ -265,49 +288,19 @@ async fn add_latencies(
         scope.campaign_id,
         scope.skillbase_id
     );
-    for row in rows.fetch_all(pool).await? {
+    let mut rows = rows.fetch(db);
+    while let Some(row) = rows.try_next().await? {
         if let Ok(latency) = row.latency.parse::<Latency>() {
             let sums = groups.entry(key_of(row.hour, row.id)).or_default().latencies.entry(latency).or_default();
             sums.add(row.count, row.sum_us, Some(&row.min_us), Some(&row.max_us));
-        }
-    }
-    Ok(())
-}
-
-async fn add_buckets(
-    pool: &PgPool,
-    scope: &Scope,
-    group_by: Option<GroupBy>,
-    hours: Hours,
-    groups: &mut BTreeMap<Option<String>, Aggregate>,
-    key_of: impl Fn(Option<DateTime<Utc>>, Option<Uuid>) -> Option<String>,
-) -> Result<(), sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"select case when $1 = 'hour' then hour when $1 = 'day' then date_trunc('day', hour, $2) end as hour,
-                  case when $1 = 'campaign' then campaign_id when $1 = 'skillbase' then skillbase_id end as id,
-                  latency, bucket, sum(count)::bigint as "count!"
-             from latency_histograms
-            where company_id = $3 and hour >= $4 and hour < $5 and ($6::uuid is null or campaign_id = $6) and ($7::uuid is null or skillbase_id = $7)
-            group by 1, 2, 3, 4"#,
-        group_by.map(|by| by.to_string()),
-        scope.timezone.name(),
-        scope.company_id,
-        hours.0,
-        hours.1,
-        scope.campaign_id,
-        scope.skillbase_id
-    );
-    for row in rows.fetch_all(pool).await? {
-        if let Ok(latency) = row.latency.parse::<Latency>() {
-            let sums = groups.entry(key_of(row.hour, row.id)).or_default().latencies.entry(latency).or_default();
-            sums.histogram.add(row.bucket, row.count);
+            row.buckets.into_iter().zip(row.counts).for_each(|(bucket, count)| sums.histogram.add(bucket, count));
         }
     }
     Ok(())
 }
 
 /// The calls inside the bounds but outside the whole hours.
-async fn edge_calls(pool: &PgPool, scope: &Scope, hours: Hours) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
+async fn edge_calls(db: &mut PgConnection, scope: &Scope, hours: Hours) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
     let (from, to) = scope.bounds();
     sqlx::query_as!(
         CallMetricsRow,
@@ -324,6 +317,6 @@ async fn edge_calls(pool: &PgPool, scope: &Scope, hours: Hours) -> Result<Vec<Ca
         scope.campaign_id,
         scope.skillbase_id
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use domain::{
-    latency::{Latency, bucket},
+    latency::{Histogram, Latency, bucket},
     outcome::{Outcome, OutcomeCounts},
 };
 use rust_decimal::Decimal;
@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 use strum::IntoEnumIterator;
 use uuid::Uuid;
 
-use super::{CallMetricsRow, RollupKey};
+use super::{CallMetricsRow, RollupKey, array_text};
 use crate::projection::ApplyError;
 
 #[derive(Clone, Debug, Default)]
@@ -29,19 +29,25 @@ struct CallDelta {
     outcomes: OutcomeCounts,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct LatencyDelta {
+#[derive(Clone, Debug)]
+struct LatencySums {
     count: i64,
-    sum_us: i64,
+    sum_us: Decimal,
     min_us: i64,
     max_us: i64,
+    histogram: Histogram,
+}
+
+impl Default for LatencySums {
+    fn default() -> Self {
+        Self { count: 0, sum_us: Decimal::ZERO, min_us: i64::MAX, max_us: i64::MIN, histogram: Histogram::default() }
+    }
 }
 
 #[derive(Default)]
 struct Deltas {
     calls: BTreeMap<RollupKey, CallDelta>,
-    latencies: BTreeMap<(RollupKey, Latency), LatencyDelta>,
-    buckets: BTreeMap<(RollupKey, Latency, i32), i64>,
+    latencies: BTreeMap<(RollupKey, Latency), LatencySums>,
 }
 
 impl Deltas {
@@ -74,18 +80,27 @@ impl Deltas {
 
     fn add_latency(&mut self, key: RollupKey, latency: Latency, values: &[i64], sign: i64) {
         let (Some(min), Some(max)) = (values.first(), values.last()) else { return };
-        let delta =
-            self.latencies.entry((key, latency)).or_insert(LatencyDelta { count: 0, sum_us: 0, min_us: i64::MAX, max_us: i64::MIN });
-        delta.count += sign * i64::try_from(values.len()).unwrap_or(i64::MAX);
-        delta.sum_us += sign * values.iter().sum::<i64>();
+        let sums = self.latencies.entry((key, latency)).or_default();
+        sums.count += sign * i64::try_from(values.len()).unwrap_or(i64::MAX);
+        sums.sum_us += Decimal::from(sign * values.iter().sum::<i64>());
         // What goes away cannot be taken out of an extreme; calls that move are looked at again, see `mend_extremes`.
         if sign > 0 {
-            delta.min_us = delta.min_us.min(*min);
-            delta.max_us = delta.max_us.max(*max);
+            sums.min_us = sums.min_us.min(*min);
+            sums.max_us = sums.max_us.max(*max);
         }
-        for value in values {
-            *self.buckets.entry((key, latency, bucket(*value))).or_default() += sign;
+        values.iter().for_each(|value| sums.histogram.add(bucket(*value), sign));
+    }
+
+    /// What changed for whole campaigns.
+    fn campaigns(&self) -> BTreeMap<(Uuid, Uuid), CallDelta> {
+        let mut campaigns: BTreeMap<_, CallDelta> = BTreeMap::new();
+        for (key, delta) in self.calls.iter().filter(|(key, _)| !key.campaign_id.is_nil()) {
+            let campaign = campaigns.entry((key.company_id, key.campaign_id)).or_default();
+            campaign.call_count += delta.call_count;
+            campaign.ended_count += delta.ended_count;
+            campaign.duration_sec += delta.duration_sec;
         }
+        campaigns
     }
 }
 
@@ -109,11 +124,35 @@ pub(super) async fn add(
         }
         deltas.add(row, 1);
     }
+    save_campaigns(db, deltas.campaigns()).await?;
     save_calls(db, deltas.calls.into_iter().collect()).await?;
-    save_latencies(db, deltas.latencies.into_iter().collect()).await?;
-    save_buckets(db, deltas.buckets.into_iter().filter(|(_, n)| *n != 0).collect()).await?;
+    save_latencies(db, deltas.latencies).await?;
     for key in left {
         mend_extremes(db, key).await?;
+    }
+    Ok(())
+}
+
+async fn save_campaigns(db: &mut PgConnection, deltas: BTreeMap<(Uuid, Uuid), CallDelta>) -> Result<(), sqlx::Error> {
+    let (companies, campaigns): (Vec<_>, Vec<_>) = deltas.keys().copied().unzip();
+    sqlx::query!(
+        "insert into campaign_calls as c (company_id, campaign_id, call_count, ended_count, duration_sec)
+         select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::numeric[])
+         on conflict (company_id, campaign_id) do update
+            set call_count = c.call_count + excluded.call_count, ended_count = c.ended_count + excluded.ended_count,
+                duration_sec = trim_scale(c.duration_sec + excluded.duration_sec)",
+        &companies,
+        &campaigns,
+        &deltas.values().map(|d| d.call_count).collect::<Vec<_>>(),
+        &deltas.values().map(|d| d.ended_count).collect::<Vec<_>>(),
+        &deltas.values().map(|d| d.duration_sec.normalize()).collect::<Vec<_>>()
+    )
+    .execute(&mut *db)
+    .await?;
+    let left: Vec<_> = deltas.iter().filter(|(_, delta)| delta.call_count < 0).map(|((_, campaign), _)| *campaign).collect();
+    if !left.is_empty() {
+        let emptied = sqlx::query!("delete from campaign_calls where campaign_id = any($1) and call_count = 0", &left);
+        emptied.execute(db).await?;
     }
     Ok(())
 }
@@ -189,45 +228,60 @@ async fn save_calls(db: &mut PgConnection, deltas: Vec<(RollupKey, CallDelta)>) 
     Ok(())
 }
 
-async fn save_latencies(db: &mut PgConnection, deltas: Vec<((RollupKey, Latency), LatencyDelta)>) -> Result<(), sqlx::Error> {
-    let keys = Keys::of(deltas.iter().map(|((key, _), _)| key));
+/// Adds to the rows that are there; under the projection's lease nobody else writes them.
+async fn save_latencies(db: &mut PgConnection, mut sums: BTreeMap<(RollupKey, Latency), LatencySums>) -> Result<(), sqlx::Error> {
+    if sums.is_empty() {
+        return Ok(());
+    }
+    add_saved(db, &mut sums).await?;
+    let keys = Keys::of(sums.keys().map(|(key, _)| key));
     sqlx::query!(
-        "insert into latency_rollups as r (company_id, hour, campaign_id, skillbase_id, latency, count, sum_us, min_us, max_us)
-         select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+        "insert into latency_rollups (company_id, hour, campaign_id, skillbase_id, latency, count, sum_us, min_us, max_us, buckets, counts)
+         select a, b, c, d, e, f, g, h, i, j::int[], k::bigint[]
+           from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[], $7::numeric[], $8::bigint[], $9::bigint[],
+                       $10::text[], $11::text[]) as t(a, b, c, d, e, f, g, h, i, j, k)
          on conflict (company_id, hour, campaign_id, skillbase_id, latency) do update
-            set count = r.count + excluded.count, sum_us = r.sum_us + excluded.sum_us,
-                min_us = least(r.min_us, excluded.min_us), max_us = greatest(r.max_us, excluded.max_us)",
+            set count = excluded.count, sum_us = excluded.sum_us, min_us = excluded.min_us, max_us = excluded.max_us,
+                buckets = excluded.buckets, counts = excluded.counts",
         &keys.companies,
         &keys.hours,
         &keys.campaigns,
         &keys.skillbases,
-        &deltas.iter().map(|((_, latency), _)| latency.to_string()).collect::<Vec<_>>(),
-        &deltas.iter().map(|(_, d)| d.count).collect::<Vec<_>>(),
-        &deltas.iter().map(|(_, d)| d.sum_us).collect::<Vec<_>>(),
-        &deltas.iter().map(|(_, d)| d.min_us).collect::<Vec<_>>(),
-        &deltas.iter().map(|(_, d)| d.max_us).collect::<Vec<_>>()
+        &sums.keys().map(|(_, latency)| latency.to_string()).collect::<Vec<_>>(),
+        &sums.values().map(|s| s.count).collect::<Vec<_>>(),
+        &sums.values().map(|s| s.sum_us).collect::<Vec<_>>(),
+        &sums.values().map(|s| s.min_us).collect::<Vec<_>>(),
+        &sums.values().map(|s| s.max_us).collect::<Vec<_>>(),
+        &sums.values().map(|s| array_text(s.histogram.buckets().map(|(bucket, _)| bucket))).collect::<Vec<_>>(),
+        &sums.values().map(|s| array_text(s.histogram.buckets().map(|(_, count)| count))).collect::<Vec<_>>()
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-async fn save_buckets(db: &mut PgConnection, deltas: Vec<((RollupKey, Latency, i32), i64)>) -> Result<(), sqlx::Error> {
-    let keys = Keys::of(deltas.iter().map(|((key, ..), _)| key));
-    sqlx::query!(
-        "insert into latency_histograms as h (company_id, hour, campaign_id, skillbase_id, latency, bucket, count)
-         select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::int[], $7::bigint[])
-         on conflict (company_id, hour, campaign_id, skillbase_id, latency, bucket) do update set count = h.count + excluded.count",
+async fn add_saved(db: &mut PgConnection, sums: &mut BTreeMap<(RollupKey, Latency), LatencySums>) -> Result<(), sqlx::Error> {
+    let keys = Keys::of(sums.keys().map(|(key, _)| key));
+    let rows = sqlx::query!(
+        "select company_id, hour, campaign_id, skillbase_id, latency, count, sum_us, min_us, max_us, buckets, counts
+           from latency_rollups
+          where (company_id, hour, campaign_id, skillbase_id, latency) in
+                (select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[]))",
         &keys.companies,
         &keys.hours,
         &keys.campaigns,
         &keys.skillbases,
-        &deltas.iter().map(|((_, latency, _), _)| latency.to_string()).collect::<Vec<_>>(),
-        &deltas.iter().map(|((.., bucket), _)| *bucket).collect::<Vec<_>>(),
-        &deltas.iter().map(|(_, count)| *count).collect::<Vec<_>>()
-    )
-    .execute(db)
-    .await?;
+        &sums.keys().map(|(_, latency)| latency.to_string()).collect::<Vec<_>>()
+    );
+    for row in rows.fetch_all(db).await? {
+        let key = RollupKey { company_id: row.company_id, hour: row.hour, campaign_id: row.campaign_id, skillbase_id: row.skillbase_id };
+        let Some(sums) = row.latency.parse().ok().and_then(|latency| sums.get_mut(&(key, latency))) else { continue };
+        sums.count += row.count;
+        sums.sum_us += row.sum_us;
+        sums.min_us = sums.min_us.min(row.min_us);
+        sums.max_us = sums.max_us.max(row.max_us);
+        row.buckets.into_iter().zip(row.counts).for_each(|(bucket, count)| sums.histogram.add(bucket, count));
+    }
     Ok(())
 }
 
@@ -257,15 +311,6 @@ async fn mend_extremes(db: &mut PgConnection, key: RollupKey) -> Result<(), sqlx
     }
     sqlx::query!(
         "delete from latency_rollups where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and count = 0",
-        company_id,
-        hour,
-        campaign_id,
-        skillbase_id
-    )
-    .execute(&mut *db)
-    .await?;
-    sqlx::query!(
-        "delete from latency_histograms where company_id = $1 and hour = $2 and campaign_id = $3 and skillbase_id = $4 and count = 0",
         company_id,
         hour,
         campaign_id,

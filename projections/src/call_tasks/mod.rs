@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub use query::{ExpiredClaim, candidates, expired_claims, get, list, waiting_of};
 pub use stats::{CampaignStatsRow, campaign_stats};
 
-use crate::projection::{ApplyError, Projection, Recorded};
+use crate::projection::{ApplyError, Projection, Recorded, Table};
 
 pub struct CallTasks;
 
@@ -52,8 +52,8 @@ impl Projection for CallTasks {
         "call_tasks"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["call_tasks", "campaign_stats"]
+    fn tables(&self) -> &'static [Table] {
+        const { &[Table::by("call_tasks", "created_at"), Table::new("campaign_stats")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -133,13 +133,12 @@ pub async fn campaign_stats(pool: &PgPool, company_id: Uuid, campaign_id: Uuid) 
                   coalesce(s.success, 0) as "success!", coalesce(s.fail, 0) as "fail!", coalesce(s.voicemail, 0) as "voicemail!",
                   coalesce(s.no_answer, 0) as "no_answer!", coalesce(s.busy, 0) as "busy!", coalesce(s.attempts, 0) as "attempts!",
                   s.first_attempt_at as "first_attempt_at?", s.last_attempt_at as "last_attempt_at?",
-                  calls.ended_count as "ended_count!", calls.duration_sec as "duration_sec!", costs.cost as "cost_total!"
+                  coalesce(calls.ended_count, 0) as "ended_count!", coalesce(calls.duration_sec, 0) as "duration_sec!",
+                  coalesce(costs.cost, 0) as "cost_total!"
              from campaigns c
-                  left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id,
-                  lateral (select coalesce(sum(ended_count), 0)::bigint as ended_count, coalesce(sum(duration_sec), 0) as duration_sec
-                             from call_rollups r where r.company_id = c.company_id and r.campaign_id = c.campaign_id) calls,
-                  lateral (select coalesce(sum(cost), 0) as cost
-                             from cost_rollups r where r.company_id = c.company_id and r.campaign_id = c.campaign_id) costs
+                  left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
+                  left join campaign_calls calls on calls.company_id = c.company_id and calls.campaign_id = c.campaign_id
+                  left join campaign_costs costs on costs.company_id = c.company_id and costs.campaign_id = c.campaign_id
             where c.company_id = $1 and c.campaign_id = $2 and c.status <> 'deleted'"#,
         company_id,
         campaign_id

@@ -1,13 +1,14 @@
-//! The ledger's own tables: lists, calls and their usage.
+//! The ledger's own tables: lists, calls with their bills, and why bills changed.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use domain::{Decider, Fact, call::Call, price::Component};
-use sqlx::PgConnection;
+use rust_decimal::Decimal;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use super::{LedgerCall, List, Lists, UsageKey};
+use super::{Calls, Change, Costs, LedgerCall, Line, List, Lists, Usage, UsageKey};
 use crate::projection::{ApplyError, Recorded};
 
 pub(super) async fn save_list(db: &mut PgConnection, company_id: Uuid, list: &List) -> Result<(), ApplyError> {
@@ -26,7 +27,9 @@ pub(super) async fn save_list(db: &mut PgConnection, company_id: Uuid, list: &Li
 }
 
 /// The lists of some companies.
-pub(super) async fn lists(db: &mut PgConnection, companies: Vec<Uuid>) -> Result<HashMap<Uuid, Lists>, ApplyError> {
+pub(super) async fn lists(db: &mut PgConnection, mut companies: Vec<Uuid>) -> Result<HashMap<Uuid, Lists>, ApplyError> {
+    companies.sort_unstable();
+    companies.dedup();
     let rows = sqlx::query!(
         "select company_id, price_list_id, effective_from, position, rates from cost_price_lists where company_id = any($1)",
         &companies
@@ -40,16 +43,19 @@ pub(super) async fn lists(db: &mut PgConnection, companies: Vec<Uuid>) -> Result
     Ok(lists.into_iter().map(|(company, lists)| (company, Lists::new(lists))).collect())
 }
 
-/// The calls with their usage.
-pub(super) async fn load(db: &mut PgConnection, keys: Vec<(Uuid, Uuid)>) -> Result<HashMap<Uuid, LedgerCall>, ApplyError> {
+/// The calls with their bills.
+pub(super) async fn load(db: &mut PgConnection, mut keys: Vec<(Uuid, Uuid)>) -> Result<Calls, sqlx::Error> {
+    keys.sort_unstable();
+    keys.dedup();
     let (companies, ids): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     let calls = sqlx::query!(
-        "select company_id, call_id, campaign_id, skillbase_id, started_at, duration_sec, first_usage_at, last_usage_at
-           from cost_calls where (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
+        r#"select company_id, call_id, campaign_id, skillbase_id, started_at, duration_sec, first_usage_at, last_usage_at,
+                  lines as "lines!: Json<Vec<Line>>"
+             from cost_calls where (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))"#,
         &companies,
         &ids
     );
-    let calls = calls.fetch_all(&mut *db).await?.into_iter().map(|row| {
+    let calls = calls.fetch_all(db).await?.into_iter().map(|row| {
         let call = LedgerCall {
             company_id: row.company_id,
             call_id: row.call_id,
@@ -59,26 +65,102 @@ pub(super) async fn load(db: &mut PgConnection, keys: Vec<(Uuid, Uuid)>) -> Resu
             duration_sec: row.duration_sec,
             first_usage_at: row.first_usage_at,
             last_usage_at: row.last_usage_at,
-            usage: BTreeMap::new(),
+            usage: usage_of(&row.lines.0),
+            lines: row.lines.0,
         };
         (row.call_id, call)
     });
-    let mut calls: HashMap<Uuid, LedgerCall> = calls.collect();
-    let usage = sqlx::query!(
-        "select call_id, component, provider, model, price_list_id, quantity from call_usage
-          where component <> 'livekit' and (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
-        &companies,
-        &ids
-    );
-    for row in usage.fetch_all(db).await? {
-        let component: Component =
-            row.component.parse().map_err(|_| ApplyError::Contradiction(format!("component '{}'", row.component)))?;
-        let key = UsageKey { component, provider: row.provider, model: row.model, price_list_id: row.price_list_id };
-        if let Some(call) = calls.get_mut(&row.call_id) {
-            call.usage.insert(key, row.quantity);
-        }
+    Ok(calls.collect())
+}
+
+/// The usage behind a bill, without LiveKit's.
+pub(super) fn usage_of(lines: &[Line]) -> Usage {
+    let pieces = lines.iter().filter(|line| line.component != Component::Livekit).flat_map(|line| {
+        line.usage.iter().map(|piece| {
+            let key = UsageKey {
+                component: line.component,
+                provider: line.provider.clone(),
+                model: piece.model.clone(),
+                price_list_id: piece.price_list_id,
+            };
+            (key, piece.quantity)
+        })
+    });
+    pieces.collect()
+}
+
+pub(super) async fn save(db: &mut PgConnection, calls: &[LedgerCall]) -> Result<(), sqlx::Error> {
+    fn column<T>(calls: &[LedgerCall], of: impl Fn(&LedgerCall) -> T) -> Vec<T> {
+        calls.iter().map(of).collect()
     }
-    Ok(calls)
+    let costs = column(calls, |c| Costs::of(&c.lines));
+    let cost = |of: fn(&Costs) -> Decimal| costs.iter().map(|costs| of(costs).normalize()).collect::<Vec<_>>();
+    sqlx::query!(
+        "insert into cost_calls (company_id, call_id, campaign_id, skillbase_id, started_at, duration_sec, first_usage_at, last_usage_at,
+                cost_stt, cost_llm, cost_tts, cost_livekit, lines, has_unpriced)
+         select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::numeric[], $7::timestamptz[], $8::timestamptz[],
+                $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::jsonb[], $14::bool[])
+         on conflict (company_id, call_id) do update
+            set campaign_id = excluded.campaign_id, skillbase_id = excluded.skillbase_id, started_at = excluded.started_at,
+                duration_sec = excluded.duration_sec, first_usage_at = excluded.first_usage_at, last_usage_at = excluded.last_usage_at,
+                cost_stt = excluded.cost_stt, cost_llm = excluded.cost_llm, cost_tts = excluded.cost_tts, cost_livekit = excluded.cost_livekit,
+                lines = excluded.lines, has_unpriced = excluded.has_unpriced",
+        &column(calls, |c| c.company_id),
+        &column(calls, |c| c.call_id),
+        &column(calls, |c| c.campaign_id) as &[Option<Uuid>],
+        &column(calls, |c| c.skillbase_id) as &[Option<Uuid>],
+        &column(calls, |c| c.started_at),
+        &column(calls, |c| c.duration_sec) as &[Option<Decimal>],
+        &column(calls, |c| c.first_usage_at),
+        &column(calls, |c| c.last_usage_at),
+        &cost(|c| c.stt),
+        &cost(|c| c.llm),
+        &cost(|c| c.tts),
+        &cost(|c| c.livekit),
+        &calls.iter().map(|c| Json(&c.lines)).collect::<Vec<_>>() as &[Json<&Vec<Line>>],
+        &column(calls, |c| c.lines.iter().flat_map(|line| &line.usage).any(|piece| !piece.priced && !piece.quantity.is_zero()))
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Keeps which calls a publication priced anew, from what and to what.
+pub(super) async fn explain(db: &mut PgConnection, published: &Recorded, before: &Calls, after: &[LedgerCall]) -> Result<(), sqlx::Error> {
+    let none = Vec::new();
+    let changes = after.iter().map(|call| (call.call_id, changes(before.get(&call.call_id).map_or(&none, |b| &b.lines), &call.lines)));
+    let (ids, changes): (Vec<_>, Vec<_>) = changes.filter(|(_, changes)| !changes.is_empty()).map(|(id, c)| (id, Json(c))).unzip();
+    sqlx::query!(
+        "insert into call_repricings (company_id, call_id, position, price_list_id, repriced_at, changes)
+         select $1, call_id, $2, $3, $4, changes from unnest($5::uuid[], $6::jsonb[]) as t(call_id, changes)",
+        published.company_id,
+        published.position,
+        published.id,
+        published.recorded_at,
+        &ids,
+        &changes as &[Json<Vec<Change>>]
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Lines that are priced by other lists than before, or otherwise.
+fn changes(before: &[Line], after: &[Line]) -> Vec<Change> {
+    let key = |line: &Line| (line.component, line.provider.clone());
+    let before: BTreeMap<_, _> = before.iter().map(|line| (key(line), line)).collect();
+    let is_used = |line: &Line| line.usage.iter().any(|piece| !piece.quantity.is_zero());
+    let changes = after.iter().filter(|line| is_used(line)).filter_map(|line| {
+        let old = before.get(&key(line)).filter(|old| **old != line)?;
+        Some(Change {
+            component: line.component,
+            provider: line.provider.clone(),
+            cost_before: old.cost,
+            cost_after: line.cost,
+            price_lists_before: old.price_lists(),
+        })
+    });
+    changes.collect()
 }
 
 /// Ids above `after` of the calls that used anything in `[from, until)`.
@@ -104,24 +186,17 @@ pub(super) async fn calls_using(
     .await
 }
 
-/// The calls folded from the log again, up to a position, under `lists`.
-pub(super) async fn refold(
-    db: &mut PgConnection,
-    company_id: Uuid,
-    ids: &[Uuid],
-    until: i64,
-    lists: &HashMap<Uuid, Lists>,
-) -> Result<HashMap<Uuid, LedgerCall>, ApplyError> {
-    let none = Lists::default();
-    let lists = lists.get(&company_id).unwrap_or(&none);
+/// The calls folded from the log again, up to a position, and billed under `lists`.
+pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid], until: i64, lists: &Lists) -> Result<Calls, ApplyError> {
     let streams: Vec<_> = ids.iter().map(|id| format!("{}-{id}", Call::CATEGORY)).collect();
     let rows = sqlx::query!(
         r#"select position, stream, version, event_type, schema_version, payload::text as "payload!", occurred_at, recorded_at
-             from events where stream = any($1) and position <= $2 order by position"#,
+             from events where stream = any($1) and company_id = $2 and position <= $3 order by position"#,
         &streams,
+        company_id,
         until
     );
-    let mut calls: HashMap<Uuid, LedgerCall> = HashMap::new();
+    let mut calls = Calls::new();
     for row in rows.fetch_all(db).await? {
         let unreadable = |reason: String| ApplyError::Contradiction(format!("position {}: {reason}", row.position));
         let fact =
@@ -140,5 +215,6 @@ pub(super) async fn refold(
             calls.entry(id).or_insert_with(|| LedgerCall::new(&event)).fold(&event, fact, lists);
         }
     }
+    calls.values_mut().for_each(|call| call.bill(lists));
     Ok(calls)
 }

@@ -1,58 +1,61 @@
 //! The cost ledger: what each call used and costs, and what the calls add up to. Each turn is priced by the list in force
-//! when it happened; a list published later for an earlier date prices what it covers anew.
+//! when it happened; a list published later for an earlier date prices what it covers anew, and what that changed is kept.
 
+mod bill;
 mod ledger;
 mod query;
 mod rollups;
 mod what_if;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     Decider, Fact,
     call::{Call, CallEvent},
-    price::{self, Component, Rate},
+    price::{Component, Rate},
     price_list::{PriceList, PriceListEvent},
 };
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{CallCost, CostGroupBy, CostRow, Costs, Unpriced, costs, of_calls};
-pub use what_if::what_if;
+pub use bill::{Billed, Costs, Line, Piece, costs_of};
+pub use query::{CallCosts, Change, CostGroupBy, CostRow, Repricing, Unpriced, bill_of, costs, count, of_calls, repricings_of};
+pub use what_if::{UsageFrom, what_if};
 
 use crate::{
     call_metrics::RollupKey,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection, Recorded, Table},
 };
+use bill::{Usage, UsageKey, bill};
 
 pub struct CostRollups;
 
 /// A price list as the ledger knows it.
 #[derive(Clone, Debug)]
-pub struct List {
-    pub id: Uuid,
-    pub effective_from: DateTime<Utc>,
-    pub position: i64,
-    pub rates: Vec<Rate>,
+struct List {
+    id: Uuid,
+    effective_from: DateTime<Utc>,
+    position: i64,
+    rates: Vec<Rate>,
 }
 
 /// A company's lists, the latest `effective_from` last; of two with the same the later published is later.
 #[derive(Clone, Debug, Default)]
-pub struct Lists(Vec<List>);
+struct Lists(Vec<List>);
 
 impl Lists {
-    pub fn new(mut lists: Vec<List>) -> Self {
+    fn new(mut lists: Vec<List>) -> Self {
         lists.sort_by_key(|list| (list.effective_from, list.position));
         Self(lists)
     }
 
-    /// The list in force at `at`; nil before the first.
-    fn in_force(&self, at: DateTime<Utc>) -> Uuid {
+    /// The list in force at `at`; `None` before the first.
+    fn in_force(&self, at: DateTime<Utc>) -> Option<Uuid> {
         let later = self.0.partition_point(|list| list.effective_from <= at);
-        later.checked_sub(1).and_then(|i| self.0.get(i)).map_or(Uuid::nil(), |list| list.id)
+        later.checked_sub(1).and_then(|i| self.0.get(i)).map(|list| list.id)
     }
 
     fn rates(&self, id: Uuid) -> &[Rate] {
@@ -64,15 +67,6 @@ impl Lists {
         let after = self.0.iter().skip_while(|list| list.id != id).skip(1);
         after.map(|list| list.effective_from).next()
     }
-}
-
-/// What is used, from whom, under which list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct UsageKey {
-    component: Component,
-    provider: String,
-    model: String,
-    price_list_id: Uuid,
 }
 
 /// A call in the ledger.
@@ -87,7 +81,9 @@ struct LedgerCall {
     first_usage_at: DateTime<Utc>,
     last_usage_at: DateTime<Utc>,
     /// Without LiveKit's, which follows from start and duration.
-    usage: BTreeMap<UsageKey, Decimal>,
+    usage: Usage,
+    /// The bill as it is written; behind `usage` until the call is billed again.
+    lines: Vec<Line>,
 }
 
 impl LedgerCall {
@@ -101,7 +97,8 @@ impl LedgerCall {
             duration_sec: None,
             first_usage_at: event.occurred_at,
             last_usage_at: event.occurred_at,
-            usage: BTreeMap::new(),
+            usage: Usage::new(),
+            lines: Vec::new(),
         }
     }
 
@@ -125,8 +122,8 @@ impl LedgerCall {
                 for used in turn.usage() {
                     let key = UsageKey {
                         component: used.component,
-                        provider: used.provider.unwrap_or_default().to_owned(),
-                        model: used.model.unwrap_or_default().to_owned(),
+                        provider: used.provider.map(str::to_owned),
+                        model: used.model.map(str::to_owned),
                         price_list_id,
                     };
                     *self.usage.entry(key).or_default() += used.quantity;
@@ -138,51 +135,21 @@ impl LedgerCall {
     }
 
     /// All usage with LiveKit's: a call that has not ended has used none yet.
-    fn whole_usage(&self, lists: &Lists) -> BTreeMap<UsageKey, Decimal> {
-        let livekit = UsageKey {
-            component: Component::Livekit,
-            provider: String::new(),
-            model: String::new(),
-            price_list_id: lists.in_force(self.started_at),
-        };
+    fn whole_usage(&self, lists: &Lists) -> Usage {
+        let price_list_id = lists.in_force(self.started_at);
+        let livekit = UsageKey { component: Component::Livekit, provider: None, model: None, price_list_id };
         let mut usage = self.usage.clone();
         usage.insert(livekit, self.duration_sec.unwrap_or_default());
         usage
     }
 
+    fn bill(&mut self, lists: &Lists) {
+        self.lines = bill(&self.whole_usage(lists), lists);
+    }
+
     fn key(&self) -> RollupKey {
         RollupKey::new(self.company_id, self.started_at, self.campaign_id, self.skillbase_id)
     }
-}
-
-/// One billed piece of usage and its rate, if there is one.
-pub struct Billed<'a> {
-    pub component: Component,
-    pub provider: &'a str,
-    pub quantity: Decimal,
-    pub rate: Option<&'a Rate>,
-}
-
-/// Costs by component and provider. Each component of a call is rounded once; where several providers share it, the last
-/// that has a rate takes what rounding leaves, so that they add up exactly.
-pub fn costs_of<'a>(billed: &[Billed<'a>]) -> BTreeMap<(Component, &'a str), Decimal> {
-    let mut costs = BTreeMap::new();
-    let mut components: BTreeMap<Component, BTreeMap<&'a str, Vec<&Billed<'a>>>> = BTreeMap::new();
-    for piece in billed {
-        components.entry(piece.component).or_default().entry(piece.provider).or_default().push(piece);
-    }
-    let cost = |pieces: &mut dyn Iterator<Item = &&Billed<'a>>| price::cost(pieces.filter_map(|p| Some((p.quantity, p.rate?))));
-    for (component, providers) in components {
-        let mut rest = cost(&mut providers.values().flatten());
-        let is_priced = |pieces: &Vec<&Billed<'a>>| pieces.iter().any(|p| p.rate.is_some());
-        let last = providers.iter().filter(|(_, pieces)| is_priced(pieces)).map(|(provider, _)| *provider).next_back();
-        for (provider, pieces) in &providers {
-            let part = if Some(*provider) == last { rest } else { cost(&mut pieces.iter()) };
-            rest -= part;
-            costs.insert((component, *provider), part);
-        }
-    }
-    costs
 }
 
 #[async_trait]
@@ -191,8 +158,20 @@ impl Projection for CostRollups {
         "cost_rollups"
     }
 
-    fn tables(&self) -> &'static [&'static str] {
-        &["cost_rollups", "call_costs", "call_usage", "cost_calls", "cost_price_lists"]
+    fn version(&self) -> i32 {
+        2
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        const {
+            &[
+                Table::by("cost_rollups", "hour"),
+                Table::by("cost_calls", "started_at"),
+                Table::by("call_repricings", "repriced_at"),
+                Table::new("campaign_costs"),
+                Table::by("cost_price_lists", "effective_from"),
+            ]
+        }
     }
 
     fn categories(&self) -> &'static [&'static str] {
@@ -206,7 +185,7 @@ impl Projection for CostRollups {
             for event in lists {
                 let Fact::PriceList(PriceListEvent::PriceListPublished { effective_from, rates, .. }) = &event.fact else { continue };
                 let list = List { id: event.id, effective_from: *effective_from, position: event.position, rates: rates.clone() };
-                publish(db, event.company_id, list).await?;
+                publish(db, event, list).await?;
             }
             if !calls.is_empty() {
                 apply_calls(db, &calls).await?;
@@ -229,18 +208,21 @@ async fn apply_calls(db: &mut PgConnection, events: &[&Recorded]) -> Result<(), 
         let call = after.get_mut(&event.id).ok_or_else(|| ApplyError::Contradiction(format!("call {} has not begun", event.id)))?;
         call.fold(event, fact, lists.get(&event.company_id).unwrap_or(&none));
     }
-    let changed: Vec<_> = after.values().filter(|call| before.get(&call.call_id) != Some(call)).collect();
-    rollups::replace(db, &before, &changed, &lists).await
+    let mut changed: Vec<_> = after.into_values().filter(|call| before.get(&call.call_id) != Some(call)).collect();
+    changed.iter_mut().for_each(|call| call.bill(lists.get(&call.company_id).unwrap_or(&none)));
+    rollups::replace(db, &before, &changed).await?;
+    Ok(ledger::save(db, &changed).await?)
 }
 
 /// Calls that are priced anew in one go.
 const REPRICE_CALLS: i64 = 500;
 
 /// Takes the list in and prices what it covers anew, from the log: the ledger itself keeps no single turns.
-async fn publish(db: &mut PgConnection, company_id: Uuid, list: List) -> Result<(), ApplyError> {
+async fn publish(db: &mut PgConnection, published: &Recorded, list: List) -> Result<(), ApplyError> {
+    let company_id = published.company_id;
     ledger::save_list(db, company_id, &list).await?;
-    let lists = ledger::lists(db, vec![company_id]).await?;
-    let until = lists.get(&company_id).and_then(|lists| lists.end_of(list.id));
+    let lists = ledger::lists(db, vec![company_id]).await?.remove(&company_id).unwrap_or_default();
+    let until = lists.end_of(list.id);
     let mut after = Uuid::nil();
     loop {
         let ids = ledger::calls_using(db, company_id, list.effective_from, until, after, REPRICE_CALLS).await?;
@@ -248,7 +230,12 @@ async fn publish(db: &mut PgConnection, company_id: Uuid, list: List) -> Result<
         after = *last;
         let before = ledger::load(db, ids.iter().map(|id| (company_id, *id)).collect()).await?;
         let again = ledger::refold(db, company_id, &ids, list.position, &lists).await?;
-        let again: Vec<_> = again.values().collect();
-        rollups::replace(db, &before, &again, &lists).await?;
+        let again: Vec<_> = again.into_values().filter(|call| before.get(&call.call_id) != Some(call)).collect();
+        rollups::replace(db, &before, &again).await?;
+        ledger::save(db, &again).await?;
+        ledger::explain(db, published, &before, &again).await?;
     }
 }
+
+/// Calls by id.
+type Calls = HashMap<Uuid, LedgerCall>;

@@ -1,31 +1,87 @@
 //! Questions to the ledger: whole hours are answered from the rollups, what is left at the edges from the calls themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use domain::price::Component;
 use rust_decimal::Decimal;
-use sqlx::PgPool;
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
+use super::{Costs, Line};
 use crate::call_metrics::{GroupBy, Scope};
 
-/// One call's cost of one component from one provider.
-pub struct CallCost {
-    pub call_id: Uuid,
-    pub component: String,
-    pub cost: Decimal,
-}
-
-pub async fn of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallCost>, sqlx::Error> {
-    sqlx::query_as!(
-        CallCost,
-        "select call_id, component, cost from call_costs where company_id = $1 and call_id = any($2)",
+/// The costs of some calls, by id.
+pub async fn of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<HashMap<Uuid, Costs>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select call_id, cost_stt, cost_llm, cost_tts, cost_livekit from cost_calls where company_id = $1 and call_id = any($2)",
         company_id,
         call_ids
-    )
-    .fetch_all(pool)
-    .await
+    );
+    let costs = rows.fetch_all(pool).await?.into_iter().map(|row| {
+        let costs = Costs { stt: row.cost_stt, llm: row.cost_llm, tts: row.cost_tts, livekit: row.cost_livekit };
+        (row.call_id, costs)
+    });
+    Ok(costs.collect())
+}
+
+/// A call's bill.
+#[derive(Clone, Debug)]
+pub struct CallCosts {
+    pub costs: Costs,
+    pub lines: Vec<Line>,
+}
+
+pub async fn bill_of(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Option<CallCosts>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select lines as "lines!: Json<Vec<Line>>" from cost_calls where company_id = $1 and call_id = $2"#,
+        company_id,
+        call_id
+    );
+    Ok(row.fetch_optional(pool).await?.map(|row| CallCosts { costs: Costs::of(&row.lines), lines: row.lines.0 }))
+}
+
+/// Why a call's bill changed: a price list was published that was in force when it took place.
+#[derive(Clone, Debug)]
+pub struct Repricing {
+    /// Of the publication in the log.
+    pub position: i64,
+    pub repriced_at: DateTime<Utc>,
+    pub price_list_id: Uuid,
+    pub effective_from: DateTime<Utc>,
+    pub changes: Vec<Change>,
+}
+
+/// A line of a bill before and after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub component: Component,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    pub cost_before: Decimal,
+    pub cost_after: Decimal,
+    /// The lists that the line was priced by before.
+    pub price_lists_before: Vec<Uuid>,
+}
+
+/// A call's repricings, oldest first.
+pub async fn repricings_of(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Vec<Repricing>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select r.position, r.repriced_at, r.price_list_id, l.effective_from, r.changes as "changes!: Json<Vec<Change>>"
+             from call_repricings r join cost_price_lists l on l.company_id = r.company_id and l.price_list_id = r.price_list_id
+            where r.company_id = $1 and r.call_id = $2 order by r.position"#,
+        company_id,
+        call_id
+    );
+    let repricings = rows.fetch_all(pool).await?.into_iter().map(|row| Repricing {
+        position: row.position,
+        repriced_at: row.repriced_at,
+        price_list_id: row.price_list_id,
+        effective_from: row.effective_from,
+        changes: row.changes.0,
+    });
+    Ok(repricings.collect())
 }
 
 /// What costs are grouped by.
@@ -46,36 +102,10 @@ impl CostGroupBy {
     }
 }
 
-/// Costs by component.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Costs {
-    pub stt: Decimal,
-    pub llm: Decimal,
-    pub tts: Decimal,
-    pub livekit: Decimal,
-}
-
-impl Costs {
-    pub fn total(&self) -> Decimal {
-        self.stt.saturating_add(self.llm).saturating_add(self.tts).saturating_add(self.livekit)
-    }
-
-    /// Adds to the component of that name.
-    pub fn add(&mut self, component: &str, cost: Decimal) {
-        let sum = match component.parse() {
-            Ok(Component::Stt) => &mut self.stt,
-            Ok(Component::LlmInput | Component::LlmOutput) => &mut self.llm,
-            Ok(Component::Tts) => &mut self.tts,
-            Ok(Component::Livekit) | Err(_) => &mut self.livekit,
-        };
-        *sum = sum.saturating_add(cost);
-    }
-}
-
 /// Usage that no rate prices.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unpriced {
-    pub component: String,
+    pub component: Component,
     pub provider: Option<String>,
     pub model: Option<String>,
 }
@@ -88,8 +118,12 @@ pub struct CostRow {
     pub unpriced: BTreeMap<Unpriced, Decimal>,
 }
 
-/// Costs by group; the key is `None` for what has none, and for everything when `group_by` is `None`.
-pub async fn costs(pool: &PgPool, scope: &Scope, group_by: Option<CostGroupBy>) -> Result<BTreeMap<Option<String>, CostRow>, sqlx::Error> {
+/// Costs by group, of one [`snapshot`](crate::snapshot); the key is `None` for what has none, and for everything when `group_by` is `None`.
+pub async fn costs(
+    db: &mut PgConnection,
+    scope: &Scope,
+    group_by: Option<CostGroupBy>,
+) -> Result<BTreeMap<Option<String>, CostRow>, sqlx::Error> {
     let by_time = matches!(group_by, Some(CostGroupBy::Calls(GroupBy::Hour | GroupBy::Day)));
     let (from, to) = scope.bounds();
     let whole = scope.whole_hours(by_time);
@@ -105,8 +139,8 @@ pub async fn costs(pool: &PgPool, scope: &Scope, group_by: Option<CostGroupBy>) 
                    select case when $1 = 'hour' then date_trunc('hour', c.started_at, $2) else c.started_at end,
                           coalesce(c.campaign_id, '00000000-0000-0000-0000-000000000000'),
                           coalesce(c.skillbase_id, '00000000-0000-0000-0000-000000000000'),
-                          k.component, k.provider, k.cost, (k.component = 'livekit')::int
-                     from cost_calls c join call_costs k on k.company_id = c.company_id and k.call_id = c.call_id
+                          l.component, coalesce(l.provider, ''), l.cost, (l.component = 'livekit')::int
+                     from cost_calls c, jsonb_to_recordset(c.lines) as l(component text, provider text, cost numeric)
                     where c.company_id = $3 and ((c.started_at >= $6 and c.started_at < $4) or (c.started_at >= $5 and c.started_at < $7))) r
             where ($8::uuid is null or campaign_id = $8) and ($9::uuid is null or skillbase_id = $9)
             group by 1, 2, 3, 4"#,
@@ -120,13 +154,14 @@ pub async fn costs(pool: &PgPool, scope: &Scope, group_by: Option<CostGroupBy>) 
         scope.campaign_id,
         scope.skillbase_id
     );
-    for row in rows.fetch_all(pool).await? {
+    for row in rows.fetch_all(&mut *db).await? {
         let group = groups.entry(key(scope, group_by, row.at, row.id, row.name)).or_default();
-        group.costs.add(&row.component, row.cost);
+        if let Ok(component) = row.component.parse() {
+            group.costs.add(component, row.cost);
+        }
         group.call_count += row.call_count;
     }
-    for row in unpriced(pool, scope, group_by).await? {
-        let (key, unpriced, quantity) = row;
+    for (key, unpriced, quantity) in unpriced(db, scope, group_by).await? {
         *groups.entry(key).or_default().unpriced.entry(unpriced).or_default() += quantity;
     }
     Ok(groups)
@@ -142,70 +177,66 @@ fn key(scope: &Scope, group_by: Option<CostGroupBy>, at: Option<DateTime<Utc>>, 
 
 /// Usage without a rate in the scope, with its group. There is rarely any.
 async fn unpriced(
-    pool: &PgPool,
+    db: &mut PgConnection,
     scope: &Scope,
     group_by: Option<CostGroupBy>,
 ) -> Result<Vec<(Option<String>, Unpriced, Decimal)>, sqlx::Error> {
     let (from, to) = scope.bounds();
     let rows = sqlx::query!(
-        "select c.started_at, c.campaign_id, c.skillbase_id, u.component, u.provider, u.model, u.quantity
-           from call_usage u join cost_calls c on c.company_id = u.company_id and c.call_id = u.call_id
-          where u.company_id = $1 and not u.priced and u.quantity > 0 and c.started_at >= $2 and c.started_at < $3
-            and ($4::uuid is null or c.campaign_id = $4) and ($5::uuid is null or c.skillbase_id = $5)",
+        r#"select started_at, campaign_id, skillbase_id, lines as "lines!: Json<Vec<Line>>" from cost_calls
+            where company_id = $1 and has_unpriced and started_at >= $2 and started_at < $3
+              and ($4::uuid is null or campaign_id = $4) and ($5::uuid is null or skillbase_id = $5)"#,
         scope.company_id,
         from,
         to,
         scope.campaign_id,
         scope.skillbase_id
     );
-    let named = |text: String| Some(text).filter(|t| !t.is_empty());
-    let rows = rows.fetch_all(pool).await?.into_iter().map(|row| {
-        let key = match group_by {
-            None => None,
-            Some(CostGroupBy::Calls(by)) => by.key(row.started_at, row.campaign_id, row.skillbase_id, scope.timezone),
-            Some(CostGroupBy::Component) => Some(row.component.clone()),
-            Some(CostGroupBy::Provider) => named(row.provider.clone()),
-        };
-        (key, Unpriced { component: row.component, provider: named(row.provider), model: named(row.model) }, row.quantity)
-    });
-    Ok(rows.collect())
+    let mut found = Vec::new();
+    for row in rows.fetch_all(db).await? {
+        for line in row.lines.0 {
+            let key = match group_by {
+                None => None,
+                Some(CostGroupBy::Calls(by)) => by.key(row.started_at, row.campaign_id, row.skillbase_id, scope.timezone),
+                Some(CostGroupBy::Component) => Some(line.component.to_string()),
+                Some(CostGroupBy::Provider) => line.provider.clone(),
+            };
+            for piece in line.usage.into_iter().filter(|piece| !piece.priced && !piece.quantity.is_zero()) {
+                let unpriced = Unpriced { component: line.component, provider: line.provider.clone(), model: piece.model };
+                found.push((key.clone(), unpriced, piece.quantity));
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// Ids above `after` of the calls in the scope: for what-if questions, which look at every call once.
-pub(super) async fn calls_in(pool: &PgPool, scope: &Scope, after: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+/// How many calls are in the scope.
+pub async fn count(pool: &PgPool, scope: &Scope) -> Result<i64, sqlx::Error> {
     let (from, to) = scope.bounds();
-    sqlx::query_scalar!(
-        "select call_id from cost_calls
-          where company_id = $1 and started_at >= $2 and started_at < $3 and ($4::uuid is null or campaign_id = $4) and call_id > $5
-          order by call_id limit $6",
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from cost_calls
+            where company_id = $1 and started_at >= $2 and started_at < $3 and ($4::uuid is null or campaign_id = $4)"#,
+        scope.company_id,
+        from,
+        to,
+        scope.campaign_id
+    );
+    count.fetch_one(pool).await
+}
+
+/// The bills of the calls in the scope with ids above `after`: for what-if questions, which look at every call once.
+pub(super) async fn bills_in(pool: &PgPool, scope: &Scope, after: Uuid, limit: i64) -> Result<Vec<(Uuid, Vec<Line>)>, sqlx::Error> {
+    let (from, to) = scope.bounds();
+    let rows = sqlx::query!(
+        r#"select call_id, lines as "lines!: Json<Vec<Line>>" from cost_calls
+            where company_id = $1 and started_at >= $2 and started_at < $3 and ($4::uuid is null or campaign_id = $4) and call_id > $5
+            order by call_id limit $6"#,
         scope.company_id,
         from,
         to,
         scope.campaign_id,
         after,
         limit
-    )
-    .fetch_all(pool)
-    .await
-}
-
-/// What a call used of something, whatever list priced it.
-pub(super) struct CallUsage {
-    pub call_id: Uuid,
-    pub component: String,
-    pub provider: String,
-    pub model: String,
-    pub quantity: Decimal,
-}
-
-pub(super) async fn usage_of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallUsage>, sqlx::Error> {
-    sqlx::query_as!(
-        CallUsage,
-        r#"select call_id, component, provider, model, sum(quantity) as "quantity!" from call_usage
-            where company_id = $1 and call_id = any($2) group by 1, 2, 3, 4"#,
-        company_id,
-        call_ids
-    )
-    .fetch_all(pool)
-    .await
+    );
+    Ok(rows.fetch_all(pool).await?.into_iter().map(|row| (row.call_id, row.lines.0)).collect())
 }

@@ -1,45 +1,75 @@
-//! What calls would have cost under other rates: the ledger's usage, priced anew. Nothing is written.
+//! What calls would have cost under other rates. Nothing is written.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use domain::price::{self, Component, Rate};
+use rust_decimal::Decimal;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Billed, Costs, costs_of, query};
-use crate::call_metrics::Scope;
+use super::{Billed, Costs, Line, Lists, costs_of, ledger, query};
+use crate::{call_metrics::Scope, projection::ApplyError};
 
 /// Calls that are looked at in one go.
 const CALLS: i64 = 1_000;
 
-/// What the calls in the scope cost, and what they would have cost under `rates`. `progress` hears how many are done.
-pub async fn what_if(pool: &PgPool, scope: &Scope, rates: &[Rate], mut progress: impl FnMut(u64)) -> Result<(Costs, Costs), sqlx::Error> {
+/// Where the usage that is priced anew comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageFrom {
+    /// From the ledger's bills.
+    Ledger,
+    /// From the log: every call is folded again, turn by turn.
+    Log,
+}
+
+/// What the calls in the scope cost, and what they would have cost under `rates`. `progress` hears how many calls are done.
+pub async fn what_if(
+    pool: &PgPool,
+    scope: &Scope,
+    rates: &[Rate],
+    usage_from: UsageFrom,
+    mut progress: impl FnMut(u64),
+) -> Result<(Costs, Costs), ApplyError> {
     let (mut actual, mut other) = (Costs::default(), Costs::default());
     let (mut after, mut done) = (Uuid::nil(), 0);
     loop {
-        let ids = query::calls_in(pool, scope, after, CALLS).await?;
-        let Some(last) = ids.last() else { return Ok((actual, other)) };
+        let bills = query::bills_in(pool, scope, after, CALLS).await?;
+        let Some((last, _)) = bills.last() else { return Ok((actual, other)) };
         after = *last;
-        for cost in query::of_calls(pool, scope.company_id, &ids).await? {
-            actual.add(&cost.component, cost.cost);
+        done += bills.len() as u64;
+        for line in bills.iter().flat_map(|(_, lines)| lines) {
+            actual.add(line.component, line.cost);
         }
-        reprice(pool, scope.company_id, &ids, rates, &mut other).await?;
-        done += ids.len() as u64;
+        let usage = match usage_from {
+            UsageFrom::Ledger => bills,
+            UsageFrom::Log => replayed(pool, scope.company_id, bills).await?,
+        };
+        for (_, lines) in &usage {
+            reprice(lines, rates, &mut other);
+        }
         progress(done);
     }
 }
 
-async fn reprice(pool: &PgPool, company_id: Uuid, ids: &[Uuid], rates: &[Rate], costs: &mut Costs) -> Result<(), sqlx::Error> {
-    let usage = query::usage_of_calls(pool, company_id, ids).await?;
-    let named = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
-    let mut by_call: HashMap<Uuid, Vec<Billed<'_>>> = HashMap::new();
-    for used in &usage {
-        let Ok(component) = used.component.parse::<Component>() else { continue };
-        let rate = price::choose(rates, component, named(&used.provider).as_deref(), named(&used.model).as_deref());
-        by_call.entry(used.call_id).or_default().push(Billed { component, provider: &used.provider, quantity: used.quantity, rate });
+/// The same calls' bills, folded from the log; only their usage is of interest.
+async fn replayed(pool: &PgPool, company_id: Uuid, bills: Vec<(Uuid, Vec<Line>)>) -> Result<Vec<(Uuid, Vec<Line>)>, ApplyError> {
+    let ids: Vec<_> = bills.into_iter().map(|(id, _)| id).collect();
+    let mut db = pool.acquire().await?;
+    let calls = ledger::refold(&mut db, company_id, &ids, i64::MAX, &Lists::default()).await?;
+    Ok(calls.into_values().map(|call| (call.call_id, call.lines)).collect())
+}
+
+fn reprice(lines: &[Line], rates: &[Rate], costs: &mut Costs) {
+    // Whichever lists priced it: under the other rates it is one usage.
+    let mut usage: BTreeMap<(Component, Option<&str>, Option<&str>), Decimal> = BTreeMap::new();
+    for line in lines {
+        for piece in &line.usage {
+            *usage.entry((line.component, line.provider.as_deref(), piece.model.as_deref())).or_default() += piece.quantity;
+        }
     }
-    for billed in by_call.values() {
-        costs_of(billed).iter().for_each(|((component, _), cost)| costs.add(&component.to_string(), *cost));
-    }
-    Ok(())
+    let billed = usage.into_iter().map(|((component, provider, model), quantity)| {
+        let rate = price::choose(rates, component, provider, model);
+        Billed { component, provider, quantity, rate }
+    });
+    costs_of(&billed.collect::<Vec<_>>()).iter().for_each(|((component, _), cost)| costs.add(*component, *cost));
 }

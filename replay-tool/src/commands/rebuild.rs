@@ -1,12 +1,13 @@
-//! `rebuild` and `compare`.
+//! `rebuild`, `restore`, `compare` and `retry`.
 
-use std::sync::Arc;
+use std::{io::Write as _, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use eventstore::EventStore;
 use projections::{
-    Feed, Projection, all, by_name,
-    rebuild::{DIFFERENCES_MAX, Difference, Rebuild, Then},
+    Projection, all, by_name,
+    rebuild::{Difference, Progress, Rebuild, RebuildError, Start, Then},
+    status,
 };
 use serde_json::json;
 use sqlx::PgPool;
@@ -14,15 +15,40 @@ use uuid::Uuid;
 
 use crate::{Finding, WrongUse, output::Output};
 
-pub async fn rebuild(pool: &PgPool, store: EventStore, output: &Output, name: &str, compare: bool) -> anyhow::Result<Finding> {
+pub async fn rebuild(pool: &PgPool, store: &EventStore, output: &Output, name: &str, compare: bool) -> anyhow::Result<Finding> {
     let then = if compare { Then::CompareAndSwap } else { Then::Swap };
-    each(pool, store, output, name, then, "rebuilt").await?;
+    for projection in select(name)? {
+        run(pool, store, output, projection, Start::Empty, then, "rebuilt").await?;
+    }
     Ok(Finding::Sound)
 }
 
-pub async fn compare(pool: &PgPool, store: EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
-    let differences = each(pool, store, output, name, Then::CompareOnly, "compared").await?;
+/// Puts the tables from before the last rebuild back.
+pub async fn restore(pool: &PgPool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
+    for projection in select(name)? {
+        run(pool, store, output, projection, Start::Previous, Then::Swap, "restored").await?;
+    }
+    Ok(Finding::Sound)
+}
+
+pub async fn compare(pool: &PgPool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
+    let mut differences = 0;
+    for projection in select(name)? {
+        differences += run(pool, store, output, projection, Start::Empty, Then::CompareOnly, "compared").await?;
+    }
     Ok(if differences == 0 { Finding::Sound } else { Finding::NotSound })
+}
+
+/// Lets a projection that stopped at an event try it again.
+pub async fn retry(pool: &PgPool, output: &Output, name: &str) -> anyhow::Result<Finding> {
+    for projection in select(name)? {
+        let name = projection.name();
+        let retried = status::retry(&mut *pool.acquire().await?, name).await?;
+        output.result(&json!({"projection": name, "retried": retried}), || {
+            format!("{name}: {}", if retried { "goes on from the event it stopped at." } else { "has not stopped." })
+        })?;
+    }
+    Ok(Finding::Sound)
 }
 
 fn select(name: &str) -> anyhow::Result<Vec<Arc<dyn Projection>>> {
@@ -33,36 +59,54 @@ fn select(name: &str) -> anyhow::Result<Vec<Arc<dyn Projection>>> {
     Ok(vec![by_name(name).ok_or_else(|| WrongUse(format!("there is no projection '{name}'; there are {}", known())))?])
 }
 
-/// Runs over the named projections; answers how many differing rows were found.
-async fn each(pool: &PgPool, store: EventStore, output: &Output, name: &str, then: Then, done: &str) -> anyhow::Result<usize> {
-    let feed = Feed::new(store.clone());
-    let mut found = 0;
-    for projection in select(name)? {
-        let name = projection.name();
-        let bar = output.progress(name, u64::try_from(store.last_position().await?).unwrap_or_default());
-        let rebuild = Rebuild::begin(pool, &feed, projection, Uuid::now_v7(), then).await.with_context(|| name.to_owned())?;
-        let differences = rebuild.run(|progress| {
-            bar.set_length(u64::try_from(progress.head).unwrap_or_default());
-            bar.set_position(u64::try_from(progress.position).unwrap_or_default());
-        });
-        let differences = differences.await.with_context(|| name.to_owned())?;
-        bar.finish_and_clear();
-        found += differences.len();
-        let compared = then != Then::Swap;
-        let value = json!({"projection": name, "done": done, "differences": if compared { json!(differences) } else { json!(null) }});
-        output.result(&value, || describe(name, done, compared, &differences))?;
-    }
-    Ok(found)
-}
-
-fn describe(name: &str, done: &str, compared: bool, differences: &[Difference]) -> String {
-    let mut text = match (compared, differences.len()) {
+/// Fills a projection's next tables; answers how many rows were found to differ.
+async fn run(
+    pool: &PgPool,
+    store: &EventStore,
+    output: &Output,
+    projection: Arc<dyn Projection>,
+    start: Start,
+    then: Then,
+    done: &str,
+) -> anyhow::Result<usize> {
+    let name = projection.name();
+    let bar = output.progress(name, u64::try_from(store.last_position().await?).unwrap_or_default());
+    let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), start, then).await.map_err(|error| refusal(name, error))?;
+    // What an earlier process did is no measure of how fast this one is.
+    let mut began = false;
+    let mut listed = Vec::new();
+    let differences = rebuild.run(|progress| match progress {
+        Progress::At { position, head } => {
+            bar.set_length(u64::try_from(head).unwrap_or_default());
+            bar.set_position(u64::try_from(position).unwrap_or_default());
+            if !std::mem::replace(&mut began, true) {
+                bar.reset_eta();
+            }
+        }
+        Progress::Differs(difference) if output.is_json() => listed.push(difference),
+        Progress::Differs(difference) => bar.suspend(|| list(&difference)),
+    });
+    let differences = differences.await.map_err(|error| refusal(name, error))?;
+    bar.finish_and_clear();
+    let compared = then != Then::Swap;
+    let listed = if compared { json!(listed) } else { json!(null) };
+    let value = json!({"projection": name, "done": done, "differences": listed});
+    output.result(&value, || match (compared, differences) {
         (false, _) => format!("{name}: {done}."),
         (true, 0) => format!("{name}: {done}, equal."),
-        (true, n) => format!("{name}: {done}, {n} rows differ (at most {DIFFERENCES_MAX} are listed per table and side):"),
-    };
-    for difference in differences {
-        text.push_str(&format!("\n  {} only in {}: {}", difference.table, difference.side, difference.row));
+        (true, n) => format!("{name}: {done}, {n} rows differ."),
+    })?;
+    Ok(differences)
+}
+
+/// Whoever reads may have gone away, as `head` does; the rebuild goes on.
+fn list(difference: &Difference) {
+    let _ = writeln!(std::io::stdout().lock(), "{} only in {}: {}", difference.table, difference.side, difference.row);
+}
+
+fn refusal(name: &str, error: RebuildError) -> anyhow::Error {
+    match error {
+        RebuildError::NothingToRestore(reason) => anyhow!("{name}: {reason}"),
+        error => anyhow::Error::new(error).context(name.to_owned()),
     }
-    text
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use domain::price::{Rate, validate_rates};
 use projections::{
     call_metrics::Scope,
-    cost_rollups::{self, Costs},
+    cost_rollups::{self, Costs, UsageFrom},
 };
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -34,14 +34,9 @@ pub async fn run(
     };
     let scope =
         Scope { company_id, campaign_id: campaign, skillbase_id: None, from: Some(from), to: Some(to), timezone: chrono_tz::Tz::UTC };
-    let total = sqlx::query_scalar!(
-        r#"select count(*) as "n!" from cost_calls where company_id = $1 and started_at >= $2 and started_at < $3"#,
-        company_id,
-        from,
-        to
-    );
-    let bar = output.progress("what if", u64::try_from(total.fetch_one(pool).await?).unwrap_or_default());
-    let (actual, other) = cost_rollups::what_if(pool, &scope, &rates, |done| bar.set_position(done)).await?;
+    let total = cost_rollups::count(pool, &scope).await?;
+    let bar = output.progress("replaying calls", u64::try_from(total).unwrap_or_default());
+    let (actual, other) = cost_rollups::what_if(pool, &scope, &rates, UsageFrom::Log, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
     let rows = rows(&actual, &other);
     let object =
