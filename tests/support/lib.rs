@@ -1,6 +1,7 @@
 //! What the integration tests stand on: one PostgreSQL for the run, a database and a platform for each test, a client.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+pub mod bench;
 mod client;
 mod cluster;
 mod platform;

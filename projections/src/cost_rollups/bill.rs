@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use domain::price::{self, Component, Rate};
+use domain::{
+    call::turn::Usage as Used,
+    price::{self, Component, Rate},
+};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -21,6 +24,23 @@ pub(super) struct UsageKey {
 
 /// Quantities in the components' usage units.
 pub(super) type Usage = BTreeMap<UsageKey, Decimal>;
+
+/// Adds what a turn used. Most of what a call uses it has used before: no new key is made for it.
+pub(super) fn add(usage: &mut Usage, used: &Used<'_>, price_list_id: Option<Uuid>) {
+    let is_same = |key: &UsageKey| {
+        key.component == used.component
+            && key.provider.as_deref() == used.provider
+            && key.model.as_deref() == used.model
+            && key.price_list_id == price_list_id
+    };
+    match usage.iter_mut().find(|(key, _)| is_same(key)) {
+        Some((_, quantity)) => *quantity += used.quantity,
+        None => {
+            let (provider, model) = (used.provider.map(str::to_owned), used.model.map(str::to_owned));
+            usage.insert(UsageKey { component: used.component, provider, model, price_list_id }, used.quantity);
+        }
+    }
+}
 
 /// What a call costs of one component from one provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,7 +76,7 @@ impl Line {
 }
 
 /// The lines of `usage` under the lists it names.
-pub(super) fn bill(usage: &Usage, lists: &Lists) -> Vec<Line> {
+pub(super) fn lines(usage: &Usage, lists: &Lists) -> Vec<Line> {
     let billed = usage.iter().map(|(key, quantity)| {
         let rates = key.price_list_id.map_or(&[][..], |id| lists.rates(id));
         let rate = price::choose(rates, key.component, key.provider.as_deref(), key.model.as_deref());

@@ -29,7 +29,7 @@ use crate::{
     call_metrics::RollupKey,
     projection::{ApplyError, Projection, Recorded, Table},
 };
-use bill::{Usage, UsageKey, bill};
+use bill::{Usage, UsageKey};
 
 pub struct CostRollups;
 
@@ -119,15 +119,7 @@ impl LedgerCall {
             CallEvent::TurnRecorded(turn) => {
                 self.used_at(event.occurred_at);
                 let price_list_id = lists.in_force(event.occurred_at);
-                for used in turn.usage() {
-                    let key = UsageKey {
-                        component: used.component,
-                        provider: used.provider.map(str::to_owned),
-                        model: used.model.map(str::to_owned),
-                        price_list_id,
-                    };
-                    *self.usage.entry(key).or_default() += used.quantity;
-                }
+                turn.usage().for_each(|used| bill::add(&mut self.usage, &used, price_list_id));
             }
             CallEvent::CallEnded(end) => self.duration_sec = Some(end.duration_sec),
             CallEvent::CallOutcomeClassified(_) => {}
@@ -144,7 +136,7 @@ impl LedgerCall {
     }
 
     fn bill(&mut self, lists: &Lists) {
-        self.lines = bill(&self.whole_usage(lists), lists);
+        self.lines = bill::lines(&self.whole_usage(lists), lists);
     }
 
     fn key(&self) -> RollupKey {

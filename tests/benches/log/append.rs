@@ -11,10 +11,9 @@ use std::{
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{
-    ground::{Ground, Log, STREAM_EVENTS, WRITERS, Writer, turn},
-    report::{Goal, Report, median},
-};
+use support::bench::{Goal, Ground, Log, Report, median};
+
+use crate::writing::{STREAM_EVENTS, WRITERS, Writer, turn};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(4);
@@ -159,7 +158,7 @@ impl Rows {
             sqlx::raw_sql(GLOBAL_LOCK_FUNCTION).execute(&log.database.pool).await.unwrap();
         }
         let (_, payload) = domain::fact::encode(&turn(7)).unwrap();
-        let metadata = serde_json::to_string(&crate::ground::context().metadata).unwrap();
+        let metadata = serde_json::to_string(&crate::writing::context().metadata).unwrap();
         Self { statement, position: Arc::default(), company: Uuid::from_u128(7), payload: payload.to_string(), metadata, hash: vec![7; 32] }
     }
 

@@ -4,10 +4,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::ground::Ground;
+use super::Ground;
 
-#[derive(Default)]
+/// What one benchmark has found so far.
 pub struct Report {
+    name: &'static str,
+    heading: &'static str,
+    remarks: &'static str,
     sections: Vec<Section>,
 }
 
@@ -51,6 +54,11 @@ impl std::fmt::Display for Goal {
 }
 
 impl Report {
+    /// To be written as `docs/benchmarks/<name>.json` and `.md`, whose text is `heading`, the figures and `remarks`.
+    pub const fn new(name: &'static str, heading: &'static str, remarks: &'static str) -> Self {
+        Self { name, heading, remarks, sections: Vec::new() }
+    }
+
     pub fn section(&mut self, name: &'static str, what: impl Into<String>, unit: &'static str) {
         let what = what.into();
         println!("\n{name}: {what}");
@@ -79,14 +87,48 @@ impl Report {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
         std::fs::create_dir_all(&dir).unwrap();
         let sections = self.sections.iter().map(|s| (s.name.to_owned(), s.json()));
-        let path = dir.join("log.json");
+        let path = dir.join(format!("{}.json", self.name));
         // Scenarios that were not measured now keep what was measured last.
         let before = std::fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let mut all = before.and_then(|v| v["scenarios"].as_object().cloned()).unwrap_or_default();
         all.extend(sections);
         let value = json!({"machine": machine, "scenarios": all});
         std::fs::write(&path, serde_json::to_string_pretty(&value).unwrap() + "\n").unwrap();
-        std::fs::write(dir.join("log.md"), markdown(&value)).unwrap();
+        std::fs::write(dir.join(format!("{}.md", self.name)), self.markdown(&value)).unwrap();
+    }
+
+    fn markdown(&self, value: &Value) -> String {
+        let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+        let mut out = format!(
+            "# {}
+
+    `cargo bench -p newvoice-tests --bench {}` writes this page and `{}.json`. Every ratio is the median over rounds in which ours and the
+    \
+             bound are measured one after the other, on the same data.
+
+    {}
+    ",
+            self.heading,
+            self.name,
+            self.name,
+            text(&value["machine"])
+        );
+        for (name, scenario) in value["scenarios"].as_object().unwrap() {
+            out += &format!("\n## {name}\n\n{}\n\n| | |\n|---|---|\n", text(&scenario["what"]));
+            for figure in scenario["figures"].as_array().unwrap() {
+                out += &format!("| {} | {:.0} {} |\n", text(&figure["name"]), figure["value"].as_f64().unwrap(), text(&figure["unit"]));
+            }
+            for ratio in scenario["ratios"].as_array().unwrap() {
+                let met = if ratio["met"] == json!(true) { "met" } else { "**not met**" };
+                out += &format!(
+                    "| ratio to {} | {:.2} (goal {}: {met}) |\n",
+                    text(&ratio["to"]),
+                    ratio["ratio"].as_f64().unwrap(),
+                    text(&ratio["goal"])
+                );
+            }
+        }
+        out + self.remarks
     }
 }
 
@@ -103,46 +145,6 @@ impl Section {
 fn round(value: f64) -> f64 {
     value.round()
 }
-
-fn markdown(value: &Value) -> String {
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    let mut out = format!(
-        "# The log, measured\n\n`cargo bench -p eventstore` writes this page and `log.json`. Every ratio is the median over rounds in which ours and the\n\
-         bound are measured one after the other, on the same table with the same indexes.\n\n{}\n",
-        text(&value["machine"])
-    );
-    for (name, scenario) in value["scenarios"].as_object().unwrap() {
-        out += &format!("\n## {name}\n\n{}\n\n| | |\n|---|---|\n", text(&scenario["what"]));
-        for figure in scenario["figures"].as_array().unwrap() {
-            out += &format!("| {} | {:.0} {} |\n", text(&figure["name"]), figure["value"].as_f64().unwrap(), text(&figure["unit"]));
-        }
-        for ratio in scenario["ratios"].as_array().unwrap() {
-            let met = if ratio["met"] == json!(true) { "met" } else { "**not met**" };
-            out += &format!(
-                "| ratio to {} | {:.2} (goal {}: {met}) |\n",
-                text(&ratio["to"]),
-                ratio["ratio"].as_f64().unwrap(),
-                text(&ratio["goal"])
-            );
-        }
-    }
-    out + REMARKS
-}
-
-/// What the figures do not say by themselves.
-const REMARKS: &str = "
-## Where a goal is not met, and why
-
-`append`, against a set-based INSERT: of 64 events written together (about 1.9 ms), the statement in PostgreSQL takes 1.0 ms, of
-which two thirds is what the bare INSERT does as well: parsing JSON 21 %, four indexes 16 %, the heap 11 % of the server's time. The
-wait for the disk takes 0.2 ms, the client's next commands 0.3 ms, transport and wake-ups the rest. A third of the machine is idle
-meanwhile: one batch at a time is on its way, so PostgreSQL waits while the writers make up their next commands. A second batch on
-its way would fill that time; it is left out on purpose, so that after a crash at most one batch can be in the log that nobody was told
-of. A bare INSERT of 64 rows, with the same waits, is twice as fast, one of 1,000 rows two and a half times.
-
-`lone`: beside the event's row an append writes the stream's and the head's, which costs 40 to 60 µs of statement and a little more
-log to flush; the rest is the way through the queue. Before an appender foresaw its places it took 2.1 to 2.6 times a plain INSERT.
-";
 
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

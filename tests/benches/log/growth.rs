@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{
-    append::rate_of_ours,
-    bulk::fill,
-    ground::Ground,
-    report::{Goal, Report},
-};
+use support::bench::{Goal, Ground, Report};
+
+use crate::{append::rate_of_ours, bulk::fill};
 
 const STEPS: u32 = 4;
 const ROUNDS: usize = 3;

@@ -8,19 +8,17 @@
 mod append;
 mod bulk;
 mod catch_up;
-mod ground;
 mod growth;
-mod report;
+mod writing;
 
-use ground::Ground;
-use report::Report;
+use support::bench::{Ground, Report};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     let ground = Ground::prepare().await;
-    let mut report = Report::default();
+    let mut report = Report::new("log", "The log, measured", REMARKS);
     if is_wanted("append") {
         append::concurrent(&ground, &mut report).await;
     }
@@ -38,3 +36,18 @@ async fn main() {
     }
     report.write(&ground).await;
 }
+
+/// What the figures do not say by themselves.
+const REMARKS: &str = "
+## Where a goal is not met, and why
+
+`append`, against a set-based INSERT: of 64 events written together (about 1.9 ms), the statement in PostgreSQL takes 1.0 ms, of
+which two thirds is what the bare INSERT does as well: parsing JSON 21 %, four indexes 16 %, the heap 11 % of the server's time. The
+wait for the disk takes 0.2 ms, the client's next commands 0.3 ms, transport and wake-ups the rest. A third of the machine is idle
+meanwhile: one batch at a time is on its way, so PostgreSQL waits while the writers make up their next commands. A second batch on
+its way would fill that time; it is left out on purpose, so that after a crash at most one batch can be in the log that nobody was told
+of. A bare INSERT of 64 rows, with the same waits, is twice as fast, one of 1,000 rows two and a half times.
+
+`lone`: beside the event's row an append writes the stream's and the head's, which costs 40 to 60 µs of statement and a little more
+log to flush; the rest is the way through the queue. Before an appender foresaw its places it took 2.1 to 2.6 times a plain INSERT.
+";

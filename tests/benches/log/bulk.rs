@@ -8,10 +8,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgPoolCopyExt as _;
 use uuid::Uuid;
 
-use crate::{
-    ground::{Ground, STREAM_EVENTS, context, turn},
-    report::{Goal, Report},
-};
+use support::bench::{Goal, Ground, Report};
+
+use crate::writing::{STREAM_EVENTS, context, turn};
 
 const ROUNDS: usize = 3;
 const EVENTS: u32 = 200_000;

@@ -7,11 +7,9 @@ use eventstore::EventStore;
 use futures::TryStreamExt as _;
 use sqlx::{PgPool, postgres::PgPoolCopyExt as _};
 
-use crate::{
-    bulk::fill,
-    ground::Ground,
-    report::{Goal, Report},
-};
+use support::bench::{Goal, Ground, Report};
+
+use crate::bulk::fill;
 
 const ROUNDS: usize = 5;
 const EVENTS: u32 = 200_000;

@@ -1,17 +1,10 @@
-//! A PostgreSQL of its own, new logs in it, and the events that are appended.
+//! The events that are appended, and who appends them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::call::{Call, CallEvent, Turn};
-use eventstore::{
-    CommandContext, Database, EventStore, ExpectedVersion, StoreError,
-    database::{DatabaseSettings, EmbeddedServer},
-    now,
-};
+use eventstore::{CommandContext, EventStore, ExpectedVersion, StoreError, now};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -19,50 +12,6 @@ use uuid::Uuid;
 pub const STREAM_EVENTS: i64 = 20;
 /// Writers at once.
 pub const WRITERS: usize = 64;
-
-pub struct Ground {
-    dir: tempfile::TempDir,
-    _server: EmbeddedServer,
-    logs: AtomicU32,
-}
-
-/// A new, empty log in a schema of its own.
-pub struct Log {
-    pub database: Database,
-    pub store: EventStore,
-}
-
-impl Ground {
-    pub async fn prepare() -> Self {
-        let dir = tempfile::Builder::new().prefix("nvbench").tempdir_in("/tmp").unwrap();
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let server = EmbeddedServer::start(dir.path()).await.unwrap();
-        Self { dir, _server: server, logs: AtomicU32::new(0) }
-    }
-
-    pub async fn log(&self) -> Log {
-        let settings = DatabaseSettings {
-            url: None,
-            schema: format!("bench_{}", self.logs.fetch_add(1, Ordering::Relaxed)),
-            data_dir: self.dir.path().to_owned(),
-            may_create: true,
-            connections: 80,
-            allow_unsafe_server: false,
-        };
-        let database = Database::open(&settings).await.unwrap();
-        let store = EventStore::open(&database);
-        Log { database, store }
-    }
-}
-
-impl Log {
-    /// Gives its space back.
-    pub async fn drop(self) {
-        let schema = self.database.schema.clone();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop schema {schema} cascade; checkpoint"))).execute(&self.database.pool).await.unwrap();
-        self.database.pool.close().await;
-    }
-}
 
 pub fn context() -> CommandContext {
     CommandContext::system(Uuid::from_u128(7), "bench", now())
@@ -119,16 +68,5 @@ impl Writer {
         let position = unit.commit().await?;
         self.version += 1;
         Ok(position)
-    }
-}
-
-impl Ground {
-    /// What it was measured on.
-    pub async fn machine(&self) -> String {
-        let log = self.log().await;
-        let version: String = sqlx::query_scalar("show server_version").fetch_one(&log.database.pool).await.unwrap();
-        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        log.drop().await;
-        format!("PostgreSQL {version} with the settings of the embedded server, client and server on the same {cores} shared cores.")
     }
 }

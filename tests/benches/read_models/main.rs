@@ -1,0 +1,41 @@
+//! How fast read models are rebuilt, how soon they show what was appended, how fast they are read.
+//!
+//! `cargo bench -p newvoice-tests --bench read_models` starts a PostgreSQL in a temporary directory and writes
+//! `docs/benchmarks/read_models.json` and `.md`. `-- rebuild visible reads` picks scenarios; `NEWVOICE_BENCH_TURNS` says over how
+//! many turns projections are rebuilt (2 million unless set), `NEWVOICE_BENCH_READ_EVENTS` how long the log is that is read
+//! (5 million).
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to report")]
+
+mod history;
+mod load;
+mod reads;
+mod rebuild;
+mod visible;
+
+use support::bench::{Ground, Report};
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    let ground = Ground::prepare().await;
+    let mut report = Report::new("read_models", "The read models, measured", REMARKS);
+    if is_wanted("rebuild") {
+        rebuild::run(&ground, &mut report).await;
+    }
+    if is_wanted("visible") {
+        visible::run(&ground, &mut report).await;
+    }
+    if is_wanted("reads") {
+        reads::run(&ground, &mut report).await;
+    }
+    report.write(&ground).await;
+}
+
+/// A number from the environment.
+fn setting(name: &str, default: i64) -> i64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// What the figures do not say by themselves.
+const REMARKS: &str = "";

@@ -1,0 +1,7 @@
+//! What benchmarks stand on: a PostgreSQL of their own, and a report of figures and ratios.
+
+mod ground;
+mod report;
+
+pub use ground::{Ground, Log};
+pub use report::{Goal, Report, median};
