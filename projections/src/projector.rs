@@ -25,6 +25,8 @@ const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::
 const SAVE_AFTER: Duration = Duration::from_millis(50);
 /// A stretch of work that takes longer hangs on a dead connection.
 const WORK_TIMEOUT: Duration = Duration::from_secs(120);
+/// Tables grow from nothing: a plan that was made for an empty one must not be kept.
+const BEGIN: &str = "begin; set local plan_cache_mode = force_custom_plan";
 /// Why a page was given back: another process has the projection now.
 const LEASE_LOST: &str = "the lease was lost";
 
@@ -234,7 +236,7 @@ impl Projector {
             place.position = page.last_position;
             return Ok(());
         }
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool.begin_with(BEGIN).await?;
         let held = sqlx::query_scalar!(
             "select position from projection_checkpoints where name = $1 and token = $2 and holder = $3 for update",
             self.projection.name(),

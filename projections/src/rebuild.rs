@@ -10,7 +10,7 @@ use eventstore::{EventStore, StoreError};
 use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, Executor as _, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -193,9 +193,8 @@ impl<'a> Rebuild<'a> {
         .await?
         .ok_or(RebuildError::UnderWay)?;
         let mut db = pool.acquire().await?.detach();
-        sqlx::query!("select set_config('statement_timeout', '0', false) as statement, set_config('idle_in_transaction_session_timeout', '0', false) as idle")
-            .fetch_one(&mut db)
-            .await?;
+        // A plan that was made for an empty table must not be kept while it fills.
+        db.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set plan_cache_mode = force_custom_plan").await?;
         let feed = Feed::of_rebuild(store.clone(), projection.categories());
         let position = row.position.unwrap_or(0);
         let mut rebuild = Self { pool, feed, projection, db, token: row.token, version: row.version, position, then };
