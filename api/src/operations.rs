@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use projections::status::{self, Status};
+use projections::status::{self, ProjectionStatus, Status};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -30,12 +30,18 @@ async fn readyz(State(app): State<App>) -> Response {
         not_ready.push(json!({"part": "process", "reason": "shutting down"}));
     }
     match status::read(&app.pool).await {
-        Ok(projections) => not_ready.extend(
-            projections
-                .iter()
-                .filter(|p| p.status == Status::Failed)
-                .map(|p| json!({"part": "projection", "name": p.name, "reason": p.error.as_ref().map(|e| e.message.as_str())})),
-        ),
+        Ok(projections) => not_ready.extend(projections.iter().filter(|p| p.status == Status::Failed).map(|p| {
+            let error = p.error.as_ref();
+            let event = error.and_then(|e| e.event.as_ref());
+            json!({
+                "part": "projection",
+                "name": p.name,
+                "reason": error.map(|e| e.message.as_str()),
+                "position": error.and_then(|e| e.position),
+                "event_type": event.map(|e| e.event_type.as_str()),
+                "stream": event.map(|e| e.stream.as_str()),
+            })
+        })),
         Err(error) => {
             tracing::warn!(%error, "not ready: the database does not answer");
             not_ready.push(json!({"part": "database", "reason": "does not answer"}));
@@ -55,16 +61,42 @@ async fn metrics(State(app): State<App>) -> Response {
     ::metrics::gauge!("newvoice_log_position").set(app.store.head().position() as f64);
     ::metrics::gauge!("newvoice_pool_connections").set(f64::from(app.pool.size()));
     ::metrics::gauge!("newvoice_pool_idle_connections").set(app.pool.num_idle() as f64);
+    let mut failures = String::new();
     if let Ok(projections) = status::read(&app.pool).await {
         for projection in projections {
-            ::metrics::gauge!("newvoice_projection_lag_events", "projection" => projection.name.clone()).set(projection.lag_events as f64);
-            ::metrics::gauge!("newvoice_projection_lag_seconds", "projection" => projection.name.clone()).set(projection.lag_sec);
-            let failed = f64::from(u8::from(projection.status == Status::Failed));
-            ::metrics::gauge!("newvoice_projection_failed", "projection" => projection.name).set(failed);
+            let labels = [("projection", projection.name.clone())];
+            let failed = projection.status == Status::Failed;
+            ::metrics::gauge!("newvoice_projection_position", &labels).set(projection.position as f64);
+            ::metrics::gauge!("newvoice_projection_lag_events", &labels).set(projection.lag_events as f64);
+            ::metrics::gauge!("newvoice_projection_lag_seconds", &labels).set(projection.lag_sec);
+            ::metrics::gauge!("newvoice_projection_failed", &labels).set(f64::from(u8::from(failed)));
+            let rebuilt = projection.rebuild.as_ref().map_or(0.0, |rebuild| rebuild.percent / 100.0);
+            ::metrics::gauge!("newvoice_projection_rebuilt_ratio", &labels).set(rebuilt);
+            if failed {
+                failures.push_str(&failure(&projection));
+            }
         }
     }
     app.prometheus.run_upkeep();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.prometheus.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.prometheus.render() + &failures).into_response()
+}
+
+/// Longest error in a label, in characters.
+const LABEL_MAX_CHARS: usize = 200;
+
+/// What a projection stopped at, as labels: there only while it stands still.
+fn failure(projection: &ProjectionStatus) -> String {
+    let error = projection.error.as_ref();
+    let position = error.and_then(|e| e.position).unwrap_or_default();
+    let event_type = error.and_then(|e| e.event.as_ref()).map(|e| e.event_type.as_str()).unwrap_or_default();
+    let message: String = error.map(|e| e.message.as_str()).unwrap_or_default().chars().take(LABEL_MAX_CHARS).collect();
+    let label = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!(
+        "newvoice_projection_stopped_at{{projection=\"{}\",event_type=\"{}\",error=\"{}\"}} {position}\n",
+        projection.name,
+        label(event_type),
+        label(&message)
+    )
 }
 
 /// Counts and times requests by route.

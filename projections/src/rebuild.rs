@@ -194,7 +194,8 @@ impl<'a> Rebuild<'a> {
         .ok_or(RebuildError::UnderWay)?;
         let mut db = pool.acquire().await?.detach();
         // A plan that was made for an empty table must not be kept while it fills.
-        db.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set plan_cache_mode = force_custom_plan").await?;
+        db.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set plan_cache_mode = force_custom_plan")
+            .await?;
         let feed = Feed::of_rebuild(store.clone(), projection.categories());
         let position = row.position.unwrap_or(0);
         let mut rebuild = Self { pool, feed, projection, db, token: row.token, version: row.version, position, then };

@@ -23,6 +23,8 @@ pub struct ProjectionStatus {
     /// While it is rebuilt: how far the next tables are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildStatus>,
+    /// Whether the tables from before the last rebuild are there.
+    pub can_restore: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,7 +88,7 @@ impl RebuildStatus {
 /// The state of every projection, in the order of [`crate::all`]. One that never ran is at position 0.
 pub async fn read(pool: &PgPool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"select c.name, c.version, c.position, c.error, c.error_position, h.position as head,
+        r#"select c.name, c.version, c.position, c.error, c.error_position, c.previous_position, h.position as head,
                   extract(epoch from clock_timestamp() - (select recorded_at from events e where e.position = c.position + 1))::float8 as lag_sec,
                   e.event_id as "event_id?", e.event_type as "event_type?", e.stream as "stream?", e.version as "event_version?",
                   r.name is not null as "rebuilding!", r.position as "rebuild_position?", r.error as "rebuild_error?",
@@ -108,6 +110,7 @@ pub async fn read(pool: &PgPool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
                 lag_sec: 0.0,
                 error: None,
                 rebuild: None,
+                can_restore: false,
             };
         };
         let lag_sec = row.lag_sec.unwrap_or_default().max(0.0);
@@ -139,6 +142,7 @@ pub async fn read(pool: &PgPool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
                 let position = row.rebuild_position.unwrap_or(0);
                 RebuildStatus::new(position, row.head, position - row.began_position.unwrap_or(position), row.rebuilding_sec)
             }),
+            can_restore: row.previous_position.is_some(),
         }
     });
     Ok(statuses.collect())

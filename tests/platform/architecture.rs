@@ -146,6 +146,7 @@ GET /calls/{id}/history
 POST /calls/{id}/turns
 POST /calls/{id}/end
 GET /analytics/calls
+GET /analytics/calls/{id}/costs
 GET /analytics/calls/{id}/metrics
 GET /analytics/calls/{id}/turns
 GET /analytics/metrics
@@ -161,6 +162,7 @@ POST /price-lists/what-if
 GET /price-lists/estimate
 GET /projections
 POST /projections/{name}/rebuild
+POST /projections/{name}/restore
 POST /projections/{name}/retry
 ";
 

@@ -97,6 +97,7 @@ async fn companies_do_not_see_each_other() {
         format!("/tasks/{task}/history"),
         format!("/calls/{call}"),
         format!("/calls/{call}/history"),
+        format!("/analytics/calls/{call}/costs"),
         format!("/analytics/calls/{call}/metrics"),
         format!("/analytics/calls/{call}/turns"),
         format!("/skillbases/{skillbase}"),

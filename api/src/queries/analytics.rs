@@ -26,13 +26,14 @@ use crate::{
     auth::{By, Viewer},
     extract::{Id, Paging, QueryOf, check_time},
     problem::Problem,
-    views::{AggregateView, CallMetricsView, CallView, CostView, TurnView},
+    views::{AggregateView, BillView, CallMetricsView, CallView, CostView, PriceLists, TurnView},
 };
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(calls))
         .routes(routes!(metrics_of_call))
+        .routes(routes!(bill))
         .routes(routes!(turns))
         .routes(routes!(metrics))
         .routes(routes!(costs))
@@ -124,6 +125,23 @@ async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fre
     let row = call_metrics::get_with_costs(&app.pool, by.company_id(), id).await?;
     let (row, costs) = row.ok_or_else(|| Problem::not_found("call"))?;
     Ok(Answer::ok(position, CallMetricsView::new(&row, &costs)))
+}
+
+/// What one call costs and why: its bill line by line, and every time a price list published later changed it.
+#[utoipa::path(get, path = "/analytics/calls/{id}/costs", tag = "analytics", params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = BillView), (status = 404, body = Problem)))]
+async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<BillView>, Problem> {
+    let position = fresh.wait(&app, &["cost_rollups", "price_lists"]).await?;
+    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let bill = cost_rollups::bill_of(&mut snapshot, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+    let repricings = cost_rollups::repricings_of(&mut snapshot, by.company_id(), id).await?;
+    let mut named: Vec<_> = bill.lines.iter().flat_map(|line| &line.usage).filter_map(|piece| piece.price_list_id).collect();
+    named.extend(repricings.iter().map(|repricing| repricing.price_list_id));
+    named.extend(repricings.iter().flat_map(|r| &r.changes).flat_map(|change| &change.price_lists_before));
+    let lists = projections::price_lists::of_ids(&mut snapshot, by.company_id(), &named).await?;
+    drop(snapshot);
+    let lists = PriceLists::new(lists).map_err(|e| Problem::internal(&e))?;
+    Ok(Answer::ok(position, BillView::new(id, bill, repricings, &lists)))
 }
 
 /// One call's turns, by turn index.

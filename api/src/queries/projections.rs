@@ -1,9 +1,11 @@
 //! How the projections are.
 
 use axum::extract::State;
-use projections::status;
-use serde_json::Value;
+use projections::status::{self, FailedEvent, ProjectionStatus, Status};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use super::{Fresh, PagingParams};
 use crate::{
@@ -18,9 +20,83 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list))
 }
 
+/// A projection's state.
+#[derive(Serialize, ToSchema)]
+struct ProjectionView {
+    name: String,
+    version: i32,
+    /// live, catching_up, rebuilding or failed
+    #[schema(value_type = String)]
+    status: Status,
+    /// Last position in its tables
+    position: i64,
+    /// Events in the log that it has not applied
+    lag_events: i64,
+    /// How long the next of them has been waiting
+    lag_sec: f64,
+    /// What it, or its rebuild, stopped at
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView>,
+    /// While it is rebuilt
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuild: Option<RebuildView>,
+    /// Whether the tables from before the last rebuild are there to be restored
+    can_restore: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ErrorView {
+    /// Where in the log; null when a rebuild failed
+    position: Option<i64>,
+    message: String,
+    event: Option<FailedEventView>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct FailedEventView {
+    event_id: Uuid,
+    event_type: String,
+    stream: String,
+    version: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RebuildView {
+    /// Last position in the next tables
+    position: i64,
+    remaining_events: i64,
+    percent: f64,
+    events_per_sec: Option<f64>,
+    time_left_sec: Option<f64>,
+}
+
+impl From<ProjectionStatus> for ProjectionView {
+    fn from(status: ProjectionStatus) -> Self {
+        let event =
+            |e: FailedEvent| FailedEventView { event_id: e.event_id, event_type: e.event_type, stream: e.stream, version: e.version };
+        Self {
+            name: status.name,
+            version: status.version,
+            status: status.status,
+            position: status.position,
+            lag_events: status.lag_events,
+            lag_sec: status.lag_sec,
+            error: status.error.map(|e| ErrorView { position: e.position, message: e.message, event: e.event.map(event) }),
+            rebuild: status.rebuild.map(|r| RebuildView {
+                position: r.position,
+                remaining_events: r.remaining_events,
+                percent: r.percent,
+                events_per_sec: r.events_per_sec,
+                time_left_sec: r.time_left_sec,
+            }),
+            can_restore: status.can_restore,
+        }
+    }
+}
+
 /// Every projection: its status, position, lag in events and in seconds, and what it stopped at.
-#[utoipa::path(get, path = "/projections", tag = "operations", params(Fresh, PagingParams), responses((status = 200, body = Items<Object>)))]
-async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<Value>>, Problem> {
+#[utoipa::path(get, path = "/projections", tag = "operations", params(Fresh, PagingParams), responses((status = 200, body = Items<ProjectionView>)))]
+async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ProjectionView>>, Problem> {
     let names: Vec<_> = projections::all().iter().map(|p| p.name()).collect();
     // One that has stopped would keep everybody waiting who wants to see that.
     if fresh.min_position.is_some() {
@@ -33,7 +109,5 @@ async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Pag
     let after = paging.after::<i64>()?.unwrap_or(0);
     let rows: Vec<_> =
         (1_i64..).zip(statuses).filter(|(n, _)| *n > after).take(usize::try_from(paging.limit).unwrap_or_default()).collect();
-    let page = Items::page(rows, paging.limit, |(n, _)| *n, |(_, status)| serde_json::to_value(status));
-    let items = page.items.into_iter().collect::<Result<_, _>>().map_err(|e| Problem::internal(&e))?;
-    Ok(Answer::ok(position, Items { items, next_cursor: page.next_cursor }))
+    Ok(Answer::ok(position, Items::page(rows, paging.limit, |(n, _)| *n, |(_, status)| status.into())))
 }

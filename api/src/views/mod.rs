@@ -1,5 +1,6 @@
 //! How things look from outside, whether they come from a read model or from a stream folded as of a moment.
 
+mod bills;
 mod calls;
 mod campaigns;
 mod metrics;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub use bills::{BillView, PriceLists};
 pub use calls::{CallView, TurnView};
 pub use campaigns::{CampaignView, Counters};
 pub use metrics::{AggregateView, CallMetricsView, CostView, OutcomesView};

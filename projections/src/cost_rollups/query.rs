@@ -33,13 +33,14 @@ pub struct CallCosts {
     pub lines: Vec<Line>,
 }
 
-pub async fn bill_of(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Option<CallCosts>, sqlx::Error> {
+/// A call's bill, of one [`snapshot`](crate::snapshot) with its repricings.
+pub async fn bill_of(db: &mut PgConnection, company_id: Uuid, call_id: Uuid) -> Result<Option<CallCosts>, sqlx::Error> {
     let row = sqlx::query!(
         r#"select lines as "lines!: Json<Vec<Line>>" from cost_calls where company_id = $1 and call_id = $2"#,
         company_id,
         call_id
     );
-    Ok(row.fetch_optional(pool).await?.map(|row| CallCosts { costs: Costs::of(&row.lines), lines: row.lines.0 }))
+    Ok(row.fetch_optional(db).await?.map(|row| CallCosts { costs: Costs::of(&row.lines), lines: row.lines.0 }))
 }
 
 /// Why a call's bill changed: a price list was published that was in force when it took place.
@@ -66,7 +67,7 @@ pub struct Change {
 }
 
 /// A call's repricings, oldest first.
-pub async fn repricings_of(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Vec<Repricing>, sqlx::Error> {
+pub async fn repricings_of(db: &mut PgConnection, company_id: Uuid, call_id: Uuid) -> Result<Vec<Repricing>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"select r.position, r.repriced_at, r.price_list_id, l.effective_from, r.changes as "changes!: Json<Vec<Change>>"
              from call_repricings r join cost_price_lists l on l.company_id = r.company_id and l.price_list_id = r.price_list_id
@@ -74,7 +75,7 @@ pub async fn repricings_of(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Re
         company_id,
         call_id
     );
-    let repricings = rows.fetch_all(pool).await?.into_iter().map(|row| Repricing {
+    let repricings = rows.fetch_all(db).await?.into_iter().map(|row| Repricing {
         position: row.position,
         repriced_at: row.repriced_at,
         price_list_id: row.price_list_id,
