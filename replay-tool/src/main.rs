@@ -3,6 +3,7 @@
 //! Exit code 0: equal or sound; 1: not, or it could not be found out; 2: wrong use.
 
 mod commands;
+mod export;
 mod output;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -92,19 +93,25 @@ enum Command {
         /// A projection's name, or `all`.
         projection: String,
     },
-    /// Write events to standard output.
+    /// Write events or a read model as JSON lines, CSV or Parquet.
     Export {
+        /// `events`, or a read model's table: `calls`, `call_metrics`, `cost_rollups`, …
+        #[arg(default_value = commands::export::EVENTS)]
+        what: String,
         #[arg(long, value_enum, default_value = "jsonl")]
-        format: commands::export::Format,
-        /// Events recorded at or after this moment.
+        format: export::Format,
+        /// Events recorded, calls started, … at or after this moment (RFC 3339).
         #[arg(long)]
         from: Option<DateTime<Utc>>,
-        /// Events recorded before this moment.
+        /// The same before this moment.
         #[arg(long)]
         to: Option<DateTime<Utc>>,
         /// Only this company's.
         #[arg(long)]
         company: Option<uuid::Uuid>,
+        /// A file instead of standard output.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
     },
     /// What is in the log, and how far the projections are.
     Stats,
@@ -186,7 +193,10 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
         Command::Restore { projection } => commands::rebuild::restore(&database.pool, &store, &output, &projection).await,
         Command::Retry { projection } => commands::rebuild::retry(&database.pool, &output, &projection).await,
         Command::Compare { projection } => commands::rebuild::compare(&database.pool, &store, &output, &projection).await,
-        Command::Export { format, from, to, company } => commands::export::run(&store, &output, format, from, to, company).await,
+        Command::Export { what, format, from, to, company, output: file } => {
+            let scope = export::Scope { from, to, company };
+            commands::export::run(&database.pool, &store, &output, &what, format, scope, file.as_deref()).await
+        }
         Command::Stats => commands::stats::run(&database.pool, &output).await,
         Command::WhatIf { price_list, from, to, company, campaign } => {
             commands::what_if::run(&database.pool, &output, &price_list, (from, to), company, campaign).await

@@ -1,0 +1,48 @@
+//! Events and read models as tables that other programs read: JSON lines, CSV, Parquet.
+
+mod csv;
+mod events;
+mod jsonl;
+mod parquet;
+mod read_model;
+mod table;
+
+use chrono::{DateTime, Utc};
+use clap::ValueEnum;
+use uuid::Uuid;
+
+pub use events::Events;
+pub use read_model::ReadModel;
+pub use table::{Cell, Column, Kind};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Jsonl,
+    Csv,
+    Parquet,
+}
+
+/// Which rows; the period is half-open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope {
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+    pub company: Option<Uuid>,
+}
+
+/// Takes rows with a cell for each column.
+pub trait RowWriter {
+    fn write(&mut self, row: Vec<Cell>) -> anyhow::Result<()>;
+
+    /// Writes what is still held back. Nothing is whole before.
+    fn finish(self: Box<Self>) -> anyhow::Result<()>;
+}
+
+/// Writes rows of such columns in a format.
+pub fn writer<'a>(format: Format, columns: Vec<Column>, out: impl std::io::Write + Send + 'a) -> anyhow::Result<Box<dyn RowWriter + 'a>> {
+    Ok(match format {
+        Format::Jsonl => Box::new(jsonl::Writer::new(columns, out)),
+        Format::Csv => Box::new(csv::Writer::new(&columns, out)?),
+        Format::Parquet => Box::new(parquet::Writer::new(&columns, out)?),
+    })
+}

@@ -1,0 +1,136 @@
+//! A read model's table, as of one moment.
+
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
+use projections::{Table, all};
+use rust_decimal::Decimal;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{Cell, Column, Format, Kind, RowWriter, Scope};
+use crate::WrongUse;
+
+/// Rows of a read model's table; its own column says which period a row belongs to.
+pub struct ReadModel {
+    table: Table,
+    scope: Scope,
+    columns: Vec<Column>,
+}
+
+impl ReadModel {
+    /// The table of that name.
+    pub async fn find(db: &mut PgConnection, name: &str, scope: Scope, format: Format) -> anyhow::Result<Self> {
+        let tables: Vec<Table> = all().iter().flat_map(|projection| projection.tables()).copied().collect();
+        let table = tables.iter().find(|table| table.name == name).copied().ok_or_else(|| {
+            let known: Vec<_> = tables.iter().map(|table| table.name).collect();
+            WrongUse(format!("there is no read model '{name}'; there are events, {}", known.join(", ")))
+        })?;
+        if table.period.is_none() && (scope.from.is_some() || scope.to.is_some()) {
+            return Err(WrongUse(format!("the rows of {name} belong to no period: leave out --from and --to")).into());
+        }
+        let mut model = Self { table, scope, columns: Vec::new() };
+        model.columns = model.read_columns(db).await?;
+        if format == Format::Parquet {
+            model.measure_decimals(db).await?;
+        }
+        Ok(model)
+    }
+
+    pub fn columns(&self) -> Vec<Column> {
+        self.columns.clone()
+    }
+
+    async fn read_columns(&self, db: &mut PgConnection) -> Result<Vec<Column>, sqlx::Error> {
+        let rows = sqlx::query!(
+            r#"select attname::text as "name!", format_type(atttypid, null) as "pg_type!" from pg_attribute
+                where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum"#,
+            self.table.name
+        );
+        let columns = rows.fetch_all(db).await?.into_iter().map(|row| {
+            let kind = match row.pg_type.as_str() {
+                "boolean" => Kind::Bool,
+                "smallint" | "integer" | "bigint" => Kind::Int,
+                "numeric" => Kind::Decimal { scale: 0 },
+                "uuid" => Kind::Uuid,
+                "timestamp with time zone" => Kind::Time,
+                "jsonb" => Kind::Json,
+                "integer[]" | "bigint[]" => Kind::Ints,
+                _ => Kind::Text,
+            };
+            Column { name: row.name, kind }
+        });
+        Ok(columns.collect())
+    }
+
+    /// A Parquet column has one number of decimals: the most that any of its values has.
+    async fn measure_decimals(&mut self, db: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let select = |column: &Column| format!("coalesce(max(scale(trim_scale({}))), 0)", column.name);
+        let decimals: Vec<_> = self.columns.iter().filter(|column| matches!(column.kind, Kind::Decimal { .. })).map(select).collect();
+        if decimals.is_empty() {
+            return Ok(());
+        }
+        let scales = self.query(&format!("array[{}]", decimals.join(", ")));
+        let scales: Vec<i32> = self.bound(&scales).fetch_one(db).await?.try_get(0)?;
+        let mut scales = scales.into_iter();
+        for column in &mut self.columns {
+            if let Kind::Decimal { scale } = &mut column.kind {
+                *scale = scales.next().and_then(|found| u8::try_from(found).ok()).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    fn query(&self, select: &str) -> String {
+        let period = self
+            .table
+            .period
+            .map(|column| format!(" and ($2::timestamptz is null or {column} >= $2) and ($3::timestamptz is null or {column} < $3)"));
+        format!("select {select} from {} where ($1::uuid is null or company_id = $1){}", self.table.name, period.unwrap_or_default())
+    }
+
+    fn bound<'q>(&self, sql: &'q str) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+        let query = sqlx::query(AssertSqlSafe(sql.to_owned())).bind(self.scope.company);
+        if self.table.period.is_some() { query.bind(self.scope.from).bind(self.scope.to) } else { query }
+    }
+
+    pub async fn count(&self, db: &mut PgConnection) -> Result<i64, sqlx::Error> {
+        let sql = self.query("count(*)");
+        self.bound(&sql).fetch_one(db).await?.try_get(0)
+    }
+
+    /// Writes the rows in the order of their period; `progress` hears how many.
+    pub async fn write(&self, db: &mut PgConnection, writer: &mut dyn RowWriter, mut progress: impl FnMut(u64)) -> anyhow::Result<()> {
+        let select = self.columns.iter().map(|column| match column.kind {
+            Kind::Int => format!("{}::bigint", column.name),
+            Kind::Ints => format!("{}::bigint[]", column.name),
+            Kind::Text | Kind::Json => format!("{}::text", column.name),
+            Kind::Bool | Kind::Decimal { .. } | Kind::Uuid | Kind::Time => column.name.clone(),
+        });
+        let order = self.table.period.map(|column| format!(" order by {column}")).unwrap_or_default();
+        let sql = self.query(&select.collect::<Vec<_>>().join(", ")) + &order;
+        let mut rows = self.bound(&sql).fetch(db);
+        let mut written = 0;
+        while let Some(row) = rows.try_next().await? {
+            writer.write(self.cells(&row)?)?;
+            written += 1;
+            progress(written);
+        }
+        Ok(())
+    }
+
+    fn cells(&self, row: &PgRow) -> Result<Vec<Cell>, sqlx::Error> {
+        let cell = |(i, column): (usize, &Column)| {
+            Ok(match column.kind {
+                Kind::Bool => row.try_get::<Option<bool>, _>(i)?.into(),
+                Kind::Int => row.try_get::<Option<i64>, _>(i)?.into(),
+                Kind::Decimal { .. } => row.try_get::<Option<Decimal>, _>(i)?.into(),
+                Kind::Uuid => row.try_get::<Option<Uuid>, _>(i)?.into(),
+                Kind::Time => row.try_get::<Option<DateTime<Utc>>, _>(i)?.into(),
+                Kind::Ints => row.try_get::<Option<Vec<i64>>, _>(i)?.into(),
+                Kind::Text => row.try_get::<Option<String>, _>(i)?.into(),
+                Kind::Json => row.try_get::<Option<String>, _>(i)?.map_or(Cell::Null, Cell::Json),
+            })
+        };
+        self.columns.iter().enumerate().map(cell).collect()
+    }
+}
