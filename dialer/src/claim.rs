@@ -44,6 +44,8 @@ pub struct Claim {
     pub call_id: Uuid,
     /// Of the claim in the log.
     pub position: i64,
+    /// The claim's event; `None` when the task was claimed for this call before.
+    pub event_id: Option<Uuid>,
 }
 
 /// Why there was nothing to claim.
@@ -114,9 +116,9 @@ impl Desk {
                     Slot::Rate => return Ok(Err(NothingToClaim::Rate)),
                 }
                 match self.append_claim(context, campaign_id, &campaign, task_id, call_id, lease_sec).await {
-                    Ok(position) => {
+                    Ok((position, event_id)) => {
                         slots::confirm(&self.pool, call_id).await?;
-                        return Ok(Ok(Claim { task_id, call_id, position }));
+                        return Ok(Ok(Claim { task_id, call_id, position, event_id }));
                     }
                     // The read model was behind: somebody had this task, or the campaign went on.
                     Err(ExecuteError::Refused(_)) => slots::give_up(&self.pool, call_id, task_id).await?,
@@ -140,9 +142,10 @@ impl Desk {
     async fn claimed_before(&self, context: &CommandContext, call_id: Uuid) -> Result<Option<Claim>, StoreError> {
         let call = self.store.load_fresh::<Call>(context.company_id, call_id).await?;
         let task_id = call.state.known().and_then(|call| call.subject.task_id);
-        Ok(task_id.map(|task_id| Claim { task_id, call_id, position: call.position }))
+        Ok(task_id.map(|task_id| Claim { task_id, call_id, position: call.position, event_id: None }))
     }
 
+    /// Answers the position of the claim and the id of its event.
     async fn append_claim(
         &self,
         context: &CommandContext,
@@ -151,7 +154,7 @@ impl Desk {
         task_id: Uuid,
         call_id: Uuid,
         lease_sec: u32,
-    ) -> Result<i64, ExecuteError<TaskRefusal>> {
+    ) -> Result<(i64, Option<Uuid>), ExecuteError<TaskRefusal>> {
         let mut unit = self.store.unit(context);
         let claim = TaskCommand::Claim { call_id, lease_sec, now: now() };
         let claimed = unit.decide::<Task>(task_id, claim).await?;
@@ -172,7 +175,7 @@ impl Desk {
             Err(ExecuteError::Refused(_)) => return Err(ExecuteError::Refused(TaskRefusal::NotCurrentAttempt)),
         }
         unit.hold(campaign_id, campaign);
-        Ok(unit.commit().await?)
+        Ok((unit.commit().await?, claimed.event_id))
     }
 
     /// The version a skillbase has now.

@@ -112,7 +112,8 @@ impl Dialer {
         CommandContext { company_id, metadata, identity: None, now: now() }
     }
 
-    async fn work(&self, context: CommandContext, claim: Claim, stop: watch::Receiver<bool>) {
+    async fn work(&self, mut context: CommandContext, claim: Claim, stop: watch::Receiver<bool>) {
+        context.metadata.causation_id = claim.event_id;
         self.note(|calls| calls.insert(claim.call_id));
         self.work_on(context, claim, stop).await;
         self.note(|calls| calls.remove(&claim.call_id));
@@ -160,7 +161,7 @@ impl Dialer {
         line: &Line<'_>,
         result: Result<Ended, ProviderError>,
     ) -> Result<(), TaskError> {
-        let context = CommandContext { now: now(), ..context.clone() };
+        let mut context = CommandContext { now: now(), ..context.clone() };
         let (ended, error_message) = match result {
             Ok(ended) => {
                 let message = format!("the call ended with {}", ended.outcome);
@@ -171,8 +172,9 @@ impl Dialer {
                 (ended, error.to_string())
             }
         };
-        if let Err(error) = line.ended(&ended).await {
-            tracing::warn!(%error, call = %claim.call_id, "a call's end could not be recorded");
+        match line.ended(&ended).await {
+            Ok(ended) => context.metadata.causation_id = ended.event_id.or(claim.event_id),
+            Err(error) => tracing::warn!(%error, call = %claim.call_id, "a call's end could not be recorded"),
         }
         // Who was spoken to is not called again; whoever was not reached is.
         let reached = matches!(ended.outcome, Outcome::Success | Outcome::Fail) && ended.hangup_by.as_deref() != Some("system");

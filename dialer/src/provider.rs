@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     Personal,
-    call::{CallSubject, EndRequest, Turn},
+    call::{Call, CallSubject, EndRequest, Turn},
     outcome::Outcome,
     skillbase::SkillbaseConfig,
 };
-use eventstore::{CommandContext, now};
+use eventstore::{CommandContext, Committed, now};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ impl Line<'_> {
         Ok(())
     }
 
-    pub(crate) async fn ended(&self, ended: &Ended) -> Result<(), CallError> {
+    pub(crate) async fn ended(&self, ended: &Ended) -> Result<Committed<Call>, CallError> {
         let request = EndRequest {
             ended_at: Some(now()),
             duration_sec: ended.duration_sec,
@@ -82,7 +82,6 @@ impl Line<'_> {
             hangup_by: ended.hangup_by.clone(),
             outcome: Some(ended.outcome),
         };
-        self.desk.end_call(&self.context(), self.call_id, request).await?;
-        Ok(())
+        self.desk.end_call(&self.context(), self.call_id, request).await
     }
 }

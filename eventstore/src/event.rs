@@ -127,11 +127,43 @@ impl CommandContext {
         let metadata = Metadata { actor: Actor::system(name), correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
         Self { company_id, metadata, identity: None, now }
     }
+}
 
-    /// The metadata as each event of the command carries it: canonical JSON.
-    pub(crate) fn stored_metadata(&self) -> Result<Arc<str>, NotStorable> {
-        let metadata = serde_json::to_value(&self.metadata).map_err(|e| NotStorable::Json(e.to_string()))?;
+impl Metadata {
+    /// As it stands in the log: canonical JSON.
+    fn stored(&self) -> Result<Arc<str>, NotStorable> {
+        let metadata = serde_json::to_value(self).map_err(|e| NotStorable::Json(e.to_string()))?;
         Ok(canonical::to_text(&metadata)?.into())
+    }
+}
+
+/// The metadata of one command's events, as it is stored. What follows from the first of them, that is every event of another
+/// type, names it as its cause; the first itself, and others of its type, have the cause of the command.
+pub(crate) struct Provenance<'a> {
+    context: &'a CommandContext,
+    own: Option<Arc<str>>,
+    /// The command's first event: id and type.
+    first: Option<(Uuid, String)>,
+    of_followers: Option<Arc<str>>,
+}
+
+impl<'a> Provenance<'a> {
+    pub fn new(context: &'a CommandContext) -> Self {
+        Self { context, own: None, first: None, of_followers: None }
+    }
+
+    /// For the next event, which has this id and type.
+    fn of(&mut self, event_id: Uuid, event_type: &str) -> Result<Arc<str>, NotStorable> {
+        let (first_id, first_type) = self.first.get_or_insert_with(|| (event_id, event_type.to_owned()));
+        let (kept, causation_id) = if first_type == event_type {
+            (&mut self.own, self.context.metadata.causation_id)
+        } else {
+            (&mut self.of_followers, Some(*first_id))
+        };
+        match kept {
+            Some(stored) => Ok(Arc::clone(stored)),
+            None => Ok(Arc::clone(kept.insert(Metadata { causation_id, ..self.context.metadata.clone() }.stored()?))),
+        }
     }
 }
 
@@ -155,29 +187,30 @@ impl NewEvent {
         stream: &str,
         version: Option<i64>,
         event: &E,
-        context: &CommandContext,
-        metadata: &Arc<str>,
+        provenance: &mut Provenance<'_>,
     ) -> Result<Self, NotStorable> {
+        let context = provenance.context;
         let (event_type, payload) = fact::encode(event).map_err(|e| NotStorable::Json(e.to_string()))?;
         let payload = canonical::to_text(&payload)?;
         let event_id = match (&context.identity, version) {
             (Some(identity), Some(version)) => identity.event_id(stream, version),
             _ => Uuid::now_v7(),
         };
+        let metadata = provenance.of(event_id, &event_type)?;
         let schema_version = E::schema_version(&event_type);
         let occurred_at = whole_micros(event.occurred_at().unwrap_or(context.now));
         let content = canonical::Content {
             company_id: context.company_id,
             event_id,
             event_type: &event_type,
-            metadata,
+            metadata: &metadata,
             occurred_at,
             payload: &payload,
             schema_version,
             stream,
         };
         let digest = content.digest();
-        Ok(Self { event_id, event_type, schema_version, payload, metadata: Arc::clone(metadata), occurred_at, digest })
+        Ok(Self { event_id, event_type, schema_version, payload, metadata, occurred_at, digest })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     canonical::NotStorable,
     contention::retry_conflicts,
     error::{ExecuteError, StoreError},
-    event::{CommandContext, NewEvent, StreamName},
+    event::{CommandContext, NewEvent, Provenance, StreamName},
     read,
     store::EventStore,
 };
@@ -52,6 +52,8 @@ pub struct Committed<D: Decider> {
     pub position: i64,
     /// What the command yielded.
     pub events: Vec<D::Event>,
+    /// Of the first of them.
+    pub event_id: Option<Uuid>,
 }
 
 impl EventStore {
@@ -166,7 +168,7 @@ impl EventStore {
     ) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
         if let Some(position) = self.happened_before::<D>(context, id, &command).await? {
             let Loaded { state, version, .. } = self.load_fresh::<D>(context.company_id, id).await?;
-            return Ok(Committed { state, version, position, events: Vec::new() });
+            return Ok(Committed { state, version, position, events: Vec::new(), event_id: None });
         }
         match self.execute_once(context, id, if_version, command.clone()).await {
             Err(error) if error.is_conflict() => self.demand_history::<D>(context.company_id, id, &error).await?,
@@ -232,14 +234,22 @@ impl EventStore {
             Some(Appended { position, repeated: false, .. }) => Ok(Committed { position, ..decided }),
             Some(Appended { position, repeated: true, .. }) => {
                 let Loaded { state, version, .. } = self.load_fresh::<D>(context.company_id, id).await?;
-                Ok(Committed { state, version, position, events: decided.events })
+                Ok(Committed { state, version, position, events: decided.events, event_id: decided.event_id })
             }
         }
     }
 
     /// Begins a command that writes several streams at once.
     pub fn unit<'a>(&'a self, context: &'a CommandContext) -> Unit<'a> {
-        Unit { store: self, context, writes: Vec::new(), remembered: Vec::new(), required: Vec::new(), metadata: None, position: 0 }
+        Unit {
+            store: self,
+            context,
+            writes: Vec::new(),
+            remembered: Vec::new(),
+            required: Vec::new(),
+            provenance: Provenance::new(context),
+            position: 0,
+        }
     }
 }
 
@@ -251,8 +261,7 @@ pub struct Unit<'a> {
     remembered: Vec<Box<dyn Remember>>,
     /// Versions that streams must have, whatever is decided on them.
     required: Vec<(StreamName, i64)>,
-    /// The context's, as it is stored with each event.
-    metadata: Option<Arc<str>>,
+    provenance: Provenance<'a>,
     /// Highest known position of the streams decided on.
     position: i64,
 }
@@ -292,13 +301,13 @@ impl<'a> Unit<'a> {
         events.iter().for_each(|event| D::evolve(Arc::make_mut(&mut after.state), event));
         after.version += i64::try_from(events.len()).unwrap_or(i64::MAX);
         let (state, version) = (Arc::clone(&after.state), after.version);
-        let position = loaded.position;
+        let (position, event_id) = (loaded.position, prepared.first().map(|event| event.event_id));
         if !events.is_empty() {
             let expected = ExpectedVersion::Exact(loaded.version);
             self.writes.push(StreamWrite { stream, expected, events: prepared, rests_on: rests_on.clone() });
             self.remembered.push(Box::new(Decided { id, is_new: loaded.version == 0, after, rests_on }));
         }
-        Ok(Committed { state, version, position, events })
+        Ok(Committed { state, version, position, events, event_id })
     }
 
     /// Appends events that follow from no state: to a stream that must not be there yet, or to any.
@@ -310,14 +319,10 @@ impl<'a> Unit<'a> {
     }
 
     fn prepare<E: DomainEvent>(&mut self, stream: &StreamName, before: Option<i64>, events: &[E]) -> Result<Vec<NewEvent>, StoreError> {
-        let metadata = match &self.metadata {
-            Some(metadata) => Arc::clone(metadata),
-            None => Arc::clone(self.metadata.insert(self.context.stored_metadata()?)),
-        };
         let name = stream.to_string();
         let prepared = (1..).zip(events).map(|(n, event)| {
             let version = before.map(|before| before + n);
-            NewEvent::prepare(&name, version, event, self.context, &metadata)
+            NewEvent::prepare(&name, version, event, &mut self.provenance)
         });
         Ok(prepared.collect::<Result<_, _>>()?)
     }

@@ -158,6 +158,18 @@ async fn stream_page(
     Ok(events)
 }
 
+/// The events with these ids, in log order.
+pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<StoredEvent>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
+                  metadata::text as "metadata!", occurred_at, recorded_at
+             from events where event_id = any($1) order by position"#,
+        ids
+    );
+    rows.fetch_all(pool).await?.into_iter().map(StoredEvent::try_from).collect()
+}
+
 /// The events of one stream with a version above `after` that were recorded until `until`, oldest first.
 pub(crate) fn stream(
     pool: &PgPool,

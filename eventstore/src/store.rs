@@ -108,6 +108,11 @@ impl EventStore {
         read::stream(&self.pool, stream, after, until).try_collect().await
     }
 
+    /// The events with these ids, wherever they are.
+    pub async fn read_events(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>, StoreError> {
+        read::by_ids(&self.pool, ids).await
+    }
+
     /// How many of a company's events of a type, recorded until `until`, name `value` in the payload's field `field`.
     pub async fn count_events(
         &self,

@@ -70,6 +70,13 @@ impl Feed {
         Self { store, categories: None, page_events: PAGE_EVENTS, pages_kept: PAGES_KEPT, kept: Arc::default() }
     }
 
+    /// With pages of at most so many events.
+    #[must_use]
+    pub fn page_events(mut self, max: usize) -> Self {
+        self.page_events = max.clamp(1, PAGE_EVENTS);
+        self
+    }
+
     /// One of its own for a rebuild: in larger pages, and only what it wants.
     pub(crate) fn of_rebuild(store: EventStore, categories: &'static [&'static str]) -> Self {
         let categories = Some(categories);

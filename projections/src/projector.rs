@@ -20,7 +20,7 @@ pub const LEASE_SEC: f64 = 5.0;
 /// How often a lease is renewed at least; also how often a stopped projection looks whether to go on.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a failed transaction before it is tried again; doubled each time up to the second.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 /// How long pages with nothing in them for a projection may go by before its checkpoint says so to other processes.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
 /// A stretch of work that takes longer hangs on a dead connection.

@@ -5,10 +5,12 @@ pub mod bench;
 mod client;
 mod cluster;
 mod platform;
+mod proxy;
 
 pub use client::{Answer, Client};
 pub use cluster::{binary, copy_database, new_database};
 pub use platform::{Platform, settings};
+pub use proxy::{Cut, Proxy};
 
 use serde_json::{Value, json};
 
@@ -22,4 +24,9 @@ pub fn skillbase_config() -> Value {
         "voice": {"tts_provider": "cartesia", "stt_provider": "deepgram"},
         "llm": {"provider": "groq", "model": "llama-3.1-8b-instant", "temperature": 0.7}
     })
+}
+
+/// A setting of the suite that makes it run longer or shorter.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }

@@ -1,7 +1,9 @@
 //! `history`: a timeline a person likes to read.
 
+use std::collections::HashMap;
+
 use anyhow::anyhow;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use domain::{Decider as _, call::Call, task::Task};
 use eventstore::{ActorKind, EventStore, Metadata, StoreError, StoredEvent, StreamName};
 use serde_json::{Map, Value, json};
@@ -9,8 +11,10 @@ use uuid::Uuid;
 
 use crate::{Finding, WrongUse, output::Output};
 
-/// Longest value that is shown in a line, in characters.
-const VALUE_MAX_CHARS: usize = 100;
+/// Longest value that is shown among others, in characters; a longer one gets lines of its own.
+const VALUE_MAX_CHARS: usize = 60;
+/// Where what an event says begins.
+const INDENT: usize = 24;
 
 pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Option<DateTime<Utc>>) -> anyhow::Result<Finding> {
     let name: StreamName = stream.parse().map_err(|e: eventstore::NoStreamName| WrongUse(e.to_string()))?;
@@ -24,10 +28,10 @@ pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Optio
     if events.is_empty() {
         return Err(anyhow!("{name} has no events{}", as_of.map(|at| format!(" as of {at}")).unwrap_or_default()));
     }
-    let began = events.first().map(|event| event.recorded_at).unwrap_or_default();
     let items = events.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
-    let lines = events.iter().map(|event| line(event, &name, began)).collect::<Result<Vec<_>, _>>()?;
-    output.result(&json!({"stream": stream, "items": items}), || lines.join("\n"))?;
+    let timeline = Timeline { asked: &name, causes: causes(store, &events).await?, events: &events, as_of };
+    let text = timeline.text()?;
+    output.result(&json!({"stream": stream, "items": items}), || text)?;
     Ok(Finding::Sound)
 }
 
@@ -35,7 +39,7 @@ fn claimed_call(event: &StoredEvent) -> Option<Uuid> {
     (event.event_type == "TaskClaimed").then(|| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok())?
 }
 
-pub fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
+fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
     Ok(json!({
         "position": event.position,
         "stream": event.stream.to_string(),
@@ -51,20 +55,67 @@ pub fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
     }))
 }
 
-/// `2026-11-20 10:00:00.123  +0:05.2  TurnRecorded  by dialer simulator   turn_index 3 …  (position 17)`
-fn line(event: &StoredEvent, asked: &StreamName, began: DateTime<Utc>) -> Result<String, StoreError> {
-    let since = event.recorded_at - began;
-    let clock = format!("+{}:{:02}.{}", since.num_minutes(), since.num_seconds() % 60, since.subsec_nanos() / 100_000_000);
-    let elsewhere = if event.stream == *asked { String::new() } else { format!("  [{}]", event.stream) };
-    Ok(format!(
-        "{}  {clock:>9}  {:<22} {}{elsewhere}\n{:>38}{}  (position {})",
-        event.recorded_at.format("%Y-%m-%d %H:%M:%S%.3f"),
-        event.event_type,
-        who(&event.metadata()?),
-        "",
-        details(&event.payload()?),
-        event.position
-    ))
+/// Events that caused others: type and position by id, whatever stream they are in.
+async fn causes(store: &EventStore, events: &[StoredEvent]) -> Result<HashMap<Uuid, String>, StoreError> {
+    let ids = events.iter().map(|event| Ok(event.metadata()?.causation_id)).collect::<Result<Vec<_>, StoreError>>()?;
+    let ids: Vec<_> = ids.into_iter().flatten().collect();
+    let found = store.read_events(&ids).await?.into_iter();
+    Ok(found.map(|event| (event.event_id, format!("{} (position {})", event.event_type, event.position))).collect())
+}
+
+struct Timeline<'a> {
+    asked: &'a StreamName,
+    as_of: Option<DateTime<Utc>>,
+    events: &'a [StoredEvent],
+    causes: HashMap<Uuid, String>,
+}
+
+impl Timeline<'_> {
+    fn text(&self) -> Result<String, StoreError> {
+        let (Some(first), Some(last)) = (self.events.first(), self.events.last()) else { return Ok(String::new()) };
+        let as_of = self.as_of.map(|at| format!(", as of {}", at.to_rfc3339())).unwrap_or_default();
+        let mut lines =
+            vec![format!("{}: {} events in {}{as_of}", self.asked, self.events.len(), duration(last.recorded_at - first.recorded_at))];
+        let mut day: Option<NaiveDate> = None;
+        for event in self.events {
+            if day.replace(event.recorded_at.date_naive()) != Some(event.recorded_at.date_naive()) {
+                lines.push(format!("\n{}", event.recorded_at.format("%A, %-d %B %Y, UTC")));
+            }
+            self.add(event, event.recorded_at - first.recorded_at, &mut lines)?;
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// What happened, when and how long after the first; by whom and why; and what the event says.
+    fn add(&self, event: &StoredEvent, since: chrono::TimeDelta, lines: &mut Vec<String>) -> Result<(), StoreError> {
+        let metadata = event.metadata()?;
+        let elsewhere = if event.stream == *self.asked { String::new() } else { format!(", {}", event.stream) };
+        let time = event.recorded_at.format("%H:%M:%S%.3f");
+        lines.push(format!("{time} {:>10} {}{elsewhere}", format!("+{}", duration(since)), event.event_type));
+        let mut add = |text: String| lines.push(format!("{:INDENT$}{text}", ""));
+        let because =
+            metadata.causation_id.map(|id| format!(", because of {}", self.causes.get(&id).cloned().unwrap_or(format!("event {id}"))));
+        add(format!("by {}{}, position {}", who(&metadata), because.unwrap_or_default(), event.position));
+        if (event.recorded_at - event.occurred_at).num_seconds().abs() >= 1 {
+            add(format!("occurred at {}", event.occurred_at.format("%Y-%m-%d %H:%M:%S%.3f UTC")));
+        }
+        let (short, long) = details(&event.payload()?);
+        if !short.is_empty() {
+            add(short.join(" · "));
+        }
+        long.into_iter().for_each(add);
+        Ok(())
+    }
+}
+
+fn duration(span: chrono::TimeDelta) -> String {
+    let (seconds, millis) = (span.num_seconds(), span.subsec_millis());
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}.{:01} s", millis / 100),
+        (0, minutes, seconds) => format!("{minutes}:{seconds:02} min"),
+        (hours, minutes, _) if hours < 48 => format!("{hours}:{minutes:02} h"),
+        (hours, ..) => format!("{} days", hours / 24),
+    }
 }
 
 fn who(metadata: &Metadata) -> String {
@@ -75,16 +126,23 @@ fn who(metadata: &Metadata) -> String {
         ActorKind::System => "system",
     };
     let name = metadata.actor.name.clone().or_else(|| metadata.actor.id.map(|id| id.to_string())).unwrap_or_default();
-    format!("by {kind} {name}").trim_end().to_owned()
+    format!("{kind} {name}").trim_end().to_owned()
 }
 
-fn details(payload: &Value) -> String {
+/// The fields of a payload: those that stand together, and texts that need lines of their own.
+fn details(payload: &Value) -> (Vec<String>, Vec<String>) {
     let none = Map::new();
-    let fields = payload.as_object().unwrap_or(&none).iter().filter(|(_, value)| !value.is_null());
-    let fields = fields.map(|(name, value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let short: String = text.chars().take(VALUE_MAX_CHARS).collect();
-        format!("{name}: {short}{}", if short.len() < text.len() { "…" } else { "" })
-    });
-    fields.collect::<Vec<_>>().join(" · ")
+    let (mut short, mut long) = (Vec::new(), Vec::new());
+    for (name, value) in payload.as_object().unwrap_or(&none).iter().filter(|(_, value)| !value.is_null()) {
+        let is_speech = name.ends_with("_text");
+        let text = match (value.as_i64(), name.strip_suffix("_us")) {
+            (Some(us), Some(name)) => format!("{name} {}.{} ms", us / 1_000, us % 1_000 / 100),
+            _ => format!(
+                "{name} {}",
+                value.as_str().map_or_else(|| value.to_string(), |text| if is_speech { format!("“{text}”") } else { text.to_owned() })
+            ),
+        };
+        if is_speech || text.chars().count() > VALUE_MAX_CHARS { long.push(text) } else { short.push(text) }
+    }
+    (short, long)
 }

@@ -7,14 +7,14 @@ use std::{
 
 use futures::StreamExt as _;
 use serde_json::json;
-use support::{Platform, new_database};
+use support::{Platform, new_database, setting};
 use tokio::{
     io,
     net::{TcpListener, TcpStream},
     sync::watch,
 };
 
-use super::{load::setting, open};
+use super::open;
 
 /// 2,000 requests are given up at random moments: no connection keeps a transaction open, and everything that was acknowledged is
 /// there.

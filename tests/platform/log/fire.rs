@@ -11,11 +11,11 @@ use std::{
 use chrono::{DateTime, Utc};
 use eventstore::{Database, EventStore, verify};
 use sqlx::{Connection as _, PgConnection};
-use support::{new_database, settings};
+use support::{new_database, setting, settings};
 use tokio::sync::watch;
 
 use super::{
-    load::{Ack, Seen, Writer, append_silently, audit, setting},
+    load::{Ack, Seen, Writer, append_silently, audit},
     open,
 };
 

@@ -18,11 +18,6 @@ pub const COMPANY: Uuid = Uuid::from_u128(1);
 /// Streams that all writers append to.
 const SHARED_STREAMS: u128 = 8;
 
-/// A setting of the suite that makes it run longer or shorter.
-pub fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
 /// An append that was acknowledged: what was written, and at which position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {

@@ -1,3 +1,6 @@
+mod crash_points;
+mod random;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use domain::Fact;

@@ -1,0 +1,92 @@
+//! A projector whose connection breaks at every point there is, before and after each of its statements, comes to the same tables.
+
+use std::{sync::Arc, time::Duration};
+
+use eventstore::{Database, EventStore};
+use projections::{Feed, Positions, Projection, Projectors, all};
+use serde_json::Value;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use support::{Cut, Proxy, new_database};
+use tokio::sync::watch;
+
+use super::{content, random::RandomHistory};
+
+const EVENTS: i64 = 150;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projector_that_breaks_off_at_any_statement_comes_to_the_same_tables() {
+    let url = new_database().await;
+    let database = Database::open(&support::settings(&url).database()).await.unwrap();
+    let store = EventStore::open(&database);
+    RandomHistory::begin(store.clone(), rand::random()).await.until(EVENTS).await;
+    let each = all().into_iter().map(|projection| break_off(&url, &database.pool, &store, projection));
+    futures::future::join_all(each).await;
+}
+
+async fn break_off(url: &str, sound: &PgPool, store: &EventStore, projection: Arc<dyn Projection>) {
+    let expected = projected(sound, sound, store, &projection, None).await;
+    for cut in [Cut::Before, Cut::After] {
+        let options: PgConnectOptions = url.parse().unwrap();
+        let proxy = Proxy::start(options.get_port()).await;
+        // One connection: every statement of the projector is counted in its order.
+        let options = options.port(proxy.port).options([("search_path", "newvoice")]).ssl_mode(sqlx::postgres::PgSslMode::Disable);
+        let broken = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options);
+        let found = projected(sound, &broken, store, &projection, Some((&proxy, cut))).await;
+        assert_eq!(found, expected, "{}, cut {cut:?}", projection.name());
+        println!("{}: cut {} times {cut:?} a statement", projection.name(), proxy.cuts());
+        assert!(proxy.cuts() > 10, "{} was cut {} times only", projection.name(), proxy.cuts());
+        broken.close().await;
+    }
+}
+
+/// The tables of a projection after it has run from the beginning to the end of the log, on `pool`, whose proxy lets one statement
+/// more through each time before it cuts, until the checkpoint moves; then from the first statement again.
+async fn projected(
+    sound: &PgPool,
+    pool: &PgPool,
+    store: &EventStore,
+    projection: &Arc<dyn Projection>,
+    broken: Option<(&Proxy, Cut)>,
+) -> Vec<Value> {
+    for table in projection.tables() {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("truncate {}", table.name))).execute(sound).await.unwrap();
+    }
+    sqlx::query("delete from projection_checkpoints where name = $1").bind(projection.name()).execute(sound).await.unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let projectors = Projectors {
+        projections: vec![Arc::clone(projection)],
+        pool: pool.clone(),
+        feed: Feed::new(store.clone()).page_events(60),
+        positions: Positions::default(),
+    };
+    let (mut position, mut cuts, mut through) = (0, 0, 0);
+    if let Some((proxy, cut)) = broken {
+        proxy.cut_after(through, cut);
+    }
+    let projectors = tokio::spawn(projectors.run(stopped));
+    let head = store.last_position().await.unwrap();
+    while position < head {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let sql = "select position from projection_checkpoints where name = $1";
+        let now: i64 = sqlx::query_scalar(sql).bind(projection.name()).fetch_optional(sound).await.unwrap().unwrap_or(0);
+        let Some((proxy, cut)) = broken else {
+            position = now;
+            continue;
+        };
+        if proxy.cuts() > cuts {
+            (cuts, through) = (proxy.cuts(), if now > position { 0 } else { through + 1 });
+            position = now;
+            // Whatever page sizes and statements there are, in the end one gets through.
+            proxy.cut_after(through, cut);
+        }
+        if now >= head {
+            position = now;
+        }
+    }
+    stop.send(true).unwrap();
+    projectors.await.unwrap();
+    content(sound, projection.as_ref()).await
+}

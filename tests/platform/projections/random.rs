@@ -1,0 +1,382 @@
+//! Random histories with every event type: commands that mean nothing in their moment are refused, and the rest is the history.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    Decider, Fact,
+    api_key::{ApiKey, ApiKeyCommand},
+    call::{Call, CallCommand, CallSubject, Direction, EndRequest, Turn},
+    campaign::{Campaign, CampaignCommand, CampaignSettings},
+    company::{Company, CompanyCommand, CompanyProfile},
+    outcome::Outcome,
+    price::{Component, Rate, Unit},
+    price_list::{PriceList, PriceListCommand},
+    reserved_name::{NameCommand, ReservedName},
+    retry::{Backoff, RetryPolicy},
+    role::Role,
+    skillbase::{Skillbase, SkillbaseCommand, SkillbaseContent},
+    task::{AttemptFailure, FailureCause, Task, TaskCommand, TaskContact},
+    user::{User, UserCommand},
+};
+use eventstore::{CommandContext, Database, EventStore, ExecuteError, now};
+use projections::{Feed, Positions, Projectors, all, rebuild::Then};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use rust_decimal::Decimal;
+use serde_json::json;
+use support::{new_database, setting};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::differences;
+
+/// When the calls take place: long before the history is made, so that price lists come into force among them.
+const EPOCH: DateTime<Utc> = DateTime::from_timestamp(1_770_000_000, 0).unwrap();
+
+pub struct RandomHistory {
+    store: EventStore,
+    rng: StdRng,
+    companies: Vec<OfCompany>,
+    /// Event types.
+    seen: BTreeSet<String>,
+}
+
+/// What there is that something can happen to.
+#[derive(Default)]
+struct OfCompany {
+    id: Uuid,
+    skillbases: Vec<Uuid>,
+    campaigns: Vec<Uuid>,
+    tasks: Vec<(Uuid, Uuid)>,
+    calls: Vec<Uuid>,
+    keys: Vec<Uuid>,
+    names: Vec<Uuid>,
+}
+
+impl RandomHistory {
+    pub async fn begin(store: EventStore, seed: u64) -> Self {
+        let mut history = Self { store, rng: StdRng::seed_from_u64(seed), companies: Vec::new(), seen: BTreeSet::new() };
+        for n in 0..2 {
+            let company = OfCompany { id: Uuid::new_v4(), ..OfCompany::default() };
+            let profile = CompanyProfile { name: format!("Company {n}"), slug: format!("company-{n}"), email: None };
+            history.run::<Company>(company.id, company.id, CompanyCommand::Register(profile)).await;
+            let user = UserCommand::Register { email: format!("user{n}@example.com").into(), role: Role::Admin };
+            history.run::<User>(company.id, Uuid::new_v4(), user).await;
+            history.companies.push(company);
+        }
+        history
+    }
+
+    /// Runs a command; answers whether it had an effect. A refusal is none.
+    async fn run<D: Decider>(&mut self, company_id: Uuid, id: Uuid, command: D::Command) -> bool {
+        let context = CommandContext::system(company_id, "test", now());
+        match self.store.execute::<D>(&context, id, command).await {
+            Ok(committed) => {
+                self.seen.extend(committed.events.iter().map(|event| domain::fact::encode(event).unwrap().0));
+                !committed.events.is_empty()
+            }
+            Err(ExecuteError::Refused(_)) => false,
+            Err(ExecuteError::Store(error)) => panic!("{error}"),
+        }
+    }
+
+    /// Lets things happen until the log has so many events, and of every type one.
+    pub async fn until(&mut self, events: i64) {
+        while self.store.head().position() < events || self.lacks().next().is_some() {
+            let n = self.rng.random_range(0..self.companies.len());
+            let mut company = std::mem::take(&mut self.companies[n]);
+            match self.rng.random_range(0..100) {
+                0..3 => self.skillbase(&mut company).await,
+                3..12 => self.campaign(&mut company).await,
+                12..32 => self.task(&mut company).await,
+                32..36 => self.identity(&mut company).await,
+                36..39 => self.price(&company).await,
+                _ => self.call(&mut company).await,
+            }
+            self.companies[n] = company;
+        }
+    }
+
+    fn lacks(&self) -> impl Iterator<Item = &'static str> {
+        Fact::catalogue().into_iter().map(|(_, event_type, _)| event_type).filter(|event_type| !self.seen.contains(*event_type))
+    }
+
+    fn flip(&mut self) -> bool {
+        self.rng.random()
+    }
+
+    fn some<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        of.choose(&mut self.rng).copied()
+    }
+
+    async fn skillbase(&mut self, company: &mut OfCompany) {
+        let known = self.some(&company.skillbases);
+        let id = known.filter(|_| self.rng.random_bool(0.6)).unwrap_or_else(Uuid::new_v4);
+        let mut config = support::skillbase_config();
+        config["context"]["style"] = json!(format!("style {}", self.rng.random_range(0..5)));
+        let config = serde_json::from_value(config).unwrap();
+        let content = Box::new(SkillbaseContent { name: "Bot".into(), slug: format!("bot-{}", id.simple()), config });
+        let command = match (known == Some(id), self.rng.random_range(0..10)) {
+            (false, _) => SkillbaseCommand::Create(content),
+            (true, 0) => SkillbaseCommand::Delete,
+            (true, _) => SkillbaseCommand::Update(content),
+        };
+        if self.run::<Skillbase>(company.id, id, command).await && known != Some(id) {
+            company.skillbases.push(id);
+        }
+    }
+
+    async fn campaign(&mut self, company: &mut OfCompany) {
+        let Some(skillbase_id) = self.some(&company.skillbases) else { return };
+        let known = self.some(&company.campaigns);
+        let Some(id) = known.filter(|_| self.rng.random_bool(0.9)) else {
+            let id = Uuid::new_v4();
+            let settings = Box::new(CampaignSettings::new("Campaign".into(), skillbase_id));
+            self.run::<Campaign>(company.id, id, CampaignCommand::Create { settings }).await;
+            return company.campaigns.push(id);
+        };
+        let import_id = Uuid::new_v4();
+        let command = match self.rng.random_range(0..10) {
+            0 => {
+                let settings = CampaignSettings {
+                    calls_per_minute: self.rng.random_range(1..100),
+                    ..CampaignSettings::new("Campaign".into(), skillbase_id)
+                };
+                CampaignCommand::Update { settings: Box::new(settings) }
+            }
+            1..4 => CampaignCommand::AddTasks { import_id, count: self.rng.random_range(1..4) },
+            4 => CampaignCommand::FinishImport {
+                import_id,
+                file_name: "list.csv".into(),
+                total: 5,
+                created: 3,
+                error_count: 2,
+                errors: vec!["Row 4: not a phone number".into()],
+            },
+            5..7 => CampaignCommand::Start { now: now() },
+            7 => CampaignCommand::Pause,
+            8 => CampaignCommand::Resume,
+            _ if self.rng.random_bool(0.1) => CampaignCommand::Delete,
+            _ => {
+                let campaign = self.store.load::<Campaign>(company.id, id).await.unwrap().state;
+                CampaignCommand::Complete { total_tasks: campaign.live().map_or(0, |live| live.total_tasks) }
+            }
+        };
+        let count = if let CampaignCommand::AddTasks { count, .. } = command { count } else { 0 };
+        if self.run::<Campaign>(company.id, id, command).await {
+            for row in 0..count {
+                let contact = TaskContact {
+                    campaign_id: id,
+                    import_id,
+                    row: u32::try_from(row).unwrap() + 2,
+                    phone_number: format!("+1202555{:04}", self.rng.random_range(0..10_000)).into(),
+                    contact_name: self.flip().then(|| "Anna".to_owned().into()),
+                    contact_data: serde_json::Map::from_iter([("city".to_owned(), json!("Brno"))]).into(),
+                    priority: self.rng.random_range(-5..5),
+                };
+                let task_id = Uuid::new_v4();
+                self.run::<Task>(company.id, task_id, TaskCommand::Create(Box::new(contact))).await;
+                company.tasks.push((task_id, id));
+            }
+        }
+    }
+
+    async fn task(&mut self, company: &mut OfCompany) {
+        let Some((id, campaign_id)) = self.some(&company.tasks) else { return };
+        let task = self.store.load::<Task>(company.id, id).await.unwrap().state;
+        let current = task.created().and_then(|task| task.call_id);
+        let outcome = self.outcome();
+        match (current, self.rng.random_range(0..10)) {
+            (Some(call_id), 0..3) => {
+                self.run::<Task>(company.id, id, TaskCommand::Complete { call_id, outcome }).await;
+            }
+            (Some(call_id), 3..6) => {
+                let cause = if self.flip() { FailureCause::Reported } else { FailureCause::LeaseExpired };
+                let failure = AttemptFailure { call_id, error_message: "busy".into(), outcome: self.flip().then_some(outcome), cause };
+                let retry = RetryPolicy { max_retries: self.rng.random_range(1..4), retry_delay_minutes: 0, retry_backoff: Backoff::Fixed };
+                self.run::<Task>(company.id, id, TaskCommand::Fail { failure, retry, now: now() }).await;
+            }
+            (_, 6) => {
+                self.run::<Task>(company.id, id, TaskCommand::Cancel).await;
+            }
+            _ => {
+                let call_id = Uuid::new_v4();
+                if self.run::<Task>(company.id, id, TaskCommand::Claim { call_id, lease_sec: 10, now: now() }).await {
+                    let subject = self.subject(company, Some((campaign_id, id)));
+                    self.run::<Call>(company.id, call_id, CallCommand::Dial(subject)).await;
+                    company.calls.push(call_id);
+                }
+            }
+        }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        *[Outcome::Success, Outcome::Fail, Outcome::Voicemail, Outcome::NoAnswer, Outcome::Busy].choose(&mut self.rng).unwrap()
+    }
+
+    fn subject(&mut self, company: &OfCompany, task: Option<(Uuid, Uuid)>) -> Box<CallSubject> {
+        Box::new(CallSubject {
+            campaign_id: task.map(|(campaign, _)| campaign),
+            task_id: task.map(|(_, task)| task),
+            skillbase_id: self.some(&company.skillbases),
+            skillbase_version: None,
+            direction: if task.is_some() { Direction::Outbound } else { Direction::Inbound },
+            phone_number: "+12025550100".to_owned().into(),
+        })
+    }
+
+    /// A moment in the four days in which calls take place.
+    fn moment(&mut self) -> DateTime<Utc> {
+        EPOCH + TimeDelta::milliseconds(self.rng.random_range(0..345_600_000))
+    }
+
+    async fn call(&mut self, company: &mut OfCompany) {
+        let known = self.some(&company.calls);
+        let Some(id) = known.filter(|_| self.rng.random_bool(0.9)) else {
+            let (id, subject) = (Uuid::new_v4(), self.subject(company, None));
+            let started_at = Some(self.moment());
+            self.run::<Call>(company.id, id, CallCommand::Start { subject, started_at, now: now() }).await;
+            return company.calls.push(id);
+        };
+        let call = self.store.load::<Call>(company.id, id).await.unwrap().state;
+        let Some(known) = call.known() else { return };
+        let started_at = known.started_at;
+        let command = match self.rng.random_range(0..12) {
+            0 => {
+                let moment = self.moment();
+                CallCommand::Start { subject: Box::new(known.subject.clone()), started_at: Some(moment), now: now() }
+            }
+            1 => CallCommand::End { request: self.end(started_at), now: now() },
+            _ => {
+                let begun = started_at.unwrap_or(EPOCH);
+                let turns = (0..self.rng.random_range(1..4)).map(|_| self.turn(begun)).collect();
+                CallCommand::RecordTurns { turns, now: now() }
+            }
+        };
+        self.run::<Call>(company.id, id, command).await;
+    }
+
+    fn end(&mut self, started_at: Option<DateTime<Utc>>) -> EndRequest {
+        let seconds = self.rng.random_range(1..300_000);
+        EndRequest {
+            ended_at: started_at.map(|at| at + TimeDelta::milliseconds(seconds)),
+            duration_sec: Some(Decimal::new(seconds, 3)),
+            final_state: self.flip().then(|| "booked".to_owned()),
+            hangup_by: Some("caller".to_owned()),
+            outcome: if self.flip() { Some(self.outcome()) } else { None },
+        }
+    }
+
+    fn turn(&mut self, begun: DateTime<Utc>) -> Turn {
+        fn maybe<T>(rng: &mut StdRng, value: impl FnOnce(&mut StdRng) -> T) -> Option<T> {
+            rng.random_bool(0.7).then(|| value(rng))
+        }
+        let rng = &mut self.rng;
+        let latency = |rng: &mut StdRng| (rng.random::<f64>().powi(4) * 5_000_000.0) as i64;
+        let name = |of: &'static [&'static str]| move |rng: &mut StdRng| (*of.choose(rng).unwrap()).to_owned();
+        Turn {
+            turn_index: rng.random_range(0..60),
+            occurred_at: maybe(rng, |rng| begun + TimeDelta::milliseconds(rng.random_range(0..80_000_000))),
+            user_text: maybe(rng, |_| "leave a message".to_owned().into()),
+            agent_text: maybe(rng, |_| "good".to_owned().into()),
+            state: maybe(rng, name(&["greeting", "offer"])),
+            ttfb_stt_us: maybe(rng, latency),
+            latency_llm_us: maybe(rng, latency),
+            ttfb_tts_us: maybe(rng, latency),
+            eou_latency_us: maybe(rng, latency),
+            stt_duration_sec: maybe(rng, |rng| Decimal::new(rng.random_range(0..100_000), 3)),
+            llm_input_tokens: maybe(rng, |rng| rng.random_range(0..2_000)),
+            llm_output_tokens: maybe(rng, |rng| rng.random_range(0..200)),
+            tts_characters: maybe(rng, |rng| rng.random_range(0..400)),
+            interrupted: rng.random(),
+            stt_provider: maybe(rng, name(&["deepgram", "google"])),
+            llm_provider: maybe(rng, name(&["groq", "openai"])),
+            llm_model: maybe(rng, name(&["small", "big"])),
+            tts_provider: maybe(rng, name(&["cartesia"])),
+        }
+    }
+
+    async fn price(&mut self, company: &OfCompany) {
+        let rng = &mut self.rng;
+        let mut rates: Vec<Rate> = Vec::new();
+        for (component, provider, model, unit) in [
+            (Component::Stt, None, None, Unit::Minute),
+            (Component::Stt, Some("deepgram"), None, Unit::Second),
+            (Component::LlmInput, None, None, Unit::Token),
+            (Component::LlmInput, Some("groq"), Some("big"), Unit::Token),
+            (Component::LlmOutput, Some("groq"), None, Unit::Token),
+            (Component::Tts, None, None, Unit::Character),
+            (Component::Livekit, None, None, Unit::Minute),
+        ] {
+            if rng.random_bool(0.8) {
+                let (price, per) = (Decimal::new(rng.random_range(0..10_000), 5), rng.random_range(1..1_001));
+                rates.push(Rate { component, provider: provider.map(str::to_owned), model: model.map(str::to_owned), price, per, unit });
+            }
+        }
+        let effective_from = self.moment();
+        let command = PriceListCommand::Publish { name: "List".into(), effective_from, rates };
+        self.run::<PriceList>(company.id, Uuid::new_v4(), command).await;
+    }
+
+    async fn identity(&mut self, company: &mut OfCompany) {
+        match self.rng.random_range(0..6) {
+            0 => {
+                let profile =
+                    CompanyProfile { name: format!("Name {}", self.rng.random_range(0..9)), slug: company.id.to_string(), email: None };
+                self.run::<Company>(company.id, company.id, CompanyCommand::Update(profile)).await;
+            }
+            1 => {
+                let id = Uuid::new_v4();
+                self.run::<ApiKey>(company.id, id, ApiKeyCommand::Issue { name: "key".into(), role: Role::Agent }).await;
+                company.keys.push(id);
+            }
+            2 => {
+                if let Some(id) = self.some(&company.keys) {
+                    self.run::<ApiKey>(company.id, id, ApiKeyCommand::Revoke).await;
+                }
+            }
+            3 => {
+                let user = UserCommand::Register { email: format!("{}@example.com", Uuid::new_v4().simple()).into(), role: Role::Viewer };
+                self.run::<User>(company.id, Uuid::new_v4(), user).await;
+            }
+            4 => {
+                let id = Uuid::new_v4();
+                self.run::<ReservedName>(company.id, id, NameCommand::Reserve { holder_id: company.id }).await;
+                company.names.push(id);
+            }
+            _ => {
+                if let Some(id) = self.some(&company.names) {
+                    self.run::<ReservedName>(company.id, id, NameCommand::Release { holder_id: company.id }).await;
+                }
+            }
+        }
+    }
+}
+
+/// Projected while it happened, event by event as it came, or read from the beginning in large pages: the same tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_equals_rebuilt_after_random_histories() {
+    for _ in 0..setting("NEWVOICE_TEST_HISTORIES", 1) {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let url = new_database().await;
+        let database = Database::open(&support::settings(&url).database()).await.unwrap();
+        let store = EventStore::open(&database);
+        let positions = Positions::default();
+        let (stop, stopped) = watch::channel(false);
+        let feed = Feed::new(store.clone());
+        let projectors = Projectors { projections: all(), pool: database.pool.clone(), feed, positions: positions.clone() };
+        let projectors = tokio::spawn(projectors.run(stopped));
+        let mut history = RandomHistory::begin(store.clone(), seed).await;
+        history.until(i64::try_from(setting("NEWVOICE_TEST_HISTORY_EVENTS", 2_000)).unwrap()).await;
+        let names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
+        positions.reached(&names, store.head().position(), std::time::Duration::from_secs(30)).await.unwrap();
+        for projection in all() {
+            let name = projection.name();
+            let found = differences(&database.pool, &store, Arc::clone(&projection), Then::CompareOnly).await;
+            assert!(found.is_empty(), "{name}, seed {seed}: {found:#?}");
+        }
+        stop.send(true).unwrap();
+        projectors.await.unwrap();
+    }
+}
