@@ -8,7 +8,10 @@ use std::{
 
 use domain::Fact;
 use eventstore::{EventStore, StoreError, StoredEvent};
-use tokio::sync::OnceCell;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 
 use crate::projection::Recorded;
 
@@ -52,7 +55,38 @@ impl Page {
     }
 }
 
-type Slot = Arc<OnceCell<Arc<Page>>>;
+/// A page that is read by a task of its own: it does not matter whether somebody who wants it has the time to look, or gives
+/// up, and whoever else wants it waits for the same reading.
+type Reading = Shared<BoxFuture<'static, Result<Arc<Page>, ReadError>>>;
+
+/// Why a page could not be read; the same for all who wanted it.
+#[derive(Clone)]
+enum ReadError {
+    /// An event is missing from the log, or is none.
+    Unreadable {
+        position: i64,
+        reason: String,
+    },
+    Unavailable(String),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unreadable { position, reason } => Self::Unreadable { position, reason },
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for StoreError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unreadable { position, reason } => Self::Unreadable { position, reason },
+            ReadError::Unavailable(reason) => sqlx::Error::Protocol(reason).into(),
+        }
+    }
+}
 
 /// Clones share the kept pages.
 #[derive(Clone)]
@@ -62,7 +96,7 @@ pub struct Feed {
     categories: Option<&'static [&'static str]>,
     page_events: usize,
     pages_kept: usize,
-    kept: Arc<Mutex<Vec<(i64, Slot)>>>,
+    kept: Arc<Mutex<Vec<(i64, Reading)>>>,
 }
 
 impl Feed {
@@ -92,32 +126,46 @@ impl Feed {
         if let Some(limit) = limit {
             return Ok(Arc::new(self.read(after, limit.get().min(self.page_events)).await?));
         }
-        let slot = self.slot(after);
-        let page = self.fill(&slot, after).await?;
-        if page.is_empty() {
-            self.drop_slot(after, &slot);
-        } else if page.last_position < self.store.head().position() {
-            self.read_ahead(page.last_position);
-        }
-        Ok(page)
-    }
-
-    async fn fill(&self, slot: &Slot, after: i64) -> Result<Arc<Page>, StoreError> {
-        let page = slot.get_or_try_init(|| async { Ok::<_, StoreError>(Arc::new(self.read(after, self.page_events).await?)) });
-        Ok(page.await?.clone())
-    }
-
-    /// Reads the next page while the one before it is worked on. Who comes for it meanwhile waits for the same reading.
-    fn read_ahead(&self, after: i64) {
-        let slot = self.slot(after);
-        if !slot.initialized() && Arc::strong_count(&slot) == 2 {
-            let feed = self.clone();
-            tokio::spawn(async move {
-                if let Err(error) = feed.fill(&slot, after).await {
-                    tracing::debug!(%error, after, "a page could not be read ahead");
+        let reading = self.reading(after);
+        match reading.clone().await {
+            Ok(page) if !page.is_empty() => {
+                if page.last_position < self.store.head().position() {
+                    // The next one is read while this one is worked on.
+                    drop(self.reading(page.last_position));
                 }
-            });
+                Ok(page)
+            }
+            // That says something of its moment only.
+            other => {
+                self.forget(after, &reading);
+                Ok(other?)
+            }
         }
+    }
+
+    /// The reading of the page after `after`, which begins at once if there is none.
+    fn reading(&self, after: i64) -> Reading {
+        let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, reading)) = kept.iter().find(|(position, _)| *position == after) {
+            return reading.clone();
+        }
+        if kept.len() >= self.pages_kept {
+            drop(kept.remove(0));
+        }
+        let feed = self.clone();
+        let task = tokio::spawn(async move { feed.read(after, feed.page_events).await });
+        let reading = async move {
+            let page = task.await.map_err(|ended| ReadError::Unavailable(ended.to_string()))?;
+            Ok(Arc::new(page?))
+        };
+        let reading = reading.boxed().shared();
+        kept.push((after, reading.clone()));
+        reading
+    }
+
+    fn forget(&self, after: i64, reading: &Reading) {
+        let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        kept.retain(|(position, other)| *position != after || !other.ptr_eq(reading));
     }
 
     async fn read(&self, after: i64, limit: usize) -> Result<Page, StoreError> {
@@ -145,25 +193,6 @@ impl Feed {
                 page.entries.push(decode(stored));
             }
         }
-    }
-
-    fn slot(&self, after: i64) -> Slot {
-        let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, slot)) = kept.iter().find(|(position, _)| *position == after) {
-            return slot.clone();
-        }
-        if kept.len() >= self.pages_kept {
-            kept.remove(0);
-        }
-        let slot = Slot::default();
-        kept.push((after, slot.clone()));
-        slot
-    }
-
-    /// An empty page says something of its moment only.
-    fn drop_slot(&self, after: i64, used: &Slot) {
-        let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        kept.retain(|(position, slot)| *position != after || !Arc::ptr_eq(slot, used));
     }
 }
 

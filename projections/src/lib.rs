@@ -22,7 +22,7 @@ pub mod users;
 
 use std::sync::Arc;
 
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 pub use feed::Feed;
 pub use positions::{NotReached, Positions, WAIT_MAX};
@@ -52,8 +52,14 @@ pub fn by_name(name: &str) -> Option<Arc<dyn Projection>> {
     all().into_iter().find(|projection| projection.name() == name)
 }
 
-/// A view of the read models as of one moment, whatever is projected or swapped meanwhile: questions that need several
+/// A view of some projections' tables as of one moment, whatever is projected or swapped meanwhile: questions that need several
 /// statements see one state.
-pub async fn snapshot(pool: &PgPool) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-    pool.begin_with("begin isolation level repeatable read read only").await
+///
+/// The tables are locked against being swapped before the moment is fixed, not after: else a table could come in their place
+/// whose last rows are younger than that.
+pub async fn snapshot<'a>(pool: &'a PgPool, projections: &[&str]) -> Result<Transaction<'a, Postgres>, sqlx::Error> {
+    let tables = projections.iter().filter_map(|name| by_name(name)).flat_map(|projection| projection.tables());
+    let names: Vec<_> = tables.map(|table| table.name).collect();
+    let begin = format!("begin isolation level repeatable read read only; lock table {} in access share mode", names.join(", "));
+    pool.begin_with(AssertSqlSafe(begin)).await
 }

@@ -19,8 +19,8 @@ use crate::{
 pub const LEASE_SEC: f64 = 5.0;
 /// How often a lease is renewed at least; also how often a stopped projection looks whether to go on.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// Wait after a failed transaction before it is tried again; doubled each time up to the second.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// Wait after a failed transaction before it is tried again; doubled each time, up to the second of these.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// How long pages with nothing in them for a projection may go by before its checkpoint says so to other processes.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
 /// A stretch of work that takes longer hangs on a dead connection.
@@ -200,28 +200,23 @@ impl Projector {
     /// The next page; `None` when the projection has stopped because an event is missing: going on as if it had never been
     /// would be wrong for ever.
     async fn next(&self, place: &mut Place, limit: Option<NonZeroUsize>, token: i64) -> Result<Option<Arc<Page>>, ApplyError> {
-        loop {
-            let page = self.feed.page(place.position, limit);
-            let due = place.saved_at + SAVE_AFTER;
-            let page = match place.is_saved() {
-                true => page.await,
-                false => match tokio::time::timeout_at(due, page).await {
-                    Ok(page) => page,
-                    Err(_) => {
-                        self.save(place, token).await?;
-                        continue;
-                    }
-                },
-            };
-            return match page {
-                Ok(page) => Ok(Some(page)),
-                Err(StoreError::Unreadable { position, reason }) => {
-                    self.save(place, token).await?;
-                    self.stop_at(position, &ApplyError::Contradiction(reason), token).await?;
-                    Ok(None)
-                }
-                Err(error) => Err(sqlx::Error::Protocol(error.to_string()).into()),
-            };
+        let soon = tokio::time::timeout_at(place.saved_at + SAVE_AFTER, self.feed.page(place.position, limit));
+        let page = if place.is_saved() { None } else { soon.await.ok() };
+        let page = match page {
+            Some(page) => page,
+            None => {
+                self.save(place, token).await?;
+                self.feed.page(place.position, limit).await
+            }
+        };
+        match page {
+            Ok(page) => Ok(Some(page)),
+            Err(StoreError::Unreadable { position, reason }) => {
+                self.save(place, token).await?;
+                self.stop_at(position, &ApplyError::Contradiction(reason), token).await?;
+                Ok(None)
+            }
+            Err(error) => Err(sqlx::Error::Protocol(error.to_string()).into()),
         }
     }
 

@@ -215,7 +215,7 @@ impl<'a> Rebuild<'a> {
     }
 
     fn tables(&self) -> Vec<String> {
-        self.projection.tables().iter().map(|table| table.name.to_owned()).collect()
+        names_of(self.projection.as_ref())
     }
 
     async fn create_tables(&mut self) -> Result<(), RebuildError> {
@@ -358,43 +358,22 @@ impl<'a> Rebuild<'a> {
     /// Readers that are at the live tables just then are waited for a moment at a time, so that those behind need not wait long.
     async fn swap(&mut self) -> Result<(), RebuildError> {
         loop {
-            match self.try_swap().await {
+            let mut tx = self.db.begin().await?;
+            let swap = Swap { projection: self.projection.as_ref(), feed: &self.feed, token: self.token, version: self.version };
+            match swap.run(&mut tx, self.position).await {
                 Err(RebuildError::Sql(sqlx::Error::Database(error))) if error.code().as_deref() == Some("55P03") => {
+                    // At once, not when the connection is next used: until then everybody waits for what it holds.
+                    tx.rollback().await?;
                     tokio::time::sleep(SWAP_RETRY_AFTER).await;
                 }
-                swapped => return swapped,
+                Err(error) => return Err(error),
+                Ok(position) => {
+                    tx.commit().await?;
+                    self.position = position;
+                    return Ok(());
+                }
             }
         }
-    }
-
-    async fn try_swap(&mut self) -> Result<(), RebuildError> {
-        let tables = self.tables();
-        let name = self.projection.name();
-        let mut tx = self.db.begin().await?;
-        let live = lock_checkpoint(&mut tx, name).await?;
-        let mut position = self.position;
-        while position < live {
-            position = step(&mut tx, &self.feed, self.projection.as_ref(), position, Some(live)).await?;
-        }
-        keep(&mut tx, name, self.token, position).await?;
-        sqlx::query!("select set_config('lock_timeout', $1, true)", SWAP_LOCK_TIMEOUT).fetch_one(&mut *tx).await?;
-        sqlx::query!("select rebuild_undirect($1)", &tables).execute(&mut *tx).await?;
-        sqlx::query!("select rebuild_swap($1)", &tables).execute(&mut *tx).await?;
-        sqlx::query!(
-            "update projection_checkpoints
-                set previous_position = position, previous_version = version, position = $2, version = $3, error = null, error_position = null,
-                    updated_at = clock_timestamp(), token = token + 1, holder = null, lease_until = '-infinity'
-              where name = $1",
-            name,
-            position,
-            self.version
-        )
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query!("delete from projection_rebuilds where name = $1", name).execute(&mut *tx).await?;
-        tx.commit().await?;
-        self.position = position;
-        Ok(())
     }
 
     async fn discard(&mut self) -> Result<(), RebuildError> {
@@ -404,6 +383,46 @@ impl<'a> Rebuild<'a> {
         sqlx::query!("select rebuild_discard($1)", &tables).execute(&mut *tx).await?;
         sqlx::query!("delete from projection_rebuilds where name = $1", self.projection.name()).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
+    }
+}
+
+fn names_of(projection: &dyn Projection) -> Vec<String> {
+    projection.tables().iter().map(|table| table.name.to_owned()).collect()
+}
+
+/// What one transaction needs to put the next tables in the place of the live ones.
+struct Swap<'a> {
+    projection: &'a dyn Projection,
+    feed: &'a Feed,
+    token: i64,
+    version: i32,
+}
+
+impl Swap<'_> {
+    /// The next tables are at `position`; answers where they are when they are the live ones.
+    async fn run(&self, tx: &mut Transaction<'_, Postgres>, mut position: i64) -> Result<i64, RebuildError> {
+        let (tables, name) = (names_of(self.projection), self.projection.name());
+        let live = lock_checkpoint(tx, name).await?;
+        while position < live {
+            position = step(tx, self.feed, self.projection, position, Some(live)).await?;
+        }
+        keep(tx, name, self.token, position).await?;
+        sqlx::query!("select set_config('lock_timeout', $1, true)", SWAP_LOCK_TIMEOUT).fetch_one(&mut **tx).await?;
+        sqlx::query!("select rebuild_undirect($1)", &tables).execute(&mut **tx).await?;
+        sqlx::query!("select rebuild_swap($1)", &tables).execute(&mut **tx).await?;
+        sqlx::query!(
+            "update projection_checkpoints
+                set previous_position = position, previous_version = version, position = $2, version = $3, error = null, error_position = null,
+                    updated_at = clock_timestamp(), token = token + 1, holder = null, lease_until = '-infinity'
+              where name = $1",
+            name,
+            position,
+            self.version
+        )
+        .execute(&mut **tx)
+        .await?;
+        sqlx::query!("delete from projection_rebuilds where name = $1", name).execute(&mut **tx).await?;
+        Ok(position)
     }
 }
 

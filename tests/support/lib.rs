@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 pub mod bench;
+pub mod calls;
 mod client;
 mod cluster;
 mod platform;

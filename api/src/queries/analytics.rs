@@ -132,7 +132,7 @@ async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fre
     responses((status = 200, body = BillView), (status = 404, body = Problem)))]
 async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<BillView>, Problem> {
     let position = fresh.wait(&app, &["cost_rollups", "price_lists"]).await?;
-    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let mut snapshot = projections::snapshot(&app.pool, &["cost_rollups", "price_lists"]).await?;
     let bill = cost_rollups::bill_of(&mut snapshot, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
     let repricings = cost_rollups::repricings_of(&mut snapshot, by.company_id(), id).await?;
     let mut named: Vec<_> = bill.lines.iter().flat_map(|line| &line.usage).filter_map(|piece| piece.price_list_id).collect();
@@ -262,7 +262,7 @@ async fn metrics(
         Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
     };
     let position = fresh.wait(&app, METRICS).await?;
-    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let mut snapshot = projections::snapshot(&app.pool, METRICS).await?;
     let whole = aggregates(&mut snapshot, &scope, None).await?;
     let totals = to_json(&whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default())))?;
     let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
@@ -298,7 +298,7 @@ async fn costs(
 ) -> Result<Answer<Value>, Problem> {
     let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
     let position = fresh.wait(&app, &["cost_rollups"]).await?;
-    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let mut snapshot = projections::snapshot(&app.pool, &["cost_rollups"]).await?;
     let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?;
     let totals = cost_json(whole.values().next().unwrap_or(&CostRow::default()))?;
     let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };

@@ -68,7 +68,7 @@ async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Resul
     let midnight = now - TimeDelta::seconds(now.timestamp().rem_euclid(86_400));
     let campaigns = projections::campaigns::list(&app.pool, company_id, Some("running"), None, None, LIVE_CAMPAIGNS).await?;
     let recent = projections::calls::list(&app.pool, company_id, &CallFilter::default(), None, RECENT_CALLS).await?;
-    let mut snapshot = projections::snapshot(&app.pool).await?;
+    let mut snapshot = projections::snapshot(&app.pool, &["call_metrics", "cost_rollups"]).await?;
     let (today, last_7_days, last_30_days) = (
         period(&mut snapshot, company_id, midnight).await?,
         period(&mut snapshot, company_id, now - TimeDelta::days(7)).await?,

@@ -12,7 +12,7 @@ use sqlx::PgPool;
 
 use crate::{
     Finding, WrongUse,
-    export::{Events, Format, ReadModel, Scope, writer},
+    export::{Events, Format, ReadModel, Scope, read_model, writer},
     output::Output,
 };
 
@@ -67,7 +67,8 @@ async fn write(
         writer.finish()?;
         bar.finish_and_clear();
     } else {
-        let mut snapshot = projections::snapshot(pool).await?;
+        let projection = read_model::projection(what)?;
+        let mut snapshot = projections::snapshot(pool, &[projection]).await?;
         // However long it takes.
         sqlx::query!("select set_config('statement_timeout', '0', true)").fetch_one(&mut *snapshot).await?;
         let model = ReadModel::find(&mut snapshot, what, scope, format).await?;

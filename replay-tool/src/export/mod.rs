@@ -4,7 +4,7 @@ mod csv;
 mod events;
 mod jsonl;
 mod parquet;
-mod read_model;
+pub mod read_model;
 mod table;
 
 use chrono::{DateTime, Utc};

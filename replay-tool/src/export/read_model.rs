@@ -17,14 +17,26 @@ pub struct ReadModel {
     columns: Vec<Column>,
 }
 
+/// The table of that name, and the name of its projection.
+fn find(name: &str) -> Result<(&'static str, Table), WrongUse> {
+    let all = all();
+    let tables = all.iter().flat_map(|projection| projection.tables().iter().map(|table| (projection.name(), *table)));
+    let tables: Vec<_> = tables.collect();
+    tables.iter().find(|(_, table)| table.name == name).copied().ok_or_else(|| {
+        let known: Vec<_> = tables.iter().map(|(_, table)| table.name).collect();
+        WrongUse(format!("there is no read model '{name}'; there are events, {}", known.join(", ")))
+    })
+}
+
+/// The projection that a table belongs to.
+pub fn projection(name: &str) -> Result<&'static str, WrongUse> {
+    find(name).map(|(projection, _)| projection)
+}
+
 impl ReadModel {
     /// The table of that name.
     pub async fn find(db: &mut PgConnection, name: &str, scope: Scope, format: Format) -> anyhow::Result<Self> {
-        let tables: Vec<Table> = all().iter().flat_map(|projection| projection.tables()).copied().collect();
-        let table = tables.iter().find(|table| table.name == name).copied().ok_or_else(|| {
-            let known: Vec<_> = tables.iter().map(|table| table.name).collect();
-            WrongUse(format!("there is no read model '{name}'; there are events, {}", known.join(", ")))
-        })?;
+        let (_, table) = find(name)?;
         if table.period.is_none() && (scope.from.is_some() || scope.to.is_some()) {
             return Err(WrongUse(format!("the rows of {name} belong to no period: leave out --from and --to")).into());
         }

@@ -16,12 +16,12 @@ use support::{
     Client,
     bench::{Goal, Ground, Log, Report},
     binary,
+    calls::{CALL_EVENTS, Company, fill},
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::{
-    history::{CALL_EVENTS, Company, fill},
     load::{Connection, get, requests_per_sec},
     setting,
 };

@@ -13,13 +13,13 @@ use projections::{
     rebuild::{Rebuild, Start, Then},
 };
 use sqlx::{Connection as _, PgPool};
-use support::bench::{Goal, Ground, Log, Report};
+use support::{
+    bench::{Goal, Ground, Log, Report},
+    calls::{CALL_EVENTS, Company, TURNS, fill},
+};
 use uuid::Uuid;
 
-use crate::{
-    history::{CALL_EVENTS, Company, TURNS, fill},
-    setting,
-};
+use crate::setting;
 
 const ROUNDS: usize = 3;
 /// Events of the projector that applies one at a time.
@@ -30,7 +30,7 @@ pub async fn run(ground: &Ground, report: &mut Report) {
     let what = format!("{turns} turns in calls of {TURNS}, 500 calls at once, a month, 5 campaigns; with starts and ends");
     report.section("rebuild", what, "events/s");
     let log = ground.log().await;
-    let company = Company::new();
+    let company = Company::default();
     company.price(&log.store).await;
     let begun = Instant::now();
     fill(&log.store, &company, turns / TURNS).await;

@@ -10,11 +10,12 @@ use domain::call::{Call, CallEvent, CallSubject, Direction};
 use eventstore::{CommandContext, EventStore, ExpectedVersion};
 use projections::{Feed, Positions, Projectors, WAIT_MAX, all};
 use rand::{SeedableRng as _, rngs::StdRng};
-use support::bench::{Goal, Ground, Report};
+use support::{
+    bench::{Goal, Ground, Report},
+    calls::{Company, TURNS, turn},
+};
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 use uuid::Uuid;
-
-use crate::history::{Company, TURNS, turn};
 
 /// Calls at once; each records ten turns a second, far faster than people talk, so that there are a thousand.
 const CALLS: u32 = 100;
@@ -28,7 +29,7 @@ pub async fn run(ground: &Ground, report: &mut Report) {
     let what = format!("{CALLS} calls, 1,000 turns per second, all {} projections running: from acknowledged to visible", all().len());
     report.section("visible", what, "µs");
     let log = ground.log().await;
-    let company = Company::new();
+    let company = Company::default();
     company.price(&log.store).await;
     let positions = Positions::default();
     let (stop, stopped) = watch::channel(false);

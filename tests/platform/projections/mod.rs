@@ -1,5 +1,7 @@
 mod crash_points;
+mod processes;
 mod random;
+mod readers;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -80,9 +80,17 @@ impl RandomHistory {
         }
     }
 
-    /// Lets things happen until the log has so many events, and of every type one.
+    /// Lets things happen until the log has so many events, and one of every type.
+    pub async fn until_all_types(&mut self, events: i64) {
+        self.until(events).await;
+        while self.lacks().next().is_some() {
+            self.until(self.store.head().position() + 1).await;
+        }
+    }
+
+    /// Lets things happen until the log has so many events.
     pub async fn until(&mut self, events: i64) {
-        while self.store.head().position() < events || self.lacks().next().is_some() {
+        while self.store.head().position() < events {
             let n = self.rng.random_range(0..self.companies.len());
             let mut company = std::mem::take(&mut self.companies[n]);
             match self.rng.random_range(0..100) {
@@ -368,7 +376,7 @@ async fn live_equals_rebuilt_after_random_histories() {
         let projectors = Projectors { projections: all(), pool: database.pool.clone(), feed, positions: positions.clone() };
         let projectors = tokio::spawn(projectors.run(stopped));
         let mut history = RandomHistory::begin(store.clone(), seed).await;
-        history.until(i64::try_from(setting("NEWVOICE_TEST_HISTORY_EVENTS", 2_000)).unwrap()).await;
+        history.until_all_types(i64::try_from(setting("NEWVOICE_TEST_HISTORY_EVENTS", 2_000)).unwrap()).await;
         let names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
         positions.reached(&names, store.head().position(), std::time::Duration::from_secs(30)).await.unwrap();
         for projection in all() {

@@ -1,4 +1,4 @@
-//! Calls as campaigns make them: many at once, their turns interleaved in the log, spread over a month and five campaigns.
+//! Many calls, as campaigns make them: many at once, their turns interleaved in the log, spread over a month and five campaigns.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
@@ -26,11 +26,13 @@ pub struct Company {
     pub campaigns: Vec<Uuid>,
 }
 
-impl Company {
-    pub fn new() -> Self {
+impl Default for Company {
+    fn default() -> Self {
         Self { id: Uuid::now_v7(), campaigns: (0..5).map(|_| Uuid::now_v7()).collect() }
     }
+}
 
+impl Company {
     pub fn context(&self) -> CommandContext {
         CommandContext::system(self.id, "bench", now())
     }

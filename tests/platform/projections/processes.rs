@@ -1,0 +1,147 @@
+//! Several processes, some of which stand still or are killed.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use eventstore::{Database, EventStore};
+use newvoice_api::settings::Role;
+use projections::{Projection, all, by_name, rebuild::Then};
+use serde_json::json;
+use sqlx::PgPool;
+use support::{
+    Platform, binary,
+    calls::{Company, fill},
+    new_database, setting, settings,
+};
+
+use super::{content, differences};
+
+fn projectors(url: &str) -> Child {
+    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    command.args(["--roles", "projectors"]).env("DATABASE_URL", url).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn signal(process: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
+}
+
+async fn holders(pool: &PgPool) -> Vec<Option<uuid::Uuid>> {
+    sqlx::query_scalar("select holder from projection_checkpoints order by name").fetch_all(pool).await.unwrap()
+}
+
+/// One process stands still for longer than its leases last, the other takes over; then the first one wakes up and believes for a moment
+/// that it still has them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stood_still_counts_nothing_twice() {
+    let platform = Platform::start_with({
+        let mut settings = settings(&new_database().await);
+        settings.roles = vec![Role::Api];
+        settings
+    })
+    .await;
+    let (admin, pool, store) = (platform.admin().await, platform.app().pool.clone(), platform.app().store.clone());
+    let mut processes = [projectors(&platform.database_url), projectors(&platform.database_url)];
+    let mut turns = 0;
+    for round in 0..4 {
+        let still = &processes[round % 2];
+        let before = holders(&pool).await;
+        signal(still, "-STOP");
+        // Work goes on all the while, so that whoever wakes up has a page in its hands.
+        let stood_still = tokio::time::Instant::now();
+        while stood_still.elapsed() < Duration::from_secs(7) {
+            let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+            let some: Vec<_> = (0..5).map(|i| json!({"turn_index": i, "stt_duration_sec": 1, "ttfb_stt_ms": 100 + i})).collect();
+            admin.post(&format!("/calls/{call}/turns"), &json!(some)).await.expect(201);
+            turns += 5;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        signal(still, "-CONT");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if round > 0 {
+            assert_ne!(before, holders(&pool).await, "what stood still was taken over");
+        }
+    }
+    let totals = admin.get("/analytics/metrics").await.expect(200)["totals"].clone();
+    assert_eq!(totals["turn_count"], turns);
+    for process in &mut processes {
+        signal(process, "-TERM");
+        assert!(process.wait().unwrap().success());
+    }
+    for projection in all() {
+        let name = projection.name();
+        assert!(differences(&pool, &store, projection, Then::CompareOnly).await.is_empty(), "{name}");
+    }
+    platform.stop().await;
+}
+
+/// `replay-tool rebuild` is killed at random moments. Each next one goes on where the one before was, and in the end the tables are those
+/// that were there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
+    let tool = binary("replay-tool", "replay-tool");
+    let url = new_database().await;
+    let platform = Platform::start_on(&url).await;
+    let company = Company::default();
+    company.price(&platform.app().store).await;
+    fill(&platform.app().store, &company, 5_000).await;
+    let head = platform.app().store.last_position().await.unwrap();
+    platform.app().positions.reached(&["call_metrics", "cost_rollups"], head, Duration::from_secs(120)).await.unwrap();
+    // Nobody else may take an abandoned rebuild on.
+    platform.stop().await;
+    let database = Database::open(&settings(&url).database()).await.unwrap();
+    let (pool, store) = (database.pool.clone(), EventStore::open(&database));
+    for name in ["call_metrics", "cost_rollups"] {
+        let projection = by_name(name).unwrap();
+        let expected = content(&pool, projection.as_ref()).await;
+        let (mut at, mut resumed) = (0, 0);
+        for _ in 0..setting("NEWVOICE_TEST_REBUILD_KILLS", 4) {
+            let mut process = Command::new(&tool).args(["rebuild", name]).env("DATABASE_URL", &url).spawn().unwrap();
+            // At a random moment, but not before it has done something.
+            while position(&pool, name).await.is_none_or(|now| now <= at) && process.try_wait().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(rand::random_range(0..400))).await;
+            process.kill().unwrap();
+            process.wait().unwrap();
+            let Some(now) = position(&pool, name).await else { break };
+            assert!(now >= at, "what was done is not done again");
+            resumed += usize::from(at > 0);
+            at = now;
+            // Until its lease runs out, the next one is told that there is a rebuild already.
+            tokio::time::sleep(Duration::from_millis(5_200)).await;
+        }
+        println!("{name}: at {at} of {head}, resumed {resumed} times");
+        assert!(at > 0, "no rebuild was killed on its way");
+        let last = Command::new(&tool).args(["rebuild", name]).env("DATABASE_URL", &url).output().unwrap();
+        assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
+        assert_eq!(content(&pool, projection.as_ref()).await, expected);
+        assert!(differences(&pool, &store, projection, Then::CompareOnly).await.is_empty());
+        // And back to the tables from before, which are as good.
+        let back = Command::new(&tool).args(["restore", name]).env("DATABASE_URL", &url).output().unwrap();
+        assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));
+        let projection = by_name(name).unwrap();
+        assert_eq!(content(&pool, projection.as_ref()).await, expected);
+        assert_eq!(indexes(&pool, projection.as_ref()).await, indexes_of_new_tables(projection.as_ref()).await);
+    }
+}
+
+/// How far the next tables are.
+async fn position(pool: &PgPool, name: &str) -> Option<i64> {
+    let sql = "select position from projection_rebuilds where name = $1";
+    sqlx::query_scalar::<_, Option<i64>>(sql).bind(name).fetch_optional(pool).await.unwrap().flatten()
+}
+
+async fn indexes(pool: &PgPool, projection: &dyn Projection) -> Vec<String> {
+    let tables: Vec<_> = projection.tables().iter().map(|table| table.name.to_owned()).collect();
+    let sql = "select indexdef from pg_indexes where schemaname = current_schema() and tablename = any($1) order by indexname";
+    sqlx::query_scalar(sql).bind(tables).fetch_all(pool).await.unwrap()
+}
+
+/// Those of a database in which nothing was ever rebuilt.
+async fn indexes_of_new_tables(projection: &dyn Projection) -> Vec<String> {
+    let database = Database::open(&settings(&new_database().await).database()).await.unwrap();
+    indexes(&database.pool, projection).await
+}
