@@ -153,15 +153,6 @@ impl From<sqlx::Error> for Problem {
             }
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::RowNotFound => Self::internal(&error),
             _ => {
-                eprintln!(
-                    "DBG {error:?} {}",
-                    std::backtrace::Backtrace::force_capture()
-                        .to_string()
-                        .lines()
-                        .filter(|l| l.contains("newvoice_api") || l.contains("projections::"))
-                        .collect::<Vec<_>>()
-                        .join("\n")
-                );
                 tracing::warn!(%error, "the database did not answer");
                 Self::unavailable("the database does not answer at the moment")
             }

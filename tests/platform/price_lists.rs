@@ -1,3 +1,6 @@
+use chrono::{DateTime, Utc};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rust_decimal::Decimal;
 use serde_json::json;
 use support::{Client, Platform};
 
@@ -134,5 +137,54 @@ async fn rates_that_mean_nothing_are_422_with_paths() {
         admin.post("/price-lists", &json!({"name": "L", "effective_from": "2026-01-01T00:00:00Z", "rates": []})).await.problem(422).paths(),
         ["rates"]
     );
+    platform.stop().await;
+}
+
+/// Calls at random times in a week, a few turns each; then lists in random order for random times. After each one exactly the turns
+/// it covers cost something else, and each call says what changed and why.
+#[tokio::test]
+async fn a_list_for_the_past_changes_exactly_the_turns_it_covers_and_says_so() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let mut rng = StdRng::seed_from_u64(rand::random());
+    let at = |minute: i64| DateTime::<Utc>::from_timestamp(1_770_000_000 + minute * 60, 0).unwrap();
+    // Of each call: its id, and of each turn the minute and the seconds of speech.
+    let mut calls: Vec<(String, Vec<(i64, i64)>)> = Vec::new();
+    for _ in 0..25 {
+        let begun = rng.random_range(0..10_000);
+        let turns: Vec<_> = (0..rng.random_range(1..5)).map(|_| (begun + rng.random_range(0..900), rng.random_range(1..60))).collect();
+        let body: Vec<_> = turns
+            .iter()
+            .enumerate()
+            .map(|(i, (minute, seconds))| json!({"turn_index": i, "occurred_at": at(*minute), "stt_duration_sec": seconds}))
+            .collect();
+        calls.push((call(&admin, &at(begun).to_rfc3339(), json!(body)).await, turns));
+    }
+    // From the beginning the company's first list: 0.0043 per second. Of two for the same minute the later one.
+    let mut lists = vec![(i64::MIN, Decimal::new(43, 4), String::new())];
+    for n in 0..6 {
+        let (from, price) = (rng.random_range(0..10_000), Decimal::new(rng.random_range(1..10_000), 4));
+        let before = lists.clone();
+        let id = admin.post("/price-lists", &list(&format!("List {n}"), &at(from).to_rfc3339(), &price.to_string())).await.expect(201).id();
+        lists.push((from, price, id.clone()));
+        lists.sort_by_key(|(from, ..)| *from);
+        let in_force = |lists: &[(i64, Decimal, String)], minute: i64| lists.iter().rfind(|(from, ..)| *from <= minute).unwrap().clone();
+        for (call, turns) in &calls {
+            let bill = admin.get(&format!("/analytics/calls/{call}/costs")).await.expect(200);
+            let cost: Decimal = turns.iter().map(|(minute, seconds)| in_force(&lists, *minute).1 * Decimal::from(*seconds)).sum();
+            assert_eq!(bill["cost_stt"].as_str().unwrap().parse::<Decimal>().unwrap(), cost);
+            let is_covered = turns.iter().any(|(minute, _)| in_force(&lists, *minute).2 == id);
+            let change = bill["repricings"].as_array().unwrap().iter().find(|repricing| repricing["price_list"]["id"] == json!(id));
+            let change = change.and_then(|r| r["changes"].as_array().unwrap().iter().find(|change| change["component"] == "stt"));
+            assert_eq!(change.is_some(), is_covered, "{bill:#?}");
+            if let Some(change) = change {
+                let decimal = |field: &str| change[field].as_str().unwrap().parse::<Decimal>().unwrap();
+                let cost_before: Decimal =
+                    turns.iter().map(|(minute, seconds)| in_force(&before, *minute).1 * Decimal::from(*seconds)).sum();
+                assert_eq!((decimal("cost_before"), decimal("cost_after")), (cost_before, cost));
+            }
+        }
+    }
+    admin.get(&format!("/analytics/calls/{}/costs", uuid::Uuid::new_v4())).await.problem(404);
     platform.stop().await;
 }

@@ -40,8 +40,11 @@ async fn the_replay_tool_tells_what_the_log_says() {
     let history = tool.json(&["history", &format!("task-{task}")]).await;
     let types: Vec<_> = history[0]["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap()).collect();
     assert_eq!(types, ["TaskCreated", "TaskClaimed", "CallDialed", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
-    let timeline = tool.run(&["history", &format!("call-{call}")]).await;
-    assert!(String::from_utf8_lossy(&timeline.stdout).contains("TurnRecorded"));
+    let timeline = tool.run(&["history", &format!("task-{task}")]).await;
+    let timeline = String::from_utf8_lossy(&timeline.stdout).into_owned();
+    assert!(timeline.contains("“=1+1”") && timeline.contains("by user"), "{timeline}");
+    // What followed from what: the call from the claim, the classification from the end.
+    assert!(timeline.contains("because of TaskClaimed (position") && timeline.contains("because of CallEnded (position"), "{timeline}");
 
     assert_eq!(tool.json(&["verify"]).await[0]["events"], events.len());
     assert_eq!(tool.json(&["stats"]).await[0]["events"], events.len());
@@ -49,6 +52,23 @@ async fn the_replay_tool_tells_what_the_log_says() {
     assert_eq!(exported, events.iter().map(|e| e["event_id"].clone()).collect::<Vec<_>>());
     let csv = tool.run(&["export", "--format", "csv"]).await;
     assert_eq!(String::from_utf8_lossy(&csv.stdout).lines().count(), events.len() + 1);
+    // Every read model, in every format.
+    let dir = tempfile::tempdir().unwrap();
+    for table in projections::all().iter().flat_map(|projection| projection.tables()) {
+        let lines = tool.json(&["export", table.name]).await;
+        let csv = tool.run(&["export", table.name, "--format", "csv"]).await;
+        let columns = String::from_utf8_lossy(&csv.stdout).lines().next().unwrap().split(',').count();
+        assert!(lines.iter().all(|row| row.as_object().unwrap().len() == columns), "{}", table.name);
+        let file = dir.path().join(table.name);
+        let parquet = tool.run(&["export", table.name, "--format", "parquet", "--output", file.to_str().unwrap()]).await;
+        assert!(parquet.status.success(), "{}: {}", table.name, String::from_utf8_lossy(&parquet.stderr));
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    }
+    let calls = tool.json(&["export", "call_metrics"]).await;
+    assert_eq!((&calls[0]["call_id"], &calls[0]["stt_duration_sec"]), (&json!(call), &json!("10")));
+    assert!(tool.json(&["export", "call_metrics", "--to", "2020-01-01T00:00:00Z"]).await.is_empty());
+    assert!(tool.json(&["export", "call_metrics", "--company", &uuid::Uuid::new_v4().to_string()]).await.is_empty());
     assert!(tool.json(&["rebuild", "call_metrics", "--compare"]).await[0]["differences"].as_array().unwrap().is_empty());
 
     // A reader that has seen enough is no error.
@@ -67,6 +87,10 @@ async fn the_replay_tool_tells_what_the_log_says() {
         &["history", "nonsense"][..],
         &["rebuild", "nonsense"],
         &["frobnicate"],
+        &["export", "nonsense"],
+        &["export", "campaign_stats", "--from", "2020-01-01T00:00:00Z"],
+        &["export", "calls", "--from", "2020-01-01T00:00:00Z", "--to", "2020-01-01T00:00:00Z"],
+        &["restore", "nonsense"],
         &["what-if", "--price-list", "/nowhere", "--from", "2020-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"],
     ] {
         assert_eq!(tool.run(wrong).await.status.code(), Some(2), "{wrong:?}");
