@@ -163,6 +163,11 @@ impl Feed {
         reading
     }
 
+    /// Forgets what was read, because something was wrong with it that may be mended.
+    pub(crate) fn forget_all(&self) {
+        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
     fn forget(&self, after: i64, reading: &Reading) {
         let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         kept.retain(|(position, other)| *position != after || !other.ptr_eq(reading));

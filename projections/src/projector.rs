@@ -278,6 +278,7 @@ impl Projector {
     async fn stop_at(&self, position: i64, error: &ApplyError, token: i64) -> Result<(), ApplyError> {
         let name = self.projection.name();
         tracing::error!(projection = name, position, %error, "a projection stopped at an event that it cannot apply");
+        self.feed.forget_all();
         sqlx::query!(
             "update projection_checkpoints set error_position = $3, error = $4 where name = $1 and token = $2",
             name,
