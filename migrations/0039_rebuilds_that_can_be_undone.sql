@@ -77,3 +77,17 @@ begin
          (select ''rebuilt'', to_jsonb(d) from (select * from %1$I.%3$I except all select * from %1$I.%2$I) d)',
         current_schema(), p_table, p_table || '__next');
 end $$;
+
+-- What was left of earlier rebuilds cannot be gone back to, since nobody noted how far it is; and their indexes get the names that
+-- they would have had without.
+do $$
+declare t text; i text;
+begin
+    for t in select relname from pg_class where relnamespace = current_schema()::regnamespace and relkind = 'r' and relname ~ '__(next|previous)$' loop
+        execute format('drop table %I cascade', t);
+    end loop;
+    for i in select relname from pg_class where relnamespace = current_schema()::regnamespace and relkind = 'i' and relname ~ '__next_' loop
+        execute format('alter index %I rename to %I', i, regexp_replace(i, '__next_', '_'));
+    end loop;
+    update projection_rebuilds set position = null;
+end $$;
