@@ -15,7 +15,8 @@ create function rebuild_rename(p_table text, p_from text, p_to text) returns voi
 declare i text;
 begin
     for i in select c.relname from pg_index x join pg_class c on c.oid = x.indexrelid where x.indrelid = to_regclass(quote_ident(p_table || p_from)) loop
-        execute format('alter index %I rename to %I', i, left(i, length(i) - length(p_from)) || p_to);
+        -- Names have 63 bytes at most.
+        execute format('alter index %I rename to %I', i, left(regexp_replace(i, p_from || '$', ''), 53) || p_to);
     end loop;
     execute format('alter table %I rename to %I', p_table || p_from, p_table || p_to);
 end $$;
@@ -30,9 +31,9 @@ begin
         for i in select c.relname, x.indisprimary, pg_get_indexdef(x.indexrelid) as definition
                    from pg_index x join pg_class c on c.oid = x.indexrelid where x.indrelid = to_regclass(quote_ident(t)) loop
             execute regexp_replace(i.definition, '^(CREATE (?:UNIQUE )?INDEX) \S+ ON (?:ONLY )?\S+ USING',
-                                   format('\1 %I ON %I USING', i.relname || '__next', t || '__next'));
+                                   format('\1 %I ON %I USING', left(i.relname, 53) || '__next', t || '__next'));
             if i.indisprimary then
-                execute format('alter table %I add primary key using index %I', t || '__next', i.relname || '__next');
+                execute format('alter table %I add primary key using index %I', t || '__next', left(i.relname, 53) || '__next');
             end if;
         end loop;
     end loop;

@@ -22,8 +22,15 @@ pub enum UnreadableEvent {
     NewerSchema { event_type: String, stored: i16, known: i16 },
     #[error("'{event_type}' has no upcaster from schema version {from}")]
     NoUpcaster { event_type: String, from: i16 },
-    #[error("'{event_type}' does not have the shape of its schema version: {source}")]
+    #[error("'{event_type}' does not have the shape of its schema version: {}", without_values(source))]
     Shape { event_type: String, source: serde_json::Error },
+}
+
+/// What serde says, without the texts it quotes: they may be somebody's name, and errors are shown to everybody.
+fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let parts = text.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "…" });
+    parts.collect::<Vec<_>>().join("\"")
 }
 
 /// Decodes one aggregate's event from its stored type, schema version and payload, through the upcasters.

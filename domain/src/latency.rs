@@ -64,11 +64,6 @@ impl Histogram {
         *self.0.entry(bucket).or_default() += count;
     }
 
-    /// Adds another's counts.
-    pub fn merge(&mut self, other: &Self) {
-        other.buckets().for_each(|(bucket, count)| self.add(bucket, count));
-    }
-
     /// The buckets that are not empty, ascending, with their counts.
     pub fn buckets(&self) -> impl Iterator<Item = (i32, i64)> {
         self.0.iter().map(|(bucket, count)| (*bucket, *count)).filter(|(_, count)| *count != 0)

@@ -158,6 +158,19 @@ async fn stream_page(
     Ok(events)
 }
 
+/// Halves the log until it is found: `recorded_at` never goes back.
+pub(crate) async fn position_before(pool: &PgPool, moment: DateTime<Utc>) -> Result<i64, StoreError> {
+    let bounds = sqlx::query!(r#"select coalesce(min(position), 1) - 1 as "low!", coalesce(max(position), 0) as "high!" from events"#);
+    let bounds = bounds.fetch_one(pool).await?;
+    let (mut low, mut high) = (bounds.low, bounds.high);
+    while low < high {
+        let middle = low + (high - low + 1) / 2;
+        let recorded_at = sqlx::query_scalar!("select recorded_at from events where position = $1", middle).fetch_optional(pool).await?;
+        if recorded_at.is_some_and(|at| at < moment) { low = middle } else { high = middle - 1 }
+    }
+    Ok(low)
+}
+
 /// The events with these ids, in log order.
 pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<StoredEvent>, StoreError> {
     let rows = sqlx::query_as!(

@@ -108,6 +108,11 @@ impl EventStore {
         read::stream(&self.pool, stream, after, until).try_collect().await
     }
 
+    /// The position before the first event recorded at or after `moment`: what comes after it is what was recorded since.
+    pub async fn position_before(&self, moment: DateTime<Utc>) -> Result<i64, StoreError> {
+        read::position_before(&self.pool, moment).await
+    }
+
     /// The events with these ids, wherever they are.
     pub async fn read_events(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>, StoreError> {
         read::by_ids(&self.pool, ids).await

@@ -163,7 +163,7 @@ impl Feed {
         reading
     }
 
-    /// Forgets what was read, because something was wrong with it that may be mended.
+    /// Forgets what was read.
     pub(crate) fn forget_all(&self) {
         self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }

@@ -72,17 +72,6 @@ pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<Pri
     .await
 }
 
-pub async fn of_ids(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<PriceListRow>, sqlx::Error> {
-    sqlx::query_as!(
-        PriceListRow,
-        "select price_list_id, name, effective_from, rates, created_at from price_lists where company_id = $1 and price_list_id = any($2)",
-        company_id,
-        ids
-    )
-    .fetch_all(db)
-    .await
-}
-
 /// The list in force at `at`.
 pub async fn in_force(pool: &PgPool, company_id: Uuid, at: DateTime<Utc>) -> Result<Option<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(

@@ -23,8 +23,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// How long pages with nothing in them for a projection may go by before its checkpoint says so to other processes.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
-/// A stretch of work that takes longer hangs on a dead connection.
-const WORK_TIMEOUT: Duration = Duration::from_secs(120);
+/// A stretch of work that takes longer hangs on a dead connection; a price list for the past may price millions of calls anew.
+const WORK_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Tables grow from nothing: a plan that was made for an empty one must not be kept.
 const BEGIN: &str = "begin; set local plan_cache_mode = force_custom_plan";
 /// Why a page was given back: another process has the projection now.
@@ -102,11 +102,15 @@ struct Lease {
 impl Projector {
     async fn run(&self) {
         let name = self.projection.name();
-        let mut wait = RETRY_AFTER.0;
+        let (mut wait, mut had_failed) = (RETRY_AFTER.0, false);
         loop {
             let silence = self.feed.store().head().silence();
             match silence.unless(self.lease()).await.flatten() {
                 Ok(Some(lease)) if !lease.failed => {
+                    if std::mem::take(&mut had_failed) {
+                        // What it stopped at may have been mended since it was read.
+                        self.feed.forget_all();
+                    }
                     let worked = silence.unless(tokio::time::timeout(WORK_TIMEOUT, self.work(lease))).await;
                     let worked = worked.and_then(|worked| worked.map_err(|_| sqlx::Error::PoolTimedOut));
                     match worked.unwrap_or_else(|silent| Err(silent.into())) {
@@ -118,7 +122,10 @@ impl Projector {
                         }
                     }
                 }
-                Ok(_) => tokio::time::sleep(RENEW_EVERY).await,
+                Ok(lease) => {
+                    had_failed = lease.is_some();
+                    tokio::time::sleep(RENEW_EVERY).await;
+                }
                 Err(error) => {
                     tracing::warn!(projection = name, %error, "the lease of a projection could not be had");
                     tokio::time::sleep(wait).await;
@@ -200,6 +207,9 @@ impl Projector {
     /// The next page; `None` when the projection has stopped because an event is missing: going on as if it had never been
     /// would be wrong for ever.
     async fn next(&self, place: &mut Place, limit: Option<NonZeroUsize>, token: i64) -> Result<Option<Arc<Page>>, ApplyError> {
+        if place.saved_at.elapsed() >= SAVE_AFTER {
+            self.save(place, token).await?;
+        }
         let soon = tokio::time::timeout_at(place.saved_at + SAVE_AFTER, self.feed.page(place.position, limit));
         let page = if place.is_saved() { None } else { soon.await.ok() };
         let page = match page {
@@ -278,7 +288,6 @@ impl Projector {
     async fn stop_at(&self, position: i64, error: &ApplyError, token: i64) -> Result<(), ApplyError> {
         let name = self.projection.name();
         tracing::error!(projection = name, position, %error, "a projection stopped at an event that it cannot apply");
-        self.feed.forget_all();
         sqlx::query!(
             "update projection_checkpoints set error_position = $3, error = $4 where name = $1 and token = $2",
             name,

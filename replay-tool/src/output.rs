@@ -28,6 +28,11 @@ impl Output {
         }
     }
 
+    /// Something beside the results.
+    pub fn note(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
     /// A bar over `total` events, on a terminal only.
     pub fn progress(&self, what: &str, total: u64) -> ProgressBar {
         let bar = ProgressBar::new(total);

@@ -138,9 +138,9 @@ async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) 
     let mut named: Vec<_> = bill.lines.iter().flat_map(|line| &line.usage).filter_map(|piece| piece.price_list_id).collect();
     named.extend(repricings.iter().map(|repricing| repricing.price_list_id));
     named.extend(repricings.iter().flat_map(|r| &r.changes).flat_map(|change| &change.price_lists_before));
-    let lists = projections::price_lists::of_ids(&mut snapshot, by.company_id(), &named).await?;
+    let lists = cost_rollups::lists_of(&mut snapshot, by.company_id(), &named).await?;
     drop(snapshot);
-    let lists = PriceLists::new(lists).map_err(|e| Problem::internal(&e))?;
+    let lists = PriceLists::new(lists);
     Ok(Answer::ok(position, BillView::new(id, bill, repricings, &lists)))
 }
 
@@ -279,10 +279,13 @@ async fn aggregates(
     group_by: Option<GroupBy>,
 ) -> Result<BTreeMap<Option<String>, AggregateView>, Problem> {
     let costs = cost_rollups::costs(db, scope, group_by.map(CostGroupBy::Calls)).await?;
-    let none = Costs::default();
     let aggregates = call_metrics::aggregate(db, scope, group_by).await?;
-    let views = aggregates.into_iter().map(|(key, aggregate)| {
-        let view = AggregateView::new(&aggregate, costs.get(&key).map_or(&none, |row| &row.costs));
+    let (no_calls, no_costs) = (Aggregate::default(), Costs::default());
+    // One projection may be ahead of the other: a group is what either knows of.
+    let keys: BTreeSet<_> = aggregates.keys().chain(costs.keys()).cloned().collect();
+    let views = keys.into_iter().map(|key| {
+        let costs = costs.get(&key).map_or(&no_costs, |row| &row.costs);
+        let view = AggregateView::new(aggregates.get(&key).unwrap_or(&no_calls), costs);
         (key, view)
     });
     Ok(views.collect())

@@ -2,10 +2,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::price::{Rate, choose};
-use projections::{
-    cost_rollups::{CallCosts, Change, Line, Piece, Repricing},
-    price_lists::PriceListRow,
-};
+use projections::cost_rollups::{CallCosts, Change, Line, NamedList, Piece, Repricing};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -50,7 +47,8 @@ pub struct PieceView {
 #[derive(Clone, Serialize, ToSchema)]
 pub struct PriceListName {
     pub id: Uuid,
-    pub name: String,
+    /// Null for a moment after it was published
+    pub name: Option<String>,
     pub effective_from: DateTime<Utc>,
 }
 
@@ -79,12 +77,12 @@ pub struct ChangeView {
 pub struct PriceLists(HashMap<Uuid, (PriceListName, Vec<Rate>)>);
 
 impl PriceLists {
-    pub fn new(rows: Vec<PriceListRow>) -> Result<Self, serde_json::Error> {
-        let lists = rows.into_iter().map(|row| {
-            let name = PriceListName { id: row.price_list_id, name: row.name, effective_from: row.effective_from };
-            Ok((row.price_list_id, (name, serde_json::from_value(row.rates)?)))
+    pub fn new(lists: Vec<NamedList>) -> Self {
+        let lists = lists.into_iter().map(|list| {
+            let name = PriceListName { id: list.id, name: list.name, effective_from: list.effective_from };
+            (list.id, (name, list.rates))
         });
-        lists.collect::<Result<_, _>>().map(Self)
+        Self(lists.collect())
     }
 
     fn name(&self, id: Uuid) -> Option<PriceListName> {
@@ -125,7 +123,7 @@ fn line_view(line: Line, lists: &PriceLists) -> LineView {
 
 fn repricing_view(repricing: Repricing, lists: &PriceLists) -> RepricingView {
     let price_list = lists.name(repricing.price_list_id);
-    let name = price_list.as_ref().map(|list| list.name.as_str()).unwrap_or_default();
+    let name = price_list.as_ref().and_then(|list| list.name.as_deref()).unwrap_or_default();
     let why = format!(
         "price list '{name}', published {}, is in force from {} on: what the call used from then on is priced by it",
         repricing.repriced_at.to_rfc3339(),

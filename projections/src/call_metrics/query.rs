@@ -8,7 +8,7 @@ use domain::{
     latency::{Histogram, Latency, bucket},
     outcome::OutcomeCounts,
 };
-use futures::TryStreamExt as _;
+use futures::{TryStreamExt as _, stream::BoxStream};
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool};
 use strum::IntoEnumIterator;
@@ -208,7 +208,8 @@ pub async fn aggregate(
     };
     add_rollups(db, scope, group_by, hours, &mut groups, key_of).await?;
     add_latencies(db, scope, group_by, hours, &mut groups, key_of).await?;
-    for row in edge_calls(db, scope, hours).await? {
+    let mut edges = edge_calls(db, scope, hours);
+    while let Some(row) = edges.try_next().await? {
         let key = group_by.and_then(|by| by.key(row.started_at, row.campaign_id, row.skillbase_id, scope.timezone));
         groups.entry(key).or_default().add_call(&row);
     }
@@ -300,7 +301,7 @@ async fn add_latencies(
 }
 
 /// The calls inside the bounds but outside the whole hours.
-async fn edge_calls(db: &mut PgConnection, scope: &Scope, hours: Hours) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
+fn edge_calls<'a>(db: &'a mut PgConnection, scope: &'a Scope, hours: Hours) -> BoxStream<'a, Result<CallMetricsRow, sqlx::Error>> {
     let (from, to) = scope.bounds();
     sqlx::query_as!(
         CallMetricsRow,
@@ -317,6 +318,5 @@ async fn edge_calls(db: &mut PgConnection, scope: &Scope, hours: Hours) -> Resul
         scope.campaign_id,
         scope.skillbase_id
     )
-    .fetch_all(db)
-    .await
+    .fetch(db)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use domain::{Decider, Fact, call::Call, price::Component};
+use futures::TryStreamExt as _;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -197,11 +198,19 @@ pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]
         until
     );
     let mut calls = Calls::new();
-    for row in rows.fetch_all(db).await? {
+    let mut versions: HashMap<Uuid, i64> = HashMap::new();
+    let mut rows = rows.fetch(db);
+    while let Some(row) = rows.try_next().await? {
         let unreadable = |reason: String| ApplyError::Contradiction(format!("position {}: {reason}", row.position));
         let fact =
             Fact::decode(Call::CATEGORY, &row.event_type, row.schema_version, &row.payload).map_err(|e| unreadable(e.to_string()))?;
         let id = row.stream.split_once('-').and_then(|(_, id)| Uuid::try_parse(id).ok()).ok_or_else(|| unreadable("stream".into()))?;
+        // Without all of its events a call's bill would only look right.
+        let version = versions.entry(id).or_default();
+        *version += 1;
+        if row.version != *version {
+            return Err(unreadable(format!("version {version} of {} is not in the log", row.stream)));
+        }
         let event = Recorded {
             position: row.position,
             id,
@@ -214,6 +223,9 @@ pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]
         if let Fact::Call(fact) = &event.fact {
             calls.entry(id).or_insert_with(|| LedgerCall::new(&event)).fold(&event, fact, lists);
         }
+    }
+    if let Some(missing) = ids.iter().find(|id| !calls.contains_key(id)) {
+        return Err(ApplyError::Contradiction(format!("call {missing} is not in the log")));
     }
     calls.values_mut().for_each(|call| call.bill(lists));
     Ok(calls)

@@ -22,7 +22,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use bill::{Billed, Costs, Line, Piece, costs_of};
-pub use query::{CallCosts, Change, CostGroupBy, CostRow, Repricing, Unpriced, bill_of, costs, count, of_calls, repricings_of};
+pub use query::{
+    CallCosts, Change, CostGroupBy, CostRow, NamedList, Repricing, Unpriced, bill_of, costs, count, lists_of, of_calls, repricings_of,
+};
 pub use what_if::{UsageFrom, what_if};
 
 use crate::{

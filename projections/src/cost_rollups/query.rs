@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use domain::price::Component;
+use domain::price::{Component, Rate};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool, types::Json};
@@ -83,6 +83,34 @@ pub async fn repricings_of(db: &mut PgConnection, company_id: Uuid, call_id: Uui
         changes: row.changes.0,
     });
     Ok(repricings.collect())
+}
+
+/// A price list that bills name.
+#[derive(Clone, Debug)]
+pub struct NamedList {
+    pub id: Uuid,
+    /// `None` until the price lists' own read model has it.
+    pub name: Option<String>,
+    pub effective_from: DateTime<Utc>,
+    pub rates: Vec<Rate>,
+}
+
+/// The lists with these ids, as the ledger knows them.
+pub async fn lists_of(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<NamedList>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select l.price_list_id, p.name as "name?", l.effective_from, l.rates as "rates!: Json<Vec<Rate>>"
+             from cost_price_lists l left join price_lists p on p.company_id = l.company_id and p.price_list_id = l.price_list_id
+            where l.company_id = $1 and l.price_list_id = any($2)"#,
+        company_id,
+        ids
+    );
+    let lists = rows.fetch_all(db).await?.into_iter().map(|row| NamedList {
+        id: row.price_list_id,
+        name: row.name,
+        effective_from: row.effective_from,
+        rates: row.rates.0,
+    });
+    Ok(lists.collect())
 }
 
 /// What costs are grouped by.
@@ -176,7 +204,7 @@ fn key(scope: &Scope, group_by: Option<CostGroupBy>, at: Option<DateTime<Utc>>, 
     }
 }
 
-/// Usage without a rate in the scope, with its group. There is rarely any.
+/// Usage without a rate in the scope, with its group.
 async fn unpriced(
     db: &mut PgConnection,
     scope: &Scope,
@@ -184,31 +212,29 @@ async fn unpriced(
 ) -> Result<Vec<(Option<String>, Unpriced, Decimal)>, sqlx::Error> {
     let (from, to) = scope.bounds();
     let rows = sqlx::query!(
-        r#"select started_at, campaign_id, skillbase_id, lines as "lines!: Json<Vec<Line>>" from cost_calls
-            where company_id = $1 and has_unpriced and started_at >= $2 and started_at < $3
-              and ($4::uuid is null or campaign_id = $4) and ($5::uuid is null or skillbase_id = $5)"#,
+        r#"select case when $1 in ('hour', 'day') then date_trunc($1, c.started_at, $2) end as at,
+                  case when $1 = 'campaign' then c.campaign_id when $1 = 'skillbase' then c.skillbase_id end as id,
+                  case when $1 = 'component' then l.component when $1 = 'provider' then l.provider end as name,
+                  l.component as "component!", l.provider, u.model, sum(u.quantity) as "quantity!"
+             from cost_calls c, jsonb_to_recordset(c.lines) as l(component text, provider text, usage jsonb),
+                  jsonb_to_recordset(l.usage) as u(model text, quantity numeric, priced boolean)
+            where c.company_id = $3 and c.has_unpriced and c.started_at >= $4 and c.started_at < $5
+              and ($6::uuid is null or c.campaign_id = $6) and ($7::uuid is null or c.skillbase_id = $7)
+              and not u.priced and u.quantity > 0
+            group by 1, 2, 3, 4, 5, 6"#,
+        group_by.map(CostGroupBy::sql),
+        scope.timezone.name(),
         scope.company_id,
         from,
         to,
         scope.campaign_id,
         scope.skillbase_id
     );
-    let mut found = Vec::new();
-    for row in rows.fetch_all(db).await? {
-        for line in row.lines.0 {
-            let key = match group_by {
-                None => None,
-                Some(CostGroupBy::Calls(by)) => by.key(row.started_at, row.campaign_id, row.skillbase_id, scope.timezone),
-                Some(CostGroupBy::Component) => Some(line.component.to_string()),
-                Some(CostGroupBy::Provider) => line.provider.clone(),
-            };
-            for piece in line.usage.into_iter().filter(|piece| !piece.priced && !piece.quantity.is_zero()) {
-                let unpriced = Unpriced { component: line.component, provider: line.provider.clone(), model: piece.model };
-                found.push((key.clone(), unpriced, piece.quantity));
-            }
-        }
-    }
-    Ok(found)
+    let found = rows.fetch_all(db).await?.into_iter().filter_map(|row| {
+        let unpriced = Unpriced { component: row.component.parse().ok()?, provider: row.provider, model: row.model };
+        Some((key(scope, group_by, row.at, row.id, row.name), unpriced, row.quantity))
+    });
+    Ok(found.collect())
 }
 
 /// How many calls are in the scope.
@@ -226,7 +252,7 @@ pub async fn count(pool: &PgPool, scope: &Scope) -> Result<i64, sqlx::Error> {
 }
 
 /// The bills of the calls in the scope with ids above `after`: for what-if questions, which look at every call once.
-pub(super) async fn bills_in(pool: &PgPool, scope: &Scope, after: Uuid, limit: i64) -> Result<Vec<(Uuid, Vec<Line>)>, sqlx::Error> {
+pub(super) async fn bills_in(db: &mut PgConnection, scope: &Scope, after: Uuid, limit: i64) -> Result<Vec<(Uuid, Vec<Line>)>, sqlx::Error> {
     let (from, to) = scope.bounds();
     let rows = sqlx::query!(
         r#"select call_id, lines as "lines!: Json<Vec<Line>>" from cost_calls
@@ -239,5 +265,5 @@ pub(super) async fn bills_in(pool: &PgPool, scope: &Scope, after: Uuid, limit: i
         after,
         limit
     );
-    Ok(rows.fetch_all(pool).await?.into_iter().map(|row| (row.call_id, row.lines.0)).collect())
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.call_id, row.lines.0)).collect())
 }

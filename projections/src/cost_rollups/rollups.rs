@@ -25,7 +25,7 @@ impl Delta {
 
     /// Whether a row may have come to nothing.
     fn takes_away(&self) -> bool {
-        self.calls < 0 || (self.calls == 0 && self.cost.is_sign_negative())
+        self.calls <= 0
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::price::{self, Component, Rate};
 use rust_decimal::Decimal;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{Billed, Costs, Line, Lists, costs_of, ledger, query};
@@ -32,8 +32,12 @@ pub async fn what_if(
 ) -> Result<(Costs, Costs), ApplyError> {
     let (mut actual, mut other) = (Costs::default(), Costs::default());
     let (mut after, mut done) = (Uuid::nil(), 0);
+    // As of one moment of the ledger, and the log as far as the ledger had read it.
+    let mut db = crate::snapshot(pool, &["cost_rollups"]).await?;
+    let until = sqlx::query_scalar!("select position from projection_checkpoints where name = 'cost_rollups'");
+    let until = until.fetch_optional(&mut *db).await?.unwrap_or_default();
     loop {
-        let bills = query::bills_in(pool, scope, after, CALLS).await?;
+        let bills = query::bills_in(&mut db, scope, after, CALLS).await?;
         let Some((last, _)) = bills.last() else { return Ok((actual, other)) };
         after = *last;
         done += bills.len() as u64;
@@ -42,7 +46,7 @@ pub async fn what_if(
         }
         let usage = match usage_from {
             UsageFrom::Ledger => bills,
-            UsageFrom::Log => replayed(pool, scope.company_id, bills).await?,
+            UsageFrom::Log => replayed(&mut db, scope.company_id, bills, until).await?,
         };
         for (_, lines) in &usage {
             reprice(lines, rates, &mut other);
@@ -52,10 +56,14 @@ pub async fn what_if(
 }
 
 /// The same calls' bills, folded from the log; only their usage is of interest.
-async fn replayed(pool: &PgPool, company_id: Uuid, bills: Vec<(Uuid, Vec<Line>)>) -> Result<Vec<(Uuid, Vec<Line>)>, ApplyError> {
+async fn replayed(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    bills: Vec<(Uuid, Vec<Line>)>,
+    until: i64,
+) -> Result<Vec<(Uuid, Vec<Line>)>, ApplyError> {
     let ids: Vec<_> = bills.into_iter().map(|(id, _)| id).collect();
-    let mut db = pool.acquire().await?;
-    let calls = ledger::refold(&mut db, company_id, &ids, i64::MAX, &Lists::default()).await?;
+    let calls = ledger::refold(db, company_id, &ids, until, &Lists::default()).await?;
     Ok(calls.into_values().map(|call| (call.call_id, call.lines)).collect())
 }
 

@@ -142,6 +142,8 @@ fn details(payload: &Value) -> (Vec<String>, Vec<String>) {
                 value.as_str().map_or_else(|| value.to_string(), |text| if is_speech { format!("“{text}”") } else { text.to_owned() })
             ),
         };
+        // What somebody said must not move the cursor.
+        let text: String = text.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
         if is_speech || text.chars().count() > VALUE_MAX_CHARS { long.push(text) } else { short.push(text) }
     }
     (short, long)

@@ -2,7 +2,6 @@
 
 use std::{io::Write as _, sync::Arc};
 
-use anyhow::anyhow;
 use eventstore::EventStore;
 use projections::{
     Projection, all, by_name,
@@ -26,7 +25,14 @@ pub async fn rebuild(pool: &PgPool, store: &EventStore, output: &Output, name: &
 /// Puts the tables from before the last rebuild back.
 pub async fn restore(pool: &PgPool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
     for projection in select(name)? {
-        run(pool, store, output, projection, Start::Previous, Then::Swap, "restored").await?;
+        let restored = run(pool, store, output, projection, Start::Previous, Then::Swap, "restored").await;
+        // Of all of them, those are restored that can be.
+        if let Err(error) = restored {
+            if name != "all" || !error.is::<Refused>() {
+                return Err(error);
+            }
+            output.note(&error.to_string());
+        }
     }
     Ok(Finding::Sound)
 }
@@ -104,9 +110,14 @@ fn list(difference: &Difference) {
     let _ = writeln!(std::io::stdout().lock(), "{} only in {}: {}", difference.table, difference.side, difference.row);
 }
 
+/// There is nothing to restore.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
 fn refusal(name: &str, error: RebuildError) -> anyhow::Error {
     match error {
-        RebuildError::NothingToRestore(reason) => anyhow!("{name}: {reason}"),
+        RebuildError::NothingToRestore(reason) => Refused(format!("{name}: {reason}")).into(),
         error => anyhow::Error::new(error).context(name.to_owned()),
     }
 }

@@ -33,7 +33,10 @@ impl Events<'_> {
     /// Writes them; `progress` hears how far in the log.
     pub async fn write(&self, writer: &mut dyn RowWriter, mut progress: impl FnMut(i64)) -> anyhow::Result<()> {
         let head = self.store.last_position().await?;
-        let mut position = 0;
+        let mut position = match self.scope.from {
+            Some(from) => self.store.position_before(from).await?,
+            None => 0,
+        };
         while position < head {
             let page = self.store.read_page(position, PAGE).await?;
             position = page.last().map_or(head, |event| event.position);
@@ -52,7 +55,7 @@ impl Events<'_> {
     }
 
     fn is_wanted(&self, event: &StoredEvent) -> bool {
-        self.scope.from.is_none_or(|from| event.recorded_at >= from) && self.scope.company.is_none_or(|company| event.company_id == company)
+        self.scope.company.is_none_or(|company| event.company_id == company)
     }
 }
 

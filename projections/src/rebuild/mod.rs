@@ -4,6 +4,9 @@
 //! own statements run unchanged. Readers see the live tables until the swap. A rebuild that was killed goes on where it was.
 //! The tables from before stay as `<table>__previous`; a restore brings them up to date and puts them back in the same way.
 
+mod requests;
+mod swap;
+
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use eventstore::{EventStore, StoreError};
@@ -11,8 +14,11 @@ use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Connection, Executor as _, PgConnection, PgPool, Postgres, Transaction};
-use tokio::sync::watch;
 use uuid::Uuid;
+
+pub(crate) use requests::serve_requests;
+pub use requests::{request, request_outdated};
+use swap::Swap;
 
 use crate::{
     feed::Feed,
@@ -20,15 +26,8 @@ use crate::{
     projector::{LEASE_SEC, apply_caught, is_passing, is_passing_sql, wanted},
 };
 
-/// How often requests of other processes are looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Events that the swap may still have to apply while the live projection waits for it.
 const SWAP_LAG_MAX: i64 = 1_000;
-/// How long the swap waits for readers of the live tables before it lets those go first who wait behind it, and how long it
-/// lets them.
-const SWAP_LOCK_TIMEOUT: &str = "100ms";
-const SWAP_RETRY_AFTER: Duration = Duration::from_millis(50);
-
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     #[error("the projection is being rebuilt already")]
@@ -94,61 +93,6 @@ pub enum Then {
     CompareOnly,
 }
 
-/// Asks for a rebuild; a process that runs projectors will do it.
-pub async fn request(pool: &PgPool, projection: &dyn Projection, start: Start) -> Result<(), RebuildError> {
-    if start == Start::Previous {
-        let sql = "select previous_position from projection_checkpoints where name = $1";
-        let previous: Option<Option<i64>> = sqlx::query_scalar(sql).bind(projection.name()).fetch_optional(pool).await?;
-        previous.flatten().ok_or_else(|| RebuildError::NothingToRestore("there are no tables from before a rebuild".to_owned()))?;
-    }
-    let asked = sqlx::query!(
-        "insert into projection_rebuilds as r (name, version, from_previous) values ($1, $2, $3)
-         on conflict (name) do update
-            set error = null, position = null, version = $2, from_previous = $3, swap = true, requested_at = now() where r.error is not null",
-        projection.name(),
-        projection.version(),
-        start == Start::Previous
-    );
-    if asked.execute(pool).await?.rows_affected() == 0 { Err(RebuildError::UnderWay) } else { Ok(()) }
-}
-
-/// Does the rebuilds that were asked for, or left over by a process that died, until told to stop.
-pub(crate) async fn serve_requests(pool: PgPool, store: EventStore, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
-    let work = async {
-        loop {
-            let requests = sqlx::query!(
-                "select name, from_previous from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
-            );
-            match store.head().silence().unless(requests.fetch_all(&pool)).await.flatten() {
-                Ok(rows) => {
-                    for row in rows {
-                        let start = if row.from_previous { Start::Previous } else { Start::Empty };
-                        if let Some(projection) = crate::by_name(&row.name) {
-                            serve(&pool, &store, projection, holder, start).await;
-                        }
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "rebuild requests could not be read"),
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
-}
-
-async fn serve(pool: &PgPool, store: &EventStore, projection: Arc<dyn Projection>, holder: Uuid, start: Start) {
-    let name = projection.name();
-    tracing::info!(projection = name, "rebuilding");
-    match Rebuild::begin(pool, store, projection, holder, start, Then::Swap).await {
-        Ok(rebuild) => match rebuild.run(|_| ()).await {
-            Ok(_) => tracing::info!(projection = name, "rebuilt and swapped"),
-            Err(error) => tracing::error!(projection = name, %error, "the rebuild failed"),
-        },
-        Err(RebuildError::UnderWay) => {}
-        Err(error) => tracing::warn!(projection = name, %error, "the rebuild could not begin"),
-    }
-}
-
 /// A rebuild under way.
 pub struct Rebuild<'a> {
     pool: &'a PgPool,
@@ -179,8 +123,9 @@ impl<'a> Rebuild<'a> {
              on conflict (name) do update
                 set holder = $3, token = r.token + 1, lease_until = excluded.lease_until, error = null, swap = $5, from_previous = $6,
                     version = case when r.from_previous and $6 then r.version else $2 end, began_at = clock_timestamp(),
-                    position = case when r.error is null and r.swap and $5 and r.from_previous = $6 and (r.version = $2 or $6) then r.position end
-              where r.lease_until < clock_timestamp()
+                    position = case when r.from_previous and $6 then r.position
+                                    when r.error is null and r.swap and $5 and not r.from_previous and not $6 and r.version = $2 then r.position end
+              where r.lease_until < clock_timestamp() and (r.version <= $2 or r.from_previous) and ($5 or not r.swap or r.error is not null)
              returning token, version, position",
             projection.name(),
             projection.version(),
@@ -255,42 +200,42 @@ impl<'a> Rebuild<'a> {
     /// for, every row that differs; answers how many do.
     pub async fn run(mut self, mut progress: impl FnMut(Progress)) -> Result<usize, RebuildError> {
         // A page or a comparison may take longer than the lease.
-        let renewal = tokio::spawn(renew(self.pool.clone(), self.projection.name(), self.token));
-        let result = self.fill_and_finish(&mut progress).await;
-        renewal.abort();
+        let renewal = renew(self.pool.clone(), self.projection.name(), self.token);
+        let result = tokio::select! {
+            result = self.fill_and_finish(&mut progress) => result,
+            never = renewal => match never {},
+        };
         let result = self.noted(result).await;
         let _ = self.db.close().await;
         result
     }
 
-    /// Writes down what a rebuild failed at, for everybody to see.
+    /// Writes down what a rebuild failed at, for everybody to see. One that had nothing to begin with has not been.
     async fn noted<T>(&self, result: Result<T, RebuildError>) -> Result<T, RebuildError> {
-        if let Err(error) = &result
-            && !error.is_passing()
-        {
-            sqlx::query!(
-                "update projection_rebuilds set error = $3, lease_until = '-infinity' where name = $1 and token = $2",
-                self.projection.name(),
-                self.token,
-                error.to_string()
-            )
-            .execute(self.pool)
-            .await?;
+        let (name, token) = (self.projection.name(), self.token);
+        let noted = match &result {
+            Err(RebuildError::NothingToRestore(_)) => {
+                sqlx::query!("delete from projection_rebuilds where name = $1 and token = $2", name, token).execute(self.pool).await
+            }
+            Err(error) if !error.is_passing() => {
+                let failed = "update projection_rebuilds set error = $3, lease_until = '-infinity' where name = $1 and token = $2";
+                sqlx::query(failed).bind(name).bind(token).bind(error.to_string()).execute(self.pool).await
+            }
+            _ => return result,
+        };
+        if let Err(error) = noted {
+            tracing::warn!(projection = name, %error, "what became of a rebuild could not be written down");
         }
         result
     }
 
     async fn fill_and_finish(&mut self, progress: &mut impl FnMut(Progress)) -> Result<usize, RebuildError> {
-        self.catch_up(progress).await?;
-        let mut differences = 0;
-        if self.then != Then::Swap {
-            differences = self.compare(progress).await?;
-        }
+        let differences = if self.then == Then::Swap { 0 } else { self.compare(progress).await? };
         match self.then {
             Then::CompareOnly => self.discard().await?,
             Then::Swap | Then::CompareAndSwap => {
                 self.catch_up(progress).await?;
-                self.swap().await?;
+                self.swap(progress).await?;
             }
         }
         Ok(differences)
@@ -319,24 +264,30 @@ impl<'a> Rebuild<'a> {
 
     /// Brings the next tables to exactly where the live ones are, and compares the two as of that moment.
     async fn compare(&mut self, progress: &mut impl FnMut(Progress)) -> Result<usize, RebuildError> {
-        // Most of the way without holding anybody up.
+        // Most of the way without holding anybody up, and never beyond where the live tables are.
         let mut live = self.live_position().await?;
         while self.position < live {
             progress(Progress::At { position: self.position, head: live });
             self.step(Some(live)).await?;
             live = self.live_position().await?;
         }
-        // The live projection waits while we hold its checkpoint; readers do not.
+        // The live projection waits while we hold its checkpoint, as long as it takes; readers do not.
         let mut gate = self.pool.begin().await?;
+        gate.execute("set local idle_in_transaction_session_timeout = 0").await?;
         let live = lock_checkpoint(&mut gate, self.projection.name()).await?;
         while self.position < live {
             self.step(Some(live)).await?;
+        }
+        if self.position > live {
+            let behind = format!("the live tables are at {live}, behind the rebuilt ones at {}: they cannot be compared", self.position);
+            return Err(ApplyError::Contradiction(behind).into());
         }
         let mut snapshot = self.pool.acquire().await?.detach();
         sqlx::query!("select set_config('statement_timeout', '0', false)").fetch_one(&mut snapshot).await?;
         sqlx::query("begin isolation level repeatable read read only").execute(&mut snapshot).await?;
         sqlx::query!("select from projection_checkpoints limit 1").execute(&mut snapshot).await?;
-        drop(gate);
+        // Had it been lost meanwhile, this would fail.
+        gate.commit().await?;
         let mut differences = 0;
         for table in self.projection.tables() {
             let rows = sqlx::query!(r#"select side as "side!", content as "content!" from rebuild_differences($1)"#, table.name);
@@ -356,7 +307,8 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Readers that are at the live tables just then are waited for a moment at a time, so that those behind need not wait long.
-    async fn swap(&mut self) -> Result<(), RebuildError> {
+    async fn swap(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), RebuildError> {
+        let mut wait = swap::RETRY_AFTER.0;
         loop {
             let mut tx = self.db.begin().await?;
             let swap = Swap { projection: self.projection.as_ref(), feed: &self.feed, token: self.token, version: self.version };
@@ -364,7 +316,10 @@ impl<'a> Rebuild<'a> {
                 Err(RebuildError::Sql(sqlx::Error::Database(error))) if error.code().as_deref() == Some("55P03") => {
                     // At once, not when the connection is next used: until then everybody waits for what it holds.
                     tx.rollback().await?;
-                    tokio::time::sleep(SWAP_RETRY_AFTER).await;
+                    tokio::time::sleep(wait).await;
+                    wait = swap::RETRY_AFTER.1.min(wait * 2);
+                    // What came meanwhile is not for the next try to apply, while it holds the live projection.
+                    self.catch_up(progress).await?;
                 }
                 Err(error) => return Err(error),
                 Ok(position) => {
@@ -388,42 +343,6 @@ impl<'a> Rebuild<'a> {
 
 fn names_of(projection: &dyn Projection) -> Vec<String> {
     projection.tables().iter().map(|table| table.name.to_owned()).collect()
-}
-
-/// What one transaction needs to put the next tables in the place of the live ones.
-struct Swap<'a> {
-    projection: &'a dyn Projection,
-    feed: &'a Feed,
-    token: i64,
-    version: i32,
-}
-
-impl Swap<'_> {
-    /// The next tables are at `position`; answers where they are when they are the live ones.
-    async fn run(&self, tx: &mut Transaction<'_, Postgres>, mut position: i64) -> Result<i64, RebuildError> {
-        let (tables, name) = (names_of(self.projection), self.projection.name());
-        let live = lock_checkpoint(tx, name).await?;
-        while position < live {
-            position = step(tx, self.feed, self.projection, position, Some(live)).await?;
-        }
-        keep(tx, name, self.token, position).await?;
-        sqlx::query!("select set_config('lock_timeout', $1, true)", SWAP_LOCK_TIMEOUT).fetch_one(&mut **tx).await?;
-        sqlx::query!("select rebuild_undirect($1)", &tables).execute(&mut **tx).await?;
-        sqlx::query!("select rebuild_swap($1)", &tables).execute(&mut **tx).await?;
-        sqlx::query!(
-            "update projection_checkpoints
-                set previous_position = position, previous_version = version, position = $2, version = $3, error = null, error_position = null,
-                    updated_at = clock_timestamp(), token = token + 1, holder = null, lease_until = '-infinity'
-              where name = $1",
-            name,
-            position,
-            self.version
-        )
-        .execute(&mut **tx)
-        .await?;
-        sqlx::query!("delete from projection_rebuilds where name = $1", name).execute(&mut **tx).await?;
-        Ok(position)
-    }
 }
 
 /// Applies the next page after `position`, but nothing beyond `until`. Answers the new position.
@@ -458,8 +377,8 @@ async fn keep(tx: &mut Transaction<'_, Postgres>, name: &str, token: i64, positi
     if kept.execute(&mut **tx).await?.rows_affected() == 1 { Ok(()) } else { Err(RebuildError::TakenOver) }
 }
 
-/// Prolongs the rebuild's lease until it is aborted.
-async fn renew(pool: PgPool, name: &'static str, token: i64) {
+/// Prolongs the rebuild's lease until it is dropped.
+async fn renew(pool: PgPool, name: &'static str, token: i64) -> std::convert::Infallible {
     loop {
         let renewed = sqlx::query!(
             "update projection_rebuilds set lease_until = clock_timestamp() + make_interval(secs => $3) where name = $1 and token = $2",
@@ -478,21 +397,4 @@ async fn renew(pool: PgPool, name: &'static str, token: i64) {
 async fn lock_checkpoint(tx: &mut Transaction<'_, Postgres>, name: &str) -> Result<i64, sqlx::Error> {
     let position = sqlx::query_scalar!("select position from projection_checkpoints where name = $1 for update", name);
     Ok(position.fetch_optional(&mut **tx).await?.unwrap_or(0))
-}
-
-/// Asks for a rebuild of every projection whose code is newer than its tables.
-pub async fn request_outdated(pool: &PgPool) -> Result<(), sqlx::Error> {
-    for projection in crate::all() {
-        sqlx::query!(
-            "insert into projection_rebuilds (name, version)
-             select name, $2 from projection_checkpoints where name = $1 and version < $2
-             on conflict (name) do update set error = null, version = excluded.version, position = null, swap = true, from_previous = false
-                 where projection_rebuilds.error is not null or projection_rebuilds.version < excluded.version",
-            projection.name(),
-            projection.version()
-        )
-        .execute(pool)
-        .await?;
-    }
-    Ok(())
 }

@@ -1,0 +1,94 @@
+//! Rebuilds that are asked for: over the API, by a newer release at its start, or left over by a process that died.
+
+use std::{sync::Arc, time::Duration};
+
+use eventstore::EventStore;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{Rebuild, RebuildError, Start, Then};
+use crate::projection::Projection;
+
+/// How often requests of other processes are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Asks for a rebuild; a process that runs projectors will do it.
+pub async fn request(pool: &PgPool, projection: &dyn Projection, start: Start) -> Result<(), RebuildError> {
+    if start == Start::Previous {
+        let previous = sqlx::query_scalar!("select previous_position from projection_checkpoints where name = $1", projection.name());
+        previous
+            .fetch_optional(pool)
+            .await?
+            .flatten()
+            .ok_or_else(|| RebuildError::NothingToRestore("there are no tables from before a rebuild".to_owned()))?;
+    }
+    let asked = sqlx::query!(
+        "insert into projection_rebuilds as r (name, version, from_previous) values ($1, $2, $3)
+         on conflict (name) do update
+            set error = null, version = $2, from_previous = $3, swap = true, requested_at = now(),
+                position = case when r.from_previous and $3 then r.position end
+          where r.error is not null or (not r.swap and r.lease_until < clock_timestamp())",
+        projection.name(),
+        projection.version(),
+        start == Start::Previous
+    );
+    if asked.execute(pool).await?.rows_affected() == 0 { Err(RebuildError::UnderWay) } else { Ok(()) }
+}
+
+/// Does the rebuilds that were asked for, or left over by a process that died, until told to stop.
+pub(crate) async fn serve_requests(pool: PgPool, store: EventStore, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
+    let work = async {
+        loop {
+            let requests = sqlx::query!(
+                "select name, version, from_previous from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
+            );
+            match store.head().silence().unless(requests.fetch_all(&pool)).await.flatten() {
+                Ok(rows) => {
+                    for row in rows {
+                        let start = if row.from_previous { Start::Previous } else { Start::Empty };
+                        // What a newer release asked for is for a process that has it.
+                        if let Some(projection) = crate::by_name(&row.name).filter(|known| row.version <= known.version()) {
+                            serve(&pool, &store, projection, holder, start).await;
+                        }
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "rebuild requests could not be read"),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
+}
+
+async fn serve(pool: &PgPool, store: &EventStore, projection: Arc<dyn Projection>, holder: Uuid, start: Start) {
+    let name = projection.name();
+    tracing::info!(projection = name, "rebuilding");
+    match Rebuild::begin(pool, store, projection, holder, start, Then::Swap).await {
+        Ok(rebuild) => match rebuild.run(|_| ()).await {
+            Ok(_) => tracing::info!(projection = name, "rebuilt and swapped"),
+            Err(error) => tracing::error!(projection = name, %error, "the rebuild failed"),
+        },
+        Err(RebuildError::UnderWay) => {}
+        Err(error) => tracing::warn!(projection = name, %error, "the rebuild could not begin"),
+    }
+}
+
+/// Asks for a rebuild of every projection whose code is newer than its tables.
+pub async fn request_outdated(pool: &PgPool) -> Result<(), sqlx::Error> {
+    for projection in crate::all() {
+        sqlx::query!(
+            "insert into projection_rebuilds (name, version)
+             select name, $2 from projection_checkpoints where name = $1 and version < $2
+             on conflict (name) do update set error = null, version = excluded.version, position = null, swap = true, from_previous = false,
+                 token = projection_rebuilds.token + 1, lease_until = '-infinity'
+                 where projection_rebuilds.error is not null or projection_rebuilds.version < excluded.version
+                    or (not projection_rebuilds.swap and projection_rebuilds.lease_until < clock_timestamp())",
+            projection.name(),
+            projection.version()
+        )
+        .execute(pool)
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! The one transaction that puts the next tables in the live ones' place.
+
+use std::time::Duration;
+
+use sqlx::{Postgres, Transaction};
+
+use super::{RebuildError, keep, lock_checkpoint, names_of, step};
+use crate::{feed::Feed, projection::Projection};
+
+/// How long the swap waits for readers of the live tables before it lets those go first who wait behind it, and how long it
+/// lets them.
+const LOCK_TIMEOUT: &str = "100ms";
+pub(super) const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// What one transaction needs to put the next tables in the place of the live ones.
+pub(super) struct Swap<'a> {
+    pub projection: &'a dyn Projection,
+    pub feed: &'a Feed,
+    pub token: i64,
+    pub version: i32,
+}
+
+impl Swap<'_> {
+    /// The next tables are at `position`; answers where they are when they are the live ones.
+    pub async fn run(&self, tx: &mut Transaction<'_, Postgres>, mut position: i64) -> Result<i64, RebuildError> {
+        let (tables, name) = (names_of(self.projection), self.projection.name());
+        let live = lock_checkpoint(tx, name).await?;
+        while position < live {
+            position = step(tx, self.feed, self.projection, position, Some(live)).await?;
+        }
+        keep(tx, name, self.token, position).await?;
+        sqlx::query!("select set_config('lock_timeout', $1, true)", LOCK_TIMEOUT).fetch_one(&mut **tx).await?;
+        sqlx::query!("select rebuild_undirect($1)", &tables).execute(&mut **tx).await?;
+        sqlx::query!("select rebuild_swap($1)", &tables).execute(&mut **tx).await?;
+        sqlx::query!(
+            "update projection_checkpoints
+                set previous_position = position, previous_version = version, position = $2, version = $3, error = null, error_position = null,
+                    updated_at = clock_timestamp(), token = token + 1, holder = null, lease_until = '-infinity'
+              where name = $1",
+            name,
+            position,
+            self.version
+        )
+        .execute(&mut **tx)
+        .await?;
+        sqlx::query!("delete from projection_rebuilds where name = $1", name).execute(&mut **tx).await?;
+        Ok(position)
+    }
+}
