@@ -7,6 +7,9 @@ use sqlx::{Postgres, Transaction};
 use super::{RebuildError, keep, lock_checkpoint, names_of, step};
 use crate::{feed::Feed, projection::Projection};
 
+/// How long the swap waits for autovacuum to leave the tables alone. PostgreSQL calls it off for whoever has been waiting for a
+/// second, which is longer than readers shall wait: so it is kept out first, by a lock that readers and writers do not mind.
+const VACUUM_TIMEOUT: &str = "5s";
 /// How long the swap waits for readers of the live tables before it lets those go first who wait behind it, and how long it
 /// lets them.
 const LOCK_TIMEOUT: &str = "100ms";
@@ -24,6 +27,8 @@ impl Swap<'_> {
     /// The next tables are at `position`; answers where they are when they are the live ones.
     pub async fn run(&self, tx: &mut Transaction<'_, Postgres>, mut position: i64) -> Result<i64, RebuildError> {
         let (tables, name) = (names_of(self.projection), self.projection.name());
+        sqlx::query!("select set_config('lock_timeout', $1, true)", VACUUM_TIMEOUT).fetch_one(&mut **tx).await?;
+        sqlx::query!("select rebuild_keep_vacuum_out($1)", &tables).execute(&mut **tx).await?;
         let live = lock_checkpoint(tx, name).await?;
         while position < live {
             position = step(tx, self.feed, self.projection, position, Some(live)).await?;
