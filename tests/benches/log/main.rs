@@ -1,6 +1,6 @@
 //! What the log costs, as ratios against bare PostgreSQL work that is measured in the same run on the same table.
 //!
-//! `cargo bench -p eventstore` starts a private PostgreSQL in a temporary directory and writes `docs/benchmarks/log.json`
+//! `cargo bench -p newvoice-tests --bench log` starts a private PostgreSQL in a temporary directory and writes `docs/benchmarks/log.json`
 //! and `docs/benchmarks/log.md`. `-- append lone bulk catch-up growth` picks scenarios; `NEWVOICE_BENCH_GROWTH_EVENTS` says
 //! how far the log grows (1 million unless set).
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to report")]

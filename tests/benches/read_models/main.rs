@@ -43,6 +43,6 @@ const REMARKS: &str = "
 The bare read is one query and its row as JSON. Ours also checks the token's signature, looks whether the read models have what was asked
 for, counts and times the request, and names every field.
 
-A third of the time a rebuild takes beyond reading and decoding is PostgreSQL writing; about a fifth of the machine is idle meanwhile, because a
-page's writing begins when it is folded.
+While a projection is rebuilt, PostgreSQL uses some 42 % of the two cores and the client 39 %; 18 % are idle, because a page is written
+when it is folded and not meanwhile.
 ";

@@ -100,14 +100,8 @@ impl Report {
     fn markdown(&self, value: &Value) -> String {
         let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
         let mut out = format!(
-            "# {}
-
-    `cargo bench -p newvoice-tests --bench {}` writes this page and `{}.json`. Every ratio is the median over rounds in which ours and the
-    \
-             bound are measured one after the other, on the same data.
-
-    {}
-    ",
+            "# {}\n\n`cargo bench -p newvoice-tests --bench {}` writes this page and `{}.json`. Every ratio is the median over rounds in\n\
+             which ours and the bound are measured one after the other, on the same data.\n\n{}\n",
             self.heading,
             self.name,
             self.name,
