@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use domain::Fact;
 use eventstore::{EventStore, StoreError, StoredEvent};
 use futures::{
     FutureExt as _,
@@ -195,24 +194,13 @@ impl Feed {
             page.last_position = stored.position;
             let category = stored.stream.category();
             if self.categories.is_none_or(|wanted| wanted.contains(&category)) {
-                page.entries.push(decode(stored));
+                page.entries.push(decode(&stored));
             }
         }
     }
 }
 
-fn decode(stored: StoredEvent) -> Entry {
-    let category = stored.stream.category().to_owned();
-    let event = Fact::decode(&category, &stored.event_type, stored.schema_version, &stored.payload)
-        .map(|fact| Recorded {
-            position: stored.position,
-            id: stored.stream.id(),
-            version: stored.version,
-            company_id: stored.company_id,
-            occurred_at: stored.occurred_at,
-            recorded_at: stored.recorded_at,
-            fact,
-        })
-        .map_err(|e| Unreadable { position: stored.position, reason: e.to_string() });
-    Entry { category, event }
+fn decode(stored: &StoredEvent) -> Entry {
+    let event = Recorded::decode(stored).map_err(|e| Unreadable { position: stored.position, reason: e.to_string() });
+    Entry { category: stored.stream.category().to_owned(), event }
 }

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::Fact;
+use domain::{Fact, fact::UnreadableEvent};
+use eventstore::StoredEvent;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -18,6 +19,22 @@ pub struct Recorded {
     pub occurred_at: DateTime<Utc>,
     pub recorded_at: DateTime<Utc>,
     pub fact: Fact,
+}
+
+impl Recorded {
+    /// Decodes a stored event.
+    pub fn decode(stored: &StoredEvent) -> Result<Self, UnreadableEvent> {
+        let fact = Fact::decode(stored.stream.category(), &stored.event_type, stored.schema_version, &stored.payload)?;
+        Ok(Self {
+            position: stored.position,
+            id: stored.stream.id(),
+            version: stored.version,
+            company_id: stored.company_id,
+            occurred_at: stored.occurred_at,
+            recorded_at: stored.recorded_at,
+            fact,
+        })
+    }
 }
 
 /// A table of a read model. Every one has a `company_id`.

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::Fact;
 use eventstore::EventStore;
 use projections::{
     Projection, Recorded, by_name,
@@ -68,20 +67,8 @@ async fn drain(store: EventStore, events: i64) {
     let mut subscription = store.subscribe(0);
     while subscription.position() < events {
         for event in subscription.next(Duration::from_secs(1)).await.unwrap() {
-            std::hint::black_box(decode(&event));
+            std::hint::black_box(Recorded::decode(&event).unwrap());
         }
-    }
-}
-
-fn decode(stored: &eventstore::StoredEvent) -> Recorded {
-    Recorded {
-        position: stored.position,
-        id: stored.stream.id(),
-        version: stored.version,
-        company_id: stored.company_id,
-        occurred_at: stored.occurred_at,
-        recorded_at: stored.recorded_at,
-        fact: Fact::decode(stored.stream.category(), &stored.event_type, stored.schema_version, &stored.payload).unwrap(),
     }
 }
 
@@ -112,7 +99,8 @@ async fn one_at_a_time(log: &Log, projection: Arc<dyn Projection>) -> f64 {
     for table in projection.tables() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("truncate {}", table.name))).execute(&mut *db).await.unwrap();
     }
-    let events: Vec<_> = log.store.read_page(0, SINGLE_EVENTS).await.unwrap().iter().map(decode).collect();
+    let events: Vec<_> =
+        log.store.read_page(0, SINGLE_EVENTS).await.unwrap().iter().map(|event| Recorded::decode(event).unwrap()).collect();
     let begun = Instant::now();
     for event in &events {
         let mut tx = db.begin().await.unwrap();

@@ -94,15 +94,7 @@ async fn recorded(store: &EventStore) -> Vec<Recorded> {
         if page.is_empty() {
             break;
         }
-        events.extend(page.into_iter().map(|stored| Recorded {
-            position: stored.position,
-            id: stored.stream.id(),
-            version: stored.version,
-            company_id: stored.company_id,
-            occurred_at: stored.occurred_at,
-            recorded_at: stored.recorded_at,
-            fact: Fact::decode(stored.stream.category(), &stored.event_type, stored.schema_version, &stored.payload).unwrap(),
-        }));
+        events.extend(page.iter().map(|stored| Recorded::decode(stored).unwrap()));
     }
     events
 }
