@@ -17,7 +17,9 @@ async fn calls(client: &Client) -> Vec<f64> {
         let id = client.post("/calls", &body).await.expect(201).id();
         let turns: Vec<_> = (0..20)
             .map(|t| {
-                let latency = 80.0 + ((i * 20 + t) * 7919 % 4001) as f64 * 1.5;
+                // Skewed as latencies are: most are short, few take a hundred times as long; whole microseconds.
+                let even = ((i * 20 + t) * 7919 % 4001) as f64 / 4_001.0;
+                let latency = ((80.0 + 9_000.0 * even.powi(6)) * 1_000.0).round() / 1_000.0;
                 latencies.push(latency);
                 let provider = if t % 2 == 0 { json!("deepgram") } else { Value::Null };
                 json!({"turn_index": t, "latency_llm_ms": latency, "stt_duration_sec": 1.23, "stt_provider": provider, "tts_characters": 7 + t})

@@ -218,8 +218,14 @@ impl<'a> Rebuild<'a> {
                 sqlx::query!("delete from projection_rebuilds where name = $1 and token = $2", name, token).execute(self.pool).await
             }
             Err(error) if !error.is_passing() => {
-                let failed = "update projection_rebuilds set error = $3, lease_until = '-infinity' where name = $1 and token = $2";
-                sqlx::query(failed).bind(name).bind(token).bind(error.to_string()).execute(self.pool).await
+                sqlx::query!(
+                    "update projection_rebuilds set error = $3, lease_until = '-infinity' where name = $1 and token = $2",
+                    name,
+                    token,
+                    error.to_string()
+                )
+                .execute(self.pool)
+                .await
             }
             _ => return result,
         };
