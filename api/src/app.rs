@@ -2,29 +2,44 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
+    http::{HeaderName, Method, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use dialer::Desk;
-use eventstore::{Database, EventStore};
+use eventstore::{Database, EventStore, MasterKey, database::Access};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Positions, WAIT_MAX};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::watch;
-use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::CompressionLayer,
+    cors::{AllowOrigin, Any, CorsLayer},
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
 
+use uuid::Uuid;
+
 use crate::{
-    auth::tokens::Tokens, commands, idempotency, live, openapi::complete, operations, problem::Problem, queries, settings::Settings,
+    auth::{Callers, Sessions, credentials, tokens::Tokens},
+    commands,
+    edge::{self, Audit, Limits},
+    idempotency, live,
+    openapi::complete,
+    operations,
+    problem::Problem,
+    queries,
+    settings::Settings,
 };
 
 /// Largest body that is no upload, in bytes: 500 long turns fit.
@@ -33,18 +48,29 @@ const BODY_MAX_BYTES: usize = 32 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for one that only reads.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a browser need not ask again whether it may call.
+const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// What handlers share. Clones share everything.
 #[derive(Clone)]
 pub struct App {
     pub settings: Arc<Settings>,
-    pub pool: PgPool,
+    /// Connections by what they are for.
+    pub access: Access,
+    /// As the owner of the schema.
+    pub owner: PgPool,
     pub store: EventStore,
     pub positions: Positions,
     pub desk: Desk,
     pub tokens: Arc<Tokens>,
+    pub callers: Callers,
+    pub limits: Arc<Limits>,
+    pub audit: Audit,
+    pub master: MasterKey,
     pub prometheus: PrometheusHandle,
-    /// True once the process is to stop: streams end, `/readyz` says no.
+    /// True once the process is about to stop: `/readyz` says no.
+    pub draining: watch::Receiver<bool>,
+    /// True once the process is to stop: streams end.
     pub shutdown: watch::Receiver<bool>,
 }
 
@@ -53,13 +79,44 @@ impl App {
         settings: Settings,
         database: &Database,
         prometheus: PrometheusHandle,
+        draining: watch::Receiver<bool>,
         shutdown: watch::Receiver<bool>,
-    ) -> Result<Self, sqlx::Error> {
+    ) -> anyhow::Result<Self> {
+        let master = database.master_key.clone().context("the platform needs a master key")?;
+        let (access, owner) = (database.access.clone(), database.pool.clone());
         let store = EventStore::open(database);
+        store.persons().check_master_key().await?;
+        let brought_back = store.persons().destroy_erased().await?;
+        if brought_back > 0 {
+            tracing::warn!(persons = brought_back, "keys of erased persons were there and have been destroyed");
+        }
+        credentials::conceal_addresses(&access.identity, &master).await?;
         let positions = Positions::default();
-        let desk = Desk { store: store.clone(), pool: database.pool.clone(), positions: positions.clone() };
-        let tokens = Arc::new(Tokens::load(&database.pool).await?);
-        Ok(Self { settings: Arc::new(settings), pool: database.pool.clone(), store, positions, desk, tokens, prometheus, shutdown })
+        Ok(Self {
+            desk: Desk { store: store.clone(), pool: access.work.clone(), positions: positions.clone() },
+            tokens: Arc::new(Tokens::load(&access.identity, &master, settings.token_minutes).await?),
+            callers: Callers::new(access.identity.clone()),
+            limits: Arc::new(Limits::new(settings.rate_per_caller, settings.rate_per_company)),
+            audit: Audit::start(access.identity.clone()),
+            settings: Arc::new(settings),
+            access,
+            owner,
+            store,
+            positions,
+            master,
+            prometheus,
+            draining,
+            shutdown,
+        })
+    }
+
+    /// A transaction that sees this company's rows and nobody else's.
+    pub async fn company(&self, company_id: Uuid) -> Result<Transaction<'static, Postgres>, Problem> {
+        Ok(self.access.company(company_id).await?)
+    }
+
+    pub fn sessions(&self) -> Sessions<'_> {
+        Sessions { pool: &self.access.identity, tokens: &self.tokens }
     }
 
     /// Waits until the projections have reached `min_position`; answers how far the slowest is. A position beyond the log
@@ -114,7 +171,9 @@ pub fn router(app: App) -> Router {
     let api = api
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(app.clone(), idempotency::middleware))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES));
+    let cors = cors(&app.settings.cors_origins);
     Router::new()
         .nest("/api/v1", api.clone())
         // The original systems' unversioned paths.
@@ -128,12 +187,23 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(operations::count))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::internal(&"a handler panicked").into_response()))
-        .layer(
-            TraceLayer::new_for_http().on_failure(()).make_span_with(
-                |request: &Request| tracing::debug_span!("request", method = %request.method(), path = request.uri().path()),
-            ),
-        )
+        .layer(CompressionLayer::new())
+        .layer(cors)
+        .layer(middleware::from_fn(edge::secure))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::assign_origin))
         .with_state(app)
+}
+
+/// Which pages may call from a browser, and what they may see. Credentials are headers, never cookies.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins = origins.iter().filter_map(|origin| origin.parse().ok());
+    let seen = ["event-position", "etag", "retry-after", "idempotent-replayed", "reason", "x-request-id", "ratelimit", "ratelimit-policy"];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(Any)
+        .expose_headers(seen.map(HeaderName::from_static))
+        .max_age(CORS_MAX_AGE)
 }
 
 async fn method_not_allowed() -> Problem {

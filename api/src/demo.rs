@@ -16,6 +16,7 @@ use crate::{
         auth::{Register, create_company},
         import,
     },
+    idempotency::Ids,
     problem::Problem,
     settings::Settings,
 };
@@ -56,12 +57,15 @@ impl<R: std::error::Error + 'static> From<ExecuteError<R>> for DemoError {
 
 /// Makes the sample company unless it is there, starts a campaign unless one goes on, and says how to look at it.
 pub async fn prepare(app: &App) -> Result<(), DemoError> {
-    let company_id = match credentials::user(&app.pool, EMAIL).await.map_err(|e| DemoError(e.to_string()))? {
+    let company_id = match credentials::user(&app.access.identity, &credentials::email_hash(&app.master, EMAIL))
+        .await
+        .map_err(|e| DemoError(e.to_string()))?
+    {
         Some(known) => known.company_id,
         None => {
             let company_slug = Some("harbour-dental-demo".to_owned());
             let register = Register { email: EMAIL.into(), password: PASSWORD.into(), company_name: COMPANY.into(), company_slug };
-            create_company(app, register).await?.body.company.id
+            create_company(app, &Ids::default(), register).await?.body.company.id
         }
     };
     start_campaign(app, company_id).await?;

@@ -2,9 +2,10 @@
 //!
 //! Two things work together. The answer is kept for at least a day and given again. And every id that a keyed command
 //! makes is derived from the key, so that a command that is run again because its answer was lost (the process died
-//! between effect and answer) names the same streams and finds its effect there already.
+//! between effect and answer) names the same streams and finds its effect there already. That is as good as one transaction for both,
+//! which the log's batches of many commands could not share with it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -15,7 +16,8 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::role::Role;
-use eventstore::CommandIdentity;
+use eventstore::{CommandIdentity, persons::CompanyKey};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -33,6 +35,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: usize = 100;
 /// Keys that are older are forgotten, in hours.
 const KEEP_HOURS: i32 = 48;
+/// Whoever registers has no company yet.
+const REGISTER: &str = "/auth/register";
+/// What gives out credentials each time, and has no other effect that could be one too many.
+const WITHOUT: &[&str] = &["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation"];
 /// Headers that are part of an answer.
 const KEPT_HEADERS: [&str; 5] = ["content-type", "event-position", "etag", "location", "reason"];
 
@@ -63,13 +69,14 @@ impl Ids {
     }
 }
 
-/// What identifies a keyed request.
+/// What identifies a keyed request: by keyed hashes, since a request may be about somebody.
 struct KeyedRequest {
     company_id: Uuid,
     method: String,
     path: String,
-    key: String,
+    key_hash: String,
     body_hash: Vec<u8>,
+    company_key: Arc<CompanyKey>,
 }
 
 /// Runs the request once per key; without a key it just runs.
@@ -89,33 +96,40 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
     if key.is_empty() || key.chars().count() > KEY_MAX_CHARS {
         return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} visible ASCII characters")));
     }
-    // Registering and logging in come before there is a company.
+    let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
+        .await
+        .map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
+    // The unversioned paths are other names of the same operations.
+    let path = path.strip_prefix("/api/v1").or_else(|| path.strip_prefix("/api")).unwrap_or(&path).to_owned();
+    if WITHOUT.contains(&path.as_str()) {
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    }
     let identity = match auth::identify(&mut parts, app).await {
-        Ok(identity) => identity,
+        Ok(identity) => Some(identity),
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED && path == REGISTER => None,
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(next.run(Request::from_parts(parts, body)).await),
         Err(problem) => return Err(problem),
     };
     let limit = app.settings.upload_max_bytes + (1 << 20);
     let bytes =
         axum::body::to_bytes(body, limit).await.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
-    let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
-        .await
-        .map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
-    // The unversioned paths are other names of the same operations.
-    let path = path.strip_prefix("/api/v1").or_else(|| path.strip_prefix("/api")).unwrap_or(&path).to_owned();
-    let keyed = KeyedRequest {
-        company_id: identity.company_id,
-        method: parts.method.to_string(),
-        path,
-        key,
-        body_hash: body_hash(identity.role, &parts.headers, &bytes),
-    };
+    let company_id = identity.as_ref().map_or(Uuid::nil(), |identity| identity.company_id);
+    let company_key = app.store.persons().company(company_id).await?;
+    let body_hash = body_hash(&company_key, identity.as_ref().map(|identity| identity.role), &parts.headers, &bytes);
+    let mut named = format!("{} {path} {key}", parts.method).into_bytes();
+    if identity.is_none() {
+        // Strangers may well have the same idea of a key: theirs are apart by what they ask.
+        named.extend_from_slice(&body_hash);
+    }
+    let key_hash = hex::encode(company_key.request_hash(&named));
+    let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
     for _ in 0..LOOKS_MAX {
-        match begin(&app.pool, &keyed).await? {
+        match begin(app, &keyed).await? {
             Begun::Run { first_at, comes_again } => {
-                parts.extensions.insert(Ids(Some(Keyed { identity: keyed.identity(first_at, comes_again), key: keyed.key.clone() })));
+                let identity = keyed.identity(first_at, comes_again);
+                parts.extensions.insert(Ids(Some(Keyed { identity, key: keyed.key_hash.clone() })));
                 let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
-                return finish(&app.pool, &keyed, response).await;
+                return finish(app, &keyed, response).await;
             }
             Begun::Answered(response) => return Ok(response),
             Begun::OtherBody => {
@@ -131,17 +145,18 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
 impl KeyedRequest {
     /// A key that was forgotten and is used once more stands for a new command.
     fn identity(&self, begun_at: DateTime<Utc>, comes_again: bool) -> CommandIdentity {
-        let name = format!("{} {} {} {}", self.method, self.path, self.key, begun_at.timestamp_micros());
+        let name = format!("{} {}", self.key_hash, begun_at.timestamp_micros());
         CommandIdentity { id: Uuid::new_v5(&self.company_id, name.as_bytes()), begun_at, comes_again }
     }
 }
 
-/// Digest of the role and the body: an answer is given again only to callers who may have it. The boundary of a multipart body is drawn anew each time and does not count.
-fn body_hash(role: Role, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+/// Digest of the role and the body: an answer is given again only to callers who may have it. The boundary of a multipart body is drawn
+/// anew each time and does not count.
+fn body_hash(key: &CompanyKey, role: Option<Role>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let boundary = content_type.split(';').find_map(|part| part.trim().strip_prefix("boundary=")).map(|b| b.trim_matches('"').as_bytes());
     let mut hash = Sha256::new();
-    hash.update(role.to_string());
+    hash.update(role.map(|role| role.to_string()).unwrap_or_default());
     match boundary.filter(|b| !b.is_empty()) {
         None => hash.update(body),
         Some(boundary) => {
@@ -154,7 +169,7 @@ fn body_hash(role: Role, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
             hash.update(rest);
         }
     }
-    hash.finalize().to_vec()
+    key.request_hash(&hash.finalize()).to_vec()
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -180,87 +195,116 @@ enum Begun {
     UnderWay,
 }
 
-async fn begin(pool: &PgPool, request: &KeyedRequest) -> Result<Begun, Problem> {
+async fn begin(app: &App, request: &KeyedRequest) -> Result<Begun, Problem> {
+    let mut tx = app.company(request.company_id).await?;
     let locked = sqlx::query!(
-        r#"insert into idempotency_keys as k (company_id, method, path, key, body_hash, locked_until)
-         values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6))
-         on conflict (company_id, method, path, key) do update set locked_until = excluded.locked_until
-          where k.status is null and k.locked_until < now() and k.body_hash = excluded.body_hash
+        r#"insert into idempotency_keys as k (company_id, method, path, key_hash, body_hash, locked_until)
+         values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6))
+         on conflict (company_id, method, path, key_hash) do update set locked_until = excluded.locked_until
+          where k.status is null and k.locked_until < clock_timestamp() and k.body_hash = excluded.body_hash
          returning created_at, created_at < now() as "comes_again!""#,
         request.company_id,
         request.method,
         request.path,
-        request.key,
+        request.key_hash,
         request.body_hash,
         LOCK_SEC
     );
-    if let Some(row) = locked.fetch_optional(pool).await? {
+    if let Some(row) = locked.fetch_optional(&mut *tx).await? {
+        tx.commit().await?;
         return Ok(Begun::Run { first_at: row.created_at, comes_again: row.comes_again });
     }
     let row = sqlx::query!(
-        "select body_hash, status, headers, body from idempotency_keys where company_id = $1 and method = $2 and path = $3 and key = $4",
+        "select body_hash, status, sealed_answer from idempotency_keys where company_id = $1 and method = $2 and path = $3 and key_hash = $4",
         request.company_id,
         request.method,
         request.path,
-        request.key
+        request.key_hash
     );
-    let Some(row) = row.fetch_optional(pool).await? else { return Ok(Begun::UnderWay) };
+    let Some(row) = row.fetch_optional(&mut *tx).await? else { return Ok(Begun::UnderWay) };
     if row.body_hash != request.body_hash {
         return Ok(Begun::OtherBody);
     }
-    Ok(match (row.status, row.body) {
-        (Some(status), Some(body)) => Begun::Answered(replay(status, row.headers, body)),
-        _ => Begun::UnderWay,
-    })
+    let Some((status, sealed)) = row.status.zip(row.sealed_answer) else { return Ok(Begun::UnderWay) };
+    let opened = request.company_key.answers().decrypt(request.key_hash.as_bytes(), &sealed);
+    let answer = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let answer: Answer = answer.ok_or_else(|| Problem::internal(&"a kept answer cannot be decrypted"))?;
+    Ok(Begun::Answered(answer.replay(status)))
 }
 
-fn replay(status: i16, headers: Option<Value>, body: Vec<u8>) -> Response {
-    let status = u16::try_from(status).ok().and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(StatusCode::OK);
-    let mut response = (status, body).into_response();
-    response.headers_mut().remove(header::CONTENT_TYPE);
-    for (name, value) in headers.as_ref().and_then(Value::as_object).into_iter().flatten() {
-        if let (Ok(name), Some(Ok(value))) = (name.parse::<HeaderName>(), value.as_str().map(HeaderValue::from_str)) {
-            response.headers_mut().insert(name, value);
+/// An answer as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    headers: Map<String, Value>,
+    #[serde(with = "hex")]
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn replay(self, status: i16) -> Response {
+        let status = u16::try_from(status).ok().and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(StatusCode::OK);
+        let mut response = (status, self.body).into_response();
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        for (name, value) in &self.headers {
+            if let (Ok(name), Some(Ok(value))) = (name.parse::<HeaderName>(), value.as_str().map(HeaderValue::from_str)) {
+                response.headers_mut().insert(name, value);
+            }
         }
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        response
     }
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    response
 }
 
 /// Keeps the answer, or forgets the key when the request may be tried again: 401, 403, 429 and 5xx say nothing lasting.
-async fn finish(pool: &PgPool, request: &KeyedRequest, response: Response) -> Result<Response, Problem> {
+async fn finish(app: &App, request: &KeyedRequest, response: Response) -> Result<Response, Problem> {
     let status = response.status();
     let passing =
         status.is_server_error() || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    let mut tx = app.company(request.company_id).await?;
     if passing {
         sqlx::query!(
-            "update idempotency_keys set locked_until = '-infinity' where company_id = $1 and method = $2 and path = $3 and key = $4",
+            "update idempotency_keys set locked_until = '-infinity' where company_id = $1 and method = $2 and path = $3 and key_hash = $4",
             request.company_id,
             request.method,
             request.path,
-            request.key
+            request.key_hash
         )
-        .execute(pool)
+        .execute(&mut *tx)
         .await?;
+        tx.commit().await?;
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.map_err(|e| Problem::internal(&e))?;
-    let headers: Map<String, Value> =
+    let headers =
         KEPT_HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), Value::from(parts.headers.get(*name)?.to_str().ok()?)))).collect();
+    let answer = serde_json::to_vec(&Answer { headers, body: bytes.to_vec() }).map_err(|e| Problem::internal(&e))?;
     sqlx::query!(
-        "update idempotency_keys set status = $5, headers = $6, body = $7 where company_id = $1 and method = $2 and path = $3 and key = $4",
+        "update idempotency_keys set status = $5, sealed_answer = $6 where company_id = $1 and method = $2 and path = $3 and key_hash = $4",
         request.company_id,
         request.method,
         request.path,
-        request.key,
+        request.key_hash,
         i16::try_from(status.as_u16()).unwrap_or(i16::MAX),
-        Value::Object(headers),
-        &bytes[..]
+        request.company_key.answers().encrypt(request.key_hash.as_bytes(), &answer)
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+/// Forgets the answers that may show somebody who was erased. The keys stay: a request that comes again finds its effect.
+pub async fn forget_answers(app: &App, company_id: Uuid) -> Result<(), Problem> {
+    let mut tx = app.company(company_id).await?;
+    sqlx::query!(
+        "update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'
+          where company_id = $1 and status is not null and path ~ '^/(calls|tasks|campaigns)'",
+        company_id
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(tx.commit().await?)
 }
 
 /// Forgets keys that are old enough.

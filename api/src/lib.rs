@@ -6,6 +6,7 @@ pub mod auth;
 pub mod call_list;
 pub mod commands;
 pub mod demo;
+pub mod edge;
 pub mod extract;
 pub mod idempotency;
 pub mod live;

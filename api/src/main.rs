@@ -2,9 +2,11 @@
 
 use std::io::IsTerminal as _;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use eventstore::Database;
 use newvoice_api::{
+    auth::tokens::Tokens,
     demo,
     serve::{self, Running},
     settings::Settings,
@@ -27,18 +29,27 @@ enum Command {
     Serve(Settings),
     /// The same with a sample company and a simulated campaign running.
     Demo(Settings),
+    /// Make a new key to sign tokens with; running processes take it up within two minutes.
+    RotateSigningKey {
+        /// The keys from before count no longer, and all tokens with them; refresh tokens stay good.
+        #[arg(long)]
+        revoke: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
 }
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     log_to_stderr();
     let cli = Cli::parse();
-    let (settings, with_demo) = match cli.command {
-        None => (cli.settings, false),
-        Some(Command::Serve(settings)) => (settings, false),
-        Some(Command::Demo(settings)) => (demo::faster(settings), true),
+    let done = match cli.command {
+        None => run(cli.settings, false).await,
+        Some(Command::Serve(settings)) => run(settings, false).await,
+        Some(Command::Demo(settings)) => run(demo::faster(settings), true).await,
+        Some(Command::RotateSigningKey { revoke, settings }) => rotate(&settings, revoke).await,
     };
-    match run(settings, with_demo).await {
+    match done {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("newvoice: {error:#}");
@@ -48,7 +59,7 @@ async fn main() -> std::process::ExitCode {
 }
 
 async fn run(settings: Settings, with_demo: bool) -> anyhow::Result<()> {
-    let database = Database::open(&settings.database()).await?;
+    let database = open(&settings).await?;
     let running = serve::start(settings, database).await?;
     announce(&running);
     if with_demo {
@@ -57,6 +68,22 @@ async fn run(settings: Settings, with_demo: bool) -> anyhow::Result<()> {
     serve::told_to_stop().await;
     tracing::info!("stopping");
     running.stop().await;
+    Ok(())
+}
+
+async fn open(settings: &Settings) -> anyhow::Result<Database> {
+    let file = settings.master_key_file();
+    let master_key = settings.master_key().with_context(|| format!("no master key in {}", file.display()))?;
+    Ok(Database::open(&settings.database(master_key)).await?)
+}
+
+async fn rotate(settings: &Settings, revoke: bool) -> anyhow::Result<()> {
+    let database = open(settings).await?;
+    let master = settings.master_key()?;
+    let pool = &database.access.identity;
+    Tokens::load(pool, &master, settings.token_minutes).await?.rotate(pool, revoke).await?;
+    println!("a new key will sign tokens{}", if revoke { "; those from before count no longer" } else { "" });
+    database.close().await;
     Ok(())
 }
 

@@ -26,10 +26,10 @@ async fn healthz() -> Json<Value> {
 /// is not ready.
 async fn readyz(State(app): State<App>) -> Response {
     let mut not_ready = Vec::new();
-    if *app.shutdown.borrow() {
+    if *app.draining.borrow() {
         not_ready.push(json!({"part": "process", "reason": "shutting down"}));
     }
-    match status::read(&app.pool).await {
+    match status::read(&app.access.work).await {
         Ok(projections) => not_ready.extend(projections.iter().filter(|p| p.status == Status::Failed).map(|p| {
             let error = p.error.as_ref();
             let event = error.and_then(|e| e.event.as_ref());
@@ -59,10 +59,14 @@ async fn readyz(State(app): State<App>) -> Response {
 #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
 async fn metrics(State(app): State<App>) -> Response {
     ::metrics::gauge!("newvoice_log_position").set(app.store.head().position() as f64);
-    ::metrics::gauge!("newvoice_pool_connections").set(f64::from(app.pool.size()));
-    ::metrics::gauge!("newvoice_pool_idle_connections").set(app.pool.num_idle() as f64);
+    for (role, open, idle) in app.access.connections() {
+        let labels = [("role", role.to_string())];
+        ::metrics::gauge!("newvoice_pool_connections", &labels).set(f64::from(open));
+        ::metrics::gauge!("newvoice_pool_idle_connections", &labels).set(idle as f64);
+    }
+    ::metrics::gauge!("newvoice_append_queue_commands").set(app.store.waiting_commands() as f64);
     let mut failures = String::new();
-    if let Ok(projections) = status::read(&app.pool).await {
+    if let Ok(projections) = status::read(&app.access.work).await {
         for projection in projections {
             let labels = [("projection", projection.name.clone())];
             let failed = projection.status == Status::Failed;

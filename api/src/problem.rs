@@ -8,13 +8,17 @@ use axum::{
 };
 use dialer::{CallError, TaskError};
 use domain::{
-    api_key::ApiKeyRefusal, call::CallRefusal, campaign::CampaignRefusal, company::CompanyRefusal, price_list::PriceListRefusal,
-    reserved_name::NameTaken, skillbase::SkillbaseRefusal, task::TaskRefusal, user::UserRegisteredAlready, validation::Invalid,
+    api_key::ApiKeyRefusal, call::CallRefusal, campaign::CampaignRefusal, company::CompanyRefusal, person::PersonRefusal,
+    price_list::PriceListRefusal, reserved_name::NameTaken, skillbase::SkillbaseRefusal, task::TaskRefusal, user::UserRefusal,
+    validation::Invalid,
 };
 use eventstore::{ExecuteError, StoreError};
 use projections::{ApplyError, NotReached, rebuild::RebuildError};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::edge::AuditSubject;
 
 /// After how many seconds a client should try again when the platform is overloaded or its database away.
 const RETRY_AFTER_SEC: u32 = 1;
@@ -34,7 +38,14 @@ pub struct Problem {
     retry_after_sec: Option<u32>,
     #[serde(skip)]
     race: Option<Race>,
+    /// Whom a refusal is about, for the audit.
+    #[serde(skip)]
+    subject: Option<AuditSubject>,
 }
+
+/// Why a request was refused, for the audit: travels with the answer.
+#[derive(Clone, Debug)]
+pub struct Refusal(pub String);
 
 /// Somebody else was first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +65,16 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         let r#type = format!("/problems/{}", title.to_lowercase().replace(' ', "-"));
-        Self { r#type, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), retry_after_sec: None, race: None }
+        Self {
+            r#type,
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_sec: None,
+            race: None,
+            subject: None,
+        }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -85,6 +105,15 @@ impl Problem {
         Self { retry_after_sec: Some(RETRY_AFTER_SEC), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    pub fn too_many(detail: impl Into<String>, wait_sec: u32) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait_sec)
+    }
+
+    /// The same, noted in the audit as this user's.
+    pub fn about(self, company_id: Uuid, user_id: Uuid) -> Self {
+        Self { subject: Some(AuditSubject::user(company_id, user_id)), ..self }
+    }
+
     /// The same with a `Retry-After`, in seconds.
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after_sec: Some(seconds), ..self }
@@ -103,10 +132,15 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        let (subject, reason) = (self.subject.take(), self.detail.clone());
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.retry_after_sec;
         let mut response = (status, Json(self)).into_response();
+        response.extensions_mut().insert(Refusal(reason));
+        if let Some(subject) = subject {
+            response.extensions_mut().insert(subject);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
@@ -172,6 +206,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),
             error @ StoreError::DuplicateEventId => Self::conflict(error.to_string()),
+            error @ (StoreError::NoMasterKey | StoreError::OtherMasterKey) => Self::internal(&error),
             StoreError::Overloaded => Self::unavailable("too many commands are waiting"),
             StoreError::ShuttingDown => Self::unavailable("the platform is shutting down"),
             StoreError::AppendFailed(error) => {
@@ -233,9 +268,18 @@ impl From<CompanyRefusal> for Problem {
     }
 }
 
-impl From<UserRegisteredAlready> for Problem {
-    fn from(refusal: UserRegisteredAlready) -> Self {
-        Self::conflict(refusal.to_string())
+impl From<UserRefusal> for Problem {
+    fn from(refusal: UserRefusal) -> Self {
+        match refusal {
+            UserRefusal::Unknown => Self::not_found("user"),
+            UserRefusal::RegisteredAlready | UserRefusal::Disabled => Self::conflict(refusal.to_string()),
+        }
+    }
+}
+
+impl From<PersonRefusal> for Problem {
+    fn from(refusal: PersonRefusal) -> Self {
+        match refusal {}
     }
 }
 

@@ -11,6 +11,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     app::{self, App},
+    auth::{sessions, throttle, tokens},
+    edge::{audit, server},
     idempotency,
     settings::{Role, Settings},
 };
@@ -26,6 +28,7 @@ const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 pub struct Running {
     pub app: App,
     pub address: Option<SocketAddr>,
+    draining: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     database: Database,
@@ -45,14 +48,20 @@ pub fn prometheus() -> PrometheusHandle {
 
 /// Starts the roles on a database that is open.
 pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Running> {
-    let (stop, shutdown) = watch::channel(false);
-    let app = App::new(settings.clone(), &database, prometheus(), shutdown.clone()).await?;
+    let ((draining, drains), (stop, shutdown)) = (watch::channel(false), watch::channel(false));
+    let app = App::new(settings.clone(), &database, prometheus(), drains, shutdown.clone()).await?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(until(shutdown.clone(), app.positions.clone().follow(app.pool.clone())));
+    tasks.spawn(until(shutdown.clone(), app.positions.clone().follow(app.access.work.clone())));
     if settings.has(Role::Projectors) {
-        rebuild::request_outdated(&app.pool).await?;
+        rebuild::request_outdated(&app.access.work).await?;
         let feed = Feed::new(app.store.clone());
-        let projectors = Projectors { projections: projections::all(), pool: app.pool.clone(), feed, positions: app.positions.clone() };
+        let projectors = Projectors {
+            projections: projections::all(),
+            pool: app.access.work.clone(),
+            owner: app.owner.clone(),
+            feed,
+            positions: app.positions.clone(),
+        };
         tasks.spawn(projectors.run(shutdown.clone()));
         seal(&settings, &app, &mut tasks, &shutdown);
     }
@@ -69,29 +78,27 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
         address = Some(listener.local_addr()?);
         let router = app::router(app.clone());
-        let mut stopping = shutdown.clone();
-        tasks.spawn(async move {
-            let stopped = async move {
-                let _ = stopping.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        tasks.spawn(server::serve(listener, router, settings.connections_max, shutdown.clone()));
+        tasks.spawn(until(shutdown.clone(), keep_keys(app.clone())));
     }
-    Ok(Running { app, address, stop, tasks, database })
+    Ok(Running { app, address, draining, stop, tasks, database })
 }
 
 impl Running {
-    /// Stops: no new work, requests under way are finished, leases are given back.
+    /// Stops: says that it will, and goes on for a moment; then no new work, requests under way are finished, leases are given back.
     pub async fn stop(mut self) {
+        let _ = self.draining.send(true);
+        tokio::time::sleep(Duration::from_secs(self.app.settings.drain_sec)).await;
         let _ = self.stop.send(true);
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
             tracing::warn!("some work did not end in time and was cut off");
             self.tasks.shutdown().await;
         }
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.app.pool.close()).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.app.audit.flush()).await.is_err() {
+            tracing::warn!("the last audit entries could not be written");
+        }
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.database.close()).await.is_err() {
             tracing::warn!("some connections to the database did not close in time");
         }
         drop(self.app);
@@ -110,7 +117,7 @@ fn seal(settings: &Settings, app: &App, tasks: &mut JoinSet<()>, shutdown: &watc
         Ok(sealer) => {
             tracing::info!(key = %sealer.fingerprint(), file = %path.display(), "the log is sealed every {} s", settings.seal_every_sec);
             let every = Duration::from_secs(settings.seal_every_sec);
-            tasks.spawn(until(shutdown.clone(), sealer.run(app.pool.clone(), every)));
+            tasks.spawn(until(shutdown.clone(), sealer.run(app.access.log.clone(), every)));
         }
         Err(error) => {
             tracing::warn!(%error, file = %path.display(), "the log is not sealed: set NEWVOICE_SEAL_KEY_FILE to a file that can be read or made");
@@ -122,12 +129,30 @@ async fn until(mut shutdown: watch::Receiver<bool>, work: impl Future<Output = (
     tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
 }
 
+/// Forgets what has had its time.
 async fn purge(app: App) {
     loop {
-        if let Err(error) = idempotency::purge(&app.pool).await {
-            tracing::debug!(%error, "old idempotency keys could not be forgotten");
+        let identity = &app.access.identity;
+        let purged = async {
+            idempotency::purge(&app.access.work).await?;
+            sessions::purge(identity).await?;
+            throttle::purge(identity).await?;
+            audit::purge(identity, app.settings.audit_days).await
+        };
+        if let Err(error) = purged.await {
+            tracing::debug!(%error, "what is old could not be forgotten");
         }
         tokio::time::sleep(PURGE_EVERY).await;
+    }
+}
+
+/// Keeps up with the signing keys, and makes new ones in time.
+async fn keep_keys(app: App) {
+    loop {
+        tokio::time::sleep(tokens::REFRESH_EVERY).await;
+        if let Err(error) = app.tokens.refresh(&app.access.identity).await {
+            tracing::debug!(%error, "the signing keys could not be looked up");
+        }
     }
 }
 

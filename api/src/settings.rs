@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
-use eventstore::database::{DatabaseSettings, POOL_CONNECTIONS, default_data_dir};
+use eventstore::{
+    MasterKey,
+    database::{DatabaseSettings, POOL_CONNECTIONS, default_data_dir},
+    persons::MasterKeyError,
+};
 
 /// Flags of `newvoice serve` and `newvoice demo`; each has an environment variable.
 #[derive(Clone, Debug, Args)]
@@ -35,6 +39,46 @@ pub struct Settings {
     /// Start although the server may lose what it acknowledged (fsync, full_page_writes or synchronous_commit off).
     #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER")]
     pub allow_unsafe_server: bool,
+
+    /// 64 hexadecimal digits: the key that all personal data, and the passwords of the database's roles, hang on. Better kept in a file.
+    #[arg(long, env = "NEWVOICE_MASTER_KEY", hide_env_values = true)]
+    pub master_key: Option<MasterKey>,
+
+    /// The same in a file, made if it is not there; `master.key` in the data directory unless set. Back it up apart from the database.
+    #[arg(long, env = "NEWVOICE_MASTER_KEY_FILE")]
+    pub master_key_file: Option<PathBuf>,
+
+    /// How long a token is good for, in minutes; a refresh token gets the next one.
+    #[arg(long, env = "NEWVOICE_TOKEN_MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub token_minutes: u32,
+
+    /// Requests of one caller in a minute; 0 for no limit. Each process counts on its own.
+    #[arg(long, env = "NEWVOICE_RATE_PER_CALLER", default_value_t = 300_000)]
+    pub rate_per_caller: u32,
+
+    /// Requests of one company in a minute; 0 for no limit.
+    #[arg(long, env = "NEWVOICE_RATE_PER_COMPANY", default_value_t = 600_000)]
+    pub rate_per_company: u32,
+
+    /// Connections at once.
+    #[arg(long, env = "NEWVOICE_CONNECTIONS_MAX", default_value_t = 10_000)]
+    pub connections_max: usize,
+
+    /// Origins whose pages may call the API from a browser, e.g. https://app.example.com; none unless set.
+    #[arg(long, env = "NEWVOICE_CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<String>,
+
+    /// The clients' addresses are what a proxy of ours says in X-Forwarded-For.
+    #[arg(long, env = "NEWVOICE_BEHIND_PROXY")]
+    pub behind_proxy: bool,
+
+    /// How long to go on answering after /readyz has begun to say no, in seconds, so that nobody sends more.
+    #[arg(long, env = "NEWVOICE_DRAIN_SEC", default_value_t = 1)]
+    pub drain_sec: u64,
+
+    /// How long the audit is kept, in days.
+    #[arg(long, env = "NEWVOICE_AUDIT_DAYS", default_value_t = 400)]
+    pub audit_days: u32,
 
     /// Largest call list, in bytes.
     #[arg(long, env = "NEWVOICE_UPLOAD_MAX_BYTES", default_value_t = 64 << 20)]
@@ -82,8 +126,22 @@ impl Settings {
         self.seal_key_file.clone().unwrap_or_else(|| self.data_dir.join("seal-key.pem"))
     }
 
-    pub fn database(&self) -> DatabaseSettings {
+    /// The master key: given, or from its file, which is made if it is not there.
+    pub fn master_key(&self) -> Result<MasterKey, MasterKeyError> {
+        match &self.master_key {
+            Some(key) => Ok(key.clone()),
+            None => MasterKey::open(&self.master_key_file()),
+        }
+    }
+
+    pub fn master_key_file(&self) -> PathBuf {
+        self.master_key_file.clone().unwrap_or_else(|| self.data_dir.join("master.key"))
+    }
+
+    pub fn database(&self, master_key: MasterKey) -> DatabaseSettings {
         DatabaseSettings {
+            master_key: Some(master_key),
+            as_platform: true,
             url: self.database_url.clone(),
             schema: self.schema.clone(),
             data_dir: self.data_dir.clone(),

@@ -1,10 +1,11 @@
 //! Claiming the next task of a campaign.
 
 use domain::{
+    ERASED,
     call::{Call, CallCommand, CallSubject, Direction},
     campaign::{Campaign, CampaignSettings, CampaignStatus, settings::EXTERNAL},
     skillbase::{Skillbase, SkillbaseState},
-    task::{Task, TaskCommand, TaskRefusal},
+    task::{Task, TaskCommand, TaskRefusal, TaskStatus},
 };
 use eventstore::{CommandContext, ExecuteError, Loaded, StoreError, now};
 use uuid::Uuid;
@@ -158,8 +159,12 @@ impl Desk {
         let mut unit = self.store.unit(context);
         let claim = TaskCommand::Claim { call_id, lease_sec, now: now() };
         let claimed = unit.decide::<Task>(task_id, claim).await?;
-        let phone_number =
-            claimed.state.created().map(|task| task.contact.phone_number.clone()).ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?;
+        let contact = &claimed.state.created().ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?.contact;
+        if contact.person_id.is_some() && contact.phone_number.reveal() == ERASED {
+            // Erased since they were uploaded: there is nobody to call.
+            self.store.execute::<Task>(context, task_id, TaskCommand::Cancel).await?;
+            return Err(ExecuteError::Refused(TaskRefusal::NotClaimable(TaskStatus::Cancelled)));
+        }
         let skillbase_id = campaign.state.live().map(|live| live.settings.skillbase_id);
         let subject = CallSubject {
             campaign_id: Some(campaign_id),
@@ -167,7 +172,8 @@ impl Desk {
             skillbase_id,
             skillbase_version: self.skillbase_version(context.company_id, skillbase_id).await?,
             direction: Direction::Outbound,
-            phone_number,
+            person_id: contact.person_id,
+            phone_number: contact.phone_number.clone(),
         };
         match unit.decide::<Call>(call_id, CallCommand::Dial(Box::new(subject))).await {
             Ok(_) => {}

@@ -114,9 +114,12 @@ impl Dialer {
 
     async fn work(&self, mut context: CommandContext, claim: Claim, stop: watch::Receiver<bool>) {
         context.metadata.causation_id = claim.event_id;
+        metrics::counter!("newvoice_dialer_calls_total").increment(1);
+        metrics::gauge!("newvoice_dialer_calls").increment(1.0);
         self.note(|calls| calls.insert(claim.call_id));
         self.work_on(context, claim, stop).await;
         self.note(|calls| calls.remove(&claim.call_id));
+        metrics::gauge!("newvoice_dialer_calls").decrement(1.0);
     }
 
     fn note(&self, change: impl FnOnce(&mut HashSet<Uuid>) -> bool) {
@@ -181,8 +184,12 @@ impl Dialer {
         if reached {
             self.desk.complete(&context, claim.task_id, claim.call_id, ended.outcome).await?;
         } else {
-            let failure =
-                AttemptFailure { call_id: claim.call_id, error_message, outcome: Some(ended.outcome), cause: FailureCause::Reported };
+            let failure = AttemptFailure {
+                call_id: claim.call_id,
+                error_message: error_message.into(),
+                outcome: Some(ended.outcome),
+                cause: FailureCause::Reported,
+            };
             self.desk.fail(&context, claim.task_id, failure).await?;
         }
         Ok(())

@@ -110,7 +110,7 @@ impl Desk {
         }
         let failure = AttemptFailure {
             call_id: claim.call_id,
-            error_message: format!("no sign of life for {lease_sec} seconds"),
+            error_message: format!("no sign of life for {lease_sec} seconds").into(),
             outcome: None,
             cause: FailureCause::LeaseExpired,
         };
@@ -139,6 +139,19 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Cancels what is still to be done to reach a person. How many tasks it were.
+    pub async fn cancel_tasks_of(&self, context: &CommandContext, person_id: Uuid) -> Result<usize, StoreError> {
+        let mut cancelled = 0;
+        for task_id in call_tasks::waiting_for(&self.pool, context.company_id, person_id).await? {
+            match self.store.execute::<Task>(context, task_id, TaskCommand::Cancel).await {
+                Ok(committed) => cancelled += committed.events.len(),
+                Err(ExecuteError::Refused(_)) => {}
+                Err(ExecuteError::Store(error)) => return Err(error),
+            }
+        }
+        Ok(cancelled)
     }
 
     /// Cancels a deleted campaign's waiting tasks, as far as the read model knows them.

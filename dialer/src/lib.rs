@@ -33,6 +33,7 @@ pub const PROVIDERS: &[&str] = &[simulator::NAME];
 #[derive(Clone)]
 pub struct Desk {
     pub store: EventStore,
+    /// Sees every company.
     pub pool: PgPool,
     pub positions: Positions,
 }

@@ -5,11 +5,18 @@ use std::fmt::Debug;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use uuid::Uuid;
 
 /// The facts of one aggregate: an enum whose variants are the stored event types.
 pub trait DomainEvent: Serialize + DeserializeOwned + strum::VariantNames + Clone + Debug + Send + Sync + 'static {
     /// Steps from old stored shapes to the current one; empty while every type is at schema version 1.
     const UPCASTERS: &'static [Upcaster] = &[];
+
+    /// Where the payload of an event type holds personal data, as JSON pointers (RFC 6901): every field of type
+    /// [`Personal`](crate::Personal). These are encrypted in the log, the rest can be read by everybody who may read the log.
+    fn personal_fields(_event_type: &str) -> &'static [&'static str] {
+        &[]
+    }
 
     /// When the fact happened at its source, where the source said so; otherwise the time of the command counts.
     fn occurred_at(&self) -> Option<DateTime<Utc>> {
@@ -39,6 +46,12 @@ pub trait Decider: 'static {
     type Refusal: std::error::Error + Send + Sync + 'static;
 
     fn evolve(state: &mut Self::State, event: &Self::Event);
+
+    /// Whose personal data the stream's events hold, once it is in `state`: the person whose erasure takes it away. Unless
+    /// somebody is known, what the stream holds is its own.
+    fn person(id: Uuid, _state: &Self::State) -> Uuid {
+        id
+    }
 
     /// A command whose effect is already there yields no events.
     fn decide(state: &Self::State, command: Self::Command) -> Result<Vec<Self::Event>, Self::Refusal>;

@@ -7,7 +7,7 @@ use serde::{
 use serde_json::Value;
 
 use crate::{
-    Decider, DomainEvent, api_key::ApiKey, call::Call, campaign::Campaign, company::Company, price_list::PriceList,
+    Decider, DomainEvent, api_key::ApiKey, call::Call, campaign::Campaign, company::Company, person::Person, price_list::PriceList,
     reserved_name::ReservedName, skillbase::Skillbase, task::Task, user::User,
 };
 
@@ -149,6 +149,14 @@ macro_rules! facts {
                 all
             }
 
+            /// Where the payloads of an event type hold personal data, see [`DomainEvent::personal_fields`].
+            pub fn personal_fields(category: &str, event_type: &str) -> &'static [&'static str] {
+                $(if category == $aggregate::CATEGORY {
+                    return <$aggregate as Decider>::Event::personal_fields(event_type);
+                })+
+                &[]
+            }
+
             /// The stored type and payload.
             pub fn encode(&self) -> Result<(String, Value), serde_json::Error> {
                 match self {
@@ -159,7 +167,7 @@ macro_rules! facts {
     };
 }
 
-facts!(Company, User, ApiKey, ReservedName, Skillbase, Campaign, Task, Call, PriceList);
+facts!(Company, User, ApiKey, Person, ReservedName, Skillbase, Campaign, Task, Call, PriceList);
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ pub mod decider;
 pub mod fact;
 pub mod latency;
 pub mod outcome;
+pub mod person;
 pub mod personal;
 pub mod phone;
 pub mod price;
@@ -28,4 +29,4 @@ pub mod validation;
 
 pub use decider::{Decider, DomainEvent, Upcaster};
 pub use fact::Fact;
-pub use personal::Personal;
+pub use personal::{ERASED, Personal};

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// What stands where a personal text was, for everybody who has no key to it, and for all once the person is erased.
+pub const ERASED: &str = "erased";
+
 /// A value about a person. Its `Debug` prints no content, so that no log line can leak it; reading it is explicit.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -40,7 +40,15 @@ pub enum TaskEvent {
     },
 }
 
-impl DomainEvent for TaskEvent {}
+impl DomainEvent for TaskEvent {
+    fn personal_fields(event_type: &str) -> &'static [&'static str] {
+        match event_type {
+            "TaskCreated" => &["/phone_number", "/contact_name", "/contact_data"],
+            "TaskRetryScheduled" | "TaskFailed" => &["/failure/error_message"],
+            _ => &[],
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskContact {
@@ -48,6 +56,9 @@ pub struct TaskContact {
     pub import_id: Uuid,
     /// Line in the spreadsheet; the header is row 1.
     pub row: u32,
+    /// Who is called; tasks from before personal data was encrypted do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person_id: Option<Uuid>,
     /// E.164.
     pub phone_number: Personal<String>,
     pub contact_name: Option<Personal<String>>,
@@ -59,7 +70,8 @@ pub struct TaskContact {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptFailure {
     pub call_id: Uuid,
-    pub error_message: String,
+    /// Whoever worked on the task may have written down anything.
+    pub error_message: Personal<String>,
     pub outcome: Option<Outcome>,
     pub cause: FailureCause,
 }
@@ -105,7 +117,7 @@ pub struct CreatedTask {
     pub call_id: Option<Uuid>,
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub outcome: Option<Outcome>,
-    pub error_message: Option<String>,
+    pub error_message: Option<Personal<String>>,
 }
 
 impl TaskState {
@@ -148,10 +160,10 @@ pub enum TaskRefusal {
 pub struct Task;
 
 impl Task {
-    /// Id of the task for `phone_number` (E.164) in a campaign: the same number is always the same task, so that the log
-    /// itself refuses a second one.
-    pub fn id(campaign_id: Uuid, phone_number: &str) -> Uuid {
-        Uuid::new_v5(&campaign_id, phone_number.as_bytes())
+    /// Id of the task for a person in a campaign: a number is always the same person, and a person the same task, so that the
+    /// log itself refuses a second one. Nobody can tell the number from it.
+    pub fn id(campaign_id: Uuid, person_id: Uuid) -> Uuid {
+        Uuid::new_v5(&campaign_id, person_id.as_bytes())
     }
 }
 
@@ -199,6 +211,10 @@ impl Decider for Task {
                 task.next_attempt_at = None;
             }
         }
+    }
+
+    fn person(id: Uuid, state: &TaskState) -> Uuid {
+        state.created().and_then(|task| task.contact.person_id).unwrap_or(id)
     }
 
     fn decide(state: &TaskState, command: TaskCommand) -> Result<Vec<TaskEvent>, TaskRefusal> {
@@ -278,6 +294,7 @@ mod tests {
 
     const NOW: DateTime<Utc> = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     const CAMPAIGN: Uuid = Uuid::from_u128(1);
+    const PERSON: Uuid = Uuid::from_u128(8);
     const CALL: Uuid = Uuid::from_u128(2);
     const LATER_CALL: Uuid = Uuid::from_u128(3);
     const RETRY: RetryPolicy = RetryPolicy { max_retries: 2, retry_delay_minutes: 30, retry_backoff: Backoff::Fixed };
@@ -287,6 +304,7 @@ mod tests {
             campaign_id: CAMPAIGN,
             import_id: Uuid::nil(),
             row: 2,
+            person_id: Some(PERSON),
             phone_number: "+12025550100".to_owned().into(),
             contact_name: None,
             contact_data: Map::new().into(),
@@ -307,7 +325,7 @@ mod tests {
     }
 
     fn failure(call_id: Uuid) -> AttemptFailure {
-        AttemptFailure { call_id, error_message: "busy".into(), outcome: Some(Outcome::Busy), cause: FailureCause::Reported }
+        AttemptFailure { call_id, error_message: "busy".to_owned().into(), outcome: Some(Outcome::Busy), cause: FailureCause::Reported }
     }
 
     fn fail(call_id: Uuid) -> TaskCommand {
@@ -368,9 +386,9 @@ mod tests {
     }
 
     #[test]
-    fn the_same_number_is_the_same_task() {
-        assert_eq!(Task::id(CAMPAIGN, "+12025550100"), Task::id(CAMPAIGN, "+12025550100"));
-        assert_ne!(Task::id(CAMPAIGN, "+12025550100"), Task::id(CALL, "+12025550100"));
+    fn the_same_person_is_the_same_task() {
+        assert_eq!(Task::id(CAMPAIGN, PERSON), Task::id(CAMPAIGN, PERSON));
+        assert_ne!(Task::id(CAMPAIGN, PERSON), Task::id(CALL, PERSON));
     }
 
     fn any_command() -> impl Strategy<Value = TaskCommand> {

@@ -7,24 +7,86 @@ use crate::{Decider, DomainEvent, Personal, role::Role};
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum UserEvent {
-    UserRegistered { email: Personal<String>, role: Role },
+    /// Registered a company, or came with it.
+    UserRegistered {
+        email: Personal<String>,
+        role: Role,
+    },
+    /// Was asked by an admin to join.
+    UserInvited {
+        email: Personal<String>,
+        role: Role,
+    },
+    /// Took the invitation up.
+    UserJoined {},
+    UserRoleChanged {
+        role: Role,
+    },
+    UserDisabled {},
+    UserEnabled {},
 }
 
-impl DomainEvent for UserEvent {}
+impl DomainEvent for UserEvent {
+    fn personal_fields(event_type: &str) -> &'static [&'static str] {
+        match event_type {
+            "UserRegistered" | "UserInvited" => &["/email"],
+            _ => &[],
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum UserStatus {
+    Invited,
+    Active,
+    Disabled,
+}
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct UserState {
-    pub registered: Option<(Personal<String>, Role)>,
+pub enum UserState {
+    #[default]
+    None,
+    Known(KnownUser),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownUser {
+    pub email: Personal<String>,
+    pub role: Role,
+    pub status: UserStatus,
+    joined: bool,
+}
+
+impl UserState {
+    pub fn known(&self) -> Option<&KnownUser> {
+        match self {
+            Self::Known(user) => Some(user),
+            Self::None => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 pub enum UserCommand {
     Register { email: Personal<String>, role: Role },
+    Invite { email: Personal<String>, role: Role },
+    Join,
+    ChangeRole { role: Role },
+    Disable,
+    Enable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this user is registered already")]
-pub struct UserRegisteredAlready;
+pub enum UserRefusal {
+    #[error("there is no such user")]
+    Unknown,
+    #[error("this user is registered already")]
+    RegisteredAlready,
+    #[error("this user is disabled")]
+    Disabled,
+}
 
 pub struct User;
 
@@ -33,19 +95,51 @@ impl Decider for User {
     type State = UserState;
     type Event = UserEvent;
     type Command = UserCommand;
-    type Refusal = UserRegisteredAlready;
+    type Refusal = UserRefusal;
 
     fn evolve(state: &mut UserState, event: &UserEvent) {
-        let UserEvent::UserRegistered { email, role } = event;
-        state.registered = Some((email.clone(), *role));
+        match event {
+            UserEvent::UserRegistered { email, role } => {
+                *state = UserState::Known(KnownUser { email: email.clone(), role: *role, status: UserStatus::Active, joined: true });
+            }
+            UserEvent::UserInvited { email, role } => {
+                *state = UserState::Known(KnownUser { email: email.clone(), role: *role, status: UserStatus::Invited, joined: false });
+            }
+            _ => {}
+        }
+        let UserState::Known(user) = state else { return };
+        match event {
+            UserEvent::UserRegistered { .. } | UserEvent::UserInvited { .. } => {}
+            UserEvent::UserJoined {} => (user.status, user.joined) = (UserStatus::Active, true),
+            UserEvent::UserRoleChanged { role } => user.role = *role,
+            UserEvent::UserDisabled {} => user.status = UserStatus::Disabled,
+            UserEvent::UserEnabled {} => user.status = if user.joined { UserStatus::Active } else { UserStatus::Invited },
+        }
     }
 
-    fn decide(state: &UserState, command: UserCommand) -> Result<Vec<UserEvent>, UserRegisteredAlready> {
-        let UserCommand::Register { email, role } = command;
-        match &state.registered {
-            None => Ok(vec![UserEvent::UserRegistered { email, role }]),
-            Some(same) if *same == (email, role) => Ok(vec![]),
-            Some(_) => Err(UserRegisteredAlready),
+    fn decide(state: &UserState, command: UserCommand) -> Result<Vec<UserEvent>, UserRefusal> {
+        use UserCommand as C;
+        match (state, command) {
+            (UserState::None, C::Register { email, role }) => Ok(vec![UserEvent::UserRegistered { email, role }]),
+            (UserState::None, C::Invite { email, role }) => Ok(vec![UserEvent::UserInvited { email, role }]),
+            (UserState::None, _) => Err(UserRefusal::Unknown),
+            (UserState::Known(user), C::Register { email, role } | C::Invite { email, role })
+                if (&user.email, user.role) == (&email, role) =>
+            {
+                Ok(vec![])
+            }
+            (UserState::Known(_), C::Register { .. } | C::Invite { .. }) => Err(UserRefusal::RegisteredAlready),
+            (UserState::Known(user), C::Join) => match user.status {
+                UserStatus::Invited => Ok(vec![UserEvent::UserJoined {}]),
+                UserStatus::Active => Ok(vec![]),
+                UserStatus::Disabled => Err(UserRefusal::Disabled),
+            },
+            (UserState::Known(user), C::ChangeRole { role }) if user.role == role => Ok(vec![]),
+            (UserState::Known(_), C::ChangeRole { role }) => Ok(vec![UserEvent::UserRoleChanged { role }]),
+            (UserState::Known(user), C::Disable) if user.status == UserStatus::Disabled => Ok(vec![]),
+            (UserState::Known(_), C::Disable) => Ok(vec![UserEvent::UserDisabled {}]),
+            (UserState::Known(user), C::Enable) if user.status != UserStatus::Disabled => Ok(vec![]),
+            (UserState::Known(_), C::Enable) => Ok(vec![UserEvent::UserEnabled {}]),
         }
     }
 }
@@ -55,12 +149,47 @@ mod tests {
     use super::*;
     use crate::testing::given;
 
+    fn email() -> Personal<String> {
+        "a@example.com".to_owned().into()
+    }
+
+    fn registered(role: Role) -> UserEvent {
+        UserEvent::UserRegistered { email: email(), role }
+    }
+
+    fn invited() -> UserEvent {
+        UserEvent::UserInvited { email: email(), role: Role::Agent }
+    }
+
     #[test]
     fn a_user_is_registered_once() {
-        let registered = |role| UserEvent::UserRegistered { email: "a@example.com".to_owned().into(), role };
-        let register = |role| UserCommand::Register { email: "a@example.com".to_owned().into(), role };
+        let register = |role| UserCommand::Register { email: email(), role };
         given::<User>([]).when(register(Role::Admin)).then([registered(Role::Admin)]);
         given::<User>([registered(Role::Admin)]).when(register(Role::Admin)).then_nothing();
-        given::<User>([registered(Role::Admin)]).when(register(Role::Viewer)).then_refused(UserRegisteredAlready);
+        given::<User>([registered(Role::Admin)]).when(register(Role::Viewer)).then_refused(UserRefusal::RegisteredAlready);
+    }
+
+    #[test]
+    fn an_invitation_is_taken_up_once_and_not_by_who_was_disabled() {
+        given::<User>([]).when(UserCommand::Invite { email: email(), role: Role::Agent }).then([invited()]);
+        given::<User>([invited()]).when(UserCommand::Join).then([UserEvent::UserJoined {}]);
+        given::<User>([invited(), UserEvent::UserDisabled {}]).when(UserCommand::Join).then_refused(UserRefusal::Disabled);
+        given::<User>([]).when(UserCommand::Join).then_refused(UserRefusal::Unknown);
+    }
+
+    #[test]
+    fn whoever_is_enabled_again_is_what_they_were() {
+        given::<User>([registered(Role::Agent)]).when(UserCommand::Disable).then([UserEvent::UserDisabled {}]);
+        given::<User>([registered(Role::Agent), UserEvent::UserDisabled {}]).when(UserCommand::Enable).then([UserEvent::UserEnabled {}]);
+        let status = |events: &[UserEvent]| User::fold(events).known().unwrap().status;
+        assert_eq!(status(&[registered(Role::Agent), UserEvent::UserDisabled {}, UserEvent::UserEnabled {}]), UserStatus::Active);
+        assert_eq!(status(&[invited(), UserEvent::UserDisabled {}, UserEvent::UserEnabled {}]), UserStatus::Invited);
+    }
+
+    #[test]
+    fn a_role_is_changed_once() {
+        let change = || UserCommand::ChangeRole { role: Role::Viewer };
+        given::<User>([registered(Role::Agent)]).when(change()).then([UserEvent::UserRoleChanged { role: Role::Viewer }]);
+        given::<User>([registered(Role::Viewer)]).when(change()).then_nothing();
     }
 }

@@ -32,6 +32,10 @@ pub enum StoreError {
     StreamTwice(String),
     #[error("an event with one of these ids is in the log already, with another content")]
     DuplicateEventId,
+    #[error("there is no master key: personal data can neither be written nor read")]
+    NoMasterKey,
+    #[error("the master key is not the one that the keys of this database are wrapped with")]
+    OtherMasterKey,
     #[error("the append queue is full")]
     Overloaded,
     #[error("the log is shutting down")]

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     canonical::{self, NotStorable},
     error::StoreError,
+    persons::{self, Cipher, Envelope, HoldsPersonal, PersonalValues},
 };
 
 /// `<category>-<uuid>`.
@@ -181,24 +182,61 @@ pub struct NewEvent {
     pub digest: [u8; 32],
 }
 
+/// What an event says, as JSON.
+pub(crate) struct Encoded {
+    event_type: String,
+    payload: Value,
+    schema_version: i16,
+    occurred_at: Option<DateTime<Utc>>,
+    /// Where the payload holds personal data.
+    personal_fields: &'static [&'static str],
+}
+
+impl Encoded {
+    pub fn of<E: DomainEvent>(event: &E) -> Result<Self, NotStorable> {
+        let (event_type, payload) = fact::encode(event).map_err(|e| NotStorable::Json(e.to_string()))?;
+        Ok(Self {
+            schema_version: E::schema_version(&event_type),
+            personal_fields: E::personal_fields(&event_type),
+            occurred_at: event.occurred_at(),
+            event_type,
+            payload,
+        })
+    }
+
+    pub fn holds_personal(&self) -> bool {
+        !self.personal_fields.is_empty()
+    }
+}
+
+/// Whom the personal data of events is about. Without a key they have been erased.
+#[derive(Clone)]
+pub(crate) struct Subject {
+    pub person_id: Uuid,
+    pub key: Option<Arc<Cipher>>,
+}
+
 impl NewEvent {
-    /// Prepares `event` for `stream`, where it shall have `version` if that is known; refuses what could not be read back.
-    pub(crate) fn prepare<E: DomainEvent>(
+    /// Prepares an event for `stream`, where it shall have `version` if that is known; refuses what could not be read back.
+    pub(crate) fn prepare(
         stream: &str,
         version: Option<i64>,
-        event: &E,
+        event: Encoded,
+        subject: &Subject,
         provenance: &mut Provenance<'_>,
     ) -> Result<Self, NotStorable> {
         let context = provenance.context;
-        let (event_type, payload) = fact::encode(event).map_err(|e| NotStorable::Json(e.to_string()))?;
+        let Encoded { event_type, mut payload, schema_version, occurred_at, personal_fields } = event;
+        if !personal_fields.is_empty() {
+            persons::conceal(&mut payload, personal_fields, subject.person_id, subject.key.as_deref(), context.company_id, stream);
+        }
         let payload = canonical::to_text(&payload)?;
         let event_id = match (&context.identity, version) {
             (Some(identity), Some(version)) => identity.event_id(stream, version),
             _ => Uuid::now_v7(),
         };
         let metadata = provenance.of(event_id, &event_type)?;
-        let schema_version = E::schema_version(&event_type);
-        let occurred_at = whole_micros(event.occurred_at().unwrap_or(context.now));
+        let occurred_at = whole_micros(occurred_at.unwrap_or(context.now));
         let content = canonical::Content {
             company_id: context.company_id,
             event_id,
@@ -256,7 +294,36 @@ impl StoredEvent {
         decoded.map_err(|e| self.unreadable(&e.to_string()))
     }
 
+    /// Whom the event's personal data is about and the envelope it is in, if it has any.
+    pub fn envelope(&self) -> Option<Envelope> {
+        Envelope::of(&self.payload)
+    }
+
+    /// The payload for people to read: without the envelope.
+    pub fn payload_to_show(&self) -> Result<Value, StoreError> {
+        let mut payload = self.payload()?;
+        persons::without_envelope(&mut payload);
+        Ok(payload)
+    }
+
     fn unreadable(&self, reason: &str) -> StoreError {
         StoreError::Unreadable { position: self.position, reason: reason.to_owned() }
+    }
+}
+
+impl HoldsPersonal for StoredEvent {
+    fn stream(&self) -> String {
+        self.stream.to_string()
+    }
+
+    fn envelopes(&self) -> Vec<Envelope> {
+        self.envelope().into_iter().collect()
+    }
+
+    fn reveal(&mut self, values: PersonalValues) {
+        if let Ok(mut payload) = self.payload() {
+            persons::fill_in(&mut payload, values);
+            self.payload = payload.to_string();
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     canonical::NotStorable,
     contention::retry_conflicts,
     error::{ExecuteError, StoreError},
-    event::{CommandContext, NewEvent, Provenance, StreamName},
+    event::{CommandContext, Encoded, NewEvent, Provenance, StreamName, Subject},
     read,
     store::EventStore,
 };
@@ -34,6 +34,8 @@ pub struct Loaded<D: Decider> {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub(crate) company_id: Uuid,
+    /// How many erasures were known of when it was folded: it may hold what has been erased since.
+    pub(crate) epoch: u64,
     /// Taken from memory without a look at the log: good enough to decide on, because the append checks the version.
     pub(crate) cached: bool,
 }
@@ -93,6 +95,7 @@ impl EventStore {
             created_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
             company_id,
+            epoch: self.persons().epoch(),
             cached: false,
         };
         let known = Loaded { cached: false, ..known.unwrap_or_else(none) };
@@ -108,7 +111,7 @@ impl EventStore {
         let stream = StreamName::of::<D>(id);
         let mut loaded = known;
         let mut events = std::pin::pin!(read::stream(&self.pool, &stream, loaded.version, until));
-        while let Some(stored) = events.try_next().await? {
+        while let Some(mut stored) = events.try_next().await? {
             if stored.company_id != loaded.company_id {
                 return Err(StoreError::OtherCompany(stream.to_string()));
             }
@@ -116,6 +119,7 @@ impl EventStore {
                 let reason = format!("it is version {} of {stream}, and version {} is not in the log", stored.version, loaded.version + 1);
                 return Err(StoreError::Unreadable { position: stored.position, reason });
             }
+            self.persons().reveal(loaded.company_id, std::slice::from_mut(&mut stored)).await?;
             let event = stored.decode::<D::Event>()?;
             D::evolve(Arc::make_mut(&mut loaded.state), &event);
             if loaded.version == 0 {
@@ -134,6 +138,7 @@ impl EventStore {
     pub(crate) fn remember<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
         if let Ok(mut states) = self.states.lock().map_err(|e| e.into_inner().clear())
             && loaded.version > 0
+            && loaded.epoch == self.persons().epoch()
         {
             let newer = |known: &Arc<dyn Any + Send + Sync>| known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version);
             if !states.peek(&StreamName::of::<D>(id)).is_some_and(newer) {
@@ -284,10 +289,10 @@ impl<'a> Unit<'a> {
         }
         self.check_required::<D>(id, loaded.version)?;
         let events = decision.map_err(ExecuteError::Refused)?;
-        self.write(id, loaded, rests_on, events).map_err(ExecuteError::Store)
+        self.write(id, loaded, rests_on, events).await.map_err(ExecuteError::Store)
     }
 
-    fn write<D: Decider>(
+    async fn write<D: Decider>(
         &mut self,
         id: Uuid,
         loaded: Loaded<D>,
@@ -296,9 +301,9 @@ impl<'a> Unit<'a> {
     ) -> Result<Committed<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
         self.position = self.position.max(loaded.position);
-        let prepared = self.prepare(&stream, Some(loaded.version), &events)?;
         let mut after = loaded.clone();
         events.iter().for_each(|event| D::evolve(Arc::make_mut(&mut after.state), event));
+        let prepared = self.prepare(&stream, Some(loaded.version), &events, D::person(id, &after.state)).await?;
         after.version += i64::try_from(events.len()).unwrap_or(i64::MAX);
         let (state, version) = (Arc::clone(&after.state), after.version);
         let (position, event_id) = (loaded.position, prepared.first().map(|event| event.event_id));
@@ -310,19 +315,38 @@ impl<'a> Unit<'a> {
         Ok(Committed { state, version, position, events, event_id })
     }
 
-    /// Appends events that follow from no state: to a stream that must not be there yet, or to any.
-    pub fn push<D: Decider>(&mut self, id: Uuid, expected: ExpectedVersion, events: &[D::Event]) -> Result<(), StoreError> {
+    /// Appends events that follow from no state: to a stream that must not be there yet, or to any. Their personal data is
+    /// `person_id`'s.
+    pub async fn push<D: Decider>(
+        &mut self,
+        id: Uuid,
+        person_id: Uuid,
+        expected: ExpectedVersion,
+        events: &[D::Event],
+    ) -> Result<(), StoreError> {
         let stream = StreamName::of::<D>(id);
-        let events = self.prepare(&stream, expected.version(), events)?;
+        let events = self.prepare(&stream, expected.version(), events, person_id).await?;
         self.writes.push(StreamWrite { stream, expected, events, rests_on: None });
         Ok(())
     }
 
-    fn prepare<E: DomainEvent>(&mut self, stream: &StreamName, before: Option<i64>, events: &[E]) -> Result<Vec<NewEvent>, StoreError> {
+    async fn prepare<E: DomainEvent>(
+        &mut self,
+        stream: &StreamName,
+        before: Option<i64>,
+        events: &[E],
+        person_id: Uuid,
+    ) -> Result<Vec<NewEvent>, StoreError> {
         let name = stream.to_string();
-        let prepared = (1..).zip(events).map(|(n, event)| {
+        let encoded = events.iter().map(Encoded::of).collect::<Result<Vec<_>, _>>()?;
+        let key = match encoded.iter().any(Encoded::holds_personal) {
+            true => self.store.persons().key(self.context.company_id, person_id).await?,
+            false => None,
+        };
+        let subject = Subject { person_id, key };
+        let prepared = (1..).zip(encoded).map(|(n, event)| {
             let version = before.map(|before| before + n);
-            NewEvent::prepare(&name, version, event, &mut self.provenance)
+            NewEvent::prepare(&name, version, event, &subject, &mut self.provenance)
         });
         Ok(prepared.collect::<Result<_, _>>()?)
     }

@@ -26,13 +26,15 @@ const NOTIFY_EVERY_MS: u64 = 5;
 pub struct Head {
     position: watch::Sender<i64>,
     appended: watch::Sender<i64>,
+    /// How many persons have been erased.
+    erasures: watch::Sender<i64>,
     silence: Silence,
 }
 
 impl Head {
     /// Starts the tasks that watch the head and tell others of it; they end when the pool is closed.
     pub(crate) fn watch(pool: PgPool, options: PgConnectOptions, channel: String, silence: Silence) -> Self {
-        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), silence };
+        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), erasures: watch::Sender::new(0), silence };
         let own_backend = Arc::new(AtomicU32::new(0));
         tokio::spawn(follow(pool.clone(), options.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
         tokio::spawn(tell(pool, options, channel, head.appended.subscribe(), own_backend));
@@ -47,6 +49,11 @@ impl Head {
     /// Whether the database answers.
     pub fn silence(&self) -> &Silence {
         &self.silence
+    }
+
+    /// Changes whenever a person is erased.
+    pub(crate) fn erasures(&self) -> watch::Receiver<i64> {
+        self.erasures.subscribe()
     }
 
     /// Notes an own append.
@@ -75,7 +82,7 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(4);
 
 async fn follow(pool: PgPool, options: PgConnectOptions, channel: String, head: Head, own_backend: Arc<AtomicU32>) {
     while !pool.is_closed() {
-        let result: Result<std::convert::Infallible, sqlx::Error> = listen(&options, &channel, &head.position, &own_backend).await;
+        let result: Result<std::convert::Infallible, sqlx::Error> = listen(&options, &channel, &head, &own_backend).await;
         let Err(error) = result;
         if matches!(&error, sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::TimedOut) {
             head.silence.noticed();
@@ -89,7 +96,7 @@ async fn follow(pool: PgPool, options: PgConnectOptions, channel: String, head: 
 async fn listen(
     options: &PgConnectOptions,
     channel: &str,
-    head: &watch::Sender<i64>,
+    head: &Head,
     own_backend: &AtomicU32,
 ) -> Result<std::convert::Infallible, sqlx::Error> {
     let timed_out = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
@@ -98,8 +105,10 @@ async fn listen(
     let mut listener = timeout(LOOK_DEADLINE, PgListener::connect_with(&own)).await.map_err(timed_out)??;
     timeout(LOOK_DEADLINE, listener.listen(channel)).await.map_err(timed_out)??;
     loop {
-        let look = sqlx::query_scalar!("select position from log_head").fetch_one(&mut listener);
-        raise(head, timeout(LOOK_DEADLINE, look).await.map_err(timed_out)??);
+        let look = sqlx::query!("select h.position, e.count as erasures from log_head h, erasures e").fetch_one(&mut listener);
+        let found = timeout(LOOK_DEADLINE, look).await.map_err(timed_out)??;
+        raise(&head.position, found.position);
+        raise(&head.erasures, found.erasures);
         let others = async {
             loop {
                 // What this process appended it knows already; a connection that was lost says nothing.

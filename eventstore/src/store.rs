@@ -21,9 +21,10 @@ use crate::{
     append::Appender,
     contention::Contended,
     database::Database,
-    error::StoreError,
-    event::{StoredEvent, StreamName},
+    error::{ExecuteError, StoreError},
+    event::{CommandContext, StoredEvent, StreamName},
     head::Head,
+    persons::Persons,
     read::{self, Filter},
     subscribe::Subscription,
 };
@@ -37,23 +38,32 @@ type StateCache = Arc<Mutex<LruCache<StreamName, Arc<dyn Any + Send + Sync>>>>;
 #[derive(Clone)]
 pub struct EventStore {
     pub(crate) pool: PgPool,
+    /// As the owner: for what changes the log's tables.
+    owner: PgPool,
     options: PgConnectOptions,
     pub(crate) appender: Appender,
     head: Head,
     pub(crate) states: StateCache,
     pub(crate) ahead: Arc<Ahead>,
     pub(crate) contended: Arc<Contended>,
+    persons: Persons,
 }
 
 impl EventStore {
     /// Opens the log of a migrated database.
     pub fn open(database: &Database) -> Self {
-        let notifying = database.options.clone().application_name("newvoice notify");
-        let head = Head::watch(database.pool.clone(), notifying, database.channel(), database.silence.clone());
-        let appender = Appender::start(database.options.clone().application_name("newvoice append"), head.clone());
-        let states = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
+        let access = &database.access;
+        let notifying = access.log_options.clone().application_name("newvoice notify");
+        let head = Head::watch(access.log.clone(), notifying, database.channel(), database.silence.clone());
+        let appending = access.log_options.clone().application_name("newvoice append");
+        let appender = Appender::start(appending, access.log_may_copy, head.clone());
+        let states: StateCache = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
+        let persons = Persons::new(access.log.clone(), database.master_key.clone());
+        tokio::spawn(forget_the_erased(head.clone(), persons.clone(), Arc::clone(&states)));
         Self {
-            pool: database.pool.clone(),
+            pool: access.log.clone(),
+            owner: database.pool.clone(),
+            persons,
             options: database.options.clone(),
             appender,
             head,
@@ -65,6 +75,35 @@ impl EventStore {
 
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Commands that wait to be appended.
+    pub fn waiting_commands(&self) -> usize {
+        self.appender.waiting()
+    }
+
+    /// Whom the log's personal data is about.
+    pub fn persons(&self) -> &Persons {
+        &self.persons
+    }
+
+    /// Destroys the key to everything that was recorded about a person. The log says that it was done, who did it and when.
+    pub async fn erase_person<D: Decider>(
+        &self,
+        context: &CommandContext,
+        person_id: Uuid,
+        erase: D::Command,
+    ) -> Result<i64, ExecuteError<D::Refusal>> {
+        // First the fact: should we be cut off, its key is destroyed when the platform starts.
+        let committed = self.execute::<D>(context, person_id, erase).await?;
+        self.persons.destroy(context.company_id, person_id).await?;
+        self.persons.forget_all();
+        self.forget_states();
+        Ok(committed.position)
+    }
+
+    pub(crate) fn forget_states(&self) {
+        clear(&self.states);
     }
 
     /// The position of the last event, read from the database.
@@ -92,7 +131,7 @@ impl EventStore {
         Subscription::new(self.pool.clone(), self.head.clone(), after)
     }
 
-    /// A company's events after `after` that pass the filter, in log order.
+    /// A company's events after `after` that pass the filter, in log order, with personal data.
     pub async fn read_company_page(
         &self,
         company_id: Uuid,
@@ -100,10 +139,20 @@ impl EventStore {
         filter: &Filter,
         limit: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        read::company_page(&self.pool, company_id, after, filter, limit).await
+        let mut page = read::company_page(&self.pool, company_id, after, filter, limit).await?;
+        self.persons.reveal(company_id, &mut page).await?;
+        Ok(page)
     }
 
-    /// A stream's events with a version above `after`, oldest first, as far as recorded until `until`.
+    /// A company's stream in full, oldest event first; empty if it is another company's.
+    pub async fn read_company_stream(&self, company_id: Uuid, stream: &StreamName, after: i64) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut events = self.read_stream(stream, after, None).await?;
+        events.retain(|event| event.company_id == company_id);
+        self.persons.reveal(company_id, &mut events).await?;
+        Ok(events)
+    }
+
+    /// A stream's events with a version above `after`, oldest first, as far as recorded until `until`; as they are stored.
     pub async fn read_stream(&self, stream: &StreamName, after: i64, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
         read::stream(&self.pool, stream, after, until).try_collect().await
     }
@@ -148,7 +197,7 @@ impl EventStore {
 
     /// Makes sure that the log has room ahead; returns how many partitions were made.
     pub async fn ensure_partitions(&self) -> Result<i32, StoreError> {
-        crate::database::ensure_partitions(&self.pool).await.map_err(StoreError::from)
+        crate::database::ensure_partitions(&self.owner).await.map_err(StoreError::from)
     }
 
     /// The parts of the log, in order; also those that were taken out of it.
@@ -176,6 +225,19 @@ impl EventStore {
     async fn unhurried(&self) -> Result<PgConnection, StoreError> {
         Ok(PgConnection::connect_with(&self.options).await?)
     }
+}
+
+/// What a process knows of persons in clear it forgets when anybody is erased, by whichever process.
+async fn forget_the_erased(head: Head, persons: Persons, states: StateCache) {
+    let mut erasures = head.erasures();
+    while erasures.changed().await.is_ok() {
+        persons.forget_all();
+        clear(&states);
+    }
+}
+
+fn clear(states: &StateCache) {
+    states.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
 }
 
 /// A part of the log: positions from `first` to `last`.

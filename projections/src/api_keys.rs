@@ -6,7 +6,7 @@ use domain::{
     Decider, Fact,
     api_key::{ApiKey, ApiKeyEvent},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -70,7 +70,7 @@ impl Projection for ApiKeys {
 }
 
 /// The keys that are not revoked, newest first.
-pub async fn list(pool: &PgPool, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<ApiKeyRow>, sqlx::Error> {
+pub async fn list(db: &mut PgConnection, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<ApiKeyRow>, sqlx::Error> {
     sqlx::query_as!(
         ApiKeyRow,
         "select api_key_id, name, role, created_at from api_keys
@@ -81,6 +81,6 @@ pub async fn list(pool: &PgPool, company_id: Uuid, after: Option<After>, limit: 
         after.map(|a| a.id),
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -6,7 +6,7 @@ use domain::{
     Decider, Fact,
     campaign::{Campaign, CampaignEvent},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -70,7 +70,7 @@ impl Projection for CallListImports {
 
 /// A campaign's imports, newest first.
 pub async fn list(
-    pool: &PgPool,
+    db: &mut PgConnection,
     company_id: Uuid,
     campaign_id: Uuid,
     after: Option<After>,
@@ -87,6 +87,6 @@ pub async fn list(
         after.map(|a| a.id),
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -6,16 +6,25 @@ use domain::{
     Decider, Fact, Personal,
     call::{Call, CallEvent, Turn},
 };
+use eventstore::{
+    HoldsPersonal, StreamName,
+    persons::{Envelope, PersonalValues},
+};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool};
+use serde_json::Value;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::projection::{ApplyError, Projection, Recorded, Table};
+use crate::{
+    personal::{envelopes, text_of},
+    projection::{ApplyError, Projection, Recorded, Table},
+};
 
 pub struct CallLogs;
 
 /// A turn as it was recorded.
 pub struct CallLogRow {
+    pub call_id: Uuid,
     pub turn_index: i32,
     pub occurred_at: DateTime<Utc>,
     pub recorded_at: DateTime<Utc>,
@@ -35,6 +44,28 @@ pub struct CallLogRow {
     pub llm_provider: Option<String>,
     pub llm_model: Option<String>,
     pub tts_provider: Option<String>,
+    /// What was said; placeholders stand for it until this is opened.
+    pub personal: Option<Value>,
+}
+
+impl HoldsPersonal for CallLogRow {
+    fn stream(&self) -> String {
+        StreamName::of::<Call>(self.call_id).to_string()
+    }
+
+    fn envelopes(&self) -> Vec<Envelope> {
+        envelopes([&self.personal])
+    }
+
+    fn reveal(&mut self, values: PersonalValues) {
+        for (field, value) in values {
+            match field.as_str() {
+                "/user_text" => self.user_text = Some(text_of(value)),
+                "/agent_text" => self.agent_text = Some(text_of(value)),
+                _ => {}
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -72,10 +103,10 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
     sqlx::query!(
         "insert into call_logs (company_id, call_id, turn_index, occurred_at, recorded_at, user_text, agent_text, state,
                 ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us, stt_duration_sec, llm_input_tokens, llm_output_tokens,
-                tts_characters, interrupted, stt_provider, llm_provider, llm_model, tts_provider)
+                tts_characters, interrupted, stt_provider, llm_provider, llm_model, tts_provider, personal)
          select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
                 $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::numeric[], $14::bigint[], $15::bigint[],
-                $16::bigint[], $17::bool[], $18::text[], $19::text[], $20::text[], $21::text[])",
+                $16::bigint[], $17::bool[], $18::text[], $19::text[], $20::text[], $21::text[], $22::jsonb[])",
         &column(turns, |e, _| e.company_id),
         &column(turns, |e, _| e.id),
         &column(turns, |_, t| i32::try_from(t.turn_index).unwrap_or(i32::MAX)),
@@ -96,7 +127,8 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
         &column(turns, |_, t| t.stt_provider.clone()) as &[Option<String>],
         &column(turns, |_, t| t.llm_provider.clone()) as &[Option<String>],
         &column(turns, |_, t| t.llm_model.clone()) as &[Option<String>],
-        &column(turns, |_, t| t.tts_provider.clone()) as &[Option<String>]
+        &column(turns, |_, t| t.tts_provider.clone()) as &[Option<String>],
+        &column(turns, |e, _| e.personal_json()) as &[Option<Value>]
     )
     .execute(db)
     .await?;
@@ -105,7 +137,7 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
 
 /// A call's turns after `after`, by turn index.
 pub async fn of_call(
-    pool: &PgPool,
+    db: &mut PgConnection,
     company_id: Uuid,
     call_id: Uuid,
     after: Option<i32>,
@@ -113,9 +145,9 @@ pub async fn of_call(
 ) -> Result<Vec<CallLogRow>, sqlx::Error> {
     sqlx::query_as!(
         CallLogRow,
-        "select turn_index, occurred_at, recorded_at, user_text, agent_text, state, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us,
+        "select call_id, turn_index, occurred_at, recorded_at, user_text, agent_text, state, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us,
                 stt_duration_sec, llm_input_tokens, llm_output_tokens, tts_characters, interrupted, stt_provider, llm_provider, llm_model,
-                tts_provider
+                tts_provider, personal
            from call_logs where company_id = $1 and call_id = $2 and ($3::int is null or turn_index > $3)
           order by turn_index limit $4",
         company_id,
@@ -123,6 +155,6 @@ pub async fn of_call(
         after,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -8,12 +8,18 @@ use domain::{
     Decider, Fact,
     call::{Call, CallEvent, CallSubject},
 };
+use eventstore::{
+    HoldsPersonal, StreamName,
+    persons::{Envelope, PersonalValues},
+};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool};
+use serde_json::Value;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     page::After,
+    personal::{envelopes, text_of},
     projection::{ApplyError, Projection, Recorded, Table},
 };
 
@@ -28,7 +34,10 @@ pub struct CallRow {
     pub skillbase_id: Option<Uuid>,
     pub skillbase_version: Option<i32>,
     pub direction: String,
+    /// Of the person that it is with; [`ERASED`](domain::ERASED) until `personal` is opened.
     pub phone_number: String,
+    pub person_id: Option<Uuid>,
+    pub personal: Option<Value>,
     pub status: String,
     pub started_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
@@ -70,7 +79,7 @@ impl Projection for Calls {
 
 fn fold(rows: &mut HashMap<Uuid, CallRow>, event: &Recorded, fact: &CallEvent) -> Result<(), ApplyError> {
     if let CallEvent::CallDialed(subject) | CallEvent::CallStarted { subject, .. } = fact {
-        rows.entry(event.id).or_insert_with(|| CallRow::new(event, subject)).set_subject(subject);
+        rows.entry(event.id).or_insert_with(|| CallRow::new(event, subject)).set_subject(subject, event);
     }
     let row = rows.get_mut(&event.id).ok_or_else(|| ApplyError::Contradiction(format!("call {} has not begun", event.id)))?;
     row.last_event_at = event.recorded_at;
@@ -109,6 +118,8 @@ impl CallRow {
             skillbase_version: None,
             direction: subject.direction.to_string(),
             phone_number: String::new(),
+            person_id: None,
+            personal: None,
             status: "dialing".to_owned(),
             started_at: event.occurred_at,
             ended_at: None,
@@ -124,17 +135,36 @@ impl CallRow {
         }
     }
 
-    fn set_subject(&mut self, subject: &CallSubject) {
+    fn set_subject(&mut self, subject: &CallSubject, event: &Recorded) {
         self.campaign_id = subject.campaign_id;
         self.task_id = subject.task_id;
         self.skillbase_id = subject.skillbase_id;
         self.skillbase_version = subject.skillbase_version.and_then(|v| i32::try_from(v).ok());
         self.phone_number.clone_from(subject.phone_number.reveal());
+        (self.person_id, self.personal) = (subject.person_id, event.personal_json());
     }
 
     fn progress(&mut self) {
         if self.status == "dialing" {
             self.status = "in_progress".to_owned();
+        }
+    }
+}
+
+impl HoldsPersonal for CallRow {
+    fn stream(&self) -> String {
+        StreamName::of::<Call>(self.call_id).to_string()
+    }
+
+    fn envelopes(&self) -> Vec<Envelope> {
+        envelopes([&self.personal])
+    }
+
+    fn reveal(&mut self, values: PersonalValues) {
+        for (field, value) in values {
+            if field.ends_with("/phone_number") {
+                self.phone_number = text_of(value);
+            }
         }
     }
 }
@@ -145,7 +175,7 @@ async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uui
         CallRow,
         "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
                 ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
-                stream_version, created_at
+                stream_version, created_at, person_id, personal
            from calls where (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
         &companies,
         &ids
@@ -161,17 +191,18 @@ async fn save(db: &mut PgConnection, rows: Vec<CallRow>) -> Result<(), sqlx::Err
     sqlx::query!(
         "insert into calls (company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status,
                 started_at, ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method,
-                last_event_at, stream_version, created_at)
+                last_event_at, stream_version, created_at, person_id, personal)
          select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::text[], $8::text[], $9::text[],
                 $10::timestamptz[], $11::timestamptz[], $12::numeric[], $13::text[], $14::text[], $15::text[], $16::smallint[], $17::text[],
-                $18::timestamptz[], $19::bigint[], $20::timestamptz[])
+                $18::timestamptz[], $19::bigint[], $20::timestamptz[], $21::uuid[], $22::jsonb[])
          on conflict (company_id, call_id) do update
             set campaign_id = excluded.campaign_id, task_id = excluded.task_id, skillbase_id = excluded.skillbase_id,
                 skillbase_version = excluded.skillbase_version, direction = excluded.direction, phone_number = excluded.phone_number,
                 status = excluded.status, started_at = excluded.started_at, ended_at = excluded.ended_at, duration_sec = excluded.duration_sec,
                 final_state = excluded.final_state, hangup_by = excluded.hangup_by, outcome = excluded.outcome,
                 outcome_confidence_percent = excluded.outcome_confidence_percent, outcome_method = excluded.outcome_method,
-                last_event_at = excluded.last_event_at, stream_version = excluded.stream_version",
+                last_event_at = excluded.last_event_at, stream_version = excluded.stream_version,
+                person_id = excluded.person_id, personal = excluded.personal",
         &column(rows, |r| r.company_id),
         &column(rows, |r| r.call_id),
         &column(rows, |r| r.campaign_id) as &[Option<Uuid>],
@@ -191,24 +222,26 @@ async fn save(db: &mut PgConnection, rows: Vec<CallRow>) -> Result<(), sqlx::Err
         &column(rows, |r| r.outcome_method.clone()) as &[Option<String>],
         &column(rows, |r| r.last_event_at),
         &column(rows, |r| r.stream_version),
-        &column(rows, |r| r.created_at)
+        &column(rows, |r| r.created_at),
+        &column(rows, |r| r.person_id) as &[Option<Uuid>],
+        &column(rows, |r| r.personal.clone()) as &[Option<Value>]
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<CallRow>, sqlx::Error> {
+pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CallRow>, sqlx::Error> {
     sqlx::query_as!(
         CallRow,
         "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
                 ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
-                stream_version, created_at
+                stream_version, created_at, person_id, personal
            from calls where company_id = $1 and call_id = $2",
         company_id,
         id
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }
 
@@ -219,14 +252,14 @@ pub struct CallFilter {
     pub skillbase_id: Option<Uuid>,
     pub outcome: Option<String>,
     pub direction: Option<String>,
-    pub phone_number: Option<String>,
+    pub person_id: Option<Uuid>,
     pub from: Option<DateTime<Utc>>,
     pub to: Option<DateTime<Utc>>,
 }
 
 /// Newest first, by `started_at`.
 pub async fn list(
-    pool: &PgPool,
+    db: &mut PgConnection,
     company_id: Uuid,
     filter: &CallFilter,
     after: Option<After>,
@@ -236,10 +269,10 @@ pub async fn list(
         CallRow,
         "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
                 ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
-                stream_version, created_at
+                stream_version, created_at, person_id, personal
            from calls
           where company_id = $1 and ($2::uuid is null or campaign_id = $2) and ($3::uuid is null or skillbase_id = $3)
-            and ($4::text is null or outcome = $4) and ($5::text is null or direction = $5) and ($6::text is null or phone_number = $6)
+            and ($4::text is null or outcome = $4) and ($5::text is null or direction = $5) and ($6::uuid is null or person_id = $6)
             and ($7::timestamptz is null or started_at >= $7) and ($8::timestamptz is null or started_at < $8)
             and ($9::timestamptz is null or (started_at, call_id) < ($9, $10::uuid))
           order by started_at desc, call_id desc limit $11",
@@ -248,28 +281,28 @@ pub async fn list(
         filter.skillbase_id,
         filter.outcome,
         filter.direction,
-        filter.phone_number,
+        filter.person_id,
         filter.from,
         filter.to,
         after.map(|a| a.at),
         after.map(|a| a.id),
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
 /// The calls that belong to a task.
-pub async fn of_task(pool: &PgPool, company_id: Uuid, task_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!("select call_id from calls where company_id = $1 and task_id = $2", company_id, task_id).fetch_all(pool).await
+pub async fn of_task(db: &mut PgConnection, company_id: Uuid, task_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!("select call_id from calls where company_id = $1 and task_id = $2", company_id, task_id).fetch_all(db).await
 }
 
 /// How many of a company's calls go on: have not ended, and gave a sign of life within the hour.
-pub async fn live_count(pool: &PgPool, company_id: Uuid) -> Result<i64, sqlx::Error> {
+pub async fn live_count(db: &mut PgConnection, company_id: Uuid) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select count(*) as "n!" from calls where company_id = $1 and status <> 'ended' and last_event_at > now() - interval '1 hour'"#,
         company_id
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await
 }

@@ -128,7 +128,7 @@ async fn update(
     }
 }
 
-pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<CampaignRow>, sqlx::Error> {
+pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CampaignRow>, sqlx::Error> {
     sqlx::query_as!(
         CampaignRow,
         r#"select c.campaign_id, c.company_id, c.status, c.settings, c.total_tasks, coalesce(s.completed, 0) as "completed_tasks!",
@@ -138,13 +138,13 @@ pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<Cam
         company_id,
         id
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }
 
 /// Newest first.
 pub async fn list(
-    pool: &PgPool,
+    db: &mut PgConnection,
     company_id: Uuid,
     status: Option<&str>,
     skillbase_id: Option<Uuid>,
@@ -166,7 +166,7 @@ pub async fn list(
         after.map(|a| a.id),
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
@@ -207,12 +207,12 @@ pub async fn deleted_with_tasks(pool: &PgPool) -> Result<Vec<CampaignAtWork>, sq
 }
 
 /// Whether a running campaign uses the skillbase.
-pub async fn runs_on(pool: &PgPool, company_id: Uuid, skillbase_id: Uuid) -> Result<bool, sqlx::Error> {
+pub async fn runs_on(db: &mut PgConnection, company_id: Uuid, skillbase_id: Uuid) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select exists (select from campaigns where company_id = $1 and skillbase_id = $2 and status = 'running') as "runs!""#,
         company_id,
         skillbase_id
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await
 }

@@ -5,7 +5,7 @@ use domain::{
     Decider, Fact,
     company::{Company, CompanyEvent},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::projection::{ApplyError, Projection, Recorded, Table};
@@ -56,8 +56,8 @@ impl Projection for Companies {
     }
 }
 
-pub async fn get(pool: &PgPool, company_id: Uuid) -> Result<Option<CompanyRow>, sqlx::Error> {
+pub async fn get(db: &mut PgConnection, company_id: Uuid) -> Result<Option<CompanyRow>, sqlx::Error> {
     sqlx::query_as!(CompanyRow, "select company_id, name, slug, email, version from companies where company_id = $1", company_id)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await
 }

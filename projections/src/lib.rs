@@ -11,6 +11,7 @@ pub mod companies;
 pub mod cost_rollups;
 mod feed;
 pub mod page;
+mod personal;
 mod positions;
 pub mod price_lists;
 mod projection;
@@ -22,7 +23,9 @@ pub mod users;
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use eventstore::database::Access;
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
 
 pub use feed::Feed;
 pub use positions::{NotReached, Positions, WAIT_MAX};
@@ -52,14 +55,18 @@ pub fn by_name(name: &str) -> Option<Arc<dyn Projection>> {
     all().into_iter().find(|projection| projection.name() == name)
 }
 
-/// A view of some projections' tables as of one moment, whatever is projected or swapped meanwhile: questions that need several
+/// A view of a company's part, or for the owner of all, of some projections' tables as of one moment, whatever is projected or swapped meanwhile: questions that need several
 /// statements see one state.
 ///
 /// The tables are locked against being swapped before the moment is fixed, not after: else a table could come in their place
 /// whose last rows are younger than that.
-pub async fn snapshot<'a>(pool: &'a PgPool, projections: &[&str]) -> Result<Transaction<'a, Postgres>, sqlx::Error> {
+pub async fn snapshot(
+    access: &Access,
+    company_id: Option<Uuid>,
+    projections: &[&str],
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let tables = projections.iter().filter_map(|name| by_name(name)).flat_map(|projection| projection.tables());
     let names: Vec<_> = tables.map(|table| table.name).collect();
     let begin = format!("begin isolation level repeatable read read only; lock table {} in access share mode", names.join(", "));
-    pool.begin_with(AssertSqlSafe(begin)).await
+    access.begin_with(company_id, &begin).await
 }

@@ -7,7 +7,7 @@ use domain::{
     price_list::{PriceList, PriceListEvent},
 };
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -61,19 +61,19 @@ impl Projection for PriceLists {
     }
 }
 
-pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<PriceListRow>, sqlx::Error> {
+pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(
         PriceListRow,
         "select price_list_id, name, effective_from, rates, created_at from price_lists where company_id = $1 and price_list_id = $2",
         company_id,
         id
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }
 
 /// The list in force at `at`.
-pub async fn in_force(pool: &PgPool, company_id: Uuid, at: DateTime<Utc>) -> Result<Option<PriceListRow>, sqlx::Error> {
+pub async fn in_force(db: &mut PgConnection, company_id: Uuid, at: DateTime<Utc>) -> Result<Option<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(
         PriceListRow,
         "select price_list_id, name, effective_from, rates, created_at from price_lists
@@ -81,12 +81,12 @@ pub async fn in_force(pool: &PgPool, company_id: Uuid, at: DateTime<Utc>) -> Res
         company_id,
         at
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }
 
 /// Newest first.
-pub async fn list(pool: &PgPool, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<PriceListRow>, sqlx::Error> {
+pub async fn list(db: &mut PgConnection, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(
         PriceListRow,
         "select price_list_id, name, effective_from, rates, created_at from price_lists
@@ -97,6 +97,6 @@ pub async fn list(pool: &PgPool, company_id: Uuid, after: Option<After>, limit: 
         after.map(|a| a.id),
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{Fact, fact::UnreadableEvent};
-use eventstore::StoredEvent;
+use eventstore::{StoredEvent, persons::Envelope};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -18,7 +19,11 @@ pub struct Recorded {
     pub company_id: Uuid,
     pub occurred_at: DateTime<Utc>,
     pub recorded_at: DateTime<Utc>,
+    /// Without its personal data: placeholders stand for it.
     pub fact: Fact,
+    /// The personal data, encrypted. Projections pass it on as it is, so that none of them ever holds any, and an erased person's rows
+    /// are the same as before: nobody can read them any more.
+    pub personal: Option<Envelope>,
 }
 
 impl Recorded {
@@ -33,7 +38,13 @@ impl Recorded {
             occurred_at: stored.occurred_at,
             recorded_at: stored.recorded_at,
             fact,
+            personal: stored.envelope(),
         })
+    }
+
+    /// The envelope as read models keep it.
+    pub(crate) fn personal_json(&self) -> Option<Value> {
+        self.personal.as_ref().map(|envelope| json!(envelope))
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Projectors {
     /// Which; [`all`](crate::all) of them in a platform.
     pub projections: Vec<Arc<dyn Projection>>,
     pub pool: PgPool,
+    /// As the owner of the tables: rebuilds make and swap them.
+    pub owner: PgPool,
     pub feed: Feed,
     pub positions: Positions,
 }
@@ -61,7 +63,7 @@ impl Projectors {
                 projector.release().await;
             });
         }
-        tasks.spawn(rebuild::serve_requests(self.pool, self.feed.store().clone(), holder, shutdown));
+        tasks.spawn(rebuild::serve_requests(self.owner, self.feed.store().clone(), holder, shutdown));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a projector ended unexpectedly");

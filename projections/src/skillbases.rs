@@ -7,7 +7,7 @@ use domain::{
     skillbase::{Skillbase, SkillbaseContent, SkillbaseEvent},
 };
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -103,7 +103,7 @@ async fn save(db: &mut PgConnection, event: &Recorded, content: &SkillbaseConten
     Ok(())
 }
 
-pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<SkillbaseRow>, sqlx::Error> {
+pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<SkillbaseRow>, sqlx::Error> {
     sqlx::query_as!(
         SkillbaseRow,
         "select skillbase_id, company_id, name, slug, config, version, stream_version, created_at, updated_at
@@ -111,13 +111,13 @@ pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<Ski
         company_id,
         id
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }
 
 /// Newest first; `name` matches any part of the name without regard to case, `slug` the whole slug.
 pub async fn list(
-    pool: &PgPool,
+    db: &mut PgConnection,
     company_id: Uuid,
     name: Option<&str>,
     slug: Option<&str>,
@@ -138,13 +138,13 @@ pub async fn list(
         after.map(|a| a.id),
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
 /// All versions, newest first, beginning below `before`; they stay when the skillbase is deleted.
 pub async fn versions(
-    pool: &PgPool,
+    db: &mut PgConnection,
     company_id: Uuid,
     id: Uuid,
     before: Option<i32>,
@@ -160,11 +160,11 @@ pub async fn versions(
         before,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
-pub async fn version(pool: &PgPool, company_id: Uuid, id: Uuid, version: i32) -> Result<Option<SkillbaseVersionRow>, sqlx::Error> {
+pub async fn version(db: &mut PgConnection, company_id: Uuid, id: Uuid, version: i32) -> Result<Option<SkillbaseVersionRow>, sqlx::Error> {
     sqlx::query_as!(
         SkillbaseVersionRow,
         "select version, name, slug, config, created_at from skillbase_versions
@@ -173,6 +173,6 @@ pub async fn version(pool: &PgPool, company_id: Uuid, id: Uuid, version: i32) ->
         id,
         version
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }

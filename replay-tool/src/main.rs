@@ -8,10 +8,11 @@ mod output;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use eventstore::{
-    Database, EventStore,
+    Database, EventStore, MasterKey,
     database::{DatabaseSettings, default_data_dir},
 };
 use output::Output;
@@ -40,6 +41,12 @@ struct Connection {
     data_dir: PathBuf,
     #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER", global = true)]
     allow_unsafe_server: bool,
+    /// 64 hexadecimal digits: the key that personal data is read with.
+    #[arg(long, env = "NEWVOICE_MASTER_KEY", hide_env_values = true, global = true)]
+    master_key: Option<MasterKey>,
+    /// The same in a file; `master.key` in the data directory unless set. Without it personal data stays encrypted.
+    #[arg(long, env = "NEWVOICE_MASTER_KEY_FILE", global = true)]
+    master_key_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -175,7 +182,16 @@ impl std::error::Error for WrongUse {}
 
 async fn run(cli: Cli) -> anyhow::Result<Finding> {
     let output = Output::new(cli.json);
+    let master_key = match cli.connection.master_key {
+        Some(key) => Some(key),
+        None => {
+            let file = cli.connection.master_key_file.unwrap_or_else(|| cli.connection.data_dir.join("master.key"));
+            MasterKey::read(&file).with_context(|| file.display().to_string())?
+        }
+    };
     let settings = DatabaseSettings {
+        master_key,
+        as_platform: false,
         url: cli.connection.database_url,
         schema: cli.connection.schema,
         data_dir: cli.connection.data_dir,
@@ -198,13 +214,13 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
         Command::Compare { projection } => commands::rebuild::compare(&database.pool, &store, &output, &projection).await,
         Command::Export { what, format, from, to, company, output: file } => {
             let scope = export::Scope { from, to, company };
-            commands::export::run(&database.pool, &store, &output, &what, format, scope, file.as_deref()).await
+            commands::export::run(&database.access, &store, &output, &what, format, scope, file.as_deref()).await
         }
         Command::Stats => commands::stats::run(&database.pool, &output).await,
         Command::WhatIf { price_list, from, to, company, campaign } => {
-            commands::what_if::run(&database.pool, &output, &price_list, (from, to), company, campaign).await
+            commands::what_if::run(&database, &output, &price_list, (from, to), company, campaign).await
         }
     };
-    database.pool.close().await;
+    database.close().await;
     finding
 }

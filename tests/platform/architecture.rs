@@ -104,6 +104,17 @@ const CONTRACT: &str = "
 POST /auth/register
 POST /auth/login
 GET /auth/me
+POST /auth/refresh
+POST /auth/logout
+POST /auth/accept-invitation
+PUT /auth/password
+POST /users
+GET /users
+GET /users/{id}
+PUT /users/{id}
+POST /users/{id}/invitation
+POST /persons/erase
+GET /audit
 POST /auth/ticket
 POST /api-keys
 GET /api-keys

@@ -43,7 +43,7 @@ async fn a_request_whose_answer_was_lost_finds_its_effect() {
     };
     let (claimed, created) = (claim().await.expect(200), create().await.expect(201));
     sqlx::query("update idempotency_keys set status = null, body = null, locked_until = '-infinity'")
-        .execute(&platform.app().pool)
+        .execute(&platform.app().owner)
         .await
         .unwrap();
     let (claimed_again, created_again) = (claim().await.expect(200), create().await.expect(201));

@@ -154,7 +154,7 @@ async fn two_companies_may_have_one_name_and_get_their_own_slugs() {
 async fn a_registration_that_was_cut_off_leaves_its_address_free_after_a_while() {
     let platform = Platform::start().await;
     let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
-    let pool = &platform.app().pool;
+    let pool = &platform.app().owner;
     // As after a crash between the credentials and the log.
     let insert = "insert into user_credentials (email, user_id, company_id, role, password_hash, created_at) values ('a@example.com', gen_random_uuid(), gen_random_uuid(), 'admin', 'x', $1)";
     sqlx::query(insert).bind(eventstore::now()).execute(pool).await.unwrap();

@@ -1,7 +1,7 @@
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use support::{Platform, binary};
+use support::{MASTER_KEY, Platform, binary};
 
 struct Tool {
     path: std::path::PathBuf,
@@ -11,7 +11,7 @@ struct Tool {
 impl Tool {
     async fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(&self.path);
-        command.args(args).env("DATABASE_URL", &self.database_url);
+        command.args(args).env("DATABASE_URL", &self.database_url).env("NEWVOICE_MASTER_KEY", MASTER_KEY);
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
@@ -96,7 +96,7 @@ async fn the_replay_tool_tells_what_the_log_says() {
         assert_eq!(tool.run(wrong).await.status.code(), Some(2), "{wrong:?}");
     }
     let forge = "set session_replication_role = replica; update events set event_type = 'CallStarted' where position = 3; set session_replication_role = origin";
-    sqlx::raw_sql(forge).execute(&platform.app().pool).await.unwrap();
+    sqlx::raw_sql(forge).execute(&platform.app().owner).await.unwrap();
     let verdict = tool.run(&["verify"]).await;
     assert_eq!(verdict.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&verdict.stdout).contains("position 3"));
@@ -107,7 +107,13 @@ async fn the_replay_tool_tells_what_the_log_says() {
 async fn what_cannot_start_says_why_in_one_line() {
     let (newvoice, tool) = (binary("newvoice-api", "newvoice"), binary("replay-tool", "replay-tool"));
     let run = |path: &std::path::Path, args: &[&str], variables: &[(&str, &str)]| {
-        let output = Command::new(path).args(args).env_remove("DATABASE_URL").envs(variables.iter().copied()).output().unwrap();
+        let output = Command::new(path)
+            .args(args)
+            .env_remove("DATABASE_URL")
+            .env("NEWVOICE_MASTER_KEY", MASTER_KEY)
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");

@@ -24,11 +24,13 @@ const STEP: usize = 2;
 pub struct Company {
     pub id: Uuid,
     pub campaigns: Vec<Uuid>,
+    /// Whom its calls are with, in turn.
+    pub persons: Vec<Uuid>,
 }
 
 impl Default for Company {
     fn default() -> Self {
-        Self { id: Uuid::now_v7(), campaigns: (0..5).map(|_| Uuid::now_v7()).collect() }
+        Self { id: Uuid::now_v7(), campaigns: (0..5).map(|_| Uuid::now_v7()).collect(), persons: persons() }
     }
 }
 
@@ -50,14 +52,21 @@ impl Company {
         let published = PriceListEvent::PriceListPublished { name: "List".to_owned(), effective_from: DateTime::UNIX_EPOCH, rates };
         let context = self.context();
         let mut unit = store.unit(&context);
-        unit.push::<PriceList>(Uuid::now_v7(), ExpectedVersion::NoStream, &[published]).unwrap();
+        let id = Uuid::now_v7();
+        unit.push::<PriceList>(id, id, ExpectedVersion::NoStream, &[published]).await.unwrap();
         unit.commit().await.unwrap();
     }
+}
+
+/// As many as a call list has.
+pub fn persons() -> Vec<Uuid> {
+    (0..500).map(|_| Uuid::new_v4()).collect()
 }
 
 /// A call and what is still to happen in it.
 struct Ahead {
     id: Uuid,
+    person_id: Uuid,
     version: i64,
     events: std::vec::IntoIter<CallEvent>,
 }
@@ -70,14 +79,15 @@ pub async fn fill(store: &EventStore, company: &Company, calls: i64) {
     let mut open: Vec<Ahead> = Vec::new();
     loop {
         while open.len() < CALLS_AT_ONCE && begun < calls {
-            open.push(Ahead { id: Uuid::now_v7(), version: 0, events: call(company, begun, &mut rng).into_iter() });
+            let person_id = company.persons[usize::try_from(begun).unwrap() % company.persons.len()];
+            open.push(Ahead { id: Uuid::now_v7(), person_id, version: 0, events: call(company, begun, &mut rng).into_iter() });
             begun += 1;
         }
         let mut unit = store.unit(&context);
         for call in &mut open {
             let events: Vec<_> = call.events.by_ref().take(STEP).collect();
             let expected = if call.version == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(call.version) };
-            unit.push::<Call>(call.id, expected, &events).unwrap();
+            unit.push::<Call>(call.id, call.person_id, expected, &events).await.unwrap();
             call.version += i64::try_from(events.len()).unwrap();
         }
         open.retain(|call| call.events.len() > 0);
@@ -98,6 +108,7 @@ fn call(company: &Company, n: i64, rng: &mut StdRng) -> Vec<CallEvent> {
         skillbase_id: None,
         skillbase_version: None,
         direction: Direction::Outbound,
+        person_id: Some(company.persons[usize::try_from(n).unwrap() % company.persons.len()]),
         phone_number: "+12025550100".to_owned().into(),
     };
     let mut events = vec![CallEvent::CallStarted { subject: Box::new(subject), started_at }];

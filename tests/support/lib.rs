@@ -10,7 +10,7 @@ mod proxy;
 
 pub use client::{Answer, Client};
 pub use cluster::{binary, copy_database, new_database};
-pub use platform::{Platform, settings};
+pub use platform::{MASTER_KEY, Platform, master_key, settings};
 pub use proxy::{Cut, Proxy};
 
 use serde_json::{Value, json};

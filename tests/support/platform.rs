@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use eventstore::Database;
+use eventstore::{Database, MasterKey};
 use newvoice_api::{
     app::App,
     serve::{self, Running},
@@ -18,6 +18,13 @@ pub struct Platform {
     pub database_url: String,
 }
 
+/// Every platform of a run has the same, as their roles share a cluster.
+pub const MASTER_KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
+
+pub fn master_key() -> MasterKey {
+    MASTER_KEY.parse().unwrap()
+}
+
 /// Settings for tests: any port, calls two hundred times as fast as people.
 pub fn settings(database_url: &str) -> Settings {
     Settings {
@@ -28,6 +35,16 @@ pub fn settings(database_url: &str) -> Settings {
         data_dir: PathBuf::new(),
         database_connections: 12,
         allow_unsafe_server: false,
+        master_key: Some(master_key()),
+        master_key_file: None,
+        token_minutes: 30,
+        rate_per_caller: 0,
+        rate_per_company: 0,
+        connections_max: 1_000,
+        cors_origins: Vec::new(),
+        behind_proxy: false,
+        drain_sec: 0,
+        audit_days: 30,
         upload_max_bytes: 4 << 20,
         upload_max_rows: 5_000,
         upload_max_columns: 50,
@@ -49,7 +66,7 @@ impl Platform {
 
     pub async fn start_with(settings: Settings) -> Self {
         let database_url = settings.database_url.clone().unwrap();
-        let database = Database::open(&settings.database()).await.unwrap();
+        let database = Database::open(&settings.database(master_key())).await.unwrap();
         Self { running: serve::start(settings, database).await.unwrap(), database_url }
     }
 

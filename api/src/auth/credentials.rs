@@ -1,35 +1,83 @@
-//! Secrets at rest: password and key hashes, tickets. Ordinary tables, never events.
+//! Secrets at rest: password and key hashes, invitations, tickets. Ordinary tables, never events. E-mail addresses are there as keyed
+//! hashes only.
 
+use chrono::{DateTime, Utc};
 use domain::role::Role;
-use eventstore::{Actor, ActorKind};
+use eventstore::{Actor, ActorKind, MasterKey};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Identity, key_hash, new_secret};
+use super::{Identity, new_secret, secret_hash};
 use crate::problem::Problem;
 
 /// How long a ticket is good for, in seconds.
 pub const TICKET_SEC: i32 = 30;
+/// How long an invitation can be taken up, in days.
+const INVITATION_DAYS: i32 = 7;
+/// Characters of an API key that are shown.
+const PREFIX_CHARS: usize = 10;
 
 pub struct UserCredentials {
     pub user_id: Uuid,
     pub company_id: Uuid,
     pub role: String,
-    pub password_hash: String,
+    /// Argon2id, PHC string; none until an invitation is taken up.
+    pub password_hash: Option<String>,
+    pub disabled_at: Option<DateTime<Utc>>,
 }
 
-pub async fn user(pool: &PgPool, email: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
-    sqlx::query_as!(UserCredentials, "select user_id, company_id, role, password_hash from user_credentials where email = $1", email)
-        .fetch_optional(pool)
-        .await
+impl UserCredentials {
+    pub fn new(user_id: Uuid, company_id: Uuid, role: Role, password_hash: Option<String>) -> Self {
+        Self { user_id, company_id, role: role.to_string(), password_hash, disabled_at: None }
+    }
+
+    pub fn role(&self) -> Result<Role, Problem> {
+        self.role.parse().map_err(|_| Problem::unauthorized("this user has no role"))
+    }
+}
+
+/// Under what an address is known.
+pub fn email_hash(master: &MasterKey, email: &str) -> String {
+    hex::encode(master.derive(&format!("address {email}")))
+}
+
+/// Hashes the addresses that an earlier release kept in clear.
+pub async fn conceal_addresses(pool: &PgPool, master: &MasterKey) -> Result<(), sqlx::Error> {
+    let clear = sqlx::query_scalar!("select email_hash from user_credentials where email_hash like '%@%'").fetch_all(pool).await?;
+    for email in clear {
+        let hash = email_hash(master, &email);
+        sqlx::query!("update user_credentials set email_hash = $2 where email_hash = $1", email, hash).execute(pool).await?;
+    }
+    Ok(())
+}
+
+pub async fn user(pool: &PgPool, email_hash: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
+    sqlx::query_as!(
+        UserCredentials,
+        "select user_id, company_id, role, password_hash, disabled_at from user_credentials where email_hash = $1",
+        email_hash
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+pub async fn user_by_id(pool: &PgPool, user_id: Uuid) -> Result<Option<UserCredentials>, sqlx::Error> {
+    sqlx::query_as!(
+        UserCredentials,
+        "select user_id, company_id, role, password_hash, disabled_at from user_credentials where user_id = $1",
+        user_id
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// A user whose credentials are at least so many minutes old.
-pub async fn older_user(pool: &PgPool, email: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
+pub async fn older_user(pool: &PgPool, email_hash: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
-        "select user_id, company_id, role, password_hash from user_credentials where email = $1 and created_at < now() - make_interval(mins => $2)",
-        email,
+        "select user_id, company_id, role, password_hash, disabled_at from user_credentials
+          where email_hash = $1 and created_at < now() - make_interval(mins => $2)",
+        email_hash,
         minutes
     )
     .fetch_optional(pool)
@@ -37,11 +85,11 @@ pub async fn older_user(pool: &PgPool, email: &str, minutes: i32) -> Result<Opti
 }
 
 /// Keeps a new user's credentials; says false when somebody else has the address.
-pub async fn save_user(pool: &PgPool, email: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
+pub async fn save_user(pool: &PgPool, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
     let saved = sqlx::query!(
-        "insert into user_credentials as c (email, user_id, company_id, role, password_hash) values ($1, $2, $3, $4, $5)
-         on conflict (email) do update set password_hash = excluded.password_hash where c.user_id = excluded.user_id",
-        email,
+        "insert into user_credentials as c (email_hash, user_id, company_id, role, password_hash) values ($1, $2, $3, $4, $5)
+         on conflict (email_hash) do update set password_hash = excluded.password_hash where c.user_id = excluded.user_id",
+        email_hash,
         user.user_id,
         user.company_id,
         user.role,
@@ -56,15 +104,110 @@ pub async fn forget_user(pool: &PgPool, user_id: Uuid) -> Result<(), sqlx::Error
     Ok(())
 }
 
-pub async fn save_api_key(pool: &PgPool, hash: &[u8], id: Uuid, company_id: Uuid, name: &str, role: Role) -> Result<(), sqlx::Error> {
+/// A new invitation for a user; those from before count no longer. The secret and until when it can be taken up.
+pub async fn invite(pool: &PgPool, user_id: Uuid) -> Result<(String, DateTime<Utc>), sqlx::Error> {
+    let invitation = new_secret("nvi_");
+    let until = sqlx::query_scalar!(
+        r#"update user_credentials set invitation_hash = $2, invitation_until = now() + make_interval(days => $3) where user_id = $1
+           returning invitation_until as "until!""#,
+        user_id,
+        secret_hash(&invitation),
+        INVITATION_DAYS
+    );
+    let until = until.fetch_one(pool).await?;
+    Ok((invitation, until))
+}
+
+/// Whom an invitation was given to that can still be taken up.
+pub async fn invited(pool: &PgPool, invitation: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
+    sqlx::query_as!(
+        UserCredentials,
+        "select user_id, company_id, role, password_hash, disabled_at from user_credentials
+          where invitation_hash = $1 and invitation_until > now() and disabled_at is null",
+        secret_hash(invitation)
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Sets a user's password; an invitation is used up with it.
+pub async fn set_password(pool: &PgPool, user_id: Uuid, password_hash: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into api_key_credentials (key_hash, api_key_id, company_id, name, role) values ($1, $2, $3, $4, $5)
-         on conflict (api_key_id) do update set key_hash = excluded.key_hash",
-        hash,
+        "update user_credentials set password_hash = $2, invitation_hash = null, invitation_until = null where user_id = $1",
+        user_id,
+        password_hash
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// What is changed of a user.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserChange {
+    pub role: Option<Role>,
+    pub disabled: Option<bool>,
+}
+
+/// Changes a user's rights at once. Says false, and changes nothing, when the company would be left without an admin who can log in.
+pub async fn change_user(pool: &PgPool, company_id: Uuid, user_id: Uuid, change: UserChange) -> Result<bool, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    // Two admins who disable each other come one after the other.
+    sqlx::query!("select from user_credentials where company_id = $1 order by user_id for update", company_id).execute(&mut *tx).await?;
+    sqlx::query!(
+        "update user_credentials
+            set role = coalesce($3, role),
+                disabled_at = case when $4 then coalesce(disabled_at, now()) when not $4 then null else disabled_at end
+          where company_id = $1 and user_id = $2",
+        company_id,
+        user_id,
+        change.role.map(|role| role.to_string()),
+        change.disabled
+    )
+    .execute(&mut *tx)
+    .await?;
+    let admins = sqlx::query_scalar!(
+        r#"select exists (select from user_credentials
+                           where company_id = $1 and role = 'admin' and disabled_at is null and password_hash is not null) as "left!""#,
+        company_id
+    );
+    if !admins.fetch_one(&mut *tx).await? {
+        tx.rollback().await?;
+        return Ok(false);
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// How a user and one of their sessions stand now.
+pub struct Standing {
+    pub company_id: Uuid,
+    pub role: String,
+}
+
+/// `None` when the user is disabled or the session has ended.
+pub async fn standing(pool: &PgPool, user_id: Uuid, session: Uuid) -> Result<Option<Standing>, sqlx::Error> {
+    sqlx::query_as!(
+        Standing,
+        "select company_id, role from user_credentials c
+          where user_id = $1 and disabled_at is null and exists (select from refresh_tokens r where r.family = $2 and r.user_id = c.user_id)",
+        user_id,
+        session
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+pub async fn save_api_key(pool: &PgPool, key: &str, id: Uuid, company_id: Uuid, name: &str, role: Role) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into api_key_credentials (key_hash, api_key_id, company_id, name, role, prefix) values ($1, $2, $3, $4, $5, $6)
+         on conflict (api_key_id) do update set key_hash = excluded.key_hash, prefix = excluded.prefix",
+        secret_hash(key),
         id,
         company_id,
         name,
-        role.to_string()
+        role.to_string(),
+        key.chars().take(PREFIX_CHARS).collect::<String>()
     )
     .execute(pool)
     .await?;
@@ -82,16 +225,38 @@ pub async fn revoke_api_key(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result
     Ok(())
 }
 
-/// Whom a key stands for, unless it is unknown or revoked.
+/// Whom a key stands for, unless it is unknown or revoked. Notes that it was used, to the minute.
 pub async fn api_key(pool: &PgPool, hash: &[u8]) -> Result<Option<Identity>, sqlx::Error> {
-    let row =
-        sqlx::query!("select api_key_id, company_id, name, role from api_key_credentials where key_hash = $1 and revoked_at is null", hash)
-            .fetch_optional(pool)
-            .await?;
-    Ok(row.and_then(|row| {
+    let row = sqlx::query!(
+        "with used as (
+             update api_key_credentials set last_used_at = now()
+              where key_hash = $1 and revoked_at is null and (last_used_at is null or last_used_at < now() - interval '1 minute')
+         )
+         select api_key_id, company_id, name, role from api_key_credentials where key_hash = $1 and revoked_at is null",
+        hash
+    );
+    Ok(row.fetch_optional(pool).await?.and_then(|row| {
         let actor = Actor { kind: ActorKind::ApiKey, id: Some(row.api_key_id), name: Some(row.name) };
-        Some(Identity { company_id: row.company_id, role: row.role.parse().ok()?, actor })
+        Some(Identity { company_id: row.company_id, role: row.role.parse().ok()?, actor, session: None })
     }))
+}
+
+/// What can be shown of a key.
+pub struct KeyUse {
+    pub api_key_id: Uuid,
+    pub prefix: Option<String>,
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+pub async fn key_uses(pool: &PgPool, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<KeyUse>, sqlx::Error> {
+    sqlx::query_as!(
+        KeyUse,
+        "select api_key_id, prefix, last_used_at from api_key_credentials where company_id = $1 and api_key_id = any($2)",
+        company_id,
+        ids
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// A one-time ticket that stands for `identity` for [`TICKET_SEC`] seconds.
@@ -101,7 +266,7 @@ pub async fn issue_ticket(pool: &PgPool, identity: &Identity) -> Result<String, 
     sqlx::query!("delete from auth_tickets where expires_at < now()").execute(pool).await?;
     sqlx::query!(
         "insert into auth_tickets (ticket_hash, caller, expires_at) values ($1, $2, now() + make_interval(secs => $3))",
-        key_hash(&ticket),
+        secret_hash(&ticket),
         caller,
         f64::from(TICKET_SEC)
     )
@@ -113,7 +278,7 @@ pub async fn issue_ticket(pool: &PgPool, identity: &Identity) -> Result<String, 
 /// Whom the ticket stands for; it is used up.
 pub async fn redeem_ticket(pool: &PgPool, ticket: &str) -> Result<Option<Identity>, sqlx::Error> {
     let caller =
-        sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", key_hash(ticket))
+        sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", secret_hash(ticket))
             .fetch_optional(pool)
             .await?;
     Ok(caller.and_then(|caller| serde_json::from_value(caller).ok()))

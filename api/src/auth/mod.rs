@@ -1,7 +1,10 @@
 //! Who calls: tokens, API keys, roles. A handler says in its signature which role it needs.
 
+mod callers;
 pub mod credentials;
 mod passwords;
+pub mod sessions;
+pub mod throttle;
 pub mod tokens;
 
 use std::marker::PhantomData;
@@ -11,21 +14,27 @@ use axum::{
     http::{header, request::Parts},
 };
 use domain::role::Role;
-use eventstore::{Actor, ActorKind, CommandContext, Metadata, now};
+use eventstore::{Actor, CommandContext, Metadata, now};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub use callers::Callers;
 pub use passwords::{hash_password, verify_password};
+pub use sessions::{Session, Sessions};
+pub use throttle::Throttle;
 
-use crate::{app::App, idempotency::Ids, problem::Problem};
+use crate::{app::App, edge::Origin, idempotency::Ids, problem::Problem};
 
 /// Somebody who has shown who they are.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub company_id: Uuid,
     pub role: Role,
     pub actor: Actor,
+    /// Of a user who has logged in.
+    #[serde(default)]
+    pub session: Option<Uuid>,
 }
 
 /// A role that a handler can need.
@@ -84,56 +93,68 @@ where
         if identity.role < R::ROLE {
             return Err(Problem::forbidden(format!("this needs the role {}; you have {}", R::ROLE, identity.role)));
         }
-        let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok());
         // An ETag that is none of ours matches no version.
-        let if_match = header("if-match").filter(|v| *v != "*").map(|value| value.trim_matches('"').parse().unwrap_or(-1));
+        let if_match = parts.headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok()).filter(|v| *v != "*");
         Ok(Self {
             identity,
             ids: parts.extensions.get::<Ids>().cloned().unwrap_or_default(),
-            if_match,
-            correlation_id: header("x-request-id").and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(Uuid::now_v7),
+            if_match: if_match.map(|value| value.trim_matches('"').parse().unwrap_or(-1)),
+            correlation_id: parts.extensions.get::<Origin>().map_or_else(Uuid::now_v7, |origin| origin.request_id),
             role: PhantomData,
         })
     }
 }
 
-/// Who sends the request: by the Authorization header, or by a one-time ticket in the query.
-pub async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, Problem> {
-    if let Some(known) = parts.extensions.get::<Identity>() {
-        return Ok(known.clone());
-    }
-    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let identity = match bearer.map(|value| value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))) {
-        Some(Some((_, token))) => by_token(app, token.trim()).await?,
-        Some(None) => return Err(Problem::unauthorized("the Authorization header must be: Bearer <token or API key>")),
-        None => match ticket(parts) {
-            Some(ticket) => {
-                credentials::redeem_ticket(&app.pool, &ticket).await?.ok_or_else(|| Problem::unauthorized("the ticket is not valid"))?
-            }
-            None => return Err(Problem::unauthorized("send Authorization: Bearer <token or API key>")),
-        },
-    };
-    parts.extensions.insert(identity.clone());
-    Ok(identity)
+/// What a request brings to show who sends it.
+pub enum Credential<'a> {
+    /// A token or an API key in the Authorization header.
+    Bearer(&'a str),
+    /// A one-time ticket in the query, of what browsers cannot send headers with.
+    Ticket(&'a str),
+    /// An Authorization header of another kind.
+    Unknown,
+    None,
 }
 
-async fn by_token(app: &App, token: &str) -> Result<Identity, Problem> {
-    if token.starts_with(API_KEY_PREFIX) {
-        let key = credentials::api_key(&app.pool, &key_hash(token)).await?;
-        return key.ok_or_else(|| Problem::unauthorized("the API key is not valid"));
+impl<'a> Credential<'a> {
+    pub fn of(parts: &'a Parts) -> Self {
+        match parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().ok().and_then(|value| value.split_once(' '))) {
+            Some(Some((scheme, token))) if scheme.eq_ignore_ascii_case("bearer") => Self::Bearer(token.trim()),
+            Some(_) => Self::Unknown,
+            None => ticket(parts).map_or(Self::None, Self::Ticket),
+        }
     }
-    let claims = app.tokens.verify(token).map_err(|_| Problem::unauthorized("the token is not valid or has expired"))?;
-    let actor = Actor { kind: ActorKind::User, id: Some(claims.sub), name: None };
-    Ok(Identity { company_id: claims.company_id, role: claims.role, actor })
 }
 
-/// Tickets are for what browsers cannot send headers with.
-fn ticket(parts: &Parts) -> Option<String> {
+fn ticket(parts: &Parts) -> Option<&str> {
     let path = parts.uri.path();
     if !path.ends_with("/events/stream") && !path.contains("/ws/") {
         return None;
     }
-    parts.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("ticket=").map(str::to_owned))
+    parts.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("ticket="))
+}
+
+/// Who sends the request.
+pub async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, Problem> {
+    if let Some(known) = parts.extensions.get::<Identity>() {
+        return Ok(known.clone());
+    }
+    let identity = match Credential::of(parts) {
+        Credential::Bearer(token) if token.starts_with(API_KEY_PREFIX) => {
+            app.callers.by_key(token).await?.ok_or_else(|| Problem::unauthorized("the API key is not valid"))?
+        }
+        Credential::Bearer(token) => {
+            let claims = app.tokens.verify(token).map_err(|_| Problem::unauthorized("the token is not valid or has expired"))?;
+            app.callers.by_claims(&claims).await?.ok_or_else(|| Problem::unauthorized("the token has been revoked"))?
+        }
+        Credential::Ticket(ticket) => credentials::redeem_ticket(&app.access.identity, ticket)
+            .await?
+            .ok_or_else(|| Problem::unauthorized("the ticket is not valid"))?,
+        Credential::Unknown => return Err(Problem::unauthorized("the Authorization header must be: Bearer <token or API key>")),
+        Credential::None => return Err(Problem::unauthorized("send Authorization: Bearer <token or API key>")),
+    };
+    parts.extensions.insert(identity.clone());
+    Ok(identity)
 }
 
 /// What every API key begins with.
@@ -144,7 +165,7 @@ pub fn new_secret(prefix: &str) -> String {
     format!("{prefix}{}", hex::encode(rand::random::<[u8; 32]>()))
 }
 
-/// What is kept of an API key or a ticket.
-pub fn key_hash(secret: &str) -> Vec<u8> {
+/// What is kept of a secret that has 256 random bits: its SHA-256.
+pub fn secret_hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret).to_vec()
 }

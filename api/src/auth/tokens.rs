@@ -1,8 +1,15 @@
-//! Tokens: JWT signed with Ed25519 (RFC 8037). The keys are in the database, so that every process takes every token.
+//! Tokens: JWT signed with Ed25519 (RFC 7519, RFC 8037). The keys are in the database, encrypted, so that every process takes every
+//! token; a new one follows every month, or when an operator says so.
+
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::role::Role;
 use ed25519_dalek::SigningKey;
+use eventstore::{MasterKey, persons::Cipher};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -10,18 +17,28 @@ use uuid::Uuid;
 
 const ISSUER: &str = "newvoice";
 const AUDIENCE: &str = "newvoice-api";
-/// How long a token is good for, in hours.
-const TOKEN_HOURS: i64 = 12;
 /// How far clocks may differ, in seconds.
 const LEEWAY_SEC: u64 = 5;
 /// PKCS#8 head of an Ed25519 private key (RFC 8410), which jsonwebtoken wants before the 32 bytes.
 const PKCS8_HEAD: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+/// How old the newest key becomes before another one follows.
+const ROTATE_AFTER_DAYS: i64 = 30;
+/// How long a key still verifies after the next one has come: longer than any token.
+const KEEP_DAYS: i32 = 2;
+/// A new key signs once every process has had the time to learn of it.
+const SIGNS_AFTER: TimeDelta = TimeDelta::seconds(90);
+/// How often the keys are looked up.
+pub const REFRESH_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Claims {
+    /// User.
     pub sub: Uuid,
     pub company_id: Uuid,
+    /// When it was issued; the present one counts.
     pub role: Role,
+    /// Session.
+    pub sid: Uuid,
     iss: String,
     aud: String,
     iat: i64,
@@ -32,50 +49,115 @@ pub struct Claims {
 
 struct Key {
     id: String,
+    created_at: DateTime<Utc>,
+    encoding: EncodingKey,
     decoding: DecodingKey,
 }
 
 /// Signs and verifies.
 pub struct Tokens {
-    newest: (String, EncodingKey),
-    all: Vec<Key>,
+    /// Newest first.
+    keys: RwLock<Vec<Key>>,
+    cipher: Cipher,
     validation: Validation,
+    lifetime: TimeDelta,
 }
 
 impl Tokens {
-    /// Loads the keys, making the first one if there is none.
-    pub async fn load(pool: &PgPool) -> Result<Self, sqlx::Error> {
+    /// Loads the keys, making the first one if there is none. `minutes` is how long a token is good for.
+    pub async fn load(pool: &PgPool, master: &MasterKey, minutes: u32) -> Result<Self, sqlx::Error> {
+        let tokens = Self {
+            keys: RwLock::default(),
+            cipher: master.cipher("signing keys"),
+            validation: validation(),
+            lifetime: TimeDelta::minutes(i64::from(minutes)),
+        };
+        tokens.refresh(pool).await?;
+        Ok(tokens)
+    }
+
+    /// Learns of new keys; makes one when the newest is old, and forgets those that no token can be signed with any more.
+    pub async fn refresh(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        let mut rows = self.read(pool).await?;
+        let newest = rows.first().map(|key| key.created_at);
+        if newest.is_none_or(|at| at < Utc::now() - TimeDelta::days(ROTATE_AFTER_DAYS)) {
+            self.add(pool, newest).await?;
+            sqlx::query!(
+                "delete from signing_keys k where exists (select from signing_keys n where n.created_at > k.created_at and n.created_at < now() - make_interval(days => $1))",
+                KEEP_DAYS
+            )
+            .execute(pool)
+            .await?;
+            rows = self.read(pool).await?;
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = rows;
+        Ok(())
+    }
+
+    /// Makes a new key; with `revoke` the others count no longer, and with them all tokens. Refresh tokens stay good.
+    pub async fn rotate(&self, pool: &PgPool, revoke: bool) -> Result<(), sqlx::Error> {
+        if revoke {
+            sqlx::query!("delete from signing_keys").execute(pool).await?;
+        }
+        let newest = sqlx::query_scalar!("select max(created_at) from signing_keys").fetch_one(pool).await?;
+        self.add(pool, newest).await?;
+        self.refresh(pool).await
+    }
+
+    /// Adds a key, unless another process has been first.
+    async fn add(&self, pool: &PgPool, newest: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
+        let id = Uuid::now_v7();
+        let sealed = self.cipher.encrypt(id.as_bytes(), &rand::random::<[u8; 32]>());
         let mut tx = pool.begin().await?;
-        sqlx::query!("lock table signing_keys in share row exclusive mode").execute(&mut *tx).await?;
-        let seed = rand::random::<[u8; 32]>();
+        sqlx::query!("select pg_advisory_xact_lock(hashtextextended(current_schema() || '.signing_keys', 0))").execute(&mut *tx).await?;
         sqlx::query!(
-            "insert into signing_keys (key_id, seed) select $1, $2 where not exists (select from signing_keys)",
-            Uuid::now_v7(),
-            &seed[..]
+            "insert into signing_keys (key_id, sealed_seed, created_at)
+             select $1, $2, clock_timestamp() where (select max(created_at) from signing_keys) is not distinct from $3",
+            id,
+            sealed,
+            newest
         )
         .execute(&mut *tx)
         .await?;
-        let rows = sqlx::query!("select key_id, seed from signing_keys order by created_at desc").fetch_all(&mut *tx).await?;
-        tx.commit().await?;
-        let keys = rows.into_iter().filter_map(|row| Some((row.key_id.to_string(), <[u8; 32]>::try_from(row.seed).ok()?)));
-        let keys: Vec<_> = keys.collect();
-        let (id, seed) = keys.first().ok_or(sqlx::Error::RowNotFound)?;
-        let newest = (id.clone(), EncodingKey::from_ed_der(&[&PKCS8_HEAD[..], seed].concat()));
-        let all = keys.iter().map(|(id, seed)| {
-            let public = SigningKey::from_bytes(seed).verifying_key().to_bytes();
-            Key { id: id.clone(), decoding: DecodingKey::from_ed_der(&public) }
-        });
-        Ok(Self { newest, all: all.collect(), validation: validation() })
+        tx.commit().await
     }
 
-    /// A token for a user, and until when it is good.
-    pub fn issue(&self, user_id: Uuid, company_id: Uuid, role: Role) -> Result<(String, DateTime<Utc>), jsonwebtoken::errors::Error> {
-        let now = Utc::now();
-        let expires_at = now + TimeDelta::hours(TOKEN_HOURS);
+    async fn read(&self, pool: &PgPool) -> Result<Vec<Key>, sqlx::Error> {
+        let rows =
+            sqlx::query!("select key_id, seed, sealed_seed, created_at from signing_keys order by created_at desc").fetch_all(pool).await?;
+        let mut keys = Vec::new();
+        for row in rows {
+            // Of a release that kept them in clear.
+            if let Some(seed) = &row.seed {
+                let sealed = self.cipher.encrypt(row.key_id.as_bytes(), seed);
+                sqlx::query!("update signing_keys set seed = null, sealed_seed = $2 where key_id = $1", row.key_id, sealed)
+                    .execute(pool)
+                    .await?;
+            }
+            let seed = row.seed.or_else(|| self.cipher.decrypt(row.key_id.as_bytes(), &row.sealed_seed?));
+            match seed.and_then(|seed| <[u8; 32]>::try_from(seed).ok()) {
+                Some(seed) => keys.push(Key::new(row.key_id, row.created_at, &seed)),
+                None => tracing::warn!(key = %row.key_id, "a signing key cannot be decrypted with this master key"),
+            }
+        }
+        Ok(keys)
+    }
+
+    /// A token for a user's session as of `now`, and until when it is good.
+    pub fn issue(
+        &self,
+        user_id: Uuid,
+        company_id: Uuid,
+        role: Role,
+        session: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<(String, DateTime<Utc>), jsonwebtoken::errors::Error> {
+        let expires_at = now + self.lifetime;
         let claims = Claims {
             sub: user_id,
             company_id,
             role,
+            sid: session,
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             iat: now.timestamp(),
@@ -83,16 +165,28 @@ impl Tokens {
             exp: expires_at.timestamp(),
             jti: Uuid::now_v7(),
         };
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let known = keys.iter().find(|key| key.created_at < Utc::now() - SIGNS_AFTER).or(keys.last());
+        let key = known.ok_or(jsonwebtoken::errors::ErrorKind::InvalidKeyFormat)?;
         let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.newest.0.clone());
-        Ok((encode(&header, &claims, &self.newest.1)?, expires_at))
+        header.kid = Some(key.id.clone());
+        Ok((encode(&header, &claims, &key.encoding)?, expires_at))
     }
 
     pub fn verify(&self, token: &str) -> Result<Claims, jsonwebtoken::errors::Error> {
         let kid = decode_header(token)?.kid;
-        let key = self.all.iter().find(|key| Some(&key.id) == kid.as_ref());
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let key = keys.iter().find(|key| Some(&key.id) == kid.as_ref());
         let key = key.ok_or(jsonwebtoken::errors::ErrorKind::InvalidSignature)?;
         Ok(decode::<Claims>(token, &key.decoding, &self.validation)?.claims)
+    }
+}
+
+impl Key {
+    fn new(id: Uuid, created_at: DateTime<Utc>, seed: &[u8; 32]) -> Self {
+        let public = SigningKey::from_bytes(seed).verifying_key().to_bytes();
+        let encoding = EncodingKey::from_ed_der(&[&PKCS8_HEAD[..], seed].concat());
+        Self { id: id.to_string(), created_at, encoding, decoding: DecodingKey::from_ed_der(&public) }
     }
 }
 

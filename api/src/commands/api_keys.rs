@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     answer::{Answer, Done},
     app::App,
-    auth::{API_KEY_PREFIX, Admin, By, credentials, key_hash, new_secret},
+    auth::{API_KEY_PREFIX, Admin, By, credentials, new_secret},
     extract::{Body, Id},
     problem::Problem,
 };
@@ -41,24 +41,25 @@ struct IssuedKey {
 }
 
 /// Issue an API key. The key is shown only in this answer.
-#[utoipa::path(post, path = "/api-keys", tag = "identity", request_body = IssueKey,
+#[utoipa::path(post, path = "/api-keys", tag = "identity", security(("bearer" = ["admin"])), request_body = IssueKey,
     responses((status = 201, body = IssuedKey), (status = 403, body = Problem), (status = 422, body = Problem)))]
 async fn issue(State(app): State<App>, by: By<Admin>, Body(input): Body<IssueKey>) -> Result<Answer<IssuedKey>, Problem> {
     let mut invalid = Invalid::default();
     invalid.text("name", &input.name, 100);
     invalid.into_result()?;
     let (id, key) = (by.ids.make("api_key"), new_secret(API_KEY_PREFIX));
-    credentials::save_api_key(&app.pool, &key_hash(&key), id, by.company_id(), &input.name, input.role).await?;
+    credentials::save_api_key(&app.access.identity, &key, id, by.company_id(), &input.name, input.role).await?;
     let command = ApiKeyCommand::Issue { name: input.name.clone(), role: input.role };
     let committed = app.store.execute::<ApiKey>(&by.context(), id, command).await?;
     Ok(Answer::created(committed.position, IssuedKey { id, name: input.name, role: input.role.to_string(), key }))
 }
 
 /// Revoke an API key.
-#[utoipa::path(delete, path = "/api-keys/{id}", tag = "identity", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, path = "/api-keys/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 async fn revoke(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Done, Problem> {
     let committed = app.store.execute_if::<ApiKey>(&by.context(), id, by.if_match, ApiKeyCommand::Revoke).await?;
-    credentials::revoke_api_key(&app.pool, by.company_id(), id).await?;
+    credentials::revoke_api_key(&app.access.identity, by.company_id(), id).await?;
+    app.callers.forget_all();
     Ok(Done { position: committed.position })
 }

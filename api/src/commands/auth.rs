@@ -1,7 +1,12 @@
-//! Registering, logging in, tickets.
+//! Registering, logging in and out, passwords, tickets.
 
-use axum::{Json, extract::State};
-use chrono::{DateTime, Utc};
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::DateTime;
 use domain::{
     Personal,
     company::{Company, CompanyCommand, CompanyProfile, is_email},
@@ -21,17 +26,31 @@ use uuid::Uuid;
 use crate::{
     answer::Answer,
     app::App,
-    auth::{By, Viewer, credentials, credentials::UserCredentials, hash_password, verify_password},
-    extract::Body,
+    auth::{By, Session, Throttle, Viewer, credentials, credentials::UserCredentials, hash_password, verify_password},
+    edge::{AuditSubject, Origin},
+    extract::{Body, OptionalBody},
+    idempotency::Ids,
     problem::Problem,
 };
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(register)).routes(routes!(login)).routes(routes!(ticket))
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+        .routes(routes!(change_password))
+        .routes(routes!(ticket))
 }
 
-/// Fewest and most characters of a password.
+/// Fewest and most characters of a password (NIST SP 800-63B: length is what counts).
 const PASSWORD_CHARS: (usize, usize) = (8, 200);
+
+/// Notes what is wrong with a new password; it must not be the address it belongs to.
+pub(super) fn check_password(invalid: &mut Invalid, field: &str, password: &str, email: Option<&str>) {
+    invalid.range(field, password.chars().count(), PASSWORD_CHARS.0, PASSWORD_CHARS.1);
+    invalid.require(!email.is_some_and(|email| email.eq_ignore_ascii_case(password)), field, "must not be the e-mail address");
+}
 
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,14 +63,14 @@ pub struct Register {
 
 #[derive(Serialize, ToSchema)]
 pub struct Registered {
-    pub token: String,
-    pub expires_at: DateTime<Utc>,
-    pub user: UserView,
+    #[serde(flatten)]
+    pub session: Session,
+    pub user: RegisteredUser,
     pub company: CompanyView,
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct UserView {
+pub struct RegisteredUser {
     pub id: Uuid,
     pub email: String,
     pub role: String,
@@ -68,53 +87,57 @@ pub struct CompanyView {
 /// Register a company and its first user, who is admin.
 #[utoipa::path(post, path = "/auth/register", tag = "identity", security(()), request_body = Register,
     responses((status = 201, body = Registered), (status = 409, body = Problem), (status = 422, body = Problem)))]
-async fn register(State(app): State<App>, Body(input): Body<Register>) -> Result<Answer<Registered>, Problem> {
-    create_company(&app, input).await
+async fn register(State(app): State<App>, ids: Option<Extension<Ids>>, Body(input): Body<Register>) -> Result<Response, Problem> {
+    let ids = ids.map(|Extension(ids)| ids).unwrap_or_default();
+    let registered = create_company(&app, &ids, input).await?;
+    let subject = AuditSubject::user(registered.body.company.id, registered.body.user.id);
+    Ok((Extension(subject), registered).into_response())
 }
 
 /// Registers a company with its first user and the price list every company starts with.
-pub async fn create_company(app: &App, input: Register) -> Result<Answer<Registered>, Problem> {
+pub async fn create_company(app: &App, ids: &Ids, input: Register) -> Result<Answer<Registered>, Problem> {
     let (email, profile) = validate(&input)?;
-    let (user_id, company_id) = (Uuid::now_v7(), Uuid::now_v7());
-    let credentials =
-        UserCredentials { user_id, company_id, role: Role::Admin.to_string(), password_hash: hash_password(input.password).await? };
-    if !credentials::save_user(&app.pool, &email, &credentials).await? {
-        forget_unfinished(app, &email).await?;
-        if !credentials::save_user(&app.pool, &email, &credentials).await? {
+    let (user_id, company_id) = (ids.make("user"), ids.make("company"));
+    let password_hash = hash_password(input.password).await?;
+    let credentials = UserCredentials::new(user_id, company_id, Role::Admin, Some(password_hash));
+    let email_hash = credentials::email_hash(&app.master, &email);
+    if !credentials::save_user(&app.access.identity, &email_hash, &credentials).await? {
+        forget_unfinished(app, &email_hash).await?;
+        if !credentials::save_user(&app.access.identity, &email_hash, &credentials).await? {
             return Err(Problem::conflict("this e-mail address is registered already"));
         }
     }
     let mut profile = profile;
-    let mut appended = append(app, user_id, company_id, &email, &profile).await;
+    let mut appended = append(app, ids, &credentials, &email, &profile).await;
     // A slug of our own making that is taken is made longer; one that was asked for is refused.
     if appended.as_ref().is_err_and(|problem| problem.status == 409) && input.company_slug.is_none() {
         let short: String = profile.slug.chars().take(70).collect();
         profile.slug = format!("{}-{:06x}", short.trim_end_matches('-'), rand::random::<u32>() & 0xff_ffff);
-        appended = append(app, user_id, company_id, &email, &profile).await;
+        appended = append(app, ids, &credentials, &email, &profile).await;
     }
     let position = match appended {
         Ok(position) => position,
         Err(problem) => {
             if problem.status < 500 {
-                credentials::forget_user(&app.pool, user_id).await?;
+                credentials::forget_user(&app.access.identity, user_id).await?;
             }
             return Err(problem);
         }
     };
-    let (token, expires_at) = app.tokens.issue(user_id, company_id, Role::Admin).map_err(|e| Problem::internal(&e))?;
-    let user = UserView { id: user_id, email, role: Role::Admin.to_string() };
+    let session = app.sessions().open(&credentials).await?;
+    let user = RegisteredUser { id: user_id, email, role: Role::Admin.to_string() };
     let company = CompanyView { id: company_id, name: profile.name, slug: profile.slug, email: profile.email };
-    Ok(Answer::created(position, Registered { token, expires_at, user, company }))
+    Ok(Answer::created(position, Registered { session, user, company }))
 }
 
 /// How long a registration may be under way before its address is free again, in minutes.
 const UNFINISHED_MINUTES: i32 = 2;
 
 /// Gives an address free whose registration was cut off between its credentials and the log.
-async fn forget_unfinished(app: &App, email: &str) -> Result<(), Problem> {
-    let Some(known) = credentials::older_user(&app.pool, email, UNFINISHED_MINUTES).await? else { return Ok(()) };
+async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
+    let Some(known) = credentials::older_user(&app.access.identity, email_hash, UNFINISHED_MINUTES).await? else { return Ok(()) };
     if app.store.load_fresh::<User>(known.company_id, known.user_id).await?.version == 0 {
-        credentials::forget_user(&app.pool, known.user_id).await?;
+        credentials::forget_user(&app.access.identity, known.user_id).await?;
     }
     Ok(())
 }
@@ -123,8 +146,7 @@ fn validate(input: &Register) -> Result<(String, CompanyProfile), Problem> {
     let mut invalid = Invalid::default();
     let email = input.email.trim().to_lowercase();
     invalid.require(is_email(&email) && !email.contains('\0'), "email", "must be an e-mail address");
-    let length = input.password.chars().count();
-    invalid.range("password", length, PASSWORD_CHARS.0, PASSWORD_CHARS.1);
+    check_password(&mut invalid, "password", &input.password, Some(&email));
     let slug = input.company_slug.clone().unwrap_or_else(|| slug_from(&input.company_name));
     let profile = CompanyProfile { name: input.company_name.trim().to_owned(), slug, email: None };
     if let Err(Invalid(errors)) = profile.validate() {
@@ -135,17 +157,18 @@ fn validate(input: &Register) -> Result<(String, CompanyProfile), Problem> {
     Ok((email, profile))
 }
 
-async fn append(app: &App, user_id: Uuid, company_id: Uuid, email: &str, profile: &CompanyProfile) -> Result<i64, Problem> {
+async fn append(app: &App, ids: &Ids, user: &UserCredentials, email: &str, profile: &CompanyProfile) -> Result<i64, Problem> {
+    let (user_id, company_id) = (user.user_id, user.company_id);
     let actor = Actor { kind: ActorKind::User, id: Some(user_id), name: None };
-    let metadata = Metadata { actor, correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: None };
-    let context = CommandContext { company_id, metadata, identity: None, now: now() };
+    let metadata = Metadata { actor, correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: ids.key().map(str::to_owned) };
+    let context = CommandContext { company_id, metadata, identity: ids.identity(), now: now() };
     let mut unit = app.store.unit(&context);
     let slug = ReservedName::id(Uuid::nil(), "company_slug", &profile.slug);
     unit.decide::<ReservedName>(slug, NameCommand::Reserve { holder_id: company_id }).await.map_err(slug_problem)?;
     unit.decide::<Company>(company_id, CompanyCommand::Register(profile.clone())).await?;
     unit.decide::<User>(user_id, UserCommand::Register { email: Personal::new(email.to_owned()), role: Role::Admin }).await?;
     let list = PriceListCommand::Publish { name: "Default".to_owned(), effective_from: DateTime::UNIX_EPOCH, rates: default_rates() };
-    unit.decide::<PriceList>(Uuid::now_v7(), list).await?;
+    unit.decide::<PriceList>(ids.make("price list"), list).await?;
     unit.commit().await.map_err(|error| slug_problem(error.into()))
 }
 
@@ -166,24 +189,102 @@ struct Login {
     password: String,
 }
 
-#[derive(Serialize, ToSchema)]
-struct LoggedIn {
-    token: String,
-    expires_at: DateTime<Utc>,
+/// Log in: a token for `Authorization: Bearer`, and a refresh token to go on with when it expires. Who fails too often has to wait (429).
+#[utoipa::path(post, path = "/auth/login", tag = "identity", security(()), request_body = Login,
+    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 429, body = Problem)))]
+async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Body(input): Body<Login>) -> Result<Response, Problem> {
+    let email = input.email.trim().to_lowercase();
+    let throttle = Throttle::new(&app.access.identity, &app.master, &email, &origin.client());
+    let user = credentials::user(&app.access.identity, &credentials::email_hash(&app.master, &email)).await?;
+    let about = |problem: Problem| match &user {
+        Some(user) => problem.about(user.company_id, user.user_id),
+        None => problem,
+    };
+    throttle.count().await.map_err(about)?;
+    let hash = user.as_ref().filter(|user| user.disabled_at.is_none()).and_then(|user| user.password_hash.clone());
+    let verified = verify_password(input.password, hash).await?;
+    let refused = || about(Problem::unauthorized("e-mail address or password is wrong"));
+    let user = user.as_ref().filter(|_| verified).ok_or_else(refused)?;
+    throttle.succeeded().await?;
+    let session = app.sessions().open(user).await?;
+    Ok((Extension(AuditSubject::user(user.company_id, user.user_id)), Json(session)).into_response())
 }
 
-/// Log in: a token for `Authorization: Bearer`.
-#[utoipa::path(post, path = "/auth/login", tag = "identity", security(()), request_body = Login,
-    responses((status = 200, body = LoggedIn), (status = 401, body = Problem)))]
-async fn login(State(app): State<App>, Body(input): Body<Login>) -> Result<Json<LoggedIn>, Problem> {
-    let email = input.email.trim().to_lowercase();
-    let user = if email.contains('\0') { None } else { credentials::user(&app.pool, &email).await? };
-    let hash = user.as_ref().map(|user| user.password_hash.clone());
-    let verified = verify_password(input.password, hash).await?;
-    let user = user.filter(|_| verified).ok_or_else(|| Problem::unauthorized("e-mail address or password is wrong"))?;
-    let role = user.role.parse().map_err(|_| Problem::unauthorized("this user has no role"))?;
-    let (token, expires_at) = app.tokens.issue(user.user_id, user.company_id, role).map_err(|e| Problem::internal(&e))?;
-    Ok(Json(LoggedIn { token, expires_at }))
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Refresh {
+    refresh_token: String,
+}
+
+/// Go on with a session: a new token and the next refresh token. One that comes a second time ends the session.
+#[utoipa::path(post, path = "/auth/refresh", tag = "identity", security(()), request_body = Refresh,
+    responses((status = 200, body = Session), (status = 401, body = Problem)))]
+async fn refresh(State(app): State<App>, Body(input): Body<Refresh>) -> Result<Json<Session>, Problem> {
+    let refreshed = app.sessions().refresh(&input.refresh_token).await;
+    if refreshed.is_err() {
+        app.callers.forget_all();
+    }
+    refreshed.map(Json)
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Logout {
+    /// All of the user's sessions, on every device
+    #[serde(default)]
+    everywhere: bool,
+}
+
+/// Log out: the session's tokens count no longer. An API key has no session; it is revoked.
+#[utoipa::path(post, path = "/auth/logout", tag = "identity", security(("bearer" = ["viewer"])), request_body = Option<Logout>, responses((status = 204), (status = 409, body = Problem)))]
+async fn logout(State(app): State<App>, by: By<Viewer>, OptionalBody(input): OptionalBody<Logout>) -> Result<StatusCode, Problem> {
+    let (user_id, session) = user_of(&by)?;
+    if input.everywhere {
+        app.sessions().end_all(user_id).await?;
+    } else {
+        app.sessions().end(session).await?;
+    }
+    app.callers.forget_all();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The user who calls, and their session; an API key is nobody's.
+fn user_of(by: &By<Viewer>) -> Result<(Uuid, Uuid), Problem> {
+    by.identity.actor.id.zip(by.identity.session).ok_or_else(|| Problem::conflict("this is for users; the caller is an API key"))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangePassword {
+    old_password: String,
+    new_password: String,
+}
+
+/// Change one's own password. All sessions end; the answer is a new one.
+#[utoipa::path(put, path = "/auth/password", tag = "identity", security(("bearer" = ["viewer"])), request_body = ChangePassword,
+    responses((status = 200, body = Session), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+async fn change_password(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Extension(origin): Extension<Origin>,
+    Body(input): Body<ChangePassword>,
+) -> Result<Json<Session>, Problem> {
+    let (user_id, _) = user_of(&by)?;
+    let mut invalid = Invalid::default();
+    check_password(&mut invalid, "new_password", &input.new_password, None);
+    invalid.into_result()?;
+    let pool = &app.access.identity;
+    let throttle = Throttle::new(pool, &app.master, &user_id.to_string(), &origin.client());
+    throttle.count().await?;
+    let user = credentials::user_by_id(pool, user_id).await?.ok_or_else(|| Problem::not_found("user"))?;
+    if !verify_password(input.old_password, user.password_hash.clone()).await? {
+        return Err(Problem::forbidden("the old password is wrong"));
+    }
+    throttle.succeeded().await?;
+    credentials::set_password(pool, user_id, &hash_password(input.new_password).await?).await?;
+    app.sessions().end_all(user_id).await?;
+    app.callers.forget_all();
+    Ok(Json(app.sessions().open(&user).await?))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -192,7 +293,7 @@ struct Ticket {
 }
 
 /// A one-time ticket, good for 30 s, with which a browser opens a WebSocket or an event stream: `?ticket=`.
-#[utoipa::path(post, path = "/auth/ticket", tag = "identity", responses((status = 200, body = Ticket)))]
+#[utoipa::path(post, path = "/auth/ticket", tag = "identity", security(("bearer" = ["viewer"])), responses((status = 200, body = Ticket)))]
 async fn ticket(State(app): State<App>, by: By<Viewer>) -> Result<Json<Ticket>, Problem> {
-    Ok(Json(Ticket { ticket: credentials::issue_ticket(&app.pool, &by.identity).await? }))
+    Ok(Json(Ticket { ticket: credentials::issue_ticket(&app.access.identity, &by.identity).await? }))
 }

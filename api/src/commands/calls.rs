@@ -53,7 +53,7 @@ struct StartCall {
 }
 
 /// Start a call, or fill in what is known of one that a claim dialed (200 then).
-#[utoipa::path(post, path = "/calls", tag = "calls", request_body = StartCall,
+#[utoipa::path(post, path = "/calls", tag = "calls", security(("bearer" = ["agent"])), request_body = StartCall,
     responses((status = 201, body = CallView), (status = 200, body = CallView), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCall>) -> Result<Answer<CallView>, Problem> {
     let company_id = by.company_id();
@@ -78,6 +78,7 @@ async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCal
         skillbase_id: input.skillbase_id,
         skillbase_version: None,
         direction: input.direction,
+        person_id: Some(app.store.persons().of_number(company_id, &phone_number).await?),
         phone_number: Personal::new(phone_number),
     };
     let committed = app.desk.start_call(&by.context(), id, subject, input.started_at).await?;
@@ -254,7 +255,7 @@ struct RecordedTurns {
 }
 
 /// Record turns, in any order, all or none of them. The same turn again is a duplicate; other content for its index is 409.
-#[utoipa::path(post, path = "/calls/{id}/turns", tag = "calls", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/calls/{id}/turns", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
     request_body(content = Turns, description = "One turn, or an array of up to 500", content_type = "application/json"),
     responses((status = 201, body = RecordedTurns), (status = 200, body = RecordedTurns), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn record(
@@ -285,7 +286,7 @@ struct EndCall {
 }
 
 /// End a call. The outcome is the given one, else told from the final state, else from what was said.
-#[utoipa::path(post, path = "/calls/{id}/end", tag = "calls", params(("id" = Uuid, Path)), request_body = Option<EndCall>,
+#[utoipa::path(post, path = "/calls/{id}/end", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = Option<EndCall>,
     responses((status = 200, body = CallView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn end(
     State(app): State<App>,

@@ -170,7 +170,7 @@ async fn view(app: &App, company_id: Uuid, id: Uuid, position: i64) -> Result<An
 }
 
 /// Create a campaign, as a draft.
-#[utoipa::path(post, path = "/campaigns", tag = "campaigns", request_body = CampaignInput,
+#[utoipa::path(post, path = "/campaigns", tag = "campaigns", security(("bearer" = ["manager"])), request_body = CampaignInput,
     responses((status = 201, body = CampaignView), (status = 422, body = Problem)))]
 async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<CampaignInput>) -> Result<Answer<CampaignView>, Problem> {
     let mut invalid = Invalid::default();
@@ -192,7 +192,7 @@ async fn create_with(app: &App, by: &By<Manager>, settings: CampaignSettings) ->
 }
 
 /// Change the given fields; null clears. While it runs only name, description, max_concurrent_calls and calls_per_minute.
-#[utoipa::path(put, path = "/campaigns/{id}", tag = "campaigns", params(("id" = Uuid, Path)), request_body = CampaignInput,
+#[utoipa::path(put, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = CampaignInput,
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn update(
     State(app): State<App>,
@@ -222,7 +222,7 @@ async fn update(
 }
 
 /// Delete a campaign that does not run: its waiting tasks are cancelled, its history stays.
-#[utoipa::path(delete, path = "/campaigns/{id}", tag = "campaigns", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Done, Problem> {
     let committed = app.store.execute_if::<Campaign>(&by.context(), id, by.if_match, CampaignCommand::Delete).await?;
@@ -237,7 +237,7 @@ struct CloneCampaign {
 }
 
 /// A draft with the same configuration, without tasks and counters.
-#[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", params(("id" = Uuid, Path)), request_body = Option<CloneCampaign>,
+#[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<CloneCampaign>,
     responses((status = 201, body = CampaignView), (status = 404, body = Problem), (status = 422, body = Problem)))]
 async fn clone(
     State(app): State<App>,
@@ -258,21 +258,21 @@ async fn transition(app: &App, by: &By<Manager>, id: Uuid, command: CampaignComm
 }
 
 /// Start a draft, or a completed campaign to which tasks were added.
-#[utoipa::path(post, path = "/campaigns/{id}/start", tag = "campaigns", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/start", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn start(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     transition(&app, &by, id, CampaignCommand::Start { now: by.context().now }).await
 }
 
 /// Pause: no further task is claimed, calls under way go on.
-#[utoipa::path(post, path = "/campaigns/{id}/pause", tag = "campaigns", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/pause", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn pause(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     transition(&app, &by, id, CampaignCommand::Pause).await
 }
 
 /// Resume a paused campaign.
-#[utoipa::path(post, path = "/campaigns/{id}/resume", tag = "campaigns", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/resume", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     transition(&app, &by, id, CampaignCommand::Resume).await
@@ -286,7 +286,7 @@ struct ClaimView {
 }
 
 /// Claim the next task: highest priority first, then oldest, inside schedule and limits.
-#[utoipa::path(post, path = "/campaigns/{id}/tasks/claim", tag = "tasks", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/tasks/claim", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = ClaimView),
         (status = 204, description = "Nothing to claim now", headers(("Reason" = String, description = "outside_schedule, concurrency, rate, empty, not_running or dialed_by_provider"))),
         (status = 404, body = Problem)))]

@@ -35,7 +35,7 @@ struct UpdateCompany {
 }
 
 /// Change the given fields of the company.
-#[utoipa::path(put, path = "/company", tag = "identity", request_body = UpdateCompany,
+#[utoipa::path(put, path = "/company", tag = "identity", security(("bearer" = ["admin"])), request_body = UpdateCompany,
     responses((status = 200, body = CompanyView), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn update(State(app): State<App>, by: By<Admin>, Body(input): Body<UpdateCompany>) -> Result<Answer<CompanyView>, Problem> {
     let (context, company_id) = (by.context(), by.company_id());

@@ -5,11 +5,13 @@ pub mod auth;
 mod calls;
 mod campaigns;
 mod company;
+mod persons;
 mod price_lists;
 mod projections;
 mod skillbases;
 mod tasks;
 mod uploads;
+mod users;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -22,6 +24,8 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(auth::router())
         .merge(api_keys::router())
+        .merge(users::router())
+        .merge(persons::router())
         .merge(company::router())
         .merge(skillbases::router())
         .merge(campaigns::router())

@@ -77,7 +77,7 @@ struct PublishPriceList {
 }
 
 /// Publish a price list. It is in force from `effective_from` until the next list's; an earlier date reprices what it covers.
-#[utoipa::path(post, path = "/price-lists", tag = "prices", request_body = PublishPriceList,
+#[utoipa::path(post, path = "/price-lists", tag = "prices", security(("bearer" = ["admin"])), request_body = PublishPriceList,
     responses((status = 201, body = PriceListView), (status = 403, body = Problem), (status = 422, body = Problem)))]
 async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<PublishPriceList>) -> Result<Answer<PriceListView>, Problem> {
     let mut invalid = Invalid::default();

@@ -66,7 +66,7 @@ fn slug_taken(error: ExecuteError<NameTaken>) -> Problem {
 }
 
 /// Create a skillbase. The configuration is validated as a whole; problems name the path.
-#[utoipa::path(post, path = "/skillbases", tag = "skillbases", request_body = CreateSkillbase,
+#[utoipa::path(post, path = "/skillbases", tag = "skillbases", security(("bearer" = ["manager"])), request_body = CreateSkillbase,
     responses((status = 201, body = SkillbaseView), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<CreateSkillbase>) -> Result<Answer<SkillbaseView>, Problem> {
     let content = SkillbaseContent { name: input.name, slug: input.slug, config: parse_config(input.config)? };
@@ -87,7 +87,7 @@ async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<Creat
 }
 
 /// Change the given fields. The version goes up, unless nothing changes; old versions stay readable.
-#[utoipa::path(put, path = "/skillbases/{id}", tag = "skillbases", params(("id" = Uuid, Path)), request_body = UpdateSkillbase,
+#[utoipa::path(put, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = UpdateSkillbase,
     responses((status = 200, body = SkillbaseView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn update(
     State(app): State<App>,
@@ -124,13 +124,13 @@ async fn update(
 }
 
 /// Delete a skillbase; refused while a running campaign uses it. Its versions stay readable.
-#[utoipa::path(delete, path = "/skillbases/{id}", tag = "skillbases", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Done, Problem> {
     let context = by.context();
     let head = app.store.last_position().await?;
     app.caught_up(&["campaigns"], Some(head)).await?;
-    if projections::campaigns::runs_on(&app.pool, by.company_id(), id).await? {
+    if projections::campaigns::runs_on(&mut *app.company(by.company_id()).await?, by.company_id(), id).await? {
         return Err(Problem::conflict("a running campaign uses this skillbase"));
     }
     let position = retry_conflicts(

@@ -50,7 +50,7 @@ async fn answer(app: &App, company_id: Uuid, id: Uuid, committed: Committed<Task
 }
 
 /// The current attempt ended and no other is needed.
-#[utoipa::path(post, path = "/tasks/{id}/complete", tag = "tasks", params(("id" = Uuid, Path)), request_body = CompleteTask,
+#[utoipa::path(post, path = "/tasks/{id}/complete", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = CompleteTask,
     responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn complete(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Body<CompleteTask>) -> Result<Answer<TaskView>, Problem> {
     let committed = app.desk.complete(&by.context(), id, input.call_id, input.outcome).await?;
@@ -58,7 +58,7 @@ async fn complete(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input)
 }
 
 /// The current attempt failed: it is tried again as the campaign's retry policy says, or the task has failed.
-#[utoipa::path(post, path = "/tasks/{id}/fail", tag = "tasks", params(("id" = Uuid, Path)), request_body = FailTask,
+#[utoipa::path(post, path = "/tasks/{id}/fail", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = FailTask,
     responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Body<FailTask>) -> Result<Answer<TaskView>, Problem> {
     let mut invalid = Invalid::default();
@@ -66,7 +66,7 @@ async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Bo
     invalid.into_result()?;
     let failure = AttemptFailure {
         call_id: input.call_id,
-        error_message: input.error_message,
+        error_message: input.error_message.into(),
         outcome: input.outcome,
         cause: FailureCause::Reported,
     };

@@ -65,7 +65,7 @@ pub struct Import {
 }
 
 /// Upload a call list. Bad rows are reported and the others go in; a file that is no call list changes nothing.
-#[utoipa::path(post, path = "/campaigns/{id}/call-list", tag = "campaigns", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/call-list", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses((status = 200, body = Import), (status = 404, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem)))]
 async fn upload(
@@ -156,6 +156,13 @@ async fn parse(bytes: Arc<Vec<u8>>, limits: Limits, region: Option<String>, to: 
     result.map_err(|unreadable| Problem::invalid("file", unreadable.to_string()))
 }
 
+/// A contact and who it is.
+struct Known {
+    task_id: Uuid,
+    person_id: Uuid,
+    contact: Contact,
+}
+
 struct Importer<'a> {
     app: &'a App,
     context: &'a CommandContext,
@@ -169,26 +176,29 @@ struct Importer<'a> {
 impl Importer<'_> {
     async fn take(&mut self, rows: Vec<Row>) -> Result<(), Problem> {
         self.result.total += rows.len() as u64;
-        let mut fresh: Vec<(Uuid, Contact)> = Vec::with_capacity(rows.len());
-        let mut errors: Vec<RowError> = Vec::new();
+        let (mut contacts, mut errors) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
+                Ok(contact) => contacts.push(contact),
                 Err(error) => errors.push(error),
-                Ok(contact) => {
-                    let id = Task::id(self.campaign_id, contact.phone_number.reveal());
-                    match self.seen.insert(id, contact.row) {
-                        Some(first) => {
-                            errors.push(RowError { row: contact.row, message: format!("phone number repeats row {first}") });
-                            self.seen.insert(id, first);
-                        }
-                        None => fresh.push((id, contact)),
-                    }
+            }
+        }
+        let numbers: Vec<&str> = contacts.iter().map(|contact: &Contact| contact.phone_number.reveal().as_str()).collect();
+        let persons = self.app.store.persons().of_numbers(self.context.company_id, &numbers).await?;
+        let mut fresh: Vec<Known> = Vec::with_capacity(contacts.len());
+        for (contact, person_id) in contacts.into_iter().zip(persons) {
+            let task_id = Task::id(self.campaign_id, person_id);
+            match self.seen.insert(task_id, contact.row) {
+                Some(first) => {
+                    errors.push(RowError { row: contact.row, message: format!("phone number repeats row {first}") });
+                    self.seen.insert(task_id, first);
                 }
+                None => fresh.push(Known { task_id, person_id, contact }),
             }
         }
         let known = retry_conflicts(|p: &Problem| p.lost_race(None), || self.append(&fresh)).await?;
-        for (id, contact) in fresh {
-            match known.get(&id) {
+        for Known { task_id, contact, .. } in fresh {
+            match known.get(&task_id) {
                 // Of this very import, which was begun before and is now repeated.
                 Some(import_id) if *import_id == self.result.import_id => self.result.created += 1,
                 Some(_) => errors.push(RowError { row: contact.row, message: "phone number is in the campaign already".to_owned() }),
@@ -207,24 +217,25 @@ impl Importer<'_> {
 
     /// Appends the tasks that are not there yet, together with the campaign's count of them. Answers which were there, and
     /// from which import.
-    async fn append(&self, contacts: &[(Uuid, Contact)]) -> Result<HashMap<Uuid, Uuid>, Problem> {
-        let ids: Vec<Uuid> = contacts.iter().map(|(id, _)| *id).collect();
+    async fn append(&self, contacts: &[Known]) -> Result<HashMap<Uuid, Uuid>, Problem> {
+        let ids: Vec<Uuid> = contacts.iter().map(|known| known.task_id).collect();
         let there = self.app.store.existing::<Task>(&ids).await?;
         let known = self.imports_of(there).await?;
         let mut unit = self.app.store.unit(self.context);
         let mut count = 0;
-        for (id, contact) in contacts.iter().filter(|(id, _)| !known.contains_key(id)) {
+        for Known { task_id, person_id, contact } in contacts.iter().filter(|contact| !known.contains_key(&contact.task_id)) {
             let contact = contact.clone();
             let created = TaskEvent::TaskCreated(Box::new(TaskContact {
                 campaign_id: self.campaign_id,
                 import_id: self.result.import_id,
                 row: contact.row,
+                person_id: Some(*person_id),
                 phone_number: contact.phone_number,
                 contact_name: contact.contact_name,
                 contact_data: contact.contact_data,
                 priority: contact.priority,
             }));
-            unit.push::<Task>(*id, ExpectedVersion::NoStream, &[created])?;
+            unit.push::<Task>(*task_id, *person_id, ExpectedVersion::NoStream, &[created]).await?;
             count += 1;
         }
         let add = CampaignCommand::AddTasks { import_id: self.result.import_id, count };

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The company's events as they are appended: `id` is the position, `event` the type. Resumes after `Last-Event-ID`, or after `?after=`.
-#[utoipa::path(get, path = "/events/stream", tag = "events", params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String)))]
+#[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String)))]
 async fn events(
     State(app): State<App>,
     by: By<Viewer>,

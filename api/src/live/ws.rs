@@ -7,6 +7,7 @@ use axum::{
         State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code, rejection::WebSocketUpgradeRejection},
     },
+    http::{HeaderMap, HeaderValue, header},
     response::Response,
 };
 use domain::call::Call;
@@ -32,29 +33,44 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Every event of the call as JSON text messages. Stays open after the call's end until the client closes it.
-#[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", params(("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path)),
     responses((status = 101, description = "WebSocket"), (status = 404, body = Problem)))]
 async fn call(
     State(app): State<App>,
     by: By<Viewer>,
     Id(id): Id,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
+    require_origin(&app, &headers)?;
     let upgrade = upgrade.map_err(|r| Problem::new(r.status(), r.body_text()))?;
     let loaded = app.store.load_fresh::<Call>(by.company_id(), id).await?;
     if loaded.version == 0 {
         return Err(Problem::not_found("call"));
     }
-    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(move |socket| follow(app, id, socket)))
+    let company_id = by.company_id();
+    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(move |socket| follow(app, company_id, id, socket)))
 }
 
-async fn follow(app: App, id: Uuid, mut socket: WebSocket) {
+/// A browser sends the page's origin along: only pages of ours, or of those that may call, get a socket (RFC 6455, 10.2).
+fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
+    let own = text(header::HOST).is_some_and(|host| origin.split_once("://").is_some_and(|(_, rest)| rest == host));
+    if own || app.settings.cors_origins.iter().any(|allowed| allowed == origin) {
+        Ok(())
+    } else {
+        Err(Problem::forbidden("pages of this origin may not call"))
+    }
+}
+
+async fn follow(app: App, company_id: Uuid, id: Uuid, mut socket: WebSocket) {
     let stream = StreamName::of::<Call>(id);
     let mut shutdown = app.shutdown.clone();
     let mut version = 0;
     loop {
         let head = app.store.head().position();
-        match send_new(&app, &stream, &mut version, &mut socket).await {
+        match send_new(&app, company_id, &stream, &mut version, &mut socket).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -79,8 +95,8 @@ async fn follow(app: App, id: Uuid, mut socket: WebSocket) {
 }
 
 /// Sends the events after `version`; false when the client is gone.
-async fn send_new(app: &App, stream: &StreamName, version: &mut i64, socket: &mut WebSocket) -> Result<bool, StoreError> {
-    for event in app.store.read_stream(stream, *version, None).await? {
+async fn send_new(app: &App, company_id: Uuid, stream: &StreamName, version: &mut i64, socket: &mut WebSocket) -> Result<bool, StoreError> {
+    for event in app.store.read_company_stream(company_id, stream, *version).await? {
         *version = event.version;
         let Ok(text) = serde_json::to_string(&EventView::from(event)) else { continue };
         if socket.send(Message::text(text)).await.is_err() {

@@ -68,7 +68,7 @@ pub struct CallWithMetrics {
 }
 
 /// Call history, newest first.
-#[utoipa::path(get, path = "/analytics/calls", tag = "analytics", params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
+#[utoipa::path(get, path = "/analytics/calls", tag = "analytics", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
 async fn calls(
     State(app): State<App>,
     by: By<Viewer>,
@@ -86,17 +86,25 @@ async fn calls(
     let phone_number = params.phone_number.as_deref().map(|number| to_e164(&format!("+{}", number.trim().trim_start_matches('+')), None));
     let phone_number = phone_number.transpose().map_err(|_| Problem::bad_request("phone_number must be a number in E.164"))?;
     check_period(params.from, params.to)?;
+    let person_id = match &phone_number {
+        // Nobody is behind a number that was never called, or whose person is erased.
+        Some(number) => Some(app.store.persons().known_by(by.company_id(), number).await?.unwrap_or_default()),
+        None => None,
+    };
     let position = fresh.wait(&app, &["calls", "call_metrics", "cost_rollups"]).await?;
     let filter = CallFilter {
         campaign_id: params.campaign_id,
         skillbase_id: params.skillbase_id,
         outcome: params.outcome,
         direction: params.direction,
-        phone_number,
+        person_id,
         from: params.from,
         to: params.to,
     };
-    let rows = projections::calls::list(&app.pool, by.company_id(), &filter, paging.after()?, paging.limit).await?;
+    let mut rows =
+        projections::calls::list(&mut *app.company(by.company_id()).await?, by.company_id(), &filter, paging.after()?, paging.limit)
+            .await?;
+    app.store.persons().reveal(by.company_id(), &mut rows).await?;
     let next_cursor =
         Items::page(rows.iter().collect(), paging.limit, |row: &&CallRow| After { at: row.started_at, id: row.call_id }, drop).next_cursor;
     Ok(Answer::ok(position, Items { items: with_metrics(&app, by.company_id(), rows).await?, next_cursor }))
@@ -105,8 +113,8 @@ async fn calls(
 /// The calls with their metrics and costs.
 pub async fn with_metrics(app: &App, company_id: Uuid, rows: Vec<CallRow>) -> Result<Vec<CallWithMetrics>, Problem> {
     let ids: Vec<_> = rows.iter().map(|row| row.call_id).collect();
-    let costs = cost_rollups::of_calls(&app.pool, company_id, &ids).await?;
-    let metrics = call_metrics::of_calls(&app.pool, company_id, &ids).await?;
+    let costs = cost_rollups::of_calls(&mut *app.company(company_id).await?, company_id, &ids).await?;
+    let metrics = call_metrics::of_calls(&mut *app.company(company_id).await?, company_id, &ids).await?;
     let metrics: HashMap<_, _> = metrics.into_iter().map(|row| (row.call_id, row)).collect();
     let none = Costs::default();
     let with = rows.into_iter().map(|row| {
@@ -118,21 +126,21 @@ pub async fn with_metrics(app: &App, company_id: Uuid, rows: Vec<CallRow>) -> Re
 }
 
 /// One call's metrics and costs.
-#[utoipa::path(get, path = "/analytics/calls/{id}/metrics", tag = "analytics", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/analytics/calls/{id}/metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = CallMetricsView), (status = 404, body = Problem)))]
 async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<CallMetricsView>, Problem> {
     let position = fresh.wait(&app, METRICS).await?;
-    let row = call_metrics::get_with_costs(&app.pool, by.company_id(), id).await?;
+    let row = call_metrics::get_with_costs(&mut *app.company(by.company_id()).await?, by.company_id(), id).await?;
     let (row, costs) = row.ok_or_else(|| Problem::not_found("call"))?;
     Ok(Answer::ok(position, CallMetricsView::new(&row, &costs)))
 }
 
 /// What one call costs and why: its bill line by line, and every time a price list published later changed it.
-#[utoipa::path(get, path = "/analytics/calls/{id}/costs", tag = "analytics", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/analytics/calls/{id}/costs", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = BillView), (status = 404, body = Problem)))]
 async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<BillView>, Problem> {
     let position = fresh.wait(&app, &["cost_rollups", "price_lists"]).await?;
-    let mut snapshot = projections::snapshot(&app.pool, &["cost_rollups", "price_lists"]).await?;
+    let mut snapshot = projections::snapshot(&app.access, Some(by.company_id()), &["cost_rollups", "price_lists"]).await?;
     let bill = cost_rollups::bill_of(&mut snapshot, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
     let repricings = cost_rollups::repricings_of(&mut snapshot, by.company_id(), id).await?;
     let mut named: Vec<_> = bill.lines.iter().flat_map(|line| &line.usage).filter_map(|piece| piece.price_list_id).collect();
@@ -145,7 +153,7 @@ async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) 
 }
 
 /// One call's turns, by turn index.
-#[utoipa::path(get, path = "/analytics/calls/{id}/turns", tag = "analytics", params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/analytics/calls/{id}/turns", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<TurnView>), (status = 404, body = Problem)))]
 async fn turns(
     State(app): State<App>,
@@ -155,8 +163,13 @@ async fn turns(
     paging: Paging,
 ) -> Result<Answer<Items<TurnView>>, Problem> {
     let position = fresh.wait(&app, &["calls", "call_logs"]).await?;
-    projections::calls::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
-    let rows = projections::call_logs::of_call(&app.pool, by.company_id(), id, paging.after()?, paging.limit).await?;
+    projections::calls::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("call"))?;
+    let mut rows =
+        projections::call_logs::of_call(&mut *app.company(by.company_id()).await?, by.company_id(), id, paging.after()?, paging.limit)
+            .await?;
+    app.store.persons().reveal(by.company_id(), &mut rows).await?;
     Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| row.turn_index, TurnView::from)))
 }
 
@@ -220,11 +233,11 @@ async fn names(
         let Ok(id) = Uuid::try_parse(key) else { continue };
         let name = match group_by {
             Some(CostGroupBy::Calls(GroupBy::Campaign)) => {
-                let row = projections::campaigns::get(&app.pool, company_id, id).await?;
+                let row = projections::campaigns::get(&mut *app.company(company_id).await?, company_id, id).await?;
                 row.and_then(|row| row.settings.get("name")?.as_str().map(str::to_owned))
             }
             Some(CostGroupBy::Calls(GroupBy::Skillbase)) => {
-                projections::skillbases::get(&app.pool, company_id, id).await?.map(|row| row.name)
+                projections::skillbases::get(&mut *app.company(company_id).await?, company_id, id).await?.map(|row| row.name)
             }
             _ => None,
         };
@@ -248,7 +261,7 @@ fn to_json(view: &impl Serialize) -> Result<Value, Problem> {
 }
 
 /// Metrics over many calls' turns, whole or by group. Percentiles are within 1 %.
-#[utoipa::path(get, path = "/analytics/metrics", tag = "analytics", params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/analytics/metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = Object)))]
 async fn metrics(
     State(app): State<App>,
     by: By<Viewer>,
@@ -262,7 +275,7 @@ async fn metrics(
         Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
     };
     let position = fresh.wait(&app, METRICS).await?;
-    let mut snapshot = projections::snapshot(&app.pool, METRICS).await?;
+    let mut snapshot = projections::snapshot(&app.access, Some(by.company_id()), METRICS).await?;
     let whole = aggregates(&mut snapshot, &scope, None).await?;
     let totals = to_json(&whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default())))?;
     let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
@@ -292,7 +305,7 @@ async fn aggregates(
 }
 
 /// What calls cost, whole or by group; groups sum to the totals exactly.
-#[utoipa::path(get, path = "/analytics/costs", tag = "analytics", params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/analytics/costs", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = Object)))]
 async fn costs(
     State(app): State<App>,
     by: By<Viewer>,
@@ -301,7 +314,7 @@ async fn costs(
 ) -> Result<Answer<Value>, Problem> {
     let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
     let position = fresh.wait(&app, &["cost_rollups"]).await?;
-    let mut snapshot = projections::snapshot(&app.pool, &["cost_rollups"]).await?;
+    let mut snapshot = projections::snapshot(&app.access, Some(by.company_id()), &["cost_rollups"]).await?;
     let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?;
     let totals = cost_json(whole.values().next().unwrap_or(&CostRow::default()))?;
     let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };

@@ -20,7 +20,7 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// One call, now or at a moment.
-#[utoipa::path(get, path = "/calls/{id}", tag = "calls", params(("id" = uuid::Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/calls/{id}", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), AsOf, Fresh),
     responses((status = 200, body = CallView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<CallView>, Problem> {
     let position = fresh.wait(&app, &["calls"]).await?;
@@ -30,16 +30,19 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
         let view = CallView::from_state(id, call, (loaded.created_at, loaded.updated_at));
         return Ok(Answer::ok(position, view).version(loaded.version));
     }
-    let row = projections::calls::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+    let mut row = projections::calls::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("call"))?;
+    app.store.persons().reveal(by.company_id(), std::slice::from_mut(&mut row)).await?;
     let version = row.stream_version;
     Ok(Answer::ok(position, row.into()).version(version))
 }
 
 /// Every event of the call, oldest first, with who and why.
-#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", params(("id" = uuid::Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), Fresh),
     responses((status = 200, body = History), (status = 404, body = Problem)))]
 async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let events = app.store.read_stream(&StreamName::of::<Call>(id), 0, None).await?;
-    super::events::history(events, by.company_id(), "call", position)
+    let events = app.store.read_company_stream(by.company_id(), &StreamName::of::<Call>(id), 0).await?;
+    super::events::history(events, "call", position)
 }

@@ -49,7 +49,7 @@ struct Filter {
 }
 
 /// Campaigns, newest first.
-#[utoipa::path(get, path = "/campaigns", tag = "campaigns", params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<CampaignView>)))]
+#[utoipa::path(get, path = "/campaigns", tag = "campaigns", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<CampaignView>)))]
 async fn list(
     State(app): State<App>,
     by: By<Viewer>,
@@ -62,7 +62,15 @@ async fn list(
     }
     let position = fresh.wait(&app, CAMPAIGN).await?;
     let (status, after) = (filter.status.as_deref(), paging.after()?);
-    let rows = projections::campaigns::list(&app.pool, by.company_id(), status, filter.skillbase_id, after, paging.limit).await?;
+    let rows = projections::campaigns::list(
+        &mut *app.company(by.company_id()).await?,
+        by.company_id(),
+        status,
+        filter.skillbase_id,
+        after,
+        paging.limit,
+    )
+    .await?;
     let page =
         Items::page(rows, paging.limit, |row: &CampaignRow| After { at: row.created_at, id: row.campaign_id }, CampaignView::from_row);
     let items = page.items.into_iter().collect::<Result<_, _>>()?;
@@ -70,7 +78,7 @@ async fn list(
 }
 
 /// One campaign, now or at a moment.
-#[utoipa::path(get, path = "/campaigns/{id}", tag = "campaigns", params(("id" = Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem)))]
 async fn get(
     State(app): State<App>,
@@ -83,7 +91,9 @@ async fn get(
     if let Some(moment) = as_of {
         return at(&app, by.company_id(), id, moment, position).await;
     }
-    let row = projections::campaigns::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+    let row = projections::campaigns::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("campaign"))?;
     let version = row.stream_version;
     Ok(Answer::ok(position, CampaignView::from_row(row)?).version(version))
 }
@@ -101,17 +111,17 @@ async fn at(app: &App, company_id: Uuid, id: Uuid, moment: DateTime<Utc>, positi
 
 /// What is counted of a campaign now.
 pub async fn counters(app: &App, company_id: Uuid, id: Uuid) -> Result<Counters, Problem> {
-    let row = call_tasks::campaign_stats(&app.pool, company_id, id).await?;
+    let row = call_tasks::campaign_stats(&mut *app.company(company_id).await?, company_id, id).await?;
     Ok(row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default())
 }
 
 /// Every event of the campaign, oldest first, with who and why.
-#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = History), (status = 404, body = Problem)))]
 async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let events = app.store.read_stream(&StreamName::of::<Campaign>(id), 0, None).await?;
-    super::events::history(events, by.company_id(), "campaign", position)
+    let events = app.store.read_company_stream(by.company_id(), &StreamName::of::<Campaign>(id), 0).await?;
+    super::events::history(events, "campaign", position)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -122,7 +132,7 @@ struct TaskFilter {
 }
 
 /// The campaign's tasks, newest first.
-#[utoipa::path(get, path = "/campaigns/{id}/tasks", tag = "tasks", params(("id" = Uuid, Path), TaskFilter, Fresh, PagingParams),
+#[utoipa::path(get, path = "/campaigns/{id}/tasks", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), TaskFilter, Fresh, PagingParams),
     responses((status = 200, body = Items<TaskView>), (status = 404, body = Problem)))]
 async fn tasks(
     State(app): State<App>,
@@ -136,8 +146,19 @@ async fn tasks(
         return Err(Problem::bad_request("status must be pending, in_progress, retry, completed, failed or cancelled"));
     }
     let position = fresh.wait(&app, CAMPAIGN).await?;
-    projections::campaigns::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
-    let rows = call_tasks::list(&app.pool, by.company_id(), id, filter.status.as_deref(), paging.after()?, paging.limit).await?;
+    projections::campaigns::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("campaign"))?;
+    let mut rows = call_tasks::list(
+        &mut *app.company(by.company_id()).await?,
+        by.company_id(),
+        id,
+        filter.status.as_deref(),
+        paging.after()?,
+        paging.limit,
+    )
+    .await?;
+    app.store.persons().reveal(by.company_id(), &mut rows).await?;
     Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| row.position, TaskView::from)))
 }
 
@@ -172,11 +193,13 @@ struct Stats {
 }
 
 /// The campaign in numbers.
-#[utoipa::path(get, path = "/campaigns/{id}/stats", tag = "campaigns", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/campaigns/{id}/stats", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = Stats), (status = 404, body = Problem)))]
 async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Stats>, Problem> {
     let position = fresh.wait(&app, &["campaigns", "call_tasks", "call_metrics", "cost_rollups"]).await?;
-    let row = call_tasks::campaign_stats(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+    let row = call_tasks::campaign_stats(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("campaign"))?;
     Ok(Answer::ok(position, Stats::new(id, &row)))
 }
 
@@ -224,7 +247,7 @@ struct ImportView {
 }
 
 /// The call lists that were uploaded and what came of them, newest first.
-#[utoipa::path(get, path = "/campaigns/{id}/imports", tag = "campaigns", params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/campaigns/{id}/imports", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<ImportView>), (status = 404, body = Problem)))]
 async fn imports(
     State(app): State<App>,
@@ -234,8 +257,12 @@ async fn imports(
     paging: Paging,
 ) -> Result<Answer<Items<ImportView>>, Problem> {
     let position = fresh.wait(&app, &["campaigns", "call_list_imports"]).await?;
-    projections::campaigns::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
-    let rows = projections::call_list_imports::list(&app.pool, by.company_id(), id, paging.after()?, paging.limit).await?;
+    projections::campaigns::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("campaign"))?;
+    let rows =
+        projections::call_list_imports::list(&mut *app.company(by.company_id()).await?, by.company_id(), id, paging.after()?, paging.limit)
+            .await?;
     let cursor = |row: &CallListImportRow| After { at: row.imported_at, id: row.import_id };
     let view = |row: CallListImportRow| ImportView {
         import_id: row.import_id,

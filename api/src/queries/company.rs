@@ -13,7 +13,7 @@ use crate::{
     answer::Answer,
     app::App,
     auth::{By, Viewer},
-    commands::auth::{CompanyView, UserView},
+    commands::auth::{CompanyView, RegisteredUser},
     problem::Problem,
 };
 
@@ -24,7 +24,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Serialize, ToSchema)]
 struct Me {
     /// Null for an API key
-    user: Option<UserView>,
+    user: Option<RegisteredUser>,
     /// Null for a user
     api_key: Option<KeyView>,
     company: CompanyView,
@@ -38,7 +38,7 @@ struct KeyView {
 }
 
 /// Who I am.
-#[utoipa::path(get, path = "/auth/me", tag = "identity", params(Fresh), responses((status = 200, body = Me), (status = 401, body = Problem)))]
+#[utoipa::path(get, path = "/auth/me", tag = "identity", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = Me), (status = 401, body = Problem)))]
 async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<Me>, Problem> {
     let position = fresh.wait(&app, &["users", "companies"]).await?;
     // Right after registering the read models may not have it yet; the log has.
@@ -48,15 +48,15 @@ async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answ
     let actor = &by.identity.actor;
     let id = actor.id.unwrap_or_default();
     let (user, api_key) = match actor.kind {
-        ActorKind::User => (app.store.load::<User>(by.company_id(), id).await?.state.registered.clone(), None),
+        ActorKind::User => (app.store.load_fresh::<User>(by.company_id(), id).await?.state.known().cloned(), None),
         _ => (None, Some(KeyView { id, name: actor.name.clone().unwrap_or_default(), role: by.identity.role.to_string() })),
     };
-    let user = user.map(|(email, role)| UserView { id, email: email.into_inner(), role: role.to_string() });
+    let user = user.map(|known| RegisteredUser { id, email: known.email.into_inner(), role: known.role.to_string() });
     Ok(Answer::ok(position, Me { user, api_key, company }))
 }
 
 /// The caller's company.
-#[utoipa::path(get, path = "/company", tag = "identity", params(Fresh), responses((status = 200, body = CompanyView)))]
+#[utoipa::path(get, path = "/company", tag = "identity", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = CompanyView)))]
 async fn company(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<CompanyView>, Problem> {
     let position = fresh.wait(&app, &["companies"]).await?;
     let (view, version) = read_company(&app, by.company_id()).await?;
@@ -64,6 +64,8 @@ async fn company(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result
 }
 
 async fn read_company(app: &App, company_id: Uuid) -> Result<(CompanyView, i64), Problem> {
-    let row = projections::companies::get(&app.pool, company_id).await?.ok_or_else(|| Problem::not_found("company"))?;
+    let row = projections::companies::get(&mut *app.company(company_id).await?, company_id)
+        .await?
+        .ok_or_else(|| Problem::not_found("company"))?;
     Ok((CompanyView { id: row.company_id, name: row.name, slug: row.slug, email: row.email }, row.version))
 }

@@ -2,6 +2,7 @@
 
 mod analytics;
 mod api_keys;
+mod audit;
 mod calls;
 pub mod campaigns;
 mod company;
@@ -11,6 +12,7 @@ pub mod price_lists;
 mod projections;
 pub mod skillbases;
 mod tasks;
+pub mod users;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
@@ -26,6 +28,8 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(company::router())
         .merge(api_keys::router())
+        .merge(users::router())
+        .merge(audit::router())
         .merge(skillbases::router())
         .merge(campaigns::router())
         .merge(tasks::router())

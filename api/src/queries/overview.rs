@@ -61,14 +61,17 @@ struct Overview {
 }
 
 /// Today, 7 and 30 days; live campaigns and calls; recent calls.
-#[utoipa::path(get, path = "/analytics/overview", tag = "analytics", params(Fresh), responses((status = 200, body = Overview)))]
+#[utoipa::path(get, path = "/analytics/overview", tag = "analytics", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = Overview)))]
 async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<Overview>, Problem> {
     let position = fresh.wait(&app, &["calls", "call_metrics", "cost_rollups", "campaigns", "call_tasks"]).await?;
     let (now, company_id) = (now(), by.company_id());
     let midnight = now - TimeDelta::seconds(now.timestamp().rem_euclid(86_400));
-    let campaigns = projections::campaigns::list(&app.pool, company_id, Some("running"), None, None, LIVE_CAMPAIGNS).await?;
-    let recent = projections::calls::list(&app.pool, company_id, &CallFilter::default(), None, RECENT_CALLS).await?;
-    let mut snapshot = projections::snapshot(&app.pool, &["call_metrics", "cost_rollups"]).await?;
+    let campaigns =
+        projections::campaigns::list(&mut *app.company(company_id).await?, company_id, Some("running"), None, None, LIVE_CAMPAIGNS).await?;
+    let mut recent =
+        projections::calls::list(&mut *app.company(company_id).await?, company_id, &CallFilter::default(), None, RECENT_CALLS).await?;
+    app.store.persons().reveal(company_id, &mut recent).await?;
+    let mut snapshot = projections::snapshot(&app.access, Some(company_id), &["call_metrics", "cost_rollups"]).await?;
     let (today, last_7_days, last_30_days) = (
         period(&mut snapshot, company_id, midnight).await?,
         period(&mut snapshot, company_id, now - TimeDelta::days(7)).await?,
@@ -79,7 +82,7 @@ async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Resul
         today,
         last_7_days,
         last_30_days,
-        live_calls: projections::calls::live_count(&app.pool, company_id).await?,
+        live_calls: projections::calls::live_count(&mut *app.company(company_id).await?, company_id).await?,
         live_campaigns: campaigns.into_iter().map(CampaignView::from_row).collect::<Result<_, _>>()?,
         recent_calls: with_metrics(&app, company_id, recent).await?,
     };

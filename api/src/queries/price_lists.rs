@@ -47,20 +47,23 @@ fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
 }
 
 /// Price lists, the newest published first.
-#[utoipa::path(get, path = "/price-lists", tag = "prices", params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
+#[utoipa::path(get, path = "/price-lists", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
     let position = fresh.wait(&app, &["price_lists"]).await?;
-    let rows = projections::price_lists::list(&app.pool, by.company_id(), paging.after()?, paging.limit).await?;
+    let rows =
+        projections::price_lists::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.limit).await?;
     let page = Items::page(rows, paging.limit, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
     Ok(Answer::ok(position, Items { items: page.items.into_iter().collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
 }
 
 /// One price list.
-#[utoipa::path(get, path = "/price-lists/{id}", tag = "prices", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/price-lists/{id}", tag = "prices", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = PriceListView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<PriceListView>, Problem> {
     let position = fresh.wait(&app, &["price_lists"]).await?;
-    let row = projections::price_lists::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("price list"))?;
+    let row = projections::price_lists::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("price list"))?;
     Ok(Answer::ok(position, view(row)?).version(1))
 }
 
@@ -84,7 +87,7 @@ struct WhatIfView {
 }
 
 /// What the calls that started in `[from, to)` would have cost under other rates. Changes nothing.
-#[utoipa::path(post, path = "/price-lists/what-if", tag = "prices", request_body = WhatIf, params(Fresh),
+#[utoipa::path(post, path = "/price-lists/what-if", tag = "prices", security(("bearer" = ["viewer"])), request_body = WhatIf, params(Fresh),
     responses((status = 200, body = WhatIfView), (status = 422, body = Problem)))]
 async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(input): Body<WhatIf>) -> Result<Answer<WhatIfView>, Problem> {
     let position = fresh.wait(&app, &["cost_rollups", "price_lists"]).await?;
@@ -92,7 +95,7 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
     let rates = match (input.rates, input.price_list_id) {
         (Some(rates), None) => parse_rates(rates)?,
         (None, Some(id)) => {
-            let row = projections::price_lists::get(&app.pool, by.company_id(), id).await?;
+            let row = projections::price_lists::get(&mut *app.company(by.company_id()).await?, by.company_id(), id).await?;
             view(row.ok_or_else(|| Problem::invalid("price_list_id", "there is no such price list"))?)?.rates
         }
         _ => return Err(Problem::invalid("rates", "give either rates or price_list_id")),
@@ -105,7 +108,7 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         to: Some(input.to),
         timezone: chrono_tz::Tz::UTC,
     };
-    let (actual, other) = cost_rollups::what_if(&app.pool, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;
+    let (actual, other) = cost_rollups::what_if(&app.access, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;
     let difference = Costs {
         stt: other.stt - actual.stt,
         llm: other.llm - actual.llm,
@@ -141,7 +144,7 @@ struct Estimate {
 }
 
 /// What a minute costs under the list in force.
-#[utoipa::path(get, path = "/price-lists/estimate", tag = "prices", params(Assumptions, Fresh), responses((status = 200, body = Estimate), (status = 422, body = Problem)))]
+#[utoipa::path(get, path = "/price-lists/estimate", tag = "prices", security(("bearer" = ["viewer"])), params(Assumptions, Fresh), responses((status = 200, body = Estimate), (status = 422, body = Problem)))]
 async fn estimate(
     State(app): State<App>,
     by: By<Viewer>,
@@ -149,7 +152,7 @@ async fn estimate(
     fresh: Fresh,
 ) -> Result<Answer<Estimate>, Problem> {
     let position = fresh.wait(&app, &["price_lists"]).await?;
-    let row = projections::price_lists::in_force(&app.pool, by.company_id(), now()).await?;
+    let row = projections::price_lists::in_force(&mut *app.company(by.company_id()).await?, by.company_id(), now()).await?;
     let rates = row.map(view).transpose()?.map(|list| list.rates).unwrap_or_default();
     let quantity = |field: &str, number: Option<Decimal>| {
         number

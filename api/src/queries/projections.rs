@@ -95,7 +95,7 @@ impl From<ProjectionStatus> for ProjectionView {
 }
 
 /// Every projection: its status, position, lag in events and in seconds, and what it stopped at.
-#[utoipa::path(get, path = "/projections", tag = "operations", params(Fresh, PagingParams), responses((status = 200, body = Items<ProjectionView>)))]
+#[utoipa::path(get, path = "/projections", tag = "operations", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<ProjectionView>)))]
 async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ProjectionView>>, Problem> {
     let names: Vec<_> = projections::all().iter().map(|p| p.name()).collect();
     // One that has stopped would keep everybody waiting who wants to see that.
@@ -104,7 +104,7 @@ async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Pag
         let patience = projections::WAIT_MAX;
         let _ = app.positions.reached(&names, fresh.min_position.unwrap_or_default(), patience).await;
     }
-    let statuses = status::read(&app.pool).await?;
+    let statuses = status::read(&app.access.work).await?;
     let position = statuses.iter().map(|s| s.position).min().unwrap_or(0);
     let after = paging.after::<i64>()?.unwrap_or(0);
     let rows: Vec<_> =

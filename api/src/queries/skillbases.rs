@@ -72,7 +72,7 @@ struct Filter {
 }
 
 /// Skillbases, newest first.
-#[utoipa::path(get, path = "/skillbases", tag = "skillbases", params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<SkillbaseView>)))]
+#[utoipa::path(get, path = "/skillbases", tag = "skillbases", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<SkillbaseView>)))]
 async fn list(
     State(app): State<App>,
     by: By<Viewer>,
@@ -82,14 +82,24 @@ async fn list(
 ) -> Result<Answer<Items<SkillbaseView>>, Problem> {
     let position = fresh.wait(&app, &["skillbases"]).await?;
     let (name, slug) = (filter.name.as_deref(), filter.slug.as_deref());
-    let rows = projections::skillbases::list(&app.pool, by.company_id(), name, slug, paging.after()?, paging.limit).await?;
+    let rows = projections::skillbases::list(
+        &mut *app.company(by.company_id()).await?,
+        by.company_id(),
+        name,
+        slug,
+        paging.after()?,
+        paging.limit,
+    )
+    .await?;
     let cursor = |row: &SkillbaseRow| After { at: row.created_at, id: row.skillbase_id };
     Ok(Answer::ok(position, Items::page(rows, paging.limit, cursor, SkillbaseView::from)))
 }
 
 async fn row(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(SkillbaseRow, i64), Problem> {
     let position = fresh.wait(app, &["skillbases"]).await?;
-    let row = projections::skillbases::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("skillbase"))?;
+    let row = projections::skillbases::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("skillbase"))?;
     Ok((row, position))
 }
 
@@ -100,7 +110,7 @@ async fn config(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(
 }
 
 /// One skillbase.
-#[utoipa::path(get, path = "/skillbases/{id}", tag = "skillbases", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = SkillbaseView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<SkillbaseView>, Problem> {
     let (row, position) = row(&app, &by, id, &fresh).await?;
@@ -125,7 +135,7 @@ impl From<SkillbaseVersionRow> for SkillbaseVersionView {
 }
 
 /// All versions of a skillbase, newest first; they stay when it is deleted.
-#[utoipa::path(get, path = "/skillbases/{id}/versions", tag = "skillbases", params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/skillbases/{id}/versions", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<SkillbaseVersionView>), (status = 404, body = Problem)))]
 async fn versions(
     State(app): State<App>,
@@ -136,7 +146,8 @@ async fn versions(
 ) -> Result<Answer<Items<SkillbaseVersionView>>, Problem> {
     let position = fresh.wait(&app, &["skillbases"]).await?;
     let before = paging.after::<i32>()?;
-    let rows = projections::skillbases::versions(&app.pool, by.company_id(), id, before, paging.limit).await?;
+    let rows =
+        projections::skillbases::versions(&mut *app.company(by.company_id()).await?, by.company_id(), id, before, paging.limit).await?;
     if rows.is_empty() && before.is_none() {
         return Err(Problem::not_found("skillbase"));
     }
@@ -144,7 +155,7 @@ async fn versions(
 }
 
 /// One version of a skillbase.
-#[utoipa::path(get, path = "/skillbases/{id}/versions/{n}", tag = "skillbases", params(("id" = Uuid, Path), ("n" = i32, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/versions/{n}", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), ("n" = i32, Path), Fresh),
     responses((status = 200, body = SkillbaseVersionView), (status = 404, body = Problem)))]
 async fn version(
     State(app): State<App>,
@@ -153,7 +164,7 @@ async fn version(
     fresh: Fresh,
 ) -> Result<Answer<SkillbaseVersionView>, Problem> {
     let position = fresh.wait(&app, &["skillbases"]).await?;
-    let row = projections::skillbases::version(&app.pool, by.company_id(), id, n).await?;
+    let row = projections::skillbases::version(&mut *app.company(by.company_id()).await?, by.company_id(), id, n).await?;
     Ok(Answer::ok(position, row.ok_or_else(|| Problem::not_found("version of this skillbase"))?.into()))
 }
 
@@ -172,7 +183,7 @@ struct ForCall {
 }
 
 /// Everything an agent needs to run a call, in one read.
-#[utoipa::path(get, path = "/skillbases/{id}/for-call", tag = "skillbases", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/for-call", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = ForCall), (status = 404, body = Problem)))]
 async fn for_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<ForCall>, Problem> {
     let (config, row, position) = config(&app, &by, id, &fresh).await?;
@@ -195,7 +206,7 @@ struct Prompt {
 }
 
 /// The system prompt.
-#[utoipa::path(get, path = "/skillbases/{id}/prompt", tag = "skillbases", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/prompt", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = Prompt), (status = 404, body = Problem)))]
 async fn prompt_text(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Prompt>, Problem> {
     let (config, _, position) = config(&app, &by, id, &fresh).await?;
@@ -203,7 +214,7 @@ async fn prompt_text(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: 
 }
 
 /// The scenario a dialog engine runs.
-#[utoipa::path(get, path = "/skillbases/{id}/scenario", tag = "skillbases", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/scenario", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
 async fn scenario_of(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<scenario::Scenario>, Problem> {
     let (config, _, position) = config(&app, &by, id, &fresh).await?;
@@ -211,7 +222,7 @@ async fn scenario_of(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: 
 }
 
 /// The enabled tools as OpenAI function schemas.
-#[utoipa::path(get, path = "/skillbases/{id}/tools", tag = "skillbases", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/tools", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = Vec<Object>), (status = 404, body = Problem)))]
 async fn tools_of(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Vec<Value>>, Problem> {
     let (config, _, position) = config(&app, &by, id, &fresh).await?;

@@ -23,7 +23,7 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// One task, now or at a moment.
-#[utoipa::path(get, path = "/tasks/{id}", tag = "tasks", params(("id" = Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/tasks/{id}", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
     responses((status = 200, body = TaskView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<TaskView>, Problem> {
     let position = fresh.wait(&app, &["call_tasks"]).await?;
@@ -33,25 +33,28 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
         let view = TaskView::from_state(id, task, (loaded.created_at, loaded.updated_at));
         return Ok(Answer::ok(position, view).version(loaded.version));
     }
-    let row = projections::call_tasks::get(&app.pool, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("task"))?;
+    let mut row = projections::call_tasks::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
+        .await?
+        .ok_or_else(|| Problem::not_found("task"))?;
+    app.store.persons().reveal(by.company_id(), std::slice::from_mut(&mut row)).await?;
     let version = row.stream_version;
     Ok(Answer::ok(position, row.into()).version(version))
 }
 
 /// Every event of the task and of its calls, in log order, with who and why.
-#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = History), (status = 404, body = Problem)))]
 async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let mut events = app.store.read_stream(&StreamName::of::<Task>(id), 0, None).await?;
+    let mut events = app.store.read_company_stream(by.company_id(), &StreamName::of::<Task>(id), 0).await?;
     let claimed = events.iter().filter(|event| event.event_type == "TaskClaimed");
     let claimed = claimed.filter_map(|event| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok());
     // Calls can belong to a task without a claim.
     let mut calls: BTreeSet<Uuid> = claimed.collect();
-    calls.extend(projections::calls::of_task(&app.pool, by.company_id(), id).await?);
+    calls.extend(projections::calls::of_task(&mut *app.company(by.company_id()).await?, by.company_id(), id).await?);
     for call_id in calls {
-        events.extend(app.store.read_stream(&StreamName::of::<Call>(call_id), 0, None).await?);
+        events.extend(app.store.read_company_stream(by.company_id(), &StreamName::of::<Call>(call_id), 0).await?);
     }
     events.sort_by_key(|event| event.position);
-    super::events::history(events, by.company_id(), "task", position)
+    super::events::history(events, "task", position)
 }

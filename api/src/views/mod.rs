@@ -38,7 +38,7 @@ pub struct EventView {
 
 impl From<StoredEvent> for EventView {
     fn from(event: StoredEvent) -> Self {
-        let payload = readable(event.payload);
+        let payload = event.payload_to_show().unwrap_or(Value::String(event.payload));
         let mut metadata = readable(event.metadata);
         // Whoever may read events need not know the keys under which commands can be repeated.
         if let Some(fields) = metadata.as_object_mut() {

@@ -45,7 +45,7 @@ impl TaskView {
             next_attempt_at: task.next_attempt_at,
             call_id: task.call_id,
             outcome: task.outcome.map(|o| o.to_string()),
-            error_message: task.error_message.clone(),
+            error_message: task.error_message.as_ref().map(|message| message.reveal().clone()),
             created_at,
             updated_at,
         }

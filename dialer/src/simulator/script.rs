@@ -195,6 +195,7 @@ mod tests {
             skillbase_id: None,
             skillbase_version: None,
             direction: Direction::Outbound,
+            person_id: None,
             phone_number: "+12025550100".to_owned().into(),
         };
         Placement { call_id: Uuid::from_u128(n), subject, contact_name: None, config: None }

@@ -36,6 +36,15 @@ pub enum CallEvent {
 }
 
 impl DomainEvent for CallEvent {
+    fn personal_fields(event_type: &str) -> &'static [&'static str] {
+        match event_type {
+            "CallDialed" => &["/phone_number"],
+            "CallStarted" => &["/subject/phone_number"],
+            "TurnRecorded" => &["/user_text", "/agent_text"],
+            _ => &[],
+        }
+    }
+
     fn occurred_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::CallStarted { started_at, .. } => Some(*started_at),
@@ -54,6 +63,9 @@ pub struct CallSubject {
     pub skillbase_id: Option<Uuid>,
     pub skillbase_version: Option<u32>,
     pub direction: Direction,
+    /// Who the call is with; calls from before personal data was encrypted do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person_id: Option<Uuid>,
     pub phone_number: Personal<String>,
 }
 
@@ -203,6 +215,10 @@ impl Decider for Call {
         }
     }
 
+    fn person(id: Uuid, state: &CallState) -> Uuid {
+        state.known().and_then(|call| call.subject.person_id).unwrap_or(id)
+    }
+
     fn decide(state: &CallState, command: CallCommand) -> Result<Vec<CallEvent>, CallRefusal> {
         match (state, command) {
             (CallState::None, CallCommand::Dial(subject)) => Ok(vec![CallEvent::CallDialed(subject)]),
@@ -246,6 +262,7 @@ impl KnownCall {
             skillbase_id: known.skillbase_id.or(given.skillbase_id),
             skillbase_version: known.skillbase_version.or(given.skillbase_version),
             direction: known.direction,
+            person_id: given.person_id,
             phone_number: given.phone_number,
         })
     }
@@ -337,6 +354,7 @@ mod tests {
             skillbase_id: None,
             skillbase_version: None,
             direction: Direction::Outbound,
+            person_id: None,
             phone_number: "+12025550100".to_owned().into(),
         })
     }

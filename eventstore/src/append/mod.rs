@@ -173,11 +173,16 @@ impl Answer {
 }
 
 impl Appender {
-    /// Starts the task that writes the batches over a connection of its own.
-    pub fn start(options: PgConnectOptions, head: Head) -> Self {
+    /// Starts the task that writes the batches over a connection of its own. COPY is not open to everybody.
+    pub fn start(options: PgConnectOptions, may_copy: bool, head: Head) -> Self {
         let (queue, pending) = mpsc::channel(APPEND_QUEUE_MAX);
-        tokio::spawn(worker::Worker::new(options, head, pending).run());
+        tokio::spawn(worker::Worker::new(options, may_copy, head, pending).run());
         Self { queue, waiting_bytes: Arc::default() }
+    }
+
+    /// Commands that wait for the next batch.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     /// Puts a command into the queue. All of `writes` will be written or nothing; each stream occurs once. Its outcome can be rested

@@ -58,12 +58,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub fn new(options: PgConnectOptions, head: Head, pending: mpsc::Receiver<Pending>) -> Self {
+    pub fn new(options: PgConnectOptions, may_copy: bool, head: Head, pending: mpsc::Receiver<Pending>) -> Self {
         Self {
             options: options.options(SESSION),
             head,
             connection: None,
-            writer: Writer::default(),
+            writer: Writer::new(may_copy),
             pending,
             deferred: VecDeque::new(),
             last_commands: 0,
@@ -80,8 +80,10 @@ impl Worker {
             }
             let begun = Instant::now();
             self.last_commands = batch.commands.len();
+            metrics::histogram!("newvoice_append_batch_commands").record(f64::from(u32::try_from(self.last_commands).unwrap_or(u32::MAX)));
             self.flush(batch).await;
             self.last_write = begun.elapsed();
+            metrics::histogram!("newvoice_append_duration_seconds").record(self.last_write.as_secs_f64());
         }
     }
 

@@ -26,17 +26,22 @@ pub(super) enum Written {
 }
 
 /// Writes batches over whichever connection it is given, and learns where the log ends.
-#[derive(Default)]
 pub(super) struct Writer {
+    /// Whether it may copy into the log.
+    may_copy: bool,
     foresight: Option<Foresight>,
     /// Of the last event that this process appended.
     last_position: Option<i64>,
 }
 
 impl Writer {
+    pub const fn new(may_copy: bool) -> Self {
+        Self { may_copy, foresight: None, last_position: None }
+    }
+
     /// Writes all of the batch or nothing. `again`: an answer was lost, the events may be in the log already.
     pub async fn write(&mut self, connection: &mut PgConnection, batch: &Batch, again: bool) -> Result<Written, sqlx::Error> {
-        let columns = Columns::of(batch, batch.size.events < COPY_EVENTS_MIN);
+        let columns = Columns::of(batch, batch.size.events < COPY_EVENTS_MIN || !self.may_copy);
         let foresight = self.foresight.take().filter(|_| !again);
         if let Some(foreseen) = foresight.and_then(|foresight| foresight.place(batch, &columns)) {
             match foreseen::write(connection, batch, &columns, foreseen).await {

@@ -2,6 +2,7 @@
 
 mod binaries;
 mod embedded;
+mod roles;
 mod silence;
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
@@ -13,7 +14,11 @@ use sqlx::{
 };
 
 pub use embedded::{EmbeddedServer, default_data_dir};
+pub use roles::{Access, ServiceRole};
 pub use silence::Silence;
+
+use self::roles::Roles;
+use crate::persons::MasterKey;
 
 /// Longest wait for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +29,7 @@ const PING_DEADLINE: Duration = Duration::from_secs(1);
 /// A connection whose user left in the middle of a statement may have to wait for its end; one that takes longer is closed.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 /// Connections of a process unless told otherwise.
-pub const POOL_CONNECTIONS: u32 = 24;
+pub const POOL_CONNECTIONS: u32 = 32;
 /// Positions in one partition of the log.
 const PARTITION_EVENTS: i64 = 5_000_000;
 /// Partitions are made when fewer positions than this are left ahead of the head.
@@ -44,6 +49,10 @@ pub struct DatabaseSettings {
     /// Whether a server of our own may be made where there is none; a tool that only looks must not.
     pub may_create: bool,
     pub connections: u32,
+    /// What the keys of all personal data hang on. Without it personal data stays encrypted.
+    pub master_key: Option<MasterKey>,
+    /// Whether to work under the service roles, whose passwords follow from the master key; else everything is done as the owner.
+    pub as_platform: bool,
     /// Go on although the server may lose what it acknowledged.
     pub allow_unsafe_server: bool,
 }
@@ -68,6 +77,10 @@ pub enum OpenError {
     TooOld(String),
     #[error("the server has {0} = off and may lose what it acknowledged; turn it on, or set NEWVOICE_ALLOW_UNSAFE_SERVER=true")]
     UnsafeServer(&'static str),
+    #[error("the role of DATABASE_URL may not make the roles under which the platform works ({0}); give it CREATEROLE")]
+    MayNotMakeRoles(String),
+    #[error("PostgreSQL does not let the role {role} in with its password ({error}); see pg_hba.conf")]
+    RoleRefused { role: String, error: sqlx::Error },
     #[error("the database could not be migrated: {0}")]
     Migrate(#[from] MigrateError),
     #[error(transparent)]
@@ -77,8 +90,11 @@ pub enum OpenError {
 /// A connected and migrated database. Our own server, if it is one, stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct Database {
+    /// As the owner of the schema, who may do everything.
     pub pool: PgPool,
     pub options: PgConnectOptions,
+    pub access: Access,
+    pub master_key: Option<MasterKey>,
     pub schema: String,
     pub silence: Silence,
     _server: Option<Arc<EmbeddedServer>>,
@@ -102,14 +118,31 @@ impl Database {
         };
         let options = in_schema(options, &settings.schema);
         check_server(&options, settings.allow_unsafe_server).await?;
+        let roles = match &settings.master_key {
+            Some(master) if settings.as_platform => Some(Roles::ensure(&options, master, &settings.schema).await?),
+            _ => None,
+        };
         migrate(&options, &settings.schema).await?;
         let silence = Silence::default();
         let pool = pool(options.clone(), settings.connections, silence.clone()).await?;
         ensure_partitions(&pool).await?;
+        let access = match &roles {
+            Some(roles) => {
+                roles::grant(&pool).await?;
+                Access::open(roles, &options, settings.connections, &silence).await?
+            }
+            None => Access::as_owner(&pool, &options),
+        };
         if let Some(server) = &server {
             tokio::spawn(EmbeddedServer::watch(Arc::downgrade(server)));
         }
-        Ok(Self { pool, options, schema: settings.schema.clone(), silence, _server: server })
+        let master_key = settings.master_key.clone();
+        Ok(Self { pool, options, access, master_key, schema: settings.schema.clone(), silence, _server: server })
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        tokio::join!(self.pool.close(), self.access.close());
     }
 
     /// The NOTIFY channel of this installation.

@@ -10,7 +10,7 @@ use domain::{
 };
 use futures::{TryStreamExt as _, stream::BoxStream};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use strum::IntoEnumIterator;
 use uuid::Uuid;
 
@@ -18,7 +18,11 @@ use super::{CallMetricsRow, plus};
 use crate::cost_rollups::Costs;
 
 /// A call's metrics with its costs, which the ledger has.
-pub async fn get_with_costs(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> Result<Option<(CallMetricsRow, Costs)>, sqlx::Error> {
+pub async fn get_with_costs(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    call_id: Uuid,
+) -> Result<Option<(CallMetricsRow, Costs)>, sqlx::Error> {
     let row = sqlx::query!(
         r#"select m.campaign_id, m.skillbase_id, m.started_at, m.turn_count, m.interruption_count, m.stt_duration_sec, m.llm_input_tokens,
                   m.llm_output_tokens, m.tts_characters, m.ttfb_stt_us, m.latency_llm_us, m.ttfb_tts_us, m.eou_latency_us, m.duration_sec,
@@ -29,7 +33,7 @@ pub async fn get_with_costs(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> R
         company_id,
         call_id
     );
-    Ok(row.fetch_optional(pool).await?.map(|row| {
+    Ok(row.fetch_optional(db).await?.map(|row| {
         let metrics = CallMetricsRow {
             company_id,
             call_id,
@@ -53,7 +57,7 @@ pub async fn get_with_costs(pool: &PgPool, company_id: Uuid, call_id: Uuid) -> R
     }))
 }
 
-pub async fn of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
+pub async fn of_calls(db: &mut PgConnection, company_id: Uuid, call_ids: &[Uuid]) -> Result<Vec<CallMetricsRow>, sqlx::Error> {
     sqlx::query_as!(
         CallMetricsRow,
         "select company_id, call_id, campaign_id, skillbase_id, started_at, turn_count, interruption_count, stt_duration_sec, llm_input_tokens,
@@ -62,7 +66,7 @@ pub async fn of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Res
         company_id,
         call_ids
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 

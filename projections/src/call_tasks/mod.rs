@@ -11,14 +11,21 @@ use domain::{
     Decider, Fact,
     task::{AttemptFailure, Task, TaskEvent},
 };
+use eventstore::{
+    HoldsPersonal, StreamName,
+    persons::{Envelope, PersonalValues},
+};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{ExpiredClaim, candidates, expired_claims, get, list, waiting_of};
+pub use query::{ExpiredClaim, candidates, expired_claims, get, list, waiting_for, waiting_of};
 pub use stats::{CampaignStatsRow, campaign_stats};
 
-use crate::projection::{ApplyError, Projection, Recorded, Table};
+use crate::{
+    personal::{envelopes, text_of},
+    projection::{ApplyError, Projection, Recorded, Table},
+};
 
 pub struct CallTasks;
 
@@ -27,6 +34,7 @@ pub struct CallTaskRow {
     pub company_id: Uuid,
     pub task_id: Uuid,
     pub campaign_id: Uuid,
+    pub person_id: Option<Uuid>,
     pub phone_number: String,
     pub contact_name: Option<String>,
     pub contact_data: Value,
@@ -44,6 +52,32 @@ pub struct CallTaskRow {
     pub stream_version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    /// Of the contact; placeholders stand for it until this is opened.
+    pub personal: Option<Value>,
+    /// The same of the last failed attempt's message.
+    pub failure_personal: Option<Value>,
+}
+
+impl HoldsPersonal for CallTaskRow {
+    fn stream(&self) -> String {
+        StreamName::of::<Task>(self.task_id).to_string()
+    }
+
+    fn envelopes(&self) -> Vec<Envelope> {
+        envelopes([&self.personal, &self.failure_personal])
+    }
+
+    fn reveal(&mut self, values: PersonalValues) {
+        for (field, value) in values {
+            match field.as_str() {
+                "/phone_number" => self.phone_number = text_of(value),
+                "/contact_name" => self.contact_name = Some(text_of(value)),
+                "/contact_data" => self.contact_data = value,
+                "/failure/error_message" => self.error_message = Some(text_of(value)),
+                _ => {}
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -81,6 +115,7 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
                 company_id: event.company_id,
                 task_id: event.id,
                 campaign_id: contact.campaign_id,
+                person_id: contact.person_id,
                 phone_number: contact.phone_number.reveal().clone(),
                 contact_name: contact.contact_name.as_ref().map(|name| name.reveal().clone()),
                 contact_data: Value::Object(contact.contact_data.reveal().clone()),
@@ -97,6 +132,8 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
                 stream_version: event.version,
                 created_at: event.recorded_at,
                 updated_at: event.recorded_at,
+                personal: event.personal_json(),
+                failure_personal: None,
             },
         );
     }
@@ -117,10 +154,10 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
             row.outcome = Some(outcome.to_string());
         }
         TaskEvent::TaskRetryScheduled { failure, next_attempt_at, .. } => {
-            row.set("retry", Some(failure));
+            row.set("retry", Some((failure, event)));
             row.next_attempt_at = Some(*next_attempt_at);
         }
-        TaskEvent::TaskFailed { failure, .. } => row.set("failed", Some(failure)),
+        TaskEvent::TaskFailed { failure, .. } => row.set("failed", Some((failure, event))),
         TaskEvent::TaskCancelled { .. } => {
             row.status = "cancelled".to_owned();
             row.next_attempt_at = None;
@@ -130,10 +167,11 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
 }
 
 impl CallTaskRow {
-    fn set(&mut self, status: &str, failure: Option<&AttemptFailure>) {
+    fn set(&mut self, status: &str, failure: Option<(&AttemptFailure, &Recorded)>) {
         self.status = status.to_owned();
-        self.outcome = failure.and_then(|f| f.outcome).map(|o| o.to_string());
-        self.error_message = failure.map(|f| f.error_message.clone());
+        self.outcome = failure.and_then(|(f, _)| f.outcome).map(|o| o.to_string());
+        self.error_message = failure.map(|(f, _)| f.error_message.reveal().clone());
+        self.failure_personal = failure.and_then(|(_, event)| event.personal_json());
         (self.next_attempt_at, self.lease_sec) = (None, None);
     }
 }
@@ -144,7 +182,8 @@ async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uui
     let rows = sqlx::query_as!(
         CallTaskRow,
         "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
-                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at
+                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
+                person_id, personal, failure_personal
            from call_tasks where (company_id, task_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
         &companies,
         &ids
@@ -159,15 +198,16 @@ async fn save(db: &mut PgConnection, rows: Vec<CallTaskRow>) -> Result<(), sqlx:
     let rows = &rows[..];
     sqlx::query!(
         "insert into call_tasks (company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count,
-                last_attempt_at, next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at)
+                last_attempt_at, next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
+                person_id, personal, failure_personal)
          select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::text[], $8::int[], $9::int[],
                 $10::timestamptz[], $11::timestamptz[], $12::uuid[], $13::text[], $14::text[], $15::int[], $16::bigint[], $17::bigint[],
-                $18::timestamptz[], $19::timestamptz[])
+                $18::timestamptz[], $19::timestamptz[], $20::uuid[], $21::jsonb[], $22::jsonb[])
          on conflict (company_id, task_id) do update
             set status = excluded.status, attempt_count = excluded.attempt_count, last_attempt_at = excluded.last_attempt_at,
                 next_attempt_at = excluded.next_attempt_at, call_id = excluded.call_id, outcome = excluded.outcome,
                 error_message = excluded.error_message, lease_sec = excluded.lease_sec, stream_version = excluded.stream_version,
-                updated_at = excluded.updated_at",
+                updated_at = excluded.updated_at, failure_personal = excluded.failure_personal",
         &column(rows, |r| r.company_id),
         &column(rows, |r| r.task_id),
         &column(rows, |r| r.campaign_id),
@@ -186,7 +226,10 @@ async fn save(db: &mut PgConnection, rows: Vec<CallTaskRow>) -> Result<(), sqlx:
         &column(rows, |r| r.position),
         &column(rows, |r| r.stream_version),
         &column(rows, |r| r.created_at),
-        &column(rows, |r| r.updated_at)
+        &column(rows, |r| r.updated_at),
+        &column(rows, |r| r.person_id) as &[Option<Uuid>],
+        &column(rows, |r| r.personal.clone()) as &[Option<Value>],
+        &column(rows, |r| r.failure_personal.clone()) as &[Option<Value>]
     )
     .execute(db)
     .await?;

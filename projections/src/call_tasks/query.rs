@@ -1,27 +1,28 @@
 //! Questions to the tasks.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::CallTaskRow;
 
-pub async fn get(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<Option<CallTaskRow>, sqlx::Error> {
+pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CallTaskRow>, sqlx::Error> {
     sqlx::query_as!(
         CallTaskRow,
         "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
-                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at
+                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
+                person_id, personal, failure_personal
            from call_tasks where company_id = $1 and task_id = $2",
         company_id,
         id
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }
 
 /// A campaign's tasks below log position `before`, newest first.
 pub async fn list(
-    pool: &PgPool,
+    db: &mut PgConnection,
     company_id: Uuid,
     campaign_id: Uuid,
     status: Option<&str>,
@@ -31,7 +32,8 @@ pub async fn list(
     sqlx::query_as!(
         CallTaskRow,
         "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
-                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at
+                next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
+                person_id, personal, failure_personal
            from call_tasks
           where company_id = $1 and campaign_id = $2 and ($3::text is null or status = $3) and ($4::bigint is null or position < $4)
           order by position desc limit $5",
@@ -41,7 +43,7 @@ pub async fn list(
         before,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
@@ -73,6 +75,17 @@ pub async fn waiting_of(pool: &PgPool, campaign_id: Uuid, limit: i64) -> Result<
         "select task_id from call_tasks where campaign_id = $1 and status in ('pending', 'retry') limit $2",
         campaign_id,
         limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// A company's tasks that wait to call a person.
+pub async fn waiting_for(pool: &PgPool, company_id: Uuid, person_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select task_id from call_tasks where company_id = $1 and person_id = $2 and status in ('pending', 'retry')",
+        company_id,
+        person_id
     )
     .fetch_all(pool)
     .await

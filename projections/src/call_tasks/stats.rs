@@ -8,7 +8,7 @@ use domain::{
     outcome::{Outcome, OutcomeCounts},
     task::{TaskEvent, TaskStatus},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::CallTaskRow;
@@ -125,7 +125,7 @@ pub struct CampaignStatsRow {
 }
 
 /// `None` for a campaign that is not there, or no longer.
-pub async fn campaign_stats(pool: &PgPool, company_id: Uuid, campaign_id: Uuid) -> Result<Option<CampaignStatsRow>, sqlx::Error> {
+pub async fn campaign_stats(db: &mut PgConnection, company_id: Uuid, campaign_id: Uuid) -> Result<Option<CampaignStatsRow>, sqlx::Error> {
     sqlx::query_as!(
         CampaignStatsRow,
         r#"select coalesce(s.pending, 0) as "pending!", coalesce(s.in_progress, 0) as "in_progress!", coalesce(s.retry, 0) as "retry!",
@@ -143,6 +143,6 @@ pub async fn campaign_stats(pool: &PgPool, company_id: Uuid, campaign_id: Uuid) 
         company_id,
         campaign_id
     )
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }

@@ -219,6 +219,7 @@ pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]
             occurred_at: row.occurred_at,
             recorded_at: row.recorded_at,
             fact,
+            personal: None,
         };
         if let Fact::Call(fact) = &event.fact {
             calls.entry(id).or_insert_with(|| LedgerCall::new(&event)).fold(&event, fact, lists);

@@ -6,20 +6,20 @@ use chrono::{DateTime, Utc};
 use domain::price::{Component, Rate};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::{Costs, Line};
 use crate::call_metrics::{GroupBy, Scope};
 
 /// The costs of some calls, by id.
-pub async fn of_calls(pool: &PgPool, company_id: Uuid, call_ids: &[Uuid]) -> Result<HashMap<Uuid, Costs>, sqlx::Error> {
+pub async fn of_calls(db: &mut PgConnection, company_id: Uuid, call_ids: &[Uuid]) -> Result<HashMap<Uuid, Costs>, sqlx::Error> {
     let rows = sqlx::query!(
         "select call_id, cost_stt, cost_llm, cost_tts, cost_livekit from cost_calls where company_id = $1 and call_id = any($2)",
         company_id,
         call_ids
     );
-    let costs = rows.fetch_all(pool).await?.into_iter().map(|row| {
+    let costs = rows.fetch_all(db).await?.into_iter().map(|row| {
         let costs = Costs { stt: row.cost_stt, llm: row.cost_llm, tts: row.cost_tts, livekit: row.cost_livekit };
         (row.call_id, costs)
     });
@@ -238,7 +238,7 @@ async fn unpriced(
 }
 
 /// How many calls are in the scope.
-pub async fn count(pool: &PgPool, scope: &Scope) -> Result<i64, sqlx::Error> {
+pub async fn count(db: &mut PgConnection, scope: &Scope) -> Result<i64, sqlx::Error> {
     let (from, to) = scope.bounds();
     let count = sqlx::query_scalar!(
         r#"select count(*) as "n!" from cost_calls
@@ -248,7 +248,7 @@ pub async fn count(pool: &PgPool, scope: &Scope) -> Result<i64, sqlx::Error> {
         to,
         scope.campaign_id
     );
-    count.fetch_one(pool).await
+    count.fetch_one(db).await
 }
 
 /// The bills of the calls in the scope with ids above `after`: for what-if questions, which look at every call once.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use domain::price::{self, Component, Rate};
+use eventstore::database::Access;
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Billed, Costs, Line, Lists, costs_of, ledger, query};
@@ -24,7 +25,7 @@ pub enum UsageFrom {
 
 /// What the calls in the scope cost, and what they would have cost under `rates`. `progress` hears how many calls are done.
 pub async fn what_if(
-    pool: &PgPool,
+    access: &Access,
     scope: &Scope,
     rates: &[Rate],
     usage_from: UsageFrom,
@@ -33,7 +34,7 @@ pub async fn what_if(
     let (mut actual, mut other) = (Costs::default(), Costs::default());
     let (mut after, mut done) = (Uuid::nil(), 0);
     // As of one moment of the ledger, and the log as far as the ledger had read it.
-    let mut db = crate::snapshot(pool, &["cost_rollups"]).await?;
+    let mut db = crate::snapshot(access, Some(scope.company_id), &["cost_rollups"]).await?;
     let until = sqlx::query_scalar!("select position from projection_checkpoints where name = 'cost_rollups'");
     let until = until.fetch_optional(&mut *db).await?.unwrap_or_default();
     loop {

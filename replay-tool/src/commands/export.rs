@@ -7,8 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use eventstore::EventStore;
-use sqlx::PgPool;
+use eventstore::{EventStore, database::Access};
 
 use crate::{
     Finding, WrongUse,
@@ -19,7 +18,7 @@ use crate::{
 pub const EVENTS: &str = "events";
 
 pub async fn run(
-    pool: &PgPool,
+    access: &Access,
     store: &EventStore,
     output: &Output,
     what: &str,
@@ -34,13 +33,13 @@ pub async fn run(
         None if format == Format::Parquet && io::stdout().is_terminal() => {
             Err(WrongUse("Parquet is not for a terminal: give --output".to_owned()).into())
         }
-        None => write(pool, store, output, what, format, scope, io::stdout()).await,
+        None => write(access, store, output, what, format, scope, io::stdout()).await,
         Some(path) => {
             // Under its name it is whole.
             let mut part = path.as_os_str().to_owned();
             part.push(".part");
             let out = fs::File::create(&part).with_context(|| format!("{} cannot be written", path.display()))?;
-            let written = write(pool, store, output, what, format, scope, out).await;
+            let written = write(access, store, output, what, format, scope, out).await;
             match &written {
                 Ok(_) => fs::rename(&part, path).with_context(|| format!("{} cannot be written", path.display()))?,
                 Err(_) => fs::remove_file(&part).unwrap_or_default(),
@@ -51,7 +50,7 @@ pub async fn run(
 }
 
 async fn write(
-    pool: &PgPool,
+    access: &Access,
     store: &EventStore,
     output: &Output,
     what: &str,
@@ -68,7 +67,7 @@ async fn write(
         bar.finish_and_clear();
     } else {
         let projection = read_model::projection(what)?;
-        let mut snapshot = projections::snapshot(pool, &[projection]).await?;
+        let mut snapshot = projections::snapshot(access, None, &[projection]).await?;
         // However long it takes.
         sqlx::query!("select set_config('statement_timeout', '0', true)").fetch_one(&mut *snapshot).await?;
         let model = ReadModel::find(&mut snapshot, what, scope, format).await?;

@@ -28,6 +28,13 @@ pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Optio
     if events.is_empty() {
         return Err(anyhow!("{name} has no events{}", as_of.map(|at| format!(" as of {at}")).unwrap_or_default()));
     }
+    if store.persons().can_read() {
+        // All of them belong to one company.
+        let company_id = events.first().map(|event| event.company_id).unwrap_or_default();
+        store.persons().reveal(company_id, &mut events).await?;
+    } else {
+        output.note("Personal data is encrypted, and there is no master key to read it with: it shows as 'erased'.");
+    }
     let items = events.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
     let timeline = Timeline { asked: &name, causes: causes(store, &events).await?, events: &events, as_of };
     let text = timeline.text()?;
@@ -50,7 +57,7 @@ fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
         "company_id": event.company_id,
         "occurred_at": event.occurred_at,
         "recorded_at": event.recorded_at,
-        "payload": event.payload()?,
+        "payload": event.payload_to_show()?,
         "metadata": event.metadata()?,
     }))
 }
@@ -99,7 +106,7 @@ impl Timeline<'_> {
         if (event.recorded_at - event.occurred_at).num_seconds().abs() >= 1 {
             add(format!("occurred at {}", event.occurred_at.format("%Y-%m-%d %H:%M:%S%.3f UTC")));
         }
-        let (short, long) = details(&event.payload()?);
+        let (short, long) = details(&event.payload_to_show()?);
         if !short.is_empty() {
             add(short.join(" · "));
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 use domain::price::{Rate, validate_rates};
+use eventstore::Database;
 use projections::{
     call_metrics::Scope,
     cost_rollups::{self, Costs, UsageFrom},
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use crate::{Finding, WrongUse, output::Output};
 
 pub async fn run(
-    pool: &PgPool,
+    database: &Database,
     output: &Output,
     price_list: &Path,
     (from, to): (DateTime<Utc>, DateTime<Utc>),
@@ -30,13 +31,13 @@ pub async fn run(
     let rates = read_rates(price_list)?;
     let company_id = match company {
         Some(company) => company,
-        None => only_company(pool).await?,
+        None => only_company(&database.pool).await?,
     };
     let scope =
         Scope { company_id, campaign_id: campaign, skillbase_id: None, from: Some(from), to: Some(to), timezone: chrono_tz::Tz::UTC };
-    let total = cost_rollups::count(pool, &scope).await?;
+    let total = cost_rollups::count(&mut *database.access.company(company_id).await?, &scope).await?;
     let bar = output.progress("replaying calls", u64::try_from(total).unwrap_or_default());
-    let (actual, other) = cost_rollups::what_if(pool, &scope, &rates, UsageFrom::Log, |done| bar.set_position(done)).await?;
+    let (actual, other) = cost_rollups::what_if(&database.access, &scope, &rates, UsageFrom::Log, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
     let rows = rows(&actual, &other);
     let object =

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use support::bench::{Goal, Ground, Report};
 
-use crate::writing::{STREAM_EVENTS, context, turn};
+use crate::writing::{PERSON, STREAM_EVENTS, context, turn};
 
 const ROUNDS: usize = 3;
 const EVENTS: u32 = 200_000;
@@ -64,7 +64,7 @@ pub async fn fill(store: &EventStore, events: u32) {
             let mut unit = store.unit(&context);
             for _ in 0..UNIT_CALLS {
                 let turns: Vec<_> = (0..STREAM_EVENTS).map(turn).collect();
-                unit.push::<Call>(Uuid::now_v7(), ExpectedVersion::NoStream, &turns).unwrap();
+                unit.push::<Call>(Uuid::now_v7(), PERSON, ExpectedVersion::NoStream, &turns).await.unwrap();
             }
             unit.commit().await.unwrap();
         })

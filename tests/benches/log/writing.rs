@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 /// Events of one call.
 pub const STREAM_EVENTS: i64 = 20;
+/// Whom the calls are with.
+pub const PERSON: Uuid = Uuid::from_u128(8);
 /// Writers at once.
 pub const WRITERS: usize = 64;
 
@@ -64,7 +66,7 @@ impl Writer {
         }
         let expected = if self.version == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(self.version) };
         let mut unit = self.store.unit(&self.context);
-        unit.push::<Call>(self.call, expected, &[turn(self.version)])?;
+        unit.push::<Call>(self.call, PERSON, expected, &[turn(self.version)]).await?;
         let position = unit.commit().await?;
         self.version += 1;
         Ok(position)

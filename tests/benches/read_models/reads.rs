@@ -13,10 +13,10 @@ use projections::call_tasks::campaign_stats;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use support::{
-    Client,
+    Client, MASTER_KEY,
     bench::{Goal, Ground, Log, Report},
     binary,
-    calls::{CALL_EVENTS, Company, fill},
+    calls::{CALL_EVENTS, Company, fill, persons},
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -52,7 +52,12 @@ impl Platform {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let mut command = Command::new(binary("newvoice-api", "newvoice"));
         command.args(["--listen", &address.to_string(), "--schema", &log.database.schema, "--seal-every-sec", "0"]);
-        command.env("NEWVOICE_DATA_DIR", ground.dir()).env_remove("DATABASE_URL").stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .env("NEWVOICE_MASTER_KEY", MASTER_KEY)
+            .env("NEWVOICE_DATA_DIR", ground.dir())
+            .env_remove("DATABASE_URL")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let platform = Self { process: command.spawn().unwrap(), address };
         while reqwest::get(format!("http://{address}/readyz")).await.map_or(true, |answer| answer.status() != 200) {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -82,8 +87,11 @@ pub async fn run(ground: &Ground, report: &mut Report) {
     let platform = Platform::start(ground, &log).await;
     let client = admin(&platform).await;
     let campaign = client.running_campaign(100, json!({})).await.parse().unwrap();
-    let company =
-        Company { id: client.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap(), campaigns: vec![campaign] };
+    let company = Company {
+        id: client.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap(),
+        campaigns: vec![campaign],
+        persons: persons(),
+    };
     fill(&log.store, &company, SHORT_LOG / CALL_EVENTS).await;
     caught_up(&client).await;
     let reads = Reads::new(&platform, &client, &log, &company).await;
@@ -197,7 +205,7 @@ struct Bare {
 /// Nothing but the query and its row as JSON: no token, no waiting, no content type to negotiate.
 async fn bare_server(bare: Bare) -> SocketAddr {
     async fn stats(State(bare): State<Arc<Bare>>) -> Json<Value> {
-        let row = campaign_stats(&bare.pool, bare.company, bare.campaign).await.unwrap().unwrap();
+        let row = campaign_stats(&mut *bare.pool.acquire().await.unwrap(), bare.company, bare.campaign).await.unwrap().unwrap();
         Json(json!({
             "pending": row.pending, "in_progress": row.in_progress, "retry": row.retry, "completed": row.completed, "failed": row.failed,
             "cancelled": row.cancelled, "success": row.success, "fail": row.fail, "voicemail": row.voicemail, "no_answer": row.no_answer,
@@ -206,7 +214,10 @@ async fn bare_server(bare: Bare) -> SocketAddr {
         }))
     }
     async fn metrics(State(bare): State<Arc<Bare>>) -> Json<Value> {
-        let (row, costs) = projections::call_metrics::get_with_costs(&bare.pool, bare.company, bare.call).await.unwrap().unwrap();
+        let (row, costs) = projections::call_metrics::get_with_costs(&mut *bare.pool.acquire().await.unwrap(), bare.company, bare.call)
+            .await
+            .unwrap()
+            .unwrap();
         Json(json!({
             "call_id": row.call_id, "turn_count": row.turn_count, "interruption_count": row.interruption_count,
             "stt_duration_sec": row.stt_duration_sec, "llm_input_tokens": row.llm_input_tokens, "llm_output_tokens": row.llm_output_tokens,

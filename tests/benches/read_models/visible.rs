@@ -34,7 +34,13 @@ pub async fn run(ground: &Ground, report: &mut Report) {
     let positions = Positions::default();
     let (stop, stopped) = watch::channel(false);
     let feed = Feed::new(log.store.clone());
-    let projectors = Projectors { projections: all(), pool: log.database.pool.clone(), feed, positions: positions.clone() };
+    let projectors = Projectors {
+        projections: all(),
+        pool: log.database.access.work.clone(),
+        owner: log.database.pool.clone(),
+        feed,
+        positions: positions.clone(),
+    };
     let projectors = tokio::spawn(projectors.run(stopped));
     let (mut medians, mut p99s, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -96,7 +102,7 @@ async fn record(store: &EventStore, company: &Company, positions: &Positions) ->
 async fn append(store: &EventStore, context: &Arc<CommandContext>, call: Uuid, version: i64, event: CallEvent) -> i64 {
     let expected = if version == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(version) };
     let mut unit = store.unit(context);
-    unit.push::<Call>(call, expected, &[event]).unwrap();
+    unit.push::<Call>(call, call, expected, &[event]).await.unwrap();
     unit.commit().await.unwrap()
 }
 
@@ -107,6 +113,7 @@ fn started(company: &Company) -> CallEvent {
         skillbase_id: None,
         skillbase_version: None,
         direction: Direction::Outbound,
+        person_id: None,
         phone_number: "+12025550100".to_owned().into(),
     };
     CallEvent::CallStarted { subject: Box::new(subject), started_at: Utc::now() }

@@ -13,7 +13,7 @@ use support::new_database;
 use uuid::Uuid;
 
 use super::{
-    context,
+    PERSON, context,
     load::{COMPANY, turn},
     open, profile,
 };
@@ -31,7 +31,7 @@ async fn push(
 ) -> Result<i64, StoreError> {
     let mut unit = store.unit(context);
     let turns: Vec<_> = tags.iter().map(|tag| turn(tag)).collect();
-    unit.push::<Call>(Uuid::from_u128(stream), expected, &turns)?;
+    unit.push::<Call>(Uuid::from_u128(stream), PERSON, expected, &turns).await?;
     unit.commit().await
 }
 
@@ -67,7 +67,7 @@ async fn a_decision_that_comes_again_gives_what_was_recorded() {
     // A process that knows nothing of it, and decides on an empty stream.
     let again = {
         let mut unit = store.unit(&command);
-        unit.push::<Company>(id, ExpectedVersion::NoStream, &done.events).unwrap();
+        unit.push::<Company>(id, PERSON, ExpectedVersion::NoStream, &done.events).await.unwrap();
         unit.commit().await.unwrap()
     };
     assert_eq!(again, done.position);

@@ -47,7 +47,7 @@ async fn cancelled_requests_leave_no_transaction_open_and_lose_nothing() {
     let acknowledged: Vec<usize> =
         futures::stream::iter(0..requests).map(|n| record(n, None)).buffer_unordered(16).filter_map(std::future::ready).collect().await;
     assert!((requests / 20..requests * 19 / 20).contains(&acknowledged.len()), "{} of {requests} were not cancelled", acknowledged.len());
-    assert_eq!(forgotten_transactions(&platform.app().pool).await, 0);
+    assert_eq!(forgotten_transactions(&platform.app().owner).await, 0);
     let stream = admin.get(&format!("/calls/{call}/history")).await.expect(200);
     let recorded: std::collections::HashSet<u64> =
         stream["items"].as_array().unwrap().iter().filter_map(|event| event["payload"]["turn_index"].as_u64()).collect();

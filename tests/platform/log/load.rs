@@ -12,7 +12,7 @@ use eventstore::{Conflict, Database, EventStore, ExpectedVersion, StoreError, St
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::context;
+use super::{PERSON, context};
 
 pub const COMPANY: Uuid = Uuid::from_u128(1);
 /// Streams that all writers append to.
@@ -66,7 +66,7 @@ impl Writer {
         let context = context(COMPANY);
         let mut unit = self.store.unit(&context);
         let turns: Vec<_> = tags.iter().map(|tag| turn(tag)).collect();
-        unit.push::<Call>(stream, expected, &turns)?;
+        unit.push::<Call>(stream, PERSON, expected, &turns).await?;
         unit.commit().await
     }
 
@@ -110,8 +110,8 @@ impl Writer {
         let believed = self.shared.get(&stream).copied().unwrap_or_default();
         let context = context(COMPANY);
         let mut unit = self.store.unit(&context);
-        unit.push::<Call>(Uuid::now_v7(), ExpectedVersion::NoStream, &[turn(&format!("{tag} first"))])?;
-        unit.push::<Call>(stream, exactly(believed), &[turn(&tag)])?;
+        unit.push::<Call>(Uuid::now_v7(), PERSON, ExpectedVersion::NoStream, &[turn(&format!("{tag} first"))]).await?;
+        unit.push::<Call>(stream, PERSON, exactly(believed), &[turn(&tag)]).await?;
         let done = unit.commit().await;
         self.learn(stream, done, believed + 1).map(|position| position.map(|position| Ack { tag, position }))
     }

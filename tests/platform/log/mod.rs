@@ -15,8 +15,11 @@ use eventstore::{CommandContext, Database, EventStore, ExecuteError, StoreError,
 use support::{new_database, settings};
 use uuid::Uuid;
 
+/// Whom the calls of these tests are with.
+const PERSON: Uuid = Uuid::from_u128(77);
+
 async fn open(url: &str) -> (Database, EventStore) {
-    let database = Database::open(&settings(url).database()).await.unwrap();
+    let database = Database::open(&settings(url).database(support::master_key())).await.unwrap();
     let store = EventStore::open(&database);
     (database, store)
 }
@@ -63,7 +66,7 @@ async fn two_installations_in_one_database_never_notice_each_other() {
     let url = new_database().await;
     let stores = futures::future::join_all(["one", "two"].map(|schema| {
         let settings = newvoice_api::settings::Settings { schema: schema.to_owned(), ..settings(&url) };
-        async move { Database::open(&settings.database()).await.unwrap() }
+        async move { Database::open(&settings.database(support::master_key())).await.unwrap() }
     }))
     .await;
     let (one, two) = (EventStore::open(&stores[0]), EventStore::open(&stores[1]));

@@ -11,7 +11,7 @@ use support::new_database;
 use uuid::Uuid;
 
 use super::{
-    context,
+    PERSON, context,
     load::{COMPANY, turn},
     open,
 };
@@ -20,7 +20,7 @@ async fn append(store: &EventStore, events: i64) {
     let context = context(COMPANY);
     for _ in 0..events {
         let mut unit = store.unit(&context);
-        unit.push::<Call>(Uuid::now_v7(), ExpectedVersion::NoStream, &[turn("x")]).unwrap();
+        unit.push::<Call>(Uuid::now_v7(), PERSON, ExpectedVersion::NoStream, &[turn("x")]).await.unwrap();
         unit.commit().await.unwrap();
     }
 }
@@ -40,7 +40,7 @@ async fn the_log_goes_on_across_partitions_and_knows_event_ids_of_all() {
     // One command across two partitions, and a large one across many.
     let turns: Vec<_> = (0..8).map(|n| turn(&n.to_string())).collect();
     let mut unit = store.unit(&context);
-    unit.push::<Call>(Uuid::now_v7(), ExpectedVersion::NoStream, &turns).unwrap();
+    unit.push::<Call>(Uuid::now_v7(), PERSON, ExpectedVersion::NoStream, &turns).await.unwrap();
     assert_eq!(unit.commit().await.unwrap(), 65);
     assert_eq!(verify::verify(&database.pool, Scope::default(), |_| ()).await.unwrap().fault, None);
     for old in [3, 33, 60] {

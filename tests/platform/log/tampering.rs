@@ -13,7 +13,7 @@ use support::new_database;
 use uuid::Uuid;
 
 use super::{
-    context,
+    PERSON, context,
     load::{COMPANY, turn},
     open,
 };
@@ -29,7 +29,7 @@ async fn fill(store: &EventStore) {
         for stream in 1..=6 {
             let mut unit = store.unit(&context);
             let expected = if version == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(version) };
-            unit.push::<Call>(Uuid::from_u128(stream), expected, &[turn(&format!("{stream} {version}"))]).unwrap();
+            unit.push::<Call>(Uuid::from_u128(stream), PERSON, expected, &[turn(&format!("{stream} {version}"))]).await.unwrap();
             unit.commit().await.unwrap();
         }
     }
@@ -200,7 +200,7 @@ async fn a_hundred_untouched_logs_raise_no_alarm() {
             for _ in 0..rand::random_range(1..4) {
                 let turns: Vec<_> = (0..rand::random_range(1..5)).map(|_| turn(&random_text())).collect();
                 events += turns.len() as u64;
-                unit.push::<Call>(Uuid::new_v4(), ExpectedVersion::NoStream, &turns).unwrap();
+                unit.push::<Call>(Uuid::new_v4(), PERSON, ExpectedVersion::NoStream, &turns).await.unwrap();
             }
             unit.commit().await.unwrap();
             if rand::random_ratio(1, 4) {

@@ -19,7 +19,7 @@ const EVENTS: i64 = 200;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_projector_that_breaks_off_at_any_statement_comes_to_the_same_tables() {
     let url = new_database().await;
-    let database = Database::open(&support::settings(&url).database()).await.unwrap();
+    let database = Database::open(&support::settings(&url).database(support::master_key())).await.unwrap();
     let store = EventStore::open(&database);
     RandomHistory::begin(store.clone(), rand::random()).await.until(EVENTS).await;
     let each = all().into_iter().map(|projection| break_off(&url, &database.pool, &store, projection));
@@ -59,6 +59,7 @@ async fn projected(
     let projectors = Projectors {
         projections: vec![Arc::clone(projection)],
         pool: pool.clone(),
+        owner: pool.clone(),
         feed: Feed::new(store.clone()).page_events(80),
         positions: Positions::default(),
     };

@@ -107,7 +107,7 @@ async fn live_and_rebuilt_are_equal_for_every_projection() {
     let app = platform.app();
     for projection in all() {
         let name = projection.name();
-        let differences = differences(&app.pool, &app.store, projection, Then::CompareAndSwap).await;
+        let differences = differences(&app.owner, &app.store, projection, Then::CompareAndSwap).await;
         assert!(differences.is_empty(), "{name}: {differences:#?}");
     }
     // After the swap the projections go on from where they were.
@@ -126,7 +126,7 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
     admin.get("/campaigns").await.expect(200);
     let url = platform.database_url.clone();
     platform.stop().await;
-    let database = eventstore::Database::open(&support::settings(&url).database()).await.unwrap();
+    let database = eventstore::Database::open(&support::settings(&url).database(support::master_key())).await.unwrap();
     let store = EventStore::open(&database);
     let sql = "update projection_checkpoints set error = 'stopped for a test', error_position = position where name = 'call_tasks'";
     sqlx::query(sql).execute(&database.pool).await.unwrap();
@@ -161,7 +161,7 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
 async fn any_page_size_gives_the_same_read_models() {
     let platform = Platform::start().await;
     history(&platform.admin().await).await;
-    let (pool, store, url) = (platform.app().pool.clone(), platform.app().store.clone(), platform.database_url.clone());
+    let (pool, store, url) = (platform.app().owner.clone(), platform.app().store.clone(), platform.database_url.clone());
     let events = recorded(&store).await;
     let seen: BTreeSet<String> = events.iter().map(|event| event.fact.encode().unwrap().0).collect();
     let missing: Vec<_> = Fact::catalogue().into_iter().filter(|(_, event_type, _)| !seen.contains(*event_type)).collect();
@@ -251,7 +251,7 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
     )
     .bind(call)
     .bind(company)
-    .execute(&platform.app().pool)
+    .execute(&platform.app().owner)
     .await
     .unwrap();
     for _ in 0..100 {
@@ -295,7 +295,7 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
                        update events set event_type = 'CallDialed', payload = $${\"campaign_id\": null, \"task_id\": null, \"skillbase_id\": null,
                            \"skillbase_version\": null, \"direction\": \"inbound\", \"phone_number\": \"+12025550100\"}$$ where event_type = 'CallTeleported';
                        set session_replication_role = origin";
-            sqlx::raw_sql(fix).execute(&platform.app().pool).await.unwrap();
+            sqlx::raw_sql(fix).execute(&platform.app().owner).await.unwrap();
             for name in ["calls", "call_logs", "call_metrics", "cost_rollups"] {
                 admin.act(&format!("/projections/{name}/retry")).await.expect(202);
             }
@@ -336,7 +336,7 @@ async fn a_newer_projection_is_rebuilt_at_start_and_the_old_one_can_be_restored(
     admin.act("/projections/call_tasks/restore").await.problem(409);
     admin.act("/projections/nonsense/restore").await.problem(404);
     let (url, token) = (platform.database_url.clone(), admin.token.clone().unwrap());
-    let pool = platform.app().pool.clone();
+    let pool = platform.app().owner.clone();
     // As an older release left it: of an older version, and with a mistake.
     sqlx::query("update projection_checkpoints set version = 0 where name = 'call_tasks'").execute(&pool).await.unwrap();
     sqlx::query("update call_tasks set priority = 7").execute(&pool).await.unwrap();

@@ -11,7 +11,7 @@ use projections::{Projection, all, by_name, rebuild::Then};
 use serde_json::json;
 use sqlx::PgPool;
 use support::{
-    Platform, binary,
+    MASTER_KEY, Platform, binary,
     calls::{Company, fill},
     new_database, setting, settings,
 };
@@ -20,7 +20,12 @@ use super::{content, differences};
 
 fn projectors(url: &str) -> Child {
     let mut command = Command::new(binary("newvoice-api", "newvoice"));
-    command.args(["--roles", "projectors"]).env("DATABASE_URL", url).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["--roles", "projectors"])
+        .env("DATABASE_URL", url)
+        .env("NEWVOICE_MASTER_KEY", MASTER_KEY)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
@@ -42,7 +47,7 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
         settings
     })
     .await;
-    let (admin, pool, store) = (platform.admin().await, platform.app().pool.clone(), platform.app().store.clone());
+    let (admin, pool, store) = (platform.admin().await, platform.app().owner.clone(), platform.app().store.clone());
     let mut processes = [projectors(&platform.database_url), projectors(&platform.database_url)];
     let mut turns = 0;
     for round in 0..4 {
@@ -91,7 +96,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
     platform.app().positions.reached(&["call_metrics", "cost_rollups"], head, Duration::from_secs(120)).await.unwrap();
     // Nobody else may take an abandoned rebuild on.
     platform.stop().await;
-    let database = Database::open(&settings(&url).database()).await.unwrap();
+    let database = Database::open(&settings(&url).database(support::master_key())).await.unwrap();
     let (pool, store) = (database.pool.clone(), EventStore::open(&database));
     for name in ["call_metrics", "cost_rollups"] {
         let projection = by_name(name).unwrap();
@@ -142,6 +147,6 @@ async fn indexes(pool: &PgPool, projection: &dyn Projection) -> Vec<String> {
 
 /// Those of a database in which nothing was ever rebuilt.
 async fn indexes_of_new_tables(projection: &dyn Projection) -> Vec<String> {
-    let database = Database::open(&settings(&new_database().await).database()).await.unwrap();
+    let database = Database::open(&settings(&new_database().await).database(support::master_key())).await.unwrap();
     indexes(&database.pool, projection).await
 }

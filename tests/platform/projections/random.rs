@@ -177,6 +177,7 @@ impl RandomHistory {
                     campaign_id: id,
                     import_id,
                     row: u32::try_from(row).unwrap() + 2,
+                    person_id: Some(self.person()),
                     phone_number: format!("+1202555{:04}", self.rng.random_range(0..10_000)).into(),
                     contact_name: self.flip().then(|| "Anna".to_owned().into()),
                     contact_data: serde_json::Map::from_iter([("city".to_owned(), json!("Brno"))]).into(),
@@ -200,7 +201,8 @@ impl RandomHistory {
             }
             (Some(call_id), 3..6) => {
                 let cause = if self.flip() { FailureCause::Reported } else { FailureCause::LeaseExpired };
-                let failure = AttemptFailure { call_id, error_message: "busy".into(), outcome: self.flip().then_some(outcome), cause };
+                let failure =
+                    AttemptFailure { call_id, error_message: "busy".to_owned().into(), outcome: self.flip().then_some(outcome), cause };
                 let retry = RetryPolicy { max_retries: self.rng.random_range(1..4), retry_delay_minutes: 0, retry_backoff: Backoff::Fixed };
                 self.run::<Task>(company.id, id, TaskCommand::Fail { failure, retry, now: now() }).await;
             }
@@ -229,8 +231,13 @@ impl RandomHistory {
             skillbase_id: self.some(&company.skillbases),
             skillbase_version: None,
             direction: if task.is_some() { Direction::Outbound } else { Direction::Inbound },
+            person_id: Some(self.person()),
             phone_number: "+12025550100".to_owned().into(),
         })
+    }
+
+    fn person(&mut self) -> Uuid {
+        Uuid::from_u128(self.rng.random_range(1..20))
     }
 
     /// A moment in the four days in which calls take place.
@@ -368,12 +375,18 @@ async fn live_equals_rebuilt_after_random_histories() {
         let seed = rand::random();
         println!("seed {seed}");
         let url = new_database().await;
-        let database = Database::open(&support::settings(&url).database()).await.unwrap();
+        let database = Database::open(&support::settings(&url).database(support::master_key())).await.unwrap();
         let store = EventStore::open(&database);
         let positions = Positions::default();
         let (stop, stopped) = watch::channel(false);
         let feed = Feed::new(store.clone());
-        let projectors = Projectors { projections: all(), pool: database.pool.clone(), feed, positions: positions.clone() };
+        let projectors = Projectors {
+            projections: all(),
+            pool: database.access.work.clone(),
+            owner: database.pool.clone(),
+            feed,
+            positions: positions.clone(),
+        };
         let projectors = tokio::spawn(projectors.run(stopped));
         let mut history = RandomHistory::begin(store.clone(), seed).await;
         history.until_all_types(i64::try_from(setting("NEWVOICE_TEST_HISTORY_EVENTS", 2_000)).unwrap()).await;

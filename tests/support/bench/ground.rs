@@ -43,6 +43,8 @@ impl Ground {
             may_create: true,
             connections: 80,
             allow_unsafe_server: false,
+            master_key: Some(crate::master_key()),
+            as_platform: true,
         };
         let database = Database::open(&settings).await.unwrap();
         let store = EventStore::open(&database);

@@ -1,0 +1,85 @@
+//! Whom a credential stands for, looked up again every few seconds: a revoked key, a disabled user and a changed role count
+//! everywhere soon, and most requests ask nobody.
+
+use std::{
+    hash::Hash,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use eventstore::{Actor, ActorKind};
+use lru::LruCache;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Identity, credentials, secret_hash, tokens::Claims};
+
+/// How long what was looked up counts.
+const RECENT: Duration = Duration::from_secs(10);
+const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+
+/// What was looked up a short while ago.
+struct Recent<K, V>(Mutex<LruCache<K, (Instant, V)>>);
+
+impl<K: Hash + Eq, V: Clone> Recent<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(LruCache::new(KEPT_MAX)))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, LruCache<K, (Instant, V)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        self.kept().get(key).filter(|(at, _)| at.elapsed() < RECENT).map(|(_, value)| value.clone())
+    }
+}
+
+/// Clones share what they know.
+#[derive(Clone)]
+pub struct Callers {
+    pool: PgPool,
+    keys: Arc<Recent<Vec<u8>, Identity>>,
+    /// By user and session.
+    users: Arc<Recent<(Uuid, Uuid), Identity>>,
+}
+
+impl Callers {
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, keys: Arc::new(Recent::new()), users: Arc::new(Recent::new()) }
+    }
+
+    /// Whom an API key stands for, unless it is unknown or revoked.
+    pub async fn by_key(&self, key: &str) -> Result<Option<Identity>, sqlx::Error> {
+        let hash = secret_hash(key);
+        if let Some(known) = self.keys.get(&hash) {
+            return Ok(Some(known));
+        }
+        let found = credentials::api_key(&self.pool, &hash).await?;
+        if let Some(identity) = &found {
+            self.keys.kept().put(hash, (Instant::now(), identity.clone()));
+        }
+        Ok(found)
+    }
+
+    /// Whom a token stands for that is genuine: nobody, if its session has ended or its user is disabled. The role is the present one.
+    pub async fn by_claims(&self, claims: &Claims) -> Result<Option<Identity>, sqlx::Error> {
+        let key = (claims.sub, claims.sid);
+        if let Some(known) = self.users.get(&key) {
+            return Ok(Some(known));
+        }
+        let Some(standing) = credentials::standing(&self.pool, claims.sub, claims.sid).await? else { return Ok(None) };
+        let Ok(role) = standing.role.parse() else { return Ok(None) };
+        let actor = Actor { kind: ActorKind::User, id: Some(claims.sub), name: None };
+        let identity = Identity { company_id: standing.company_id, role, actor, session: Some(claims.sid) };
+        self.users.kept().put(key, (Instant::now(), identity.clone()));
+        Ok(Some(identity))
+    }
+
+    /// Looks everybody up again: somebody's rights have changed.
+    pub fn forget_all(&self) {
+        self.keys.kept().clear();
+        self.users.kept().clear();
+    }
+}

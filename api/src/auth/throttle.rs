@@ -1,0 +1,67 @@
+//! Guessing passwords takes time: attempts to log in are counted, in the database, by address and client; a success takes them back.
+
+use eventstore::MasterKey;
+use sqlx::PgPool;
+
+use crate::problem::Problem;
+
+/// For so long attempts are counted together, in minutes.
+const WINDOW_MINUTES: i32 = 15;
+/// Attempts that may fail within that time: of one client at one address, of all clients at it, of one client at all addresses.
+const AT_ADDRESS_FROM_CLIENT: i32 = 10;
+const AT_ADDRESS: i32 = 100;
+const FROM_CLIENT: i32 = 200;
+
+/// One attempt to log in.
+pub struct Throttle<'a> {
+    pool: &'a PgPool,
+    subjects: [(Vec<u8>, i32); 3],
+}
+
+impl<'a> Throttle<'a> {
+    /// What is counted are keyed hashes: nobody can tell from them who tried to log in.
+    pub fn new(pool: &'a PgPool, master: &MasterKey, email: &str, client: &str) -> Self {
+        let subject = |what: String, most| (master.derive(&what).to_vec(), most);
+        let subjects = [
+            subject(format!("attempt {client} {email}"), AT_ADDRESS_FROM_CLIENT),
+            subject(format!("attempt {email}"), AT_ADDRESS),
+            subject(format!("attempts {client}"), FROM_CLIENT),
+        ];
+        Self { pool, subjects }
+    }
+
+    /// Counts the attempt before it is known whether it succeeds, so that many at once are not more; refuses it when there were too many.
+    pub async fn count(&self) -> Result<(), Problem> {
+        for (subject, most) in &self.subjects {
+            let counted = sqlx::query!(
+                r#"insert into login_failures as f (subject, count, first_at) values ($1, 1, now())
+                   on conflict (subject) do update
+                      set count = case when f.first_at < now() - make_interval(mins => $2) then 1 else least(f.count, 1000000) + 1 end,
+                          first_at = case when f.first_at < now() - make_interval(mins => $2) then now() else f.first_at end
+                   returning count, ceil(extract(epoch from first_at + make_interval(mins => $2) - now()))::int as "wait_sec!""#,
+                subject,
+                WINDOW_MINUTES
+            );
+            let counted = counted.fetch_one(self.pool).await?;
+            if counted.count > *most {
+                let wait_sec = u32::try_from(counted.wait_sec).unwrap_or(1).max(1);
+                return Err(Problem::too_many("too many attempts to log in; try again later", wait_sec));
+            }
+        }
+        Ok(())
+    }
+
+    /// It was the right password.
+    pub async fn succeeded(&self) -> Result<(), Problem> {
+        let [own, address, client] = &self.subjects;
+        sqlx::query!("delete from login_failures where subject = any($1)", &[own.0.clone(), address.0.clone()]).execute(self.pool).await?;
+        sqlx::query!("update login_failures set count = greatest(count - 1, 0) where subject = $1", client.0).execute(self.pool).await?;
+        Ok(())
+    }
+}
+
+/// Forgets what no longer counts.
+pub async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from login_failures where first_at < now() - make_interval(mins => $1)", WINDOW_MINUTES).execute(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Users: invited by admins, who give them roles and take them away.
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    Personal,
+    company::is_email,
+    role::Role,
+    user::{User, UserCommand, UserStatus},
+    validation::Invalid,
+};
+use eventstore::{Actor, ActorKind, CommandContext, Metadata, now};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::auth::check_password;
+use crate::{
+    answer::Answer,
+    app::App,
+    auth::{
+        Admin, By, Session, credentials,
+        credentials::{UserChange, UserCredentials},
+        hash_password,
+    },
+    edge::{AuditSubject, Origin},
+    extract::{Body, Id},
+    problem::Problem,
+    queries::users::UserView,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(invite)).routes(routes!(invite_again)).routes(routes!(change)).routes(routes!(accept))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Invite {
+    email: String,
+    #[schema(value_type = String, example = "manager")]
+    role: Role,
+}
+
+/// A user who can join with the invitation.
+#[derive(Serialize, ToSchema)]
+struct Invited {
+    #[serde(flatten)]
+    user: UserView,
+    /// For `POST /auth/accept-invitation`, once; shown only here
+    invitation: String,
+    invitation_expires_at: DateTime<Utc>,
+}
+
+/// Invite somebody. Give them the invitation, which is shown only in this answer: they choose their password with it.
+#[utoipa::path(post, path = "/users", tag = "identity", security(("bearer" = ["admin"])), request_body = Invite,
+    responses((status = 201, body = Invited), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>) -> Result<Answer<Invited>, Problem> {
+    let email = input.email.trim().to_lowercase();
+    let mut invalid = Invalid::default();
+    invalid.require(is_email(&email) && !email.contains('\0'), "email", "must be an e-mail address");
+    invalid.into_result()?;
+    let (id, pool) = (by.ids.make("user"), &app.access.identity);
+    let credentials = UserCredentials::new(id, by.company_id(), input.role, None);
+    if !credentials::save_user(pool, &credentials::email_hash(&app.master, &email), &credentials).await? {
+        return Err(Problem::conflict("this e-mail address is registered already"));
+    }
+    let command = UserCommand::Invite { email: Personal::new(email), role: input.role };
+    let committed = app.store.execute::<User>(&by.context(), id, command).await?;
+    let (invitation, invitation_expires_at) = credentials::invite(pool, id).await?;
+    let user = UserView::of(id, &committed, now())?;
+    Ok(Answer::created(committed.position, Invited { user, invitation, invitation_expires_at }).version(committed.version))
+}
+
+/// A new invitation for somebody who has not joined yet; the one before counts no longer.
+#[utoipa::path(post, path = "/users/{id}/invitation", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)),
+    responses((status = 201, body = Invited), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn invite_again(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Answer<Invited>, Problem> {
+    let loaded = app.store.load_fresh::<User>(by.company_id(), id).await?;
+    let user = loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
+    if user.status != UserStatus::Invited {
+        return Err(Problem::conflict(format!("this user is {}", user.status)));
+    }
+    let (invitation, invitation_expires_at) = credentials::invite(&app.access.identity, id).await?;
+    let user = UserView::new(id, user, loaded.created_at);
+    Ok(Answer::created(loaded.position, Invited { user, invitation, invitation_expires_at }).version(loaded.version))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeUser {
+    #[schema(value_type = Option<String>, example = "viewer")]
+    role: Option<Role>,
+    /// Whoever is disabled cannot log in, and their tokens count no longer
+    disabled: Option<bool>,
+}
+
+/// Change a user's role, disable them, or enable them again; it counts within seconds everywhere. The last admin stays one.
+#[utoipa::path(put, path = "/users/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)), request_body = ChangeUser,
+    responses((status = 200, body = UserView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
+async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): Body<ChangeUser>) -> Result<Answer<UserView>, Problem> {
+    let (company_id, context) = (by.company_id(), by.context());
+    let loaded = app.store.load_fresh::<User>(company_id, id).await?;
+    loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
+    if let Some(expected) = by.if_match.filter(|version| *version != loaded.version) {
+        return Err(eventstore::StoreError::PreconditionFailed { expected, actual: loaded.version }.into());
+    }
+    let change = UserChange { role: input.role, disabled: input.disabled };
+    if !credentials::change_user(&app.access.identity, company_id, id, change).await? {
+        return Err(Problem::conflict("the company would have no admin left"));
+    }
+    if input.disabled == Some(true) {
+        app.sessions().end_all(id).await?;
+    }
+    app.callers.forget_all();
+    let role = input.role.map(|role| UserCommand::ChangeRole { role });
+    let disabled = input.disabled.map(|disabled| if disabled { UserCommand::Disable } else { UserCommand::Enable });
+    let mut position = loaded.position;
+    for command in role.into_iter().chain(disabled) {
+        position = app.store.execute::<User>(&context, id, command).await?.position;
+    }
+    let after = app.store.load_fresh::<User>(company_id, id).await?;
+    let user = after.state.known().ok_or_else(|| Problem::not_found("user"))?;
+    Ok(Answer::ok(position, UserView::new(id, user, after.created_at)).version(after.version))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AcceptInvitation {
+    invitation: String,
+    password: String,
+}
+
+/// Take an invitation up: choose a password, and be logged in.
+#[utoipa::path(post, path = "/auth/accept-invitation", tag = "identity", security(()), request_body = AcceptInvitation,
+    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 422, body = Problem)))]
+async fn accept(
+    State(app): State<App>,
+    Extension(origin): Extension<Origin>,
+    Body(input): Body<AcceptInvitation>,
+) -> Result<Response, Problem> {
+    let mut invalid = Invalid::default();
+    check_password(&mut invalid, "password", &input.password, None);
+    invalid.into_result()?;
+    let pool = &app.access.identity;
+    let user = credentials::invited(pool, &input.invitation).await?;
+    let user = user.ok_or_else(|| Problem::unauthorized("the invitation is not valid or has expired"))?;
+    let actor = Actor { kind: ActorKind::User, id: Some(user.user_id), name: None };
+    let metadata = Metadata { actor, correlation_id: origin.request_id, causation_id: None, idempotency_key: None };
+    let context = CommandContext { company_id: user.company_id, metadata, identity: None, now: now() };
+    app.store.execute::<User>(&context, user.user_id, UserCommand::Join).await?;
+    credentials::set_password(pool, user.user_id, &hash_password(input.password).await?).await?;
+    let session = app.sessions().open(&user).await?;
+    Ok((StatusCode::OK, Extension(AuditSubject::user(user.company_id, user.user_id)), Json(session)).into_response())
+}

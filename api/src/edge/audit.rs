@@ -1,0 +1,180 @@
+//! The audit: every change that was made over the API and every refusal, with who, from where, when and why. What changed is in the log,
+//! under the same request id.
+//!
+//! Entries are written in batches by a task of their own: a flood of refusals costs no request its time. What a crash cuts off, some
+//! milliseconds, is in the log all the same where it changed something.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use eventstore::{Actor, ActorKind, now};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::Origin;
+use crate::auth::Identity;
+
+/// Entries that wait at most; more than that are counted only.
+const WAITING_MAX: usize = 20_000;
+const BATCH_MAX: usize = 1_000;
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How often a batch is tried before it is given up.
+const TRIES: usize = 20;
+
+/// Whom an entry is about, where the handler knows it better than the credential says.
+#[derive(Clone, Debug)]
+pub struct AuditSubject {
+    pub company_id: Uuid,
+    pub actor: Actor,
+}
+
+impl AuditSubject {
+    pub fn user(company_id: Uuid, user_id: Uuid) -> Self {
+        Self { company_id, actor: Actor { kind: ActorKind::User, id: Some(user_id), name: None } }
+    }
+}
+
+impl From<Identity> for AuditSubject {
+    fn from(identity: Identity) -> Self {
+        Self { company_id: identity.company_id, actor: identity.actor }
+    }
+}
+
+pub struct AuditEntry {
+    subject: Option<AuditSubject>,
+    at: DateTime<Utc>,
+    action: String,
+    path: String,
+    status: StatusCode,
+    reason: Option<String>,
+    request_id: Uuid,
+    client: Option<String>,
+    user_agent: Option<String>,
+}
+
+impl AuditEntry {
+    pub fn new(
+        subject: Option<AuditSubject>,
+        action: String,
+        path: String,
+        status: StatusCode,
+        reason: Option<String>,
+        origin: Option<&Origin>,
+    ) -> Self {
+        Self {
+            subject,
+            at: now(),
+            action,
+            path,
+            status,
+            reason,
+            request_id: origin.map_or_else(Uuid::now_v7, |origin| origin.request_id),
+            client: origin.map(Origin::client),
+            user_agent: origin.and_then(|origin| origin.user_agent.clone()),
+        }
+    }
+}
+
+enum Order {
+    Note(Box<AuditEntry>),
+    /// Answered once everything before is written.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Where entries go. Clones share it.
+#[derive(Clone)]
+pub struct Audit(Arc<mpsc::Sender<Order>>);
+
+impl Audit {
+    /// Starts the task that writes; it ends with the last clone.
+    pub fn start(pool: PgPool) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(write(pool, receiver));
+        Self(Arc::new(sender))
+    }
+
+    pub fn note(&self, entry: AuditEntry) {
+        if self.0.try_send(Order::Note(Box::new(entry))).is_err() {
+            metrics::counter!("newvoice_audit_entries_lost_total").increment(1);
+        }
+    }
+
+    /// Returns once everything noted before is written, or given up.
+    pub async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        if self.0.send(Order::Flush(done)).await.is_ok() {
+            let _ = written.await;
+        }
+    }
+}
+
+async fn write(pool: PgPool, mut orders: mpsc::Receiver<Order>) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while orders.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let (mut entries, mut waiting) = (Vec::new(), Vec::new());
+        for order in batch.drain(..) {
+            match order {
+                Order::Note(entry) => entries.push(*entry),
+                Order::Flush(done) => waiting.push(done),
+            }
+        }
+        if !entries.is_empty() {
+            write_batch(&pool, &entries).await;
+        }
+        for done in waiting {
+            let _ = done.send(());
+        }
+    }
+}
+
+async fn write_batch(pool: &PgPool, entries: &[AuditEntry]) {
+    for _ in 0..TRIES {
+        match insert(pool, entries).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::debug!(%error, "the audit waits for the database");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+    metrics::counter!("newvoice_audit_entries_lost_total").increment(entries.len() as u64);
+    tracing::error!(entries = entries.len(), "audit entries could not be written and are lost");
+}
+
+async fn insert(pool: &PgPool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> {
+    fn column<T>(entries: &[AuditEntry], of: impl Fn(&AuditEntry) -> T) -> Vec<T> {
+        entries.iter().map(of).collect()
+    }
+    // PostgreSQL holds no NUL, and nobody else wants control characters.
+    let clean = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+    let actor = |entry: &AuditEntry| entry.subject.as_ref().map(|subject| json!(subject.actor));
+    sqlx::query!(
+        "insert into audit_log (company_id, audit_id, at, actor, action, path, status, reason, request_id, client, user_agent)
+         select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::jsonb[], $5::text[], $6::text[], $7::smallint[], $8::text[],
+                $9::uuid[], $10::text[], $11::text[])",
+        &column(entries, |e| e.subject.as_ref().map_or_else(Uuid::nil, |subject| subject.company_id)),
+        &column(entries, |_| Uuid::now_v7()),
+        &column(entries, |e| e.at),
+        &column(entries, actor) as &[Option<Value>],
+        &column(entries, |e| e.action.clone()),
+        &column(entries, |e| clean(&e.path)),
+        &column(entries, |e| i16::try_from(e.status.as_u16()).unwrap_or_default()),
+        &column(entries, |e| e.reason.as_deref().map(clean)) as &[Option<String>],
+        &column(entries, |e| e.request_id),
+        &column(entries, |e| e.client.clone()) as &[Option<String>],
+        &column(entries, |e| e.user_agent.as_deref().map(clean)) as &[Option<String>]
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Forgets what is older than so many days.
+pub async fn purge(pool: &PgPool, days: u32) -> Result<(), sqlx::Error> {
+    let days = i32::try_from(days).unwrap_or(i32::MAX);
+    sqlx::query!("delete from audit_log where at < now() - make_interval(days => $1)", days).execute(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! The one place every request to the API passes: who sends it, whether there were too many, and what of it is audited.
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{StatusCode, request::Parts},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use super::{
+    Origin,
+    audit::{AuditEntry, AuditSubject},
+    limits::{Allowance, Counted},
+};
+use crate::{
+    app::App,
+    auth::{self, Credential, Identity, secret_hash},
+    idempotency::REPLAYED,
+    problem::{Problem, Refusal},
+};
+
+/// Questions that come with a body: they change nothing.
+const QUESTIONS: &[&str] = &["/price-lists/what-if"];
+
+pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let (action, origin) = (action(&parts), parts.extensions.get::<Origin>().cloned());
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let mut allowances: Vec<Allowance> = app.limits.take(caller(&parts, origin.as_ref())).into_iter().collect();
+    let mut identity = None;
+    let mut response = match admit(&app, &mut parts, &mut allowances).await {
+        Ok(known) => {
+            identity = known;
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(problem) => problem.into_response(),
+    };
+    allowances.iter().for_each(|allowance| allowance.write(response.headers_mut()));
+    let status = response.status();
+    let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    let changed = !method.is_safe() && status.is_success() && !response.headers().contains_key(REPLAYED);
+    if refused || (changed && !QUESTIONS.iter().any(|question| action.ends_with(question))) {
+        let subject = response.extensions().get::<AuditSubject>().cloned().or_else(|| identity.map(AuditSubject::from));
+        let reason = response.extensions().get::<Refusal>().map(|refusal| refusal.0.clone());
+        app.audit.note(AuditEntry::new(subject, action, path, status, reason, origin.as_ref()));
+    }
+    response
+}
+
+/// Who sends the request, if they show it; refuses only what is too much, or cannot be found out. That a credential is not valid is
+/// for the handler to say, which may not need any.
+async fn admit(app: &App, parts: &mut Parts, allowances: &mut Vec<Allowance>) -> Result<Option<Identity>, Problem> {
+    require_allowance(allowances)?;
+    if matches!(Credential::of(parts), Credential::None | Credential::Unknown) {
+        return Ok(None);
+    }
+    let identity = match auth::identify(parts, app).await {
+        Ok(identity) => identity,
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(None),
+        Err(problem) => return Err(problem),
+    };
+    allowances.extend(app.limits.take(Counted::Company(identity.company_id)));
+    require_allowance(allowances)?;
+    Ok(Some(identity))
+}
+
+fn require_allowance(allowances: &[Allowance]) -> Result<(), Problem> {
+    match allowances.iter().find(|allowance| allowance.is_exceeded()) {
+        Some(exceeded) => Err(Problem::too_many("too many requests", exceeded.reset_sec())),
+        None => Ok(()),
+    }
+}
+
+fn caller(parts: &Parts, origin: Option<&Origin>) -> Counted {
+    Counted::Caller(match Credential::of(parts) {
+        Credential::Bearer(secret) | Credential::Ticket(secret) => secret_hash(secret),
+        Credential::Unknown | Credential::None => origin.map(Origin::client).unwrap_or_default().into_bytes(),
+    })
+}
+
+/// Method and route, as in the OpenAPI document.
+fn action(parts: &Parts) -> String {
+    let route = parts.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+    let route = route.strip_prefix("/api/v1").or_else(|| route.strip_prefix("/api")).unwrap_or(route);
+    format!("{} {route}", parts.method)
+}

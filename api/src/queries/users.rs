@@ -1,0 +1,66 @@
+//! The company's users.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::user::{KnownUser, User};
+use eventstore::Committed;
+use projections::{page::After, users::UserRow};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{Fresh, PagingParams};
+use crate::{
+    answer::{Answer, Items},
+    app::App,
+    auth::{Admin, By},
+    extract::{Id, Paging},
+    problem::Problem,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct UserView {
+    pub id: Uuid,
+    pub email: String,
+    pub role: String,
+    /// `invited`, `active` or `disabled`
+    pub status: String,
+    pub created_at: DateTime<Utc>,
+}
+
+impl UserView {
+    pub fn new(id: Uuid, user: &KnownUser, created_at: DateTime<Utc>) -> Self {
+        Self { id, email: user.email.reveal().clone(), role: user.role.to_string(), status: user.status.to_string(), created_at }
+    }
+
+    pub fn of(id: Uuid, committed: &Committed<User>, created_at: DateTime<Utc>) -> Result<Self, Problem> {
+        Ok(Self::new(id, committed.state.known().ok_or_else(|| Problem::not_found("user"))?, created_at))
+    }
+}
+
+/// The company's users, newest first.
+#[utoipa::path(get, path = "/users", tag = "identity", security(("bearer" = ["admin"])), params(Fresh, PagingParams), responses((status = 200, body = Items<UserView>)))]
+async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<UserView>>, Problem> {
+    let position = fresh.wait(&app, &["users"]).await?;
+    let mut rows =
+        projections::users::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.limit).await?;
+    app.store.persons().reveal(by.company_id(), &mut rows).await?;
+    let view =
+        |row: UserRow| UserView { id: row.user_id, email: row.email, role: row.role, status: row.status, created_at: row.created_at };
+    Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| After { at: row.created_at, id: row.user_id }, view)))
+}
+
+/// One user.
+#[utoipa::path(get, path = "/users/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = UserView), (status = 404, body = Problem)))]
+async fn get(State(app): State<App>, by: By<Admin>, Id(id): Id, fresh: Fresh) -> Result<Answer<UserView>, Problem> {
+    let position = fresh.of_log(&app).await?;
+    let loaded = app.store.load_fresh::<User>(by.company_id(), id).await?;
+    let user = loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
+    Ok(Answer::ok(position, UserView::new(id, user, loaded.created_at)).version(loaded.version))
+}

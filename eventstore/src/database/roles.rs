@@ -1,0 +1,183 @@
+//! The roles under which the platform works, and what it may do under each: see `migrations/0041_row_level_security.sql`.
+//!
+//! The schema's owner migrates, makes partitions and swaps rebuilt tables. Everything else is done by roles that own nothing and that
+//! row-level security confines. Their passwords follow from the master key, so that all processes know them and nobody keeps them.
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, Postgres, Transaction, postgres::PgConnectOptions};
+use uuid::Uuid;
+
+use super::{OpenError, Silence, pool};
+use crate::persons::MasterKey;
+
+/// Under which name, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
+pub enum ServiceRole {
+    /// Reads one company's rows at a time.
+    App,
+    /// Checks credentials.
+    Identity,
+    /// Appends to the log and reads it.
+    Log,
+    /// Runs projections and the dialer.
+    Work,
+}
+
+impl ServiceRole {
+    /// Of all connections of a process, in sixteenths.
+    const fn share(self) -> u32 {
+        match self {
+            Self::App | Self::Work => 5,
+            Self::Log => 4,
+            Self::Identity => 2,
+        }
+    }
+}
+
+/// Connections under the service roles.
+#[derive(Clone)]
+pub struct Access {
+    app: PgPool,
+    /// Sees every company: for credentials.
+    pub identity: PgPool,
+    /// Sees every company: for the log.
+    pub log: PgPool,
+    /// Sees every company: for projections and the dialer.
+    pub work: PgPool,
+    pub(crate) log_options: PgConnectOptions,
+    /// COPY is refused to whom row-level security applies.
+    pub(crate) log_may_copy: bool,
+}
+
+impl Access {
+    /// Everything as the owner: for tools of whoever may do everything anyway.
+    pub(super) fn as_owner(pool: &PgPool, options: &PgConnectOptions) -> Self {
+        let [app, identity, log, work] = std::array::from_fn(|_| pool.clone());
+        Self { app, identity, log, work, log_options: options.clone(), log_may_copy: false }
+    }
+
+    /// Under the service roles, which are there.
+    pub(super) async fn open(roles: &Roles<'_>, owner: &PgConnectOptions, connections: u32, silence: &Silence) -> Result<Self, OpenError> {
+        let open = async |role: ServiceRole| {
+            let options = roles.options(owner, role);
+            let connections = (connections * role.share() / 16).max(2);
+            pool(options, connections, silence.clone()).await
+        };
+        let log = open(ServiceRole::Log).await?;
+        let may_copy = sqlx::query_scalar!(r#"select rolbypassrls or rolsuper as "may!" from pg_roles where rolname = current_user"#);
+        Ok(Self {
+            app: open(ServiceRole::App).await?,
+            identity: open(ServiceRole::Identity).await?,
+            work: open(ServiceRole::Work).await?,
+            log_may_copy: may_copy.fetch_one(&log).await?,
+            log,
+            log_options: roles.options(owner, ServiceRole::Log),
+        })
+    }
+
+    /// A transaction that sees this company's rows and nobody else's.
+    pub async fn company(&self, company_id: Uuid) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.begin_with(Some(company_id), "begin").await
+    }
+
+    /// The same, begun with `begin`. Without a company it sees nothing, unless it is the owner's.
+    pub async fn begin_with(&self, company_id: Option<Uuid>, begin: &str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let company_id = company_id.map(|id| id.to_string()).unwrap_or_default();
+        let begin = format!("{begin}; set local newvoice.company_id = '{company_id}'");
+        self.app.begin_with(AssertSqlSafe(begin)).await
+    }
+
+    /// Connections that are open, and those of them that nobody uses.
+    pub fn connections(&self) -> [(ServiceRole, u32, usize); 4] {
+        let of = |role, pool: &PgPool| (role, pool.size(), pool.num_idle());
+        [
+            of(ServiceRole::App, &self.app),
+            of(ServiceRole::Identity, &self.identity),
+            of(ServiceRole::Log, &self.log),
+            of(ServiceRole::Work, &self.work),
+        ]
+    }
+
+    pub async fn close(&self) {
+        tokio::join!(self.app.close(), self.identity.close(), self.log.close(), self.work.close());
+    }
+}
+
+/// The roles of one installation.
+pub(super) struct Roles<'a> {
+    master: &'a MasterKey,
+    /// `<schema>_%_<hash of the database's name>`, as `service_role` in the database has it.
+    schema: &'a str,
+    database: String,
+}
+
+impl<'a> Roles<'a> {
+    /// Makes the roles that are not there yet, as the owner, over a connection to the installation's database.
+    pub async fn ensure(owner: &PgConnectOptions, master: &'a MasterKey, schema: &'a str) -> Result<Self, OpenError> {
+        let mut connection = PgConnection::connect_with(owner).await?;
+        let database = sqlx::query_scalar!(r#"select left(md5(current_database()), 8) as "hash!""#).fetch_one(&mut connection).await?;
+        let roles = Self { master, schema, database };
+        roles.make(&mut connection, false).await?;
+        // A password that is another's is made ours: whoever has the owner's connection and the master key is the platform.
+        match PgConnection::connect_with(&roles.options(owner, ServiceRole::Log)).await {
+            Ok(welcome) => welcome.close().await?,
+            Err(sqlx::Error::Database(refused)) if refused.code().is_some_and(|code| code.starts_with("28")) => {
+                roles.make(&mut connection, true).await?;
+                let role = roles.name(ServiceRole::Log);
+                let welcome = PgConnection::connect_with(&roles.options(owner, ServiceRole::Log)).await;
+                welcome.map_err(|error| OpenError::RoleRefused { role, error })?.close().await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        connection.close().await?;
+        Ok(roles)
+    }
+
+    fn name(&self, role: ServiceRole) -> String {
+        format!("{}_{role}_{}", self.schema, self.database)
+    }
+
+    fn password(&self, role: ServiceRole) -> String {
+        hex::encode(self.master.derive(&format!("database role {}", self.name(role))))
+    }
+
+    fn options(&self, owner: &PgConnectOptions, role: ServiceRole) -> PgConnectOptions {
+        owner.clone().username(&self.name(role)).password(&self.password(role))
+    }
+
+    /// Makes what is missing; all of it anew, if `again`.
+    async fn make(&self, owner: &mut PgConnection, again: bool) -> Result<(), OpenError> {
+        let refused = |error: sqlx::Error| match &error {
+            sqlx::Error::Database(refused) if refused.code().as_deref() == Some("42501") => OpenError::MayNotMakeRoles(refused.to_string()),
+            _ => error.into(),
+        };
+        let mut tx = owner.begin().await?;
+        // Two processes that start at once make them one after the other.
+        let lock = sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1 || '.roles', 0))", self.schema);
+        lock.execute(&mut *tx).await?;
+        let is_superuser = sqlx::query_scalar!(r#"select rolsuper as "rolsuper!" from pg_roles where rolname = current_user"#);
+        let is_superuser = is_superuser.fetch_one(&mut *tx).await?;
+        for role in <ServiceRole as strum::IntoEnumIterator>::iter() {
+            let name = self.name(role);
+            let there = sqlx::query_scalar!(r#"select to_regrole($1) is not null as "there!""#, name).fetch_one(&mut *tx).await?;
+            if there && !again {
+                continue;
+            }
+            // Only who copies into the log needs to be exempt from row-level security, and only a superuser can say so.
+            let bypass = if is_superuser && role == ServiceRole::Log { " bypassrls" } else { "" };
+            let verb = if there { "alter" } else { "create" };
+            let sql = format!("{verb} role {name} login noinherit{bypass} password '{}'", self.password(role));
+            tx.execute(AssertSqlSafe(sql)).await.map_err(refused)?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Gives the roles their rights where they are missing: in a database that was restored without them.
+pub(super) async fn grant(owner: &PgPool) -> Result<(), sqlx::Error> {
+    let granted = sqlx::query_scalar!(r#"select has_table_privilege(service_role('app'), 'campaigns', 'select') as "granted!""#);
+    if !granted.fetch_one(owner).await? {
+        sqlx::query!("select protect_tables()").execute(owner).await?;
+    }
+    Ok(())
+}

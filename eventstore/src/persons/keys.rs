@@ -1,0 +1,237 @@
+//! The hierarchy of keys: a person's is wrapped by the company's, the company's by the master key. All are 256 random bits.
+//!
+//! Encryption is AES-256-GCM (NIST SP 800-38D) with random nonces: `nonce (12 bytes) || ciphertext || tag (16 bytes)`. A key is used
+//! for far fewer than 2^32 messages. Keys for different purposes are derived with HMAC-SHA-256 (RFC 2104) over the purpose's name.
+
+use std::{fmt, fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use aes_gcm::{
+    Aes256Gcm, KeyInit as _,
+    aead::{Aead as _, Payload},
+};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use uuid::Uuid;
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    #[error("a master key has 64 hexadecimal digits")]
+    NotHex,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The key that all others hang on. It is never in the database; whoever loses it loses all personal data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MasterKey([u8; KEY_BYTES]);
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl std::str::FromStr for MasterKey {
+    type Err = MasterKeyError;
+
+    fn from_str(text: &str) -> Result<Self, MasterKeyError> {
+        let mut key = [0; KEY_BYTES];
+        hex::decode_to_slice(text.trim(), &mut key).map_err(|_| MasterKeyError::NotHex)?;
+        Ok(Self(key))
+    }
+}
+
+impl MasterKey {
+    /// The key in a file; made if it is not there. Nobody but the owner can read it.
+    pub fn open(path: &Path) -> Result<Self, MasterKeyError> {
+        match Self::read(path)? {
+            Some(key) => Ok(key),
+            None => {
+                let made = Self::make(path)?;
+                tracing::warn!(file = %path.display(), "a master key was made; without it personal data cannot be read: back it up, apart from the database");
+                Ok(made)
+            }
+        }
+    }
+
+    /// The key in a file, if there is one.
+    pub fn read(path: &Path) -> Result<Option<Self>, MasterKeyError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.parse()?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn make(path: &Path) -> Result<Self, MasterKeyError> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        // Under its name it is whole, and whoever is second takes the first one's.
+        let part = path.with_extension(format!("{}.part", std::process::id()));
+        let text = hex::encode(rand::random::<[u8; KEY_BYTES]>());
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
+        file.sync_all()?;
+        let linked = fs::hard_link(&part, path);
+        fs::remove_file(&part)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+            _ => Ok(Self::read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?),
+        }
+    }
+
+    /// What a master key is known by; it says nothing about the key.
+    pub fn id(&self) -> [u8; 8] {
+        let mut id = [0; 8];
+        id.copy_from_slice(&derive(&self.0, "id")[..8]);
+        id
+    }
+
+    /// A key for one purpose.
+    pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        derive(&self.0, purpose)
+    }
+
+    /// For secrets of the installation as a whole.
+    pub fn cipher(&self, purpose: &str) -> Cipher {
+        Cipher::new(&self.derive(purpose))
+    }
+}
+
+fn derive(key: &[u8; KEY_BYTES], purpose: &str) -> [u8; KEY_BYTES] {
+    hmac(key, purpose.as_bytes())
+}
+
+/// HMAC-SHA-256.
+fn hmac(key: &[u8; KEY_BYTES], message: &[u8]) -> [u8; KEY_BYTES] {
+    // HMAC takes keys of any length, so this cannot fail.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; KEY_BYTES] };
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
+/// Encrypts and decrypts under one key.
+pub struct Cipher(Aes256Gcm);
+
+impl Cipher {
+    fn new(key: &[u8; KEY_BYTES]) -> Self {
+        Self(Aes256Gcm::new(key.into()))
+    }
+
+    /// `aad` binds the message to where it belongs: it opens nowhere else.
+    pub fn encrypt(&self, aad: &[u8], message: &[u8]) -> Vec<u8> {
+        let nonce = rand::random::<[u8; NONCE_BYTES]>();
+        // Fails for messages of more than 64 GiB only.
+        let ciphertext = self.0.encrypt(&nonce.into(), Payload { msg: message, aad }).unwrap_or_default();
+        [&nonce[..], &ciphertext].concat()
+    }
+
+    /// `None` if it was not encrypted with this key and `aad`.
+    pub fn decrypt(&self, aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+        self.0.decrypt(&(*nonce).into(), Payload { msg: ciphertext, aad }).ok()
+    }
+}
+
+/// A company's key, as what is derived from it.
+pub struct CompanyKey {
+    /// Wraps its persons' keys.
+    persons: Cipher,
+    /// For what else is kept for a while.
+    answers: Cipher,
+    numbers: [u8; KEY_BYTES],
+    requests: [u8; KEY_BYTES],
+}
+
+impl CompanyKey {
+    /// A new one, wrapped.
+    pub(super) fn make(master: &MasterKey, company_id: Uuid) -> Vec<u8> {
+        master.cipher("companies").encrypt(company_id.as_bytes(), &rand::random::<[u8; KEY_BYTES]>())
+    }
+
+    pub(super) fn unwrap(master: &MasterKey, company_id: Uuid, wrapped: &[u8]) -> Option<Self> {
+        let key: [u8; KEY_BYTES] = master.cipher("companies").decrypt(company_id.as_bytes(), wrapped)?.try_into().ok()?;
+        Some(Self {
+            persons: Cipher::new(&derive(&key, "persons")),
+            answers: Cipher::new(&derive(&key, "answers")),
+            numbers: derive(&key, "phone numbers"),
+            requests: derive(&key, "requests"),
+        })
+    }
+
+    pub(super) fn phone_hash(&self, phone_number: &str) -> Vec<u8> {
+        hmac(&self.numbers, phone_number.as_bytes()).to_vec()
+    }
+
+    /// By what a request is known that may come again: nobody can tell from it what was in the request.
+    pub fn request_hash(&self, request: &[u8]) -> [u8; KEY_BYTES] {
+        hmac(&self.requests, request)
+    }
+
+    /// For answers that are kept for a request that may come again.
+    pub fn answers(&self) -> &Cipher {
+        &self.answers
+    }
+
+    pub(super) fn make_person_key(&self, person_id: Uuid) -> Vec<u8> {
+        self.persons.encrypt(person_id.as_bytes(), &rand::random::<[u8; KEY_BYTES]>())
+    }
+
+    pub(super) fn unwrap_person_key(&self, person_id: Uuid, wrapped: &[u8]) -> Option<Cipher> {
+        let key: [u8; KEY_BYTES] = self.persons.decrypt(person_id.as_bytes(), wrapped)?.try_into().ok()?;
+        Some(Cipher::new(&key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPANY: Uuid = Uuid::from_u128(1);
+    const PERSON: Uuid = Uuid::from_u128(2);
+
+    fn master() -> MasterKey {
+        "07".repeat(32).parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_encrypted_opens_with_its_key_and_in_its_place_only() {
+        let (one, other) = (master().cipher("one"), master().cipher("other"));
+        let sealed = one.encrypt(b"place", b"secret");
+        assert_eq!(one.decrypt(b"place", &sealed).as_deref(), Some(&b"secret"[..]));
+        assert_eq!((one.decrypt(b"elsewhere", &sealed), other.decrypt(b"place", &sealed)), (None, None));
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(one.decrypt(b"place", &changed), None, "byte {at}");
+        }
+        assert_eq!(one.decrypt(b"place", b"short"), None);
+        assert_ne!(one.encrypt(b"place", b"secret"), sealed, "the same message never looks the same");
+    }
+
+    #[test]
+    fn a_companys_key_belongs_to_the_company_and_its_master_key() {
+        let wrapped = CompanyKey::make(&master(), COMPANY);
+        let key = CompanyKey::unwrap(&master(), COMPANY, &wrapped).unwrap();
+        let again = CompanyKey::unwrap(&master(), COMPANY, &wrapped).unwrap();
+        assert_eq!(key.phone_hash("+12025550100"), again.phone_hash("+12025550100"));
+        assert!(CompanyKey::unwrap(&master(), PERSON, &wrapped).is_none());
+        assert!(CompanyKey::unwrap(&"08".repeat(32).parse().unwrap(), COMPANY, &wrapped).is_none());
+        let person = key.make_person_key(PERSON);
+        assert!(again.unwrap_person_key(PERSON, &person).is_some() && key.unwrap_person_key(COMPANY, &person).is_none());
+    }
+
+    #[test]
+    fn a_master_key_is_made_once_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys/master.key");
+        let made = MasterKey::open(&path).unwrap();
+        assert!(MasterKey::open(&path).unwrap() == made && MasterKey::read(&path).unwrap() == Some(made));
+        fs::write(&path, "not a key").unwrap();
+        assert!(matches!(MasterKey::open(&path), Err(MasterKeyError::NotHex)));
+    }
+}

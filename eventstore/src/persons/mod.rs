@@ -1,0 +1,275 @@
+//! Who the personal data in the log is about, and the keys it is encrypted with.
+//!
+//! A person is a random id; a company knows theirs by a keyed hash of the phone number. Destroying a person's row destroys the
+//! key to everything that was ever recorded about them and the way from the number to it.
+
+mod envelope;
+mod keys;
+
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use lru::LruCache;
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub use envelope::{Envelope, HoldsPersonal};
+pub use keys::{Cipher, CompanyKey, MasterKey, MasterKeyError};
+
+pub(crate) use envelope::{conceal, fill_in, without_envelope};
+
+use crate::error::StoreError;
+
+/// Keys that are kept in memory at most.
+const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+const COMPANIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// The keys of an installation's persons. Clones share what they know.
+#[derive(Clone)]
+pub struct Persons(Arc<Shared>);
+
+struct Shared {
+    pool: PgPool,
+    /// Without it nothing can be encrypted, and what is encrypted cannot be read.
+    master: Option<MasterKey>,
+    companies: Mutex<LruCache<Uuid, Arc<CompanyKey>>>,
+    /// By company and person.
+    keys: Mutex<LruCache<(Uuid, Uuid), Arc<Cipher>>>,
+    /// Rises with every erasure: what was looked up before is not kept after.
+    epoch: AtomicU64,
+}
+
+/// A person's key as it is in the database.
+struct KeyRow {
+    company_id: Uuid,
+    person_id: Uuid,
+    wrapped_key: Vec<u8>,
+}
+
+impl Persons {
+    pub(crate) fn new(pool: PgPool, master: Option<MasterKey>) -> Self {
+        Self(Arc::new(Shared {
+            pool,
+            master,
+            companies: Mutex::new(LruCache::new(COMPANIES_MAX)),
+            keys: Mutex::new(LruCache::new(KEYS_MAX)),
+            epoch: AtomicU64::new(0),
+        }))
+    }
+
+    /// Whether what is encrypted can be read.
+    pub fn can_read(&self) -> bool {
+        self.0.master.is_some()
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.epoch.load(Ordering::Acquire)
+    }
+
+    /// Forgets every person's key: somebody was erased.
+    pub(crate) fn forget_all(&self) {
+        self.0.epoch.fetch_add(1, Ordering::AcqRel);
+        lock(&self.0.keys).clear();
+    }
+
+    /// The company's own key, made if there is none.
+    pub async fn company(&self, company_id: Uuid) -> Result<Arc<CompanyKey>, StoreError> {
+        if let Some(known) = lock(&self.0.companies).get(&company_id) {
+            return Ok(Arc::clone(known));
+        }
+        let master = self.0.master.as_ref().ok_or(StoreError::NoMasterKey)?;
+        let mut found = self.wrapped_company_key(company_id).await?;
+        if found.is_none() {
+            let made = sqlx::query!(
+                "insert into company_keys (company_id, wrapped_key, master_key_id) values ($1, $2, $3) on conflict do nothing",
+                company_id,
+                CompanyKey::make(master, company_id),
+                &master.id()[..]
+            );
+            made.execute(&self.0.pool).await?;
+            found = self.wrapped_company_key(company_id).await?;
+        }
+        let wrapped = found.ok_or(sqlx::Error::RowNotFound)?;
+        let key = Arc::new(CompanyKey::unwrap(master, company_id, &wrapped).ok_or(StoreError::OtherMasterKey)?);
+        lock(&self.0.companies).put(company_id, Arc::clone(&key));
+        Ok(key)
+    }
+
+    async fn wrapped_company_key(&self, company_id: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+        sqlx::query_scalar!("select wrapped_key from company_keys where company_id = $1", company_id).fetch_optional(&self.0.pool).await
+    }
+
+    /// Whether the master key is the one that the companies' keys are wrapped with.
+    pub async fn check_master_key(&self) -> Result<(), StoreError> {
+        let Some(master) = &self.0.master else { return Ok(()) };
+        let others =
+            sqlx::query_scalar!(r#"select exists (select from company_keys where master_key_id <> $1) as "others!""#, &master.id()[..]);
+        if others.fetch_one(&self.0.pool).await? { Err(StoreError::OtherMasterKey) } else { Ok(()) }
+    }
+
+    /// The person whom the company knows by this phone number (E.164); one nobody has been called under is new.
+    pub async fn of_number(&self, company_id: Uuid, phone_number: &str) -> Result<Uuid, StoreError> {
+        let found = self.of_numbers(company_id, &[phone_number]).await?;
+        Ok(*found.first().ok_or(sqlx::Error::RowNotFound)?)
+    }
+
+    /// The same for many numbers at once, in their order.
+    pub async fn of_numbers(&self, company_id: Uuid, phone_numbers: &[&str]) -> Result<Vec<Uuid>, StoreError> {
+        let company = self.company(company_id).await?;
+        let hashes: Vec<Vec<u8>> = phone_numbers.iter().map(|number| company.phone_hash(number)).collect();
+        let mut known = self.find(&company, company_id, &hashes).await?;
+        let missing: HashSet<&Vec<u8>> = hashes.iter().filter(|hash| !known.contains_key(*hash)).collect();
+        if !missing.is_empty() {
+            let made: Vec<_> = missing.into_iter().map(|hash| (hash.clone(), Uuid::new_v4())).collect();
+            let ids: Vec<_> = made.iter().map(|(_, id)| *id).collect();
+            let wrapped: Vec<_> = ids.iter().map(|id| company.make_person_key(*id)).collect();
+            sqlx::query!(
+                "insert into person_keys (company_id, person_id, phone_hash, wrapped_key)
+                 select $1, * from unnest($2::uuid[], $3::bytea[], $4::bytea[]) on conflict do nothing",
+                company_id,
+                &ids,
+                &made.iter().map(|(hash, _)| hash.clone()).collect::<Vec<_>>(),
+                &wrapped
+            )
+            .execute(&self.0.pool)
+            .await?;
+            // Another process may have been first with some of them.
+            known = self.find(&company, company_id, &hashes).await?;
+        }
+        hashes.iter().map(|hash| known.get(hash).copied().ok_or_else(|| sqlx::Error::RowNotFound.into())).collect()
+    }
+
+    /// The person whom the company knows by this phone number, if there is one.
+    pub async fn known_by(&self, company_id: Uuid, phone_number: &str) -> Result<Option<Uuid>, StoreError> {
+        let company = self.company(company_id).await?;
+        let hash = company.phone_hash(phone_number);
+        Ok(self.find(&company, company_id, std::slice::from_ref(&hash)).await?.remove(&hash))
+    }
+
+    async fn find(&self, company: &CompanyKey, company_id: Uuid, hashes: &[Vec<u8>]) -> Result<HashMap<Vec<u8>, Uuid>, StoreError> {
+        let epoch = self.epoch();
+        let rows = sqlx::query!(
+            r#"select phone_hash as "phone_hash!", person_id, wrapped_key from person_keys where company_id = $1 and phone_hash = any($2)"#,
+            company_id,
+            hashes
+        );
+        let rows = rows.fetch_all(&self.0.pool).await?;
+        let found = rows.into_iter().map(|row| {
+            self.keep(company, epoch, &KeyRow { company_id, person_id: row.person_id, wrapped_key: row.wrapped_key });
+            (row.phone_hash, row.person_id)
+        });
+        Ok(found.collect())
+    }
+
+    fn keep(&self, company: &CompanyKey, epoch: u64, row: &KeyRow) -> Option<Arc<Cipher>> {
+        let cipher = Arc::new(company.unwrap_person_key(row.person_id, &row.wrapped_key)?);
+        let mut keys = lock(&self.0.keys);
+        if self.epoch() == epoch {
+            keys.put((row.company_id, row.person_id), Arc::clone(&cipher));
+        }
+        Some(cipher)
+    }
+
+    /// The key for what is recorded about a person from now on; `None` once they are erased. Who has none gets one.
+    pub(crate) async fn key(&self, company_id: Uuid, person_id: Uuid) -> Result<Option<Arc<Cipher>>, StoreError> {
+        if let Some(known) = lock(&self.0.keys).get(&(company_id, person_id)) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let company = self.company(company_id).await?;
+        sqlx::query!(
+            "insert into person_keys (company_id, person_id, wrapped_key)
+             select $1, $2, $3 where not exists (select from streams where stream = 'person-' || ($2::uuid)::text) on conflict do nothing",
+            company_id,
+            person_id,
+            company.make_person_key(person_id)
+        )
+        .execute(&self.0.pool)
+        .await?;
+        Ok(self.load(company_id, &[person_id]).await?.remove(&person_id))
+    }
+
+    /// The keys of these persons, as far as they are not erased.
+    async fn load(&self, company_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Arc<Cipher>>, StoreError> {
+        let (mut found, mut missing) = (HashMap::with_capacity(ids.len()), Vec::new());
+        {
+            let mut keys = lock(&self.0.keys);
+            for id in ids {
+                match keys.get(&(company_id, *id)) {
+                    Some(known) => drop(found.insert(*id, Arc::clone(known))),
+                    None => missing.push(*id),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let company = self.company(company_id).await?;
+        let epoch = self.epoch();
+        let rows = sqlx::query_as!(
+            KeyRow,
+            "select company_id, person_id, wrapped_key from person_keys where company_id = $1 and person_id = any($2)",
+            company_id,
+            &missing
+        );
+        for row in rows.fetch_all(&self.0.pool).await? {
+            match self.keep(&company, epoch, &row) {
+                Some(cipher) => drop(found.insert(row.person_id, cipher)),
+                None => tracing::warn!(person = %row.person_id, "a person's key cannot be unwrapped"),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts what is encrypted in `items` in its place, as far as the keys are there. All of them belong to `company_id`.
+    pub async fn reveal<T: HoldsPersonal>(&self, company_id: Uuid, items: &mut [T]) -> Result<(), StoreError> {
+        let mut sealed = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            let stream = item.stream();
+            sealed.extend(item.envelopes().into_iter().map(|envelope| (at, stream.clone(), envelope)));
+        }
+        if sealed.is_empty() || !self.can_read() {
+            return Ok(());
+        }
+        let ids: HashSet<Uuid> = sealed.iter().map(|(_, _, envelope)| envelope.person_id).collect();
+        let keys = self.load(company_id, &ids.into_iter().collect::<Vec<_>>()).await?;
+        for (at, stream, envelope) in sealed {
+            let Some(key) = keys.get(&envelope.person_id) else { continue };
+            let opened = envelope.open(key, company_id, &stream);
+            match (opened, items.get_mut(at)) {
+                (Some(values), Some(item)) => item.reveal(values),
+                _ => tracing::warn!(stream, "personal data cannot be decrypted with its person's key"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroys a person's key and the way from their number to it, for all processes. Whatever was encrypted with it is lost.
+    pub(crate) async fn destroy(&self, company_id: Uuid, person_id: Uuid) -> Result<(), StoreError> {
+        let mut tx = self.0.pool.begin().await?;
+        sqlx::query!("delete from person_keys where company_id = $1 and person_id = $2", company_id, person_id).execute(&mut *tx).await?;
+        sqlx::query!("update erasures set count = count + 1").execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Destroys the keys of all whom the log says are erased: a process may have died in between, or an old backup of the keys may
+    /// have brought them back. How many there were.
+    pub async fn destroy_erased(&self) -> Result<u64, StoreError> {
+        let destroyed = sqlx::query!("delete from person_keys k using streams s where s.stream = 'person-' || k.person_id::text");
+        Ok(destroyed.execute(&self.0.pool).await?.rows_affected())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What an envelope holds: the values by where they belong, as JSON pointers.
+pub type PersonalValues = Map<String, Value>;
