@@ -42,7 +42,7 @@ async fn a_request_whose_answer_was_lost_finds_its_effect() {
         admin.send(admin.request(Method::POST, "/skillbases").header("idempotency-key", "create").json(&body))
     };
     let (claimed, created) = (claim().await.expect(200), create().await.expect(201));
-    sqlx::query("update idempotency_keys set status = null, body = null, locked_until = '-infinity'")
+    sqlx::query("update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'")
         .execute(&platform.app().owner)
         .await
         .unwrap();

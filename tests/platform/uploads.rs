@@ -108,7 +108,10 @@ async fn an_upload_whose_answer_was_lost_counts_its_own_tasks_as_created() {
     };
     let first = upload().await.expect(200);
     let app = platform.app();
-    sqlx::query("update idempotency_keys set status = null, body = null, locked_until = '-infinity'").execute(&app.owner).await.unwrap();
+    sqlx::query("update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'")
+        .execute(&app.owner)
+        .await
+        .unwrap();
     let second = upload().await.expect(200);
     assert_eq!(first.body, second.body);
     assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 145);

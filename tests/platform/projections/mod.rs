@@ -19,6 +19,17 @@ use uuid::Uuid;
 
 use crate::campaigns::until;
 
+/// A user who is invited, joins, gets another role, and is disabled for a while.
+async fn users(client: &Client) {
+    let invited =
+        client.post("/users", &json!({"email": format!("{}@example.com", Uuid::new_v4().simple()), "role": "agent"})).await.expect(201);
+    let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
+    client.post("/auth/accept-invitation", &accept).await.expect(200);
+    let path = format!("/users/{}", invited.id());
+    client.put(&path, &json!({"role": "viewer", "disabled": true})).await.expect(200);
+    client.put(&path, &json!({"disabled": false})).await.expect(200);
+}
+
 /// Something of everything: campaigns that are dialed, calls that move, prices that change, deletions.
 async fn history(client: &Client) {
     let id = client
@@ -58,6 +69,8 @@ async fn history(client: &Client) {
     client.put(&format!("/campaigns/{third}"), &json!({"calls_per_minute": 3})).await.expect(200);
     let key = client.post("/api-keys", &json!({"name": "k", "role": "agent"})).await.expect(201);
     client.delete(&format!("/api-keys/{}", key.id())).await.expect(204);
+    users(client).await;
+    client.post("/persons/erase", &json!({"phone_number": "+12025551000"})).await.expect(200);
     // Everything that follows by itself has happened, and everything is projected.
     until(client, &format!("/tasks/{task}"), "/status", json!("cancelled")).await;
     client.get("/analytics/overview").await.expect(200);

@@ -10,6 +10,7 @@ use domain::{
     campaign::{Campaign, CampaignCommand, CampaignSettings},
     company::{Company, CompanyCommand, CompanyProfile},
     outcome::Outcome,
+    person::{Person, PersonCommand},
     price::{Component, Rate, Unit},
     price_list::{PriceList, PriceListCommand},
     reserved_name::{NameCommand, ReservedName},
@@ -51,6 +52,7 @@ struct OfCompany {
     calls: Vec<Uuid>,
     keys: Vec<Uuid>,
     names: Vec<Uuid>,
+    users: Vec<Uuid>,
 }
 
 impl RandomHistory {
@@ -334,7 +336,7 @@ impl RandomHistory {
     }
 
     async fn identity(&mut self, company: &mut OfCompany) {
-        match self.rng.random_range(0..6) {
+        match self.rng.random_range(0..9) {
             0 => {
                 let profile =
                     CompanyProfile { name: format!("Name {}", self.rng.random_range(0..9)), slug: company.id.to_string(), email: None };
@@ -351,8 +353,26 @@ impl RandomHistory {
                 }
             }
             3 => {
-                let user = UserCommand::Register { email: format!("{}@example.com", Uuid::new_v4().simple()).into(), role: Role::Viewer };
-                self.run::<User>(company.id, Uuid::new_v4(), user).await;
+                let (id, email) = (Uuid::new_v4(), format!("{}@example.com", Uuid::new_v4().simple()).into());
+                let invited = self.flip();
+                let role = Role::Viewer;
+                let user = if invited { UserCommand::Invite { email, role } } else { UserCommand::Register { email, role } };
+                self.run::<User>(company.id, id, user).await;
+                company.users.push(id);
+            }
+            6 | 7 => {
+                if let Some(id) = self.some(&company.users) {
+                    let role = if self.flip() { Role::Agent } else { Role::Viewer };
+                    let commands = [UserCommand::Join, UserCommand::Disable, UserCommand::Enable, UserCommand::ChangeRole { role }];
+                    let command = commands.choose(&mut self.rng).unwrap().clone();
+                    self.run::<User>(company.id, id, command).await;
+                }
+            }
+            8 => {
+                let person = self.person();
+                let context = CommandContext::system(company.id, "test", now());
+                self.store.erase_person::<Person>(&context, person, PersonCommand::Erase).await.unwrap();
+                self.seen.insert("PersonErased".to_owned());
             }
             4 => {
                 let id = Uuid::new_v4();
