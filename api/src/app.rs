@@ -184,6 +184,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Problem::not_found("path") })
         .layer(middleware::from_fn_with_state(app.clone(), detach))
+        .layer(middleware::from_fn(edge::linger))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(operations::count))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::internal(&"a handler panicked").into_response()))

@@ -15,4 +15,5 @@ mod price_lists;
 mod projections;
 mod replay_tool;
 mod skillbases;
+mod trust;
 mod uploads;

@@ -10,7 +10,7 @@ use axum::{
 use super::{
     Origin,
     audit::{AuditEntry, AuditSubject},
-    limits::{Allowance, Counted},
+    limits::Allowance,
 };
 use crate::{
     app::App,
@@ -26,7 +26,7 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     let (mut parts, body) = request.into_parts();
     let (action, origin) = (action(&parts), parts.extensions.get::<Origin>().cloned());
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let mut allowances: Vec<Allowance> = app.limits.take(caller(&parts, origin.as_ref())).into_iter().collect();
+    let mut allowances: Vec<Allowance> = app.limits.take_of_caller(&caller(&parts, origin.as_ref())).into_iter().collect();
     let mut identity = None;
     let mut response = match admit(&app, &mut parts, &mut allowances).await {
         Ok(known) => {
@@ -59,7 +59,7 @@ async fn admit(app: &App, parts: &mut Parts, allowances: &mut Vec<Allowance>) ->
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(None),
         Err(problem) => return Err(problem),
     };
-    allowances.extend(app.limits.take(Counted::Company(identity.company_id)));
+    allowances.extend(app.limits.take_of_company(identity.company_id));
     require_allowance(allowances)?;
     Ok(Some(identity))
 }
@@ -71,11 +71,12 @@ fn require_allowance(allowances: &[Allowance]) -> Result<(), Problem> {
     }
 }
 
-fn caller(parts: &Parts, origin: Option<&Origin>) -> Counted {
-    Counted::Caller(match Credential::of(parts) {
+/// A hash of the credential, or the address of who has none.
+fn caller(parts: &Parts, origin: Option<&Origin>) -> Vec<u8> {
+    match Credential::of(parts) {
         Credential::Bearer(secret) | Credential::Ticket(secret) => secret_hash(secret),
         Credential::Unknown | Credential::None => origin.map(Origin::client).unwrap_or_default().into_bytes(),
-    })
+    }
 }
 
 /// Method and route, as in the OpenAPI document.

@@ -1,43 +1,35 @@
-//! How many requests a caller and a company may send in a minute. Each process counts on its own.
+//! How many requests a caller and a company may send. Each process counts on its own.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    hash::Hash,
+    num::NonZeroU32,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+    middleware::StateInformationMiddleware,
+    state::keyed::DefaultKeyedStateStore,
+};
+use uuid::Uuid;
 
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW_SEC: u32 = 60;
+/// After so many requests those are forgotten who have not come for a while.
+const FORGET_EVERY: u32 = 100_000;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-
-/// Whose requests are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Counted {
-    /// By a hash of the credential, or the address of who has none.
-    Caller(Vec<u8>),
-    Company(uuid::Uuid),
-}
-
-impl Counted {
-    const fn policy(&self) -> &'static str {
-        match self {
-            Self::Caller(_) => "caller",
-            Self::Company(_) => "company",
-        }
-    }
-}
 
 /// What is left of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     policy: &'static str,
     limit: u32,
-    /// `None` when there were too many.
+    /// Requests that may come at once; `None` when this one is too many.
     remaining: Option<u32>,
-    /// Until the window ends.
-    reset_sec: u64,
+    /// Until the next one may come, or, when there are some left, until all of them are there again.
+    reset_sec: u32,
 }
 
 impl Allowance {
@@ -45,13 +37,13 @@ impl Allowance {
         self.remaining.is_none()
     }
 
-    pub fn reset_sec(&self) -> u32 {
-        u32::try_from(self.reset_sec).unwrap_or(u32::MAX)
+    pub const fn reset_sec(&self) -> u32 {
+        self.reset_sec
     }
 
     /// draft-ietf-httpapi-ratelimit-headers-10
     pub fn write(&self, headers: &mut HeaderMap) {
-        let policy = format!("\"{}\";q={};w={}", self.policy, self.limit, WINDOW.as_secs());
+        let policy = format!("\"{}\";q={};w={WINDOW_SEC}", self.policy, self.limit);
         let left = format!("\"{}\";r={};t={}", self.policy, self.remaining.unwrap_or(0), self.reset_sec);
         for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
             if let Ok(value) = HeaderValue::from_str(&value) {
@@ -61,48 +53,61 @@ impl Allowance {
     }
 }
 
-/// Requests per minute; 0 for no limit.
-pub struct Limits {
-    pub per_caller: u32,
-    pub per_company: u32,
-    window: Mutex<Window>,
+/// A limit for each of many.
+struct Limit<K: Hash + Eq + Clone> {
+    policy: &'static str,
+    per_minute: NonZeroU32,
+    limiter: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>,
+    taken: AtomicU32,
 }
 
-struct Window {
-    began: Instant,
-    counts: HashMap<Counted, u32>,
+impl<K: Hash + Eq + Clone> Limit<K> {
+    /// `None` for 0: no limit.
+    fn new(policy: &'static str, per_minute: u32) -> Option<Self> {
+        let per_minute = NonZeroU32::new(per_minute)?;
+        let limiter = RateLimiter::keyed(Quota::per_minute(per_minute)).with_middleware();
+        Some(Self { policy, per_minute, limiter, taken: AtomicU32::new(0) })
+    }
+
+    fn take(&self, key: &K) -> Allowance {
+        if self.taken.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+            self.limiter.retain_recent();
+        }
+        let limit = self.per_minute.get();
+        let (remaining, reset_sec) = match self.limiter.check_key(key) {
+            Ok(left) => {
+                let remaining = left.remaining_burst_capacity();
+                (Some(remaining), (limit - remaining.min(limit)).saturating_mul(WINDOW_SEC).div_ceil(limit))
+            }
+            Err(not_until) => {
+                let wait = not_until.wait_time_from(DefaultClock::default().now());
+                (None, u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX))
+            }
+        };
+        Allowance { policy: self.policy, limit, remaining, reset_sec }
+    }
+}
+
+pub struct Limits {
+    /// By a hash of the credential, or the address of who has none.
+    callers: Option<Limit<Vec<u8>>>,
+    companies: Option<Limit<Uuid>>,
 }
 
 impl Limits {
+    /// Requests per minute; 0 for no limit.
     pub fn new(per_caller: u32, per_company: u32) -> Self {
-        Self { per_caller, per_company, window: Mutex::new(Window { began: Instant::now(), counts: HashMap::new() }) }
+        Self { callers: Limit::new("caller", per_caller), companies: Limit::new("company", per_company) }
     }
 
-    /// Counts a request; `None` when there is no limit.
-    pub fn take(&self, counted: Counted) -> Option<Allowance> {
-        self.take_at(counted, Instant::now())
+    /// Counts a request of a caller; `None` when there is no limit.
+    pub fn take_of_caller(&self, caller: &Vec<u8>) -> Option<Allowance> {
+        self.callers.as_ref().map(|limit| limit.take(caller))
     }
 
-    fn take_at(&self, counted: Counted, now: Instant) -> Option<Allowance> {
-        let limit = match counted {
-            Counted::Caller(_) => self.per_caller,
-            Counted::Company(_) => self.per_company,
-        };
-        if limit == 0 {
-            return None;
-        }
-        let policy = counted.policy();
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.duration_since(window.began) >= WINDOW {
-            *window = Window { began: now, counts: HashMap::new() };
-        }
-        let reset_sec = (WINDOW - now.duration_since(window.began)).as_secs().max(1);
-        let count = window.counts.entry(counted).or_default();
-        let remaining = limit.checked_sub(*count + 1);
-        if remaining.is_some() {
-            *count += 1;
-        }
-        Some(Allowance { policy, limit, remaining, reset_sec })
+    /// The same of a company.
+    pub fn take_of_company(&self, company_id: Uuid) -> Option<Allowance> {
+        self.companies.as_ref().map(|limit| limit.take(&company_id))
     }
 }
 
@@ -110,26 +115,20 @@ impl Limits {
 mod tests {
     use super::*;
 
-    fn caller(n: u8) -> Counted {
-        Counted::Caller(vec![n])
-    }
-
     #[test]
-    fn the_last_allowed_request_passes_and_the_next_one_waits_for_the_window() {
+    fn the_last_allowed_request_passes_and_the_next_one_does_not() {
         let limits = Limits::new(3, 0);
-        let begun = Instant::now();
-        let remaining = |n, at: Instant| limits.take_at(caller(n), at).unwrap().remaining;
-        assert_eq!([remaining(1, begun), remaining(1, begun), remaining(1, begun), remaining(1, begun)], [Some(2), Some(1), Some(0), None]);
-        assert_eq!(remaining(2, begun), Some(2), "another caller has its own");
-        assert_eq!(remaining(1, begun + WINDOW + Duration::from_secs(1)), Some(2));
-        assert_eq!(limits.take(Counted::Company(uuid::Uuid::nil())), None, "no limit");
+        let remaining = |caller: u8| limits.take_of_caller(&vec![caller]).unwrap().remaining;
+        assert_eq!([remaining(1), remaining(1), remaining(1), remaining(1)], [Some(2), Some(1), Some(0), None]);
+        assert_eq!(remaining(2), Some(2), "another caller has its own");
+        assert_eq!(limits.take_of_company(Uuid::nil()), None, "no limit");
     }
 
     #[test]
     fn headers_say_what_is_left() {
-        let mut headers = HeaderMap::new();
-        Limits::new(3, 0).take(caller(1)).unwrap().write(&mut headers);
-        assert_eq!(headers.get("ratelimit-policy").unwrap(), "\"caller\";q=3;w=60");
-        assert!(headers.get("ratelimit").unwrap().to_str().unwrap().starts_with("\"caller\";r=2;t="));
+        let (mut headers, limits) = (HeaderMap::new(), Limits::new(0, 3));
+        limits.take_of_company(Uuid::nil()).unwrap().write(&mut headers);
+        assert_eq!(headers.get("ratelimit-policy").unwrap(), "\"company\";q=3;w=60");
+        assert_eq!(headers.get("ratelimit").unwrap(), "\"company\";r=2;t=20");
     }
 }

@@ -3,12 +3,14 @@
 pub mod audit;
 mod gate;
 mod limits;
+mod linger;
 mod origin;
 pub mod server;
 
 pub use audit::{Audit, AuditSubject};
 pub use gate::gate;
 pub use limits::Limits;
+pub use linger::linger;
 pub use origin::{Origin, assign_origin};
 
 use axum::{

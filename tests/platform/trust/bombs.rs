@@ -1,0 +1,202 @@
+//! Files that are made to do harm: refused, with little memory, and the platform goes on.
+
+use std::{
+    io::{Cursor, Write as _},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::{Body, Method, multipart};
+use serde_json::{Value, json};
+use support::{Client, MASTER_KEY, binary, new_database};
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+const MEMORY_MAX_MB: u64 = 256;
+
+struct Victim {
+    process: Child,
+    client: Client,
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Victim {
+    async fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(binary("newvoice-api", "newvoice"));
+        command.args(["--listen", &format!("127.0.0.1:{port}"), "--seal-every-sec", "0"]).env("DATABASE_URL", new_database().await);
+        let process = command.env("NEWVOICE_MASTER_KEY", MASTER_KEY).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let nobody = Client::new(&format!("http://127.0.0.1:{port}"), None);
+        let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
+        for _ in 0..600 {
+            if let Ok(response) = nobody.request(Method::POST, "/auth/register").json(&body).send().await
+                && response.status() == 201
+            {
+                let registered: Value = response.json().await.unwrap();
+                return Self { process, client: nobody.with_token(registered["token"].as_str().unwrap()) };
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the platform never answered");
+    }
+
+    /// Memory in MB: now, and the most there ever was.
+    fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let of = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap() / 1_024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+}
+
+/// A spreadsheet whose one sheet is `sheet`.
+fn xlsx(sheet: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>)) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let parts = [
+        (
+            "[Content_Types].xml",
+            r#"<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/><Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>"#,
+        ),
+        (
+            "_rels/.rels",
+            r#"<?xml version="1.0"?><Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>"#,
+        ),
+        (
+            "xl/_rels/workbook.xml.rels",
+            r#"<?xml version="1.0"?><Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>"#,
+        ),
+        (
+            "xl/workbook.xml",
+            r#"<?xml version="1.0"?><workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"><sheets><sheet name="S" sheetId="1" r:id="rId1"/></sheets></workbook>"#,
+        ),
+    ];
+    for (name, text) in parts {
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(text.as_bytes()).unwrap();
+    }
+    zip.start_file("xl/worksheets/sheet1.xml", SimpleFileOptions::default().large_file(true)).unwrap();
+    sheet(&mut zip);
+    zip.finish().unwrap().into_inner()
+}
+
+const SHEET: &str = r#"<?xml version="1.0"?><worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>"#;
+const SHEET_END: &str = "</sheetData></worksheet>";
+const HEADER: &str = r#"<row r="1"><c r="A1" t="inlineStr"><is><t>phone_number</t></is></c></row>"#;
+
+fn bombs() -> Vec<(&'static str, Vec<u8>)> {
+    let far = |cell: &str, row: &str| {
+        let body = format!(r#"{SHEET}{HEADER}<row r="{row}"><c r="{cell}" t="inlineStr"><is><t>x</t></is></c></row>{SHEET_END}"#);
+        xlsx(|zip| zip.write_all(body.as_bytes()).unwrap())
+    };
+    let zeros = vec![b' '; 1 << 20];
+    let zip_bomb = xlsx(|zip| {
+        zip.write_all(SHEET.as_bytes()).unwrap();
+        for _ in 0..1_500 {
+            zip.write_all(&zeros).unwrap();
+        }
+    });
+    let many_rows = xlsx(|zip| {
+        zip.write_all(format!("{SHEET}{HEADER}").as_bytes()).unwrap();
+        let rows: String = (0..1_000).map(|_| "<row><c t=\"inlineStr\"><is><t>+12025550100</t></is></c></row>").collect();
+        for _ in 0..2_000 {
+            zip.write_all(rows.as_bytes()).unwrap();
+        }
+        zip.write_all(SHEET_END.as_bytes()).unwrap();
+    });
+    let mut entries = ZipWriter::new(Cursor::new(Vec::new()));
+    for n in 0..60_000 {
+        entries.start_file(format!("xl/{n}.xml"), SimpleFileOptions::default()).unwrap();
+    }
+    let entities = format!(
+        "<!DOCTYPE x [<!ENTITY a \"{}\">]>{SHEET}<row><c t=\"inlineStr\"><is><t>&a;</t></is></c></row>{SHEET_END}",
+        "a".repeat(1_000)
+    );
+    vec![
+        ("a zip bomb", zip_bomb),
+        ("a cell far out", far("XFD1048576", "1048576")),
+        ("a cell beyond every sheet", far("ZZZZZZ99999999", "99999999")),
+        ("two million rows", many_rows),
+        ("many parts", entries.finish().unwrap().into_inner()),
+        ("entities", xlsx(|zip| zip.write_all(entities.as_bytes()).unwrap())),
+        ("a million columns", format!("phone_number{}\n+12025550100\n", ",x".repeat(1_000_000)).into_bytes()),
+        ("one line of forty megabytes", format!("phone_number\n\"{}", "x".repeat(40 << 20)).into_bytes()),
+        ("NUL bytes", b"phone_number\n+1202555\x000100\n\0\0\0\0".to_vec()),
+        ("nothing but NUL", vec![0; 1 << 20]),
+        (
+            "UTF-16 that breaks off",
+            [&b"\xff\xfe"[..], &"phone_number\n+120255".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(), b"\xd8"].concat(),
+        ),
+        ("UTF-32", "phone_number\n".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect()),
+        ("no text at all", (0..=255).cycle().take(1 << 20).collect()),
+        ("an old spreadsheet that is none", [&b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"[..], &[0xff; 4_096]].concat()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_made_to_do_harm_are_refused_with_little_memory() {
+    let victim = Victim::start().await;
+    let client = &victim.client;
+    let campaign = client.campaign(json!({})).await;
+    // What is usual has been done once, and counts as nothing special.
+    client.upload(&campaign, "list.csv", b"phone_number\nx\n".to_vec()).await.expect(200);
+    let upload = async |name: &str, body: Body| {
+        let form = multipart::Form::new().part("file", multipart::Part::stream(body).file_name(name.to_owned()));
+        let request = client.request(Method::POST, &format!("/campaigns/{campaign}/call-list")).multipart(form);
+        client.send(request.timeout(Duration::from_secs(60))).await
+    };
+    let (before, _) = victim.memory();
+    for (what, bytes) in bombs() {
+        let answer = upload("list.xlsx", Body::from(bytes)).await;
+        // Rows with a NUL or in no encoding are row errors; nothing of them goes in.
+        let refused = answer.status == 422 || answer.status == 413 || (answer.status == 200 && answer["created"] == 0);
+        assert!(refused, "{what}: {} {}", answer.status, answer.body);
+        let (_, most) = victim.memory();
+        assert!(most < before + MEMORY_MAX_MB, "{what} took {} MB", most - before);
+    }
+    let line = format!("+12025550100,{}\n", "x".repeat(1_000)).repeat(1_000);
+    let chunks = (0..500).map(move |_| Ok::<_, std::io::Error>(line.clone()));
+    assert_eq!(upload("list.csv", Body::wrap_stream(futures::stream::iter(chunks))).await.status, 413, "half a gigabyte");
+    let (_, most) = victim.memory();
+    assert!(most < before + MEMORY_MAX_MB, "all of it took {} MB", most - before);
+    assert_eq!(client.get(&format!("/campaigns/{campaign}")).await.expect(200)["total_tasks"], 0);
+}
+
+/// Bodies that are no call lists, and no requests either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_that_is_made_to_do_harm_is_refused() {
+    let victim = Victim::start().await;
+    let client = &victim.client;
+    let post = async |path: &str, body: Vec<u8>| {
+        let request = client.request(Method::POST, path).header("content-type", "application/json").body(body);
+        client.send(request.timeout(Duration::from_secs(30))).await
+    };
+    let deep = [b"[".repeat(200_000), b"]".repeat(200_000)].concat();
+    for (path, body, status) in [
+        ("/campaigns", deep.clone(), 400),
+        ("/calls/00000000-0000-0000-0000-000000000000/turns", deep, 400),
+        ("/campaigns", br#"{"name": "a\u0000b", "skillbase_id": "00000000-0000-0000-0000-000000000000"}"#.to_vec(), 422),
+        ("/campaigns", br#"{"name": 1e999, "skillbase_id": 5}"#.to_vec(), 400),
+        (
+            "/campaigns",
+            br#"{"name": "a", "skillbase_id": "00000000-0000-0000-0000-000000000000", "calls_per_minute": 99999999999999999999}"#.to_vec(),
+            422,
+        ),
+        ("/campaigns", br#"{"name": "a", "company_id": "00000000-0000-0000-0000-000000000000"}"#.to_vec(), 422),
+        ("/persons/erase", br#"{"phone_number": "+1 202 555 0100'; drop table events; --"}"#.to_vec(), 422),
+        ("/auth/login", format!(r#"{{"email": "{}", "password": "x"}}"#, "a".repeat(1 << 20)).into_bytes(), 401),
+        ("/auth/refresh", br#"{"refresh_token": "\u0000"}"#.to_vec(), 401),
+        ("/users", br#"{"email": "a@b\u0000", "role": "admin"}"#.to_vec(), 422),
+        ("/campaigns", vec![b' '; 33 << 20], 413),
+    ] {
+        let answer = post(path, body.clone()).await;
+        assert_eq!(answer.status, status, "{path} {}: {}", String::from_utf8_lossy(&body[..body.len().min(60)]), answer.body);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    }
+    client.get("/campaigns").await.expect(200);
+}

@@ -1,0 +1,185 @@
+//! What the database itself refuses.
+
+use sqlx::{Connection as _, PgConnection, PgPool};
+use support::{Platform, new_database};
+use uuid::Uuid;
+
+async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {
+    sqlx::query_scalar(sql).fetch_all(pool).await.unwrap()
+}
+
+/// Tables that hold something of companies.
+const OF_COMPANIES: &str = "select c.oid from pg_class c where c.relnamespace = 'newvoice'::regnamespace and c.relkind in ('r', 'p')
+                               and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'company_id' and not a.attisdropped)";
+
+#[tokio::test]
+async fn every_table_of_companies_is_confined_by_force_and_with_a_check() {
+    let platform = Platform::start().await;
+    platform.admin().await.act("/projections/calls/rebuild").await.expect(202);
+    let pool = &platform.app().owner;
+    let (confined, open): (i64, Vec<String>) = {
+        let sql = format!(
+            "select count(*) filter (where ok), coalesce(array_agg(relname::text) filter (where not ok), '{{}}')
+               from (select c.relname, c.relrowsecurity and c.relforcerowsecurity and exists (
+                            select from pg_policy p where p.polrelid = c.oid and p.polcmd = '*' and p.polwithcheck is not null
+                               and pg_get_expr(p.polqual, p.polrelid) = pg_get_expr(p.polwithcheck, p.polrelid)) as ok
+                       from pg_class c where c.oid in ({OF_COMPANIES})) t"
+        );
+        sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap()
+    };
+    assert!(confined > 30 && open.is_empty(), "{confined} tables are confined, {open:?} are not");
+    let views = names(pool, "select relname::text from pg_class where relnamespace = 'newvoice'::regnamespace and relkind = 'v' and not coalesce('security_invoker=true' = any(reloptions), false)").await;
+    assert!(views.is_empty(), "{views:?} show more than their reader may see");
+    let definers = names(pool, "select proname::text from pg_proc where pronamespace = 'newvoice'::regnamespace and prosecdef").await;
+    assert!(definers.is_empty(), "{definers:?} run with more rights than their caller has");
+    platform.stop().await;
+}
+
+/// Keys that tell one row from another tell it within a company, so that nobody learns from a conflict what others have. Those that are
+/// random or nobody's to choose need not.
+#[tokio::test]
+async fn unique_keys_lead_with_the_company() {
+    const RANDOM: [&str; 11] = [
+        // The log's own, appended to by nobody but the platform; ids of streams and events are random or derived from random ones.
+        "events",
+        "streams",
+        "company_keys",
+        "companies",
+        // Secrets and their hashes.
+        "user_credentials",
+        "api_key_credentials",
+        "refresh_tokens",
+        // A call's id, of which the platform asks the log whose it is.
+        "claim_slots",
+        "log_seals",
+        "signing_keys",
+        "auth_tickets",
+    ];
+    let platform = Platform::start().await;
+    let sql = format!(
+        "select distinct c.relname::text from pg_index i join pg_class c on c.oid = i.indrelid
+           join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+          where i.indisunique and c.oid in ({OF_COMPANIES}) and a.attname <> 'company_id' and c.relname !~ '^events_from_'"
+    );
+    let found: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&platform.app().owner).await.unwrap();
+    let unexpected: Vec<_> = found.iter().filter(|name| !RANDOM.contains(&name.as_str())).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+    platform.stop().await;
+}
+
+/// No role that the platform works under owns anything or is exempt; but for the log's, which copies.
+#[tokio::test]
+async fn the_platforms_roles_are_no_more_than_they_need_to_be() {
+    let platform = Platform::start().await;
+    let pool = &platform.app().owner;
+    type Role = (String, bool, bool, bool, bool, i64, i64);
+    let roles: Vec<Role> = sqlx::query_as(
+        "select r.rolname::text, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb,
+                (select count(*) from pg_class c where c.relowner = r.oid), (select count(*) from pg_auth_members m where m.member = r.oid)
+           from pg_roles r where r.rolname in (select newvoice.service_role(x) from unnest(array['app', 'identity', 'log', 'work']) x) order by 1",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert_eq!(roles.len(), 4);
+    for (name, superuser, bypasses, creates_roles, creates_databases, owns, is_member_of) in roles {
+        assert!(!superuser && !creates_roles && !creates_databases && (owns, is_member_of) == (0, 0), "{name}");
+        assert_eq!(bypasses, name.contains("_log_"), "{name}");
+    }
+    let app = "has_table_privilege(newvoice.service_role('app'), c.oid, 'insert, update, delete, truncate')";
+    let written = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(format!(
+        "select relname::text from pg_class c where relnamespace = 'newvoice'::regnamespace and relkind in ('r', 'p') and {app}"
+    )));
+    assert_eq!(written.fetch_all(pool).await.unwrap(), ["idempotency_keys"], "the API reads; what it changes it changes through the log");
+    let log = names(pool, "select p from unnest(array['update', 'delete', 'truncate']) p where has_table_privilege(newvoice.service_role('log'), 'newvoice.events', p)").await;
+    assert!(log.is_empty(), "the log can only be appended to");
+    platform.stop().await;
+}
+
+/// As the API's role, by hand: without a company nothing is there, with one only its own, and nothing of another's can be written.
+#[tokio::test]
+async fn the_apis_role_sees_nothing_without_a_company_and_its_own_with_one() {
+    let platform = Platform::start().await;
+    let (a, b) = (platform.admin().await, platform.admin().await);
+    for client in [&a, &b] {
+        client.running_campaign(2, serde_json::json!({})).await;
+        client.get("/campaigns").await.expect(200);
+    }
+    let company = |answer: support::Answer| answer["id"].as_str().unwrap().parse::<Uuid>().unwrap();
+    let (of_a, of_b) = (company(a.get("/company").await), company(b.get("/company").await));
+    let access = &platform.app().access;
+    let tables = names(&platform.app().owner, "select table_name from newvoice.table_access where role = 'app' and privileges like 'select%' and table_name not like 'projection%'").await;
+    assert!(tables.len() > 20);
+    let count = async |company: Option<Uuid>, table: &str, condition: &str| {
+        let mut tx = access.begin_with(company, "begin").await.unwrap();
+        let sql = format!("select count(*) from {table} where {condition}");
+        sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *tx).await.unwrap()
+    };
+    let mut rows = 0;
+    for table in &tables {
+        assert_eq!(count(None, table, "true").await, 0, "{table} without a company");
+        let own = count(Some(of_a), table, "true").await;
+        assert_eq!(count(Some(of_a), table, &format!("company_id = '{of_b}'")).await, 0, "{table} of another company");
+        assert_eq!(count(Some(Uuid::new_v4()), table, "true").await, 0, "{table} of nobody");
+        rows += own;
+    }
+    assert!(rows > 10, "there was something to see");
+    let mut tx = access.company(of_a).await.unwrap();
+    let forged = "insert into idempotency_keys (company_id, method, path, key_hash, body_hash, locked_until) values ($1, 'POST', '/x', 'k', 'b', now())";
+    let refused = sqlx::query(forged).bind(of_b).execute(&mut *tx).await.unwrap_err();
+    assert!(refused.to_string().contains("row-level security"), "{refused}");
+    platform.stop().await;
+}
+
+/// One connection after another company's: nothing of it is left, however it was given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_do_not_carry_a_company_to_the_next() {
+    let platform = Platform::start().await;
+    let access = platform.app().access.clone();
+    let tasks = (0..32).map(|n| {
+        let access = access.clone();
+        tokio::spawn(async move {
+            let company = Uuid::from_u128(n + 1);
+            for _ in 0..20 {
+                let look = async {
+                    let mut tx = access.company(company).await.unwrap();
+                    let seen: Option<Uuid> = sqlx::query_scalar("select current_company()").fetch_one(&mut *tx).await.unwrap();
+                    assert_eq!(seen, Some(company));
+                };
+                let _ = tokio::time::timeout(std::time::Duration::from_micros(rand::random_range(50..3_000)), look).await;
+                let mut nobody = access.begin_with(None, "begin").await.unwrap();
+                let seen: Option<Uuid> = sqlx::query_scalar("select current_company()").fetch_one(&mut *nobody).await.unwrap();
+                assert_eq!(seen, None);
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    platform.stop().await;
+}
+
+/// A database that is restored under another name, without roles and rights, is given them when the platform opens it.
+#[tokio::test]
+async fn a_restored_database_is_protected_again() {
+    let url = new_database().await;
+    let platform = Platform::start_on(&url).await;
+    let admin = platform.admin().await;
+    let token = admin.token.clone().unwrap();
+    platform.stop().await;
+    let copy = support::copy_database(&url).await;
+    let mut owner = PgConnection::connect(&copy).await.unwrap();
+    sqlx::raw_sql("do $$ declare r text; begin for r in select relname from pg_class where relnamespace = 'newvoice'::regnamespace and relkind in ('r', 'p') loop
+                       execute format('revoke all on newvoice.%I from public', r); end loop; end $$").execute(&mut owner).await.unwrap();
+    let restored = Platform::start_on(&copy).await;
+    let again = restored.anonymous().with_token(&token);
+    assert_eq!(again.get("/company").await.expect(200).body, admin_company(&restored, &again).await);
+    restored.stop().await;
+}
+
+async fn admin_company(platform: &Platform, client: &support::Client) -> serde_json::Value {
+    let id: Uuid = client.get("/auth/me").await.expect(200)["company"]["id"].as_str().unwrap().parse().unwrap();
+    let mut tx = platform.app().access.company(id).await.unwrap();
+    let row = projections::companies::get(&mut tx, id).await.unwrap().unwrap();
+    serde_json::json!({"id": row.company_id, "name": row.name, "slug": row.slug, "email": row.email})
+}

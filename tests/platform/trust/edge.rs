@@ -1,0 +1,188 @@
+//! The HTTP edge: headers, limits, origins, and stopping in good order.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use support::{Platform, new_database, settings};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    for answer in [admin.get("/campaigns").await, admin.get("/nothing").await, platform.anonymous().get("/campaigns").await] {
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert!(answer.header("content-security-policy").unwrap().contains("default-src 'none'"));
+        assert!(answer.header("strict-transport-security").is_some() && answer.header("x-request-id").is_some());
+        assert!(answer.header("access-control-allow-origin").is_none());
+    }
+    let docs = reqwest::get(format!("{}/docs/", platform.base())).await.unwrap();
+    assert!(docs.headers()["content-security-policy"].to_str().unwrap().contains("script-src 'self'"));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn only_pages_that_may_call_are_answered_to() {
+    let mut settings = settings(&new_database().await);
+    settings.cors_origins = vec!["https://app.example.com".to_owned()];
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let preflight = async |origin: &str| {
+        let request = admin.request(Method::OPTIONS, "/campaigns").header("origin", origin).header("access-control-request-method", "POST");
+        admin.send(request.header("access-control-request-headers", "authorization,content-type")).await
+    };
+    let allowed = preflight("https://app.example.com").await.expect(200);
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example.com"));
+    assert!(allowed.header("access-control-allow-credentials").is_none());
+    assert!(preflight("https://evil.example.com").await.header("access-control-allow-origin").is_none());
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let socket = async |origin: &str| {
+        let request = admin.request(Method::GET, &format!("/analytics/ws/calls/{call}")).header("origin", origin);
+        let request = request.header("connection", "upgrade").header("upgrade", "websocket").header("sec-websocket-version", "13");
+        request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.unwrap().status()
+    };
+    assert_eq!(socket("https://app.example.com").await, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(socket(&platform.base()).await, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(socket("https://evil.example.com").await, StatusCode::FORBIDDEN);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn who_sends_too_much_is_told_when_to_come_again() {
+    let mut settings = settings(&new_database().await);
+    settings.rate_per_caller = 20;
+    settings.rate_per_company = 50;
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let mut statuses = Vec::new();
+    for _ in 0..25 {
+        let answer = admin.get("/campaigns").await;
+        assert!(answer.headers.get_all("ratelimit").iter().any(|value| value.to_str().unwrap().starts_with("\"caller\";r=")));
+        assert!(answer.headers.get_all("ratelimit-policy").iter().any(|value| value.to_str().unwrap() == "\"caller\";q=20;w=60"));
+        if answer.status == 429 {
+            assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+        }
+        statuses.push(answer.status);
+    }
+    let passed = statuses.iter().filter(|status| **status == 200).count();
+    assert!((20..=22).contains(&passed) && statuses[..20].iter().all(|status| *status == 200), "{statuses:?}");
+    // Another company is another one.
+    platform.admin().await.get("/campaigns").await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_who_understands_it_and_streams_are_not() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let compressed = admin.request(Method::GET, "/price-lists").header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(compressed.headers()["content-encoding"], "gzip");
+    let stream = admin.request(Method::GET, "/events/stream").header("accept-encoding", "gzip").send().await.unwrap();
+    assert!(stream.headers().get("content-encoding").is_none());
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn the_clients_address_is_what_our_own_proxy_says() {
+    let url = new_database().await;
+    let mut behind = settings(&url);
+    behind.behind_proxy = true;
+    for (settings, expected) in [(settings(&url), "127.0.0.1"), (behind, "203.0.113.9")] {
+        let platform = Platform::start_with(settings).await;
+        let admin = platform.admin().await;
+        let request = admin.request(Method::POST, "/auth/ticket").header("x-forwarded-for", "198.51.100.1, 203.0.113.9");
+        admin.send(request).await.expect(200);
+        let entries = admin.get("/audit").await["items"].as_array().unwrap().clone();
+        assert_eq!(entries.iter().find(|entry| entry["action"] == "POST /auth/ticket").unwrap()["client"], expected);
+        platform.stop().await;
+    }
+}
+
+/// Heads that are too large, broken or cut off are refused or dropped, and nobody else notices.
+#[tokio::test]
+async fn broken_requests_harm_nobody() {
+    let mut settings = settings(&new_database().await);
+    settings.connections_max = 40;
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let address = platform.base().trim_start_matches("http://").to_owned();
+    for bytes in [
+        format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(200_000)),
+        format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "y".repeat(200_000)),
+        (0..500).fold("GET / HTTP/1.1\r\nhost: x\r\n".to_owned(), |text, n| text + &format!("x{n}: y\r\n")) + "\r\n",
+        "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!".to_owned(),
+        "POST /api/v1/calls HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\nzzz\r\n".to_owned(),
+        "\0\0\0\0".to_owned(),
+        "GET /api/v1/campaigns/%00%ff HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
+    ] {
+        let mut socket = TcpStream::connect(&address).await.unwrap();
+        let _ = socket.write_all(bytes.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await;
+        let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
+        assert!(line.is_empty() || line.starts_with("HTTP/1.1 4"), "{}: {line}", &bytes[..40]);
+    }
+    // Clients that never say what they want hold their places, and the rest is left to others.
+    let mut idle = Vec::new();
+    for _ in 0..30 {
+        let mut socket = TcpStream::connect(&address).await.unwrap();
+        socket.write_all(b"GET / HT").await.unwrap();
+        idle.push(socket);
+    }
+    admin.get("/campaigns").await.expect(200);
+    platform.stop().await;
+}
+
+/// `/readyz` says no first; requests under way are answered; streams and sockets end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_platform_that_stops_answers_what_it_has_begun() {
+    let mut settings = settings(&new_database().await);
+    settings.drain_sec = 2;
+    let platform = Platform::start_with(settings).await;
+    let (admin, base) = (platform.admin().await, platform.base());
+    let mut stream = admin.request(Method::GET, "/events/stream").send().await.unwrap();
+    let load = (0..4).map(|_| {
+        let client = admin.with_token(admin.token.as_ref().unwrap());
+        tokio::spawn(async move {
+            let mut acknowledged = 0;
+            loop {
+                let body = json!({"direction": "inbound", "phone_number": "+12025550100"});
+                match client.request(Method::POST, "/calls").json(&body).send().await {
+                    Ok(response) => assert_eq!(response.status(), 201),
+                    // Nobody listens any more; a request that was taken is never cut off.
+                    Err(error) => {
+                        assert!(error.is_connect() || error.is_request(), "{error:?}");
+                        return acknowledged;
+                    }
+                }
+                acknowledged += 1;
+            }
+        })
+    });
+    let load: Vec<_> = load.collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (database_url, stopping) = (platform.database_url.clone(), tokio::spawn(platform.stop()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let ready = reqwest::get(format!("{base}/readyz")).await.unwrap();
+    assert_eq!(ready.status(), 503);
+    assert!(ready.text().await.unwrap().contains("shutting down"));
+    admin.get("/campaigns").await.expect(200);
+    stopping.await.unwrap();
+    assert!(stream.chunk().await.is_ok_and(|chunk| chunk.is_none()) || stream.chunk().await.is_err());
+    let mut acknowledged = 0;
+    for task in load {
+        acknowledged += task.await.unwrap();
+    }
+    let platform = Platform::start_on(&database_url).await;
+    let there: i64 =
+        sqlx::query_scalar("select count(*) from events where event_type = 'CallStarted'").fetch_one(&platform.app().owner).await.unwrap();
+    assert!(acknowledged > 0 && there >= acknowledged, "{there} of {acknowledged}");
+    platform.stop().await;
+}

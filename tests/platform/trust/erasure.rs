@@ -1,0 +1,295 @@
+//! A person who is erased is nowhere any more: not in a table, the log, an export or a log file, before and after everything is rebuilt.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use support::{Client, Platform, binary};
+
+const NUMBER: &str = "+12025550142";
+/// What only this person said or is called; and somebody else of whom nothing may be lost.
+const WORDS: &str = "quetzalcoatlus";
+const OTHER_WORDS: &str = "archaeopteryx";
+
+/// The platform as it is run, with its own PostgreSQL and log file in one directory.
+struct Installation {
+    dir: tempfile::TempDir,
+    process: Child,
+    client: Client,
+}
+
+impl Installation {
+    async fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("nvp").tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = std::fs::File::create(dir.path().join("newvoice.log")).unwrap();
+        let mut command = Command::new(binary("newvoice-api", "newvoice"));
+        command.args(["--listen", &format!("127.0.0.1:{port}")]).env("NEWVOICE_DATA_DIR", dir.path()).env_remove("DATABASE_URL");
+        let process = command.env("RUST_LOG", "debug,sqlx=trace").stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let nobody = Client::new(&format!("http://127.0.0.1:{port}"), None);
+        let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
+        for _ in 0..600 {
+            if let Ok(response) = nobody.request(Method::POST, "/auth/register").json(&body).send().await
+                && response.status() == 201
+            {
+                let registered: Value = response.json().await.unwrap();
+                let client = nobody.with_token(registered["token"].as_str().unwrap());
+                return Self { dir, process, client };
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the platform never answered");
+    }
+
+    fn tool(&self, args: &[&str], with_key: bool) -> String {
+        let mut command = Command::new(binary("replay-tool", "replay-tool"));
+        command.args(args).env("NEWVOICE_DATA_DIR", self.dir.path()).env_remove("DATABASE_URL");
+        if !with_key {
+            command.env("NEWVOICE_MASTER_KEY_FILE", "/nowhere");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Every row of every table of the installation, as text.
+    async fn tables(&self) -> String {
+        let password = std::fs::read_to_string(self.dir.path().join("password")).unwrap();
+        let pid = std::fs::read_to_string(self.dir.path().join("postgres/postmaster.pid")).unwrap();
+        let url = format!("postgres://newvoice:{}@127.0.0.1:{}/newvoice", password.trim(), pid.lines().nth(3).unwrap());
+        let mut db = PgConnection::connect(&url).await.unwrap();
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select c.oid::regclass::text from pg_class c where relnamespace = 'newvoice'::regnamespace and relkind in ('r', 'p')",
+        )
+        .fetch_all(&mut db)
+        .await
+        .unwrap();
+        assert!(tables.len() > 40);
+        let mut all = String::new();
+        for table in tables {
+            let rows: Vec<String> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select t::text from {table} t"))).fetch_all(&mut db).await.unwrap();
+            all += &rows.join("\n");
+        }
+        all
+    }
+
+    fn exports(&self) -> String {
+        let what = ["events", "calls", "call_tasks", "call_logs", "users"];
+        what.iter().map(|what| self.tool(&["export", what, "--format", "csv"], true)).collect()
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        let _ = self.process.wait();
+    }
+}
+
+/// Whether any file below `dir` holds `needle`.
+fn file_with(dir: &Path, needle: &str) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = file_with(&path, needle) {
+                return Some(found);
+            }
+        } else if let Ok(bytes) = std::fs::read(&path)
+            && bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+        {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// Everything there is about the person, as the API shows it.
+async fn shown(client: &Client, campaign: &str, task: &str, call: &str) -> String {
+    let mut all = String::new();
+    for path in [
+        format!("/campaigns/{campaign}/tasks"),
+        format!("/tasks/{task}"),
+        format!("/tasks/{task}/history"),
+        format!("/calls/{call}"),
+        format!("/calls/{call}?as_of=2100-01-01T00:00:00Z"),
+        format!("/calls/{call}/history"),
+        format!("/analytics/calls/{call}/turns"),
+        format!("/analytics/calls?phone_number={}", &NUMBER[1..]),
+        "/analytics/calls".to_owned(),
+        "/analytics/overview".to_owned(),
+        "/events?limit=200".to_owned(),
+        "/audit?limit=200".to_owned(),
+    ] {
+        all += &client.get(&path).await.expect(200).body.to_string();
+    }
+    all
+}
+
+/// A call to each of two people, with all that can be said of them; under idempotency keys that are about them, too.
+async fn call_both(client: &Client) -> (String, Vec<(String, String)>) {
+    let campaign = client.campaign(json!({"max_retries": 2, "retry_delay_minutes": 600})).await;
+    let list = format!("phone_number,name,note\n{NUMBER},{WORDS},{WORDS}\n+12025550143,{OTHER_WORDS},{OTHER_WORDS}\n");
+    client.upload(&campaign, "list.csv", list.into_bytes()).await.expect(200);
+    client.act(&format!("/campaigns/{campaign}/start")).await.expect(200);
+    let mut calls = Vec::new();
+    for (number, words) in [(NUMBER, WORDS), ("+12025550143", OTHER_WORDS)] {
+        let send = |path: String, body: Value| {
+            client.send(client.request(Method::POST, &path).header("idempotency-key", format!("{number} {words}")).json(&body))
+        };
+        let claim = send(format!("/campaigns/{campaign}/tasks/claim"), json!({})).await.expect(200);
+        let (task, call) = (claim["task"]["id"].as_str().unwrap().to_owned(), claim["call_id"].as_str().unwrap().to_owned());
+        send("/calls".into(), json!({"call_id": call, "direction": "outbound", "phone_number": number})).await.expect(200);
+        let turns = json!([{"turn_index": 0, "user_text": words, "agent_text": format!("hello {words}"), "stt_duration_sec": 3, "ttfb_stt_ms": 120}]);
+        send(format!("/calls/{call}/turns"), turns).await.expect(201);
+        send(format!("/calls/{call}/end"), json!({"duration_sec": 30})).await.expect(200);
+        send(
+            format!("/tasks/{task}/fail"),
+            json!({"call_id": call, "error_message": format!("{number} {words} hung up"), "outcome": "busy"}),
+        )
+        .await
+        .expect(200);
+        // What is refused is about somebody as well.
+        send(format!("/calls/{call}/turns"), json!({"turn_index": 0, "user_text": format!("other {words}")})).await;
+        client.get(&format!("/analytics/calls?phone_number={}&outcome={words}", &number[1..])).await.problem(400);
+        calls.push((task, call));
+    }
+    (campaign, calls)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
+    let installation = Installation::start().await;
+    let client = &installation.client;
+    let (campaign, calls) = call_both(client).await;
+    let (task, call) = calls[0].clone();
+    let (other_task, other_call) = calls[1].clone();
+    let digits = &NUMBER[1..];
+    // Before: the company sees all of it, and nothing but the API does.
+    let before = shown(client, &campaign, &task, &call).await;
+    assert!(before.matches(WORDS).count() > 8 && before.matches(digits).count() > 6, "{before}");
+    assert!(installation.tool(&["history", &format!("call-{call}")], true).contains(WORDS));
+    assert!(!installation.tool(&["history", &format!("call-{call}")], false).contains(WORDS), "without the key");
+    let numbers = async |client: &Client| {
+        let metrics = client.get("/analytics/metrics").await.expect(200).body.clone();
+        let costs = client.get("/analytics/costs").await.expect(200).body.clone();
+        let stats = client.get(&format!("/campaigns/{campaign}/stats")).await.expect(200).body.clone();
+        (metrics, costs, stats["attempts"].clone(), stats["outcomes"].clone(), stats["cost_total"].clone())
+    };
+    let counted = numbers(client).await;
+    for needle in [WORDS, digits, OTHER_WORDS] {
+        assert!(!installation.tables().await.contains(needle) && !installation.exports().contains(needle), "{needle} is in clear");
+        assert_eq!(file_with(installation.dir.path(), needle), None, "{needle} is in a file of the server, its log or ours");
+    }
+    // Somebody else's number, and no number.
+    client.post("/persons/erase", &json!({"phone_number": "+12025550199"})).await.problem(404);
+    client.post("/persons/erase", &json!({"phone_number": "nobody"})).await.problem(422);
+    let erased = client.post("/persons/erase", &json!({"phone_number": NUMBER})).await.expect(200);
+    assert_eq!(erased["cancelled_tasks"], 1, "nobody is called who is erased");
+    client.post("/persons/erase", &json!({"phone_number": NUMBER})).await.problem(404);
+    for rebuilt in [false, true] {
+        if rebuilt {
+            installation.tool(&["rebuild", "all"], true);
+            installation.tool(&["compare", "all"], true);
+            installation.tool(&["verify"], false);
+        }
+        let after = shown(client, &campaign, &task, &call).await;
+        assert!(!after.contains(WORDS) && !after.contains(digits), "{after}");
+        assert!(after.contains("\"phone_number\":\"erased\"") && after.contains("\"user_text\":\"erased\""));
+        assert!(shown(client, &campaign, &other_task, &other_call).await.contains(OTHER_WORDS), "others are as they were");
+        assert_eq!(numbers(client).await, counted, "counts and costs stay");
+        assert!(!installation.tool(&["history", &format!("task-{task}")], true).contains(WORDS));
+        for needle in [WORDS, digits] {
+            assert!(!installation.tables().await.contains(needle) && !installation.exports().contains(needle), "{needle}");
+            assert_eq!(file_with(installation.dir.path(), needle), None, "{needle}");
+        }
+    }
+    // A request that comes again under its key finds its effect, and no longer whom it was about.
+    let again = client.request(Method::POST, "/calls").header("idempotency-key", format!("{NUMBER} {WORDS}"));
+    let again = client.send(again.json(&json!({"call_id": call, "direction": "outbound", "phone_number": NUMBER}))).await;
+    assert!(again.status < 500 && !again.body.to_string().contains(digits), "{}", again.body);
+    // What is still recorded of the call is counted, and not what was said.
+    client.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 1, "user_text": WORDS})).await.expect(201);
+    assert!(!shown(client, &campaign, &task, &call).await.contains(WORDS));
+    assert_eq!(client.get(&format!("/analytics/calls/{call}/metrics")).await["turn_count"], 2);
+    let erasures = client.get("/events?event_type=PersonErased").await.expect(200);
+    assert_eq!(erasures["items"][0]["metadata"]["actor"]["kind"], "user", "who did it and when is known");
+}
+
+#[tokio::test]
+async fn a_number_that_comes_again_is_a_new_person() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.campaign(json!({})).await;
+    let list = format!("phone_number,name\n{NUMBER},{WORDS}\n").into_bytes();
+    admin.upload(&campaign, "list.csv", list.clone()).await.expect(200);
+    let erased = admin.post("/persons/erase", &json!({"phone_number": NUMBER})).await.expect(200);
+    assert_eq!(admin.upload(&campaign, "list.csv", list).await.expect(200)["created"], 1, "nobody can tell that it was there");
+    let tasks = admin.get(&format!("/campaigns/{campaign}/tasks")).await["items"].as_array().unwrap().clone();
+    assert_eq!(tasks.iter().map(|task| task["phone_number"].as_str().unwrap()).collect::<Vec<_>>(), [NUMBER, "erased"]);
+    assert_ne!(admin.post("/persons/erase", &json!({"phone_number": NUMBER})).await.expect(200)["person_id"], erased["person_id"]);
+    platform.stop().await;
+}
+
+/// Each process remembers keys and what was decrypted with them; all of them forget when any of them erases.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_processes_forget_the_erased_too() {
+    let platform = Platform::start().await;
+    let other = Platform::start_on(&platform.database_url).await;
+    let admin = platform.admin().await;
+    let there = Client::new(&other.base(), admin.token.as_deref());
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": NUMBER})).await.expect(201).id();
+    there.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "user_text": WORDS})).await.expect(201);
+    assert!(there.get(&format!("/calls/{call}/history")).await.body.to_string().contains(WORDS));
+    admin.post("/persons/erase", &json!({"phone_number": NUMBER})).await.expect(200);
+    for _ in 0..100 {
+        let end = there.post(&format!("/calls/{call}/end"), &json!({"duration_sec": 1})).await.expect(200);
+        let history = there.get(&format!("/calls/{call}/history")).await.body.to_string();
+        if end["phone_number"] == "erased" && !history.contains(WORDS) {
+            other.stop().await;
+            return platform.stop().await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("another process still knows");
+}
+
+/// An old backup of the keys brings nobody back: the log says who is erased.
+#[tokio::test]
+async fn keys_that_a_backup_brings_back_are_destroyed_at_the_next_start() {
+    let platform = Platform::start().await;
+    let (url, admin) = (platform.database_url.clone(), platform.admin().await);
+    let token = admin.token.clone().unwrap();
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": NUMBER})).await.expect(201).id();
+    let owner = &platform.app().owner;
+    sqlx::raw_sql("create table backup as table person_keys").execute(owner).await.unwrap();
+    admin.post("/persons/erase", &json!({"phone_number": NUMBER})).await.expect(200);
+    sqlx::raw_sql("insert into person_keys select * from backup on conflict do nothing; drop table backup").execute(owner).await.unwrap();
+    platform.stop().await;
+    let platform = Platform::start_on(&url).await;
+    let again = platform.anonymous().with_token(&token);
+    assert_eq!(again.get(&format!("/calls/{call}")).await.expect(200)["phone_number"], "erased");
+    platform.stop().await;
+}
+
+/// With another master key nothing can be read, so the platform does not start; without it the log still verifies.
+#[tokio::test]
+async fn another_master_key_is_refused() {
+    let platform = Platform::start().await;
+    platform.admin().await;
+    let url = platform.database_url.clone();
+    platform.stop().await;
+    let other = "77".repeat(32);
+    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    let output = command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", &other).output().unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("master key is not the one"));
+    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    let output = command.env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", "short").output().unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("64 hexadecimal digits"));
+}

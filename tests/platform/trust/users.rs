@@ -1,0 +1,241 @@
+//! Who may log in, with what, and for how long.
+
+use chrono::{TimeDelta, Utc};
+use domain::role::Role;
+use serde_json::{Value, json};
+use support::{Client, Platform};
+use uuid::Uuid;
+
+async fn invited(platform: &Platform, admin: &Client, role: &str) -> (String, Client, Value) {
+    let email = format!("{}@example.com", Uuid::new_v4().simple());
+    let invited = admin.post("/users", &json!({"email": email, "role": role})).await.expect(201);
+    let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
+    let session = platform.anonymous().post("/auth/accept-invitation", &accept).await.expect(200);
+    (invited.id(), admin.with_token(session["token"].as_str().unwrap()), json!({"email": email, "password": "correct horse"}))
+}
+
+#[tokio::test]
+async fn a_user_is_invited_joins_changes_role_and_is_disabled() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let (id, user, login) = invited(&platform, &admin, "manager").await;
+    let nobody = platform.anonymous();
+    assert_eq!(user.get("/auth/me").await.expect(200)["user"]["role"], "manager");
+    nobody.post("/auth/login", &login).await.expect(200);
+    let listed = admin.get("/users").await.expect(200);
+    let found = listed["items"].as_array().unwrap().iter().find(|item| item["id"] == id.as_str()).unwrap().clone();
+    assert_eq!((&found["email"], &found["status"]), (&login["email"], &json!("active")));
+    user.get("/users").await.problem(403);
+    // At once, although the token says otherwise.
+    admin.put(&format!("/users/{id}"), &json!({"role": "viewer"})).await.expect(200);
+    user.post("/skillbases", &json!({})).await.problem(403);
+    user.get("/campaigns").await.expect(200);
+    admin.put(&format!("/users/{id}"), &json!({"disabled": true})).await.expect(200);
+    user.get("/campaigns").await.problem(401);
+    nobody.post("/auth/login", &login).await.problem(401);
+    assert_eq!(admin.put(&format!("/users/{id}"), &json!({"disabled": false})).await.expect(200)["status"], "active");
+    nobody.post("/auth/login", &login).await.expect(200);
+    // An address belongs to one user, whatever company.
+    platform.admin().await.post("/users", &json!({"email": login["email"], "role": "viewer"})).await.problem(409);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn an_invitation_counts_once_and_the_newest_only() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let nobody = platform.anonymous();
+    let accept = |invitation: &Value| json!({"invitation": invitation, "password": "correct horse"});
+    let first = admin.post("/users", &json!({"email": "u@example.com", "role": "agent"})).await.expect(201);
+    let again = admin.act(&format!("/users/{}/invitation", first.id())).await.expect(201);
+    nobody.post("/auth/accept-invitation", &accept(&first["invitation"])).await.problem(401);
+    nobody.post("/auth/accept-invitation", &json!({"invitation": again["invitation"], "password": "short"})).await.problem(422);
+    nobody.post("/auth/accept-invitation", &accept(&again["invitation"])).await.expect(200);
+    nobody.post("/auth/accept-invitation", &accept(&again["invitation"])).await.problem(401);
+    admin.act(&format!("/users/{}/invitation", first.id())).await.problem(409);
+    admin.post("/users", &json!({"email": "no address", "role": "agent"})).await.problem(422);
+    admin.post("/users", &json!({"email": "v@example.com", "role": "king"})).await.problem(422);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_company_keeps_an_admin() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let me = admin.get("/auth/me").await["user"]["id"].as_str().unwrap().to_owned();
+    admin.put(&format!("/users/{me}"), &json!({"disabled": true})).await.problem(409);
+    admin.put(&format!("/users/{me}"), &json!({"role": "viewer"})).await.problem(409);
+    let (id, other, _) = invited(&platform, &admin, "admin").await;
+    let (mine, theirs) = (json!({"disabled": true}), json!({"disabled": true}));
+    // Two who would disable each other: one of them is left.
+    let (other_path, my_path) = (format!("/users/{id}"), format!("/users/{me}"));
+    let (first, second) = tokio::join!(admin.put(&other_path, &mine), other.put(&my_path, &theirs));
+    assert!((first.status == 200) != (second.status == 200), "{} {}", first.status, second.status);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_with_its_refresh_token_once() {
+    let platform = Platform::start().await;
+    let nobody = platform.anonymous();
+    let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
+    let first = nobody.post("/auth/register", &body).await.expect(201);
+    let refresh = |token: &Value| json!({"refresh_token": token});
+    let second = nobody.post("/auth/refresh", &refresh(&first["refresh_token"])).await.expect(200);
+    // A client that did not get the answer asks again at once.
+    nobody.post("/auth/refresh", &refresh(&first["refresh_token"])).await.expect(200);
+    let user = nobody.with_token(second["token"].as_str().unwrap());
+    user.get("/campaigns").await.expect(200);
+    sqlx::query("update refresh_tokens set used_at = now() - interval '1 minute' where used_at is not null")
+        .execute(&platform.app().owner)
+        .await
+        .unwrap();
+    // Whoever comes with it later has stolen it, or was stolen from: it is over for both.
+    nobody.post("/auth/refresh", &refresh(&first["refresh_token"])).await.problem(401);
+    nobody.post("/auth/refresh", &refresh(&second["refresh_token"])).await.problem(401);
+    user.get("/campaigns").await.problem(401);
+    let login = nobody.post("/auth/login", &json!({"email": "a@example.com", "password": "correct horse"})).await.expect(200);
+    let user = nobody.with_token(login["token"].as_str().unwrap());
+    user.act("/auth/logout").await.expect(204);
+    user.get("/campaigns").await.problem(401);
+    nobody.post("/auth/refresh", &refresh(&login["refresh_token"])).await.problem(401);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn guessing_a_password_takes_time_and_does_not_lock_others_out() {
+    let platform = Platform::start().await;
+    let nobody = platform.anonymous();
+    for email in ["a@example.com", "b@example.com"] {
+        nobody.post("/auth/register", &json!({"email": email, "password": "correct horse", "company_name": "A"})).await.expect(201);
+    }
+    let guess = json!({"email": "a@example.com", "password": "wrong horse"});
+    let guesses = futures::future::join_all((0..30).map(|_| nobody.post("/auth/login", &guess))).await;
+    assert_eq!(guesses.iter().filter(|answer| answer.status == 401).count(), 10, "many at once are not more");
+    let refused = guesses.iter().find(|answer| answer.status == 429).unwrap();
+    let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=900).contains(&wait));
+    let right = json!({"email": "a@example.com", "password": "correct horse"});
+    nobody.post("/auth/login", &right).await.problem(429);
+    nobody.post("/auth/login", &json!({"email": "b@example.com", "password": "correct horse"})).await.expect(200);
+    sqlx::query("update login_failures set first_at = now() - interval '16 minutes'").execute(&platform.app().owner).await.unwrap();
+    nobody.post("/auth/login", &right).await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_is_changed_by_who_knows_the_old_one_and_ends_all_sessions() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let change = |old: &str, new: &str| json!({"old_password": old, "new_password": new});
+    admin.put("/auth/password", &change("wrong horse", "another horse")).await.problem(403);
+    admin.put("/auth/password", &change("correct horse", "short")).await.problem(422);
+    let session = admin.put("/auth/password", &change("correct horse", "another horse")).await.expect(200);
+    admin.get("/auth/me").await.problem(401);
+    admin.with_token(session["token"].as_str().unwrap()).get("/auth/me").await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn signing_keys_are_rotated_and_old_ones_can_be_revoked() {
+    let platform = Platform::start().await;
+    let app = platform.app();
+    let admin = platform.admin().await;
+    app.tokens.rotate(&app.access.identity, false).await.unwrap();
+    admin.get("/campaigns").await.expect(200);
+    let claims = app.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
+    let before = app.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now()).unwrap().0;
+    assert_eq!(kid(&before), kid(admin.token.as_ref().unwrap()), "a new key does not sign before everybody knows it");
+    sqlx::query("update signing_keys set created_at = created_at - interval '2 minutes'").execute(&app.owner).await.unwrap();
+    app.tokens.refresh(&app.access.identity).await.unwrap();
+    let after = app.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now()).unwrap().0;
+    assert_ne!(kid(&after), kid(&before));
+    admin.with_token(&after).get("/campaigns").await.expect(200);
+    // A month later there is another one by itself.
+    sqlx::query("update signing_keys set created_at = created_at - interval '31 days'").execute(&app.owner).await.unwrap();
+    app.tokens.refresh(&app.access.identity).await.unwrap();
+    let keys: i64 = sqlx::query_scalar("select count(*) from signing_keys where seed is null").fetch_one(&app.owner).await.unwrap();
+    assert_eq!(keys, 3, "and none of them is in clear");
+    app.tokens.rotate(&app.access.identity, true).await.unwrap();
+    admin.with_token(&after).get("/campaigns").await.problem(401);
+    platform.stop().await;
+}
+
+fn kid(token: &str) -> String {
+    use jsonwebtoken::decode_header;
+    decode_header(token).unwrap().kid.unwrap()
+}
+
+#[tokio::test]
+async fn tokens_count_from_when_and_until_when_they_say() {
+    let platform = Platform::start().await;
+    let app = platform.app();
+    let admin = platform.admin().await;
+    let claims = app.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
+    let at = |minutes| {
+        app.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now() + TimeDelta::minutes(minutes)).unwrap().0
+    };
+    admin.with_token(&at(-29)).get("/campaigns").await.expect(200);
+    admin.with_token(&at(-31)).get("/campaigns").await.problem(401);
+    admin.with_token(&at(5)).get("/campaigns").await.problem(401);
+    let other_session = app.tokens.issue(claims.sub, claims.company_id, Role::Admin, Uuid::now_v7(), Utc::now()).unwrap().0;
+    admin.with_token(&other_session).get("/campaigns").await.problem(401);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_shows_its_beginning_and_when_it_was_used() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let issued = admin.post("/api-keys", &json!({"name": "bot", "role": "agent"})).await.expect(201);
+    let key = issued["key"].as_str().unwrap();
+    let listed = async || admin.get("/api-keys").await.expect(200)["items"][0].clone();
+    let before = listed().await;
+    assert!(
+        before["last_used_at"].is_null()
+            && key.starts_with(before["prefix"].as_str().unwrap())
+            && before["prefix"].as_str().unwrap().len() < 16
+    );
+    admin.with_token(key).get("/campaigns").await.expect(200);
+    assert!(listed().await["last_used_at"].is_string());
+    assert!(!before.to_string().contains(&key[12..]));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_done_and_what_was_refused_is_in_the_audit() {
+    let platform = Platform::start().await;
+    let (admin, stranger) = (platform.admin().await, platform.admin().await);
+    let viewer = admin.post("/api-keys", &json!({"name": "v\u{1b}[31m", "role": "viewer"})).await.expect(201);
+    let viewer_client = admin.with_token(viewer["key"].as_str().unwrap());
+    let request_id = Uuid::now_v7();
+    let refused =
+        viewer_client.request(reqwest::Method::POST, "/campaigns").header("x-request-id", request_id.to_string()).json(&json!({}));
+    assert_eq!(viewer_client.send(refused).await.problem(403).header("x-request-id"), Some(request_id.to_string().as_str()));
+    let email = admin.get("/auth/me").await["user"]["email"].clone();
+    platform.anonymous().post("/auth/login", &json!({"email": email, "password": "wrong horse"})).await.problem(401);
+    let skillbase = admin.skillbase().await;
+    let entries = admin.get("/audit").await.expect(200)["items"].as_array().unwrap().clone();
+    let find =
+        |action: &str| entries.iter().find(|entry| entry["action"] == action).unwrap_or_else(|| panic!("{action}: {entries:#?}")).clone();
+    let refusal = find("POST /campaigns");
+    assert_eq!((&refusal["status"], &refusal["request_id"]), (&json!(403), &json!(request_id)));
+    assert_eq!((&refusal["actor"]["kind"], &refusal["actor"]["id"]), (&json!("api_key"), &viewer["id"]));
+    assert!(refusal["reason"].as_str().unwrap().contains("needs the role manager") && refusal["client"] == "127.0.0.1");
+    assert_eq!(find("POST /auth/login")["status"], 401);
+    assert!(find("POST /auth/register")["actor"]["id"].is_string());
+    // What was done is in the log, under the same id.
+    let done = find("POST /skillbases");
+    let history = admin.get(&format!("/events?stream=skillbase-{skillbase}")).await;
+    assert_eq!(history["items"][0]["metadata"]["correlation_id"], done["request_id"]);
+    assert!(
+        admin.get("/audit?refused=true").await["items"].as_array().unwrap().iter().all(|entry| entry["status"].as_i64().unwrap() >= 400)
+    );
+    let page = admin.get("/audit?limit=1").await.expect(200);
+    let next = admin.get(&format!("/audit?limit=1&cursor={}", page["next_cursor"].as_str().unwrap())).await.expect(200);
+    assert_ne!(page["items"][0]["id"], next["items"][0]["id"]);
+    // It is the company's own, and for its admins.
+    assert!(stranger.get("/audit").await["items"].as_array().unwrap().iter().all(|entry| entry["request_id"] != json!(request_id)));
+    viewer_client.get("/audit").await.problem(403);
+    platform.stop().await;
+}
