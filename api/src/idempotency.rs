@@ -5,7 +5,7 @@
 //! between effect and answer) names the same streams and finds its effect there already. That is as good as one transaction for both,
 //! which the log's batches of many commands could not share with it.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -28,8 +28,10 @@ use crate::{app::App, auth, problem::Problem};
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const KEY_MAX_CHARS: usize = 255;
-/// How long the first of two equal requests has before the second may take it over, in seconds.
-const LOCK_SEC: f64 = 60.0;
+/// How long the first of two equal requests may be silent before the second takes it over, in seconds, and how often it says that it
+/// goes on. If it should go on all the same, the two find each other's effect.
+const LOCK_SEC: f64 = 4.0;
+const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// How often and how long the second of two simultaneous requests looks for the first one's answer.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: usize = 100;
@@ -128,7 +130,10 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
             Begun::Run { first_at, comes_again } => {
                 let identity = keyed.identity(first_at, comes_again);
                 parts.extensions.insert(Ids(Some(Keyed { identity, key: keyed.key_hash.clone() })));
-                let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+                let response = tokio::select! {
+                    response = next.run(Request::from_parts(parts, Body::from(bytes))) => response,
+                    never = keep_locked(app, &keyed) => match never {},
+                };
                 return finish(app, &keyed, response).await;
             }
             Begun::Answered(response) => return Ok(response),
@@ -230,6 +235,31 @@ async fn begin(app: &App, request: &KeyedRequest) -> Result<Begun, Problem> {
     let answer = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let answer: Answer = answer.ok_or_else(|| Problem::internal(&"a kept answer cannot be decrypted"))?;
     Ok(Begun::Answered(answer.replay(status)))
+}
+
+/// Says again and again that the request goes on.
+async fn keep_locked(app: &App, request: &KeyedRequest) -> Infallible {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        let renewed = async {
+            let mut tx = app.company(request.company_id).await?;
+            sqlx::query!(
+                "update idempotency_keys set locked_until = clock_timestamp() + make_interval(secs => $5)
+                  where company_id = $1 and method = $2 and path = $3 and key_hash = $4 and status is null",
+                request.company_id,
+                request.method,
+                request.path,
+                request.key_hash,
+                LOCK_SEC
+            )
+            .execute(&mut *tx)
+            .await?;
+            Ok::<_, Problem>(tx.commit().await?)
+        };
+        if let Err(problem) = renewed.await {
+            tracing::debug!(problem.detail, "a keyed request could not say that it goes on");
+        }
+    }
 }
 
 /// An answer as it is kept.

@@ -199,7 +199,12 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Conflict(conflict) => Self { race: Some(Race::Conflict), ..Self::conflict(conflict.to_string()) },
             error @ StoreError::Overtaken => Self { race: Some(Race::Conflict), ..Self::conflict(error.to_string()) },
-            StoreError::OtherCompany(_) => Self::new(StatusCode::NOT_FOUND, "there is no such thing"),
+            // As if it were not there: the same words as for what is nobody's.
+            StoreError::OtherCompany(stream) => match stream.split_once('-').map(|(category, _)| category) {
+                Some("api_key") => Self::not_found("API key"),
+                Some(category) => Self::not_found(&category.replace('_', " ")),
+                None => Self::not_found("thing"),
+            },
             StoreError::PreconditionFailed { expected, actual } => {
                 let detail = format!("If-Match names version {expected}, the resource has version {actual}");
                 Self { race: Some(Race::Precondition), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) }

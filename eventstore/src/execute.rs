@@ -112,6 +112,10 @@ impl EventStore {
         let mut loaded = known;
         let mut events = std::pin::pin!(read::stream(&self.pool, &stream, loaded.version, until));
         while let Some(mut stored) = events.try_next().await? {
+            if stored.company_id != loaded.company_id && until.is_some() {
+                // What another company had at that moment is nothing.
+                return Ok(loaded);
+            }
             if stored.company_id != loaded.company_id {
                 return Err(StoreError::OtherCompany(stream.to_string()));
             }

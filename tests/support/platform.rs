@@ -65,7 +65,7 @@ impl Platform {
     }
 
     pub async fn start_with(settings: Settings) -> Self {
-        let database_url = settings.database_url.clone().unwrap();
+        let database_url = settings.database_url.clone().unwrap_or_default();
         let database = Database::open(&settings.database(master_key())).await.unwrap();
         Self { running: serve::start(settings, database).await.unwrap(), database_url }
     }

@@ -155,7 +155,7 @@ async fn signing_keys_are_rotated_and_old_ones_can_be_revoked() {
     sqlx::query("update signing_keys set created_at = created_at - interval '31 days'").execute(&app.owner).await.unwrap();
     app.tokens.refresh(&app.access.identity).await.unwrap();
     let keys: i64 = sqlx::query_scalar("select count(*) from signing_keys where seed is null").fetch_one(&app.owner).await.unwrap();
-    assert_eq!(keys, 3, "and none of them is in clear");
+    assert_eq!(keys, 2, "the one before the last is forgotten, and none is in clear");
     app.tokens.rotate(&app.access.identity, true).await.unwrap();
     admin.with_token(&after).get("/campaigns").await.problem(401);
     platform.stop().await;
