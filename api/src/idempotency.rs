@@ -94,10 +94,6 @@ pub async fn middleware(State(app): State<App>, request: Request, next: Next) ->
 
 async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let key = parts.headers.get(KEY).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    if key.is_empty() || key.chars().count() > KEY_MAX_CHARS {
-        return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} visible ASCII characters")));
-    }
     let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
         .await
         .map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
@@ -112,6 +108,10 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(next.run(Request::from_parts(parts, body)).await),
         Err(problem) => return Err(problem),
     };
+    let key = parts.headers.get(KEY).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    if key.is_empty() || key.chars().count() > KEY_MAX_CHARS {
+        return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} visible ASCII characters")));
+    }
     let limit = app.settings.upload_max_bytes + (1 << 20);
     let bytes =
         axum::body::to_bytes(body, limit).await.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;

@@ -17,3 +17,4 @@ pub mod queries;
 pub mod serve;
 pub mod settings;
 pub mod views;
+mod words;

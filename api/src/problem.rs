@@ -40,7 +40,7 @@ pub struct Problem {
     race: Option<Race>,
     /// Whom a refusal is about, for the audit.
     #[serde(skip)]
-    subject: Option<AuditSubject>,
+    subject: Option<Box<AuditSubject>>,
 }
 
 /// Why a request was refused, for the audit: travels with the answer.
@@ -111,7 +111,7 @@ impl Problem {
 
     /// The same, noted in the audit as this user's.
     pub fn about(self, company_id: Uuid, user_id: Uuid) -> Self {
-        Self { subject: Some(AuditSubject::user(company_id, user_id)), ..self }
+        Self { subject: Some(Box::new(AuditSubject::user(company_id, user_id))), ..self }
     }
 
     /// The same with a `Retry-After`, in seconds.
@@ -139,7 +139,7 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(self)).into_response();
         response.extensions_mut().insert(Refusal(reason));
         if let Some(subject) = subject {
-            response.extensions_mut().insert(subject);
+            response.extensions_mut().insert(*subject);
         }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -6,11 +6,13 @@ pub mod calls;
 mod client;
 mod cluster;
 mod platform;
+mod process;
 mod proxy;
 
 pub use client::{Answer, Client};
 pub use cluster::{binary, copy_database, new_database};
 pub use platform::{MASTER_KEY, Platform, master_key, settings};
+pub use process::Process;
 pub use proxy::{Cut, Proxy};
 
 use serde_json::{Value, json};

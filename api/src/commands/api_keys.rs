@@ -17,6 +17,7 @@ use crate::{
     auth::{API_KEY_PREFIX, Admin, By, credentials, new_secret},
     extract::{Body, Id},
     problem::Problem,
+    words::RoleName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -27,7 +28,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[serde(deny_unknown_fields)]
 struct IssueKey {
     name: String,
-    #[schema(value_type = String, example = "agent")]
+    #[schema(value_type = RoleName, example = "agent")]
     role: Role,
 }
 

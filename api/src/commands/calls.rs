@@ -27,6 +27,7 @@ use crate::{
     extract::{Body, Id, OptionalBody, check_time, from_value},
     problem::Problem,
     views::CallView,
+    words::{DirectionName, OutcomeName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -46,8 +47,9 @@ struct StartCall {
     campaign_id: Option<Uuid>,
     task_id: Option<Uuid>,
     skillbase_id: Option<Uuid>,
-    #[schema(value_type = String, example = "outbound")]
+    #[schema(value_type = DirectionName, example = "outbound")]
     direction: Direction,
+    #[schema(example = "+12025550100")]
     phone_number: String,
     started_at: Option<DateTime<Utc>>,
 }
@@ -280,7 +282,7 @@ struct EndCall {
     #[schema(value_type = Option<f64>)]
     duration_sec: Option<Number>,
     final_state: Option<String>,
-    #[schema(value_type = Option<String>, example = "success")]
+    #[schema(value_type = Option<OutcomeName>, example = "success")]
     outcome: Option<Outcome>,
     hangup_by: Option<String>,
 }

@@ -27,6 +27,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[serde(deny_unknown_fields)]
 struct ErasePerson {
     /// E.164
+    #[schema(example = "+12025550100")]
     phone_number: String,
 }
 

@@ -21,6 +21,7 @@ use crate::{
     extract::{Body, check_time},
     problem::Problem,
     queries::price_lists::PriceListView,
+    words::{ComponentName, UnitName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -31,7 +32,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateInput {
-    #[schema(value_type = String, example = "stt")]
+    #[schema(value_type = ComponentName, example = "stt")]
     component: domain::price::Component,
     provider: Option<String>,
     model: Option<String>,
@@ -39,7 +40,7 @@ pub struct RateInput {
     #[schema(value_type = String, example = "0.0043")]
     price: Value,
     per: u64,
-    #[schema(value_type = String, example = "second")]
+    #[schema(value_type = UnitName, example = "second")]
     unit: domain::price::Unit,
 }
 

@@ -19,6 +19,7 @@ use crate::{
     extract::{Body, Id},
     problem::Problem,
     views::TaskView,
+    words::OutcomeName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -29,7 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[serde(deny_unknown_fields)]
 struct CompleteTask {
     call_id: Uuid,
-    #[schema(value_type = String, example = "success")]
+    #[schema(value_type = OutcomeName, example = "success")]
     outcome: Outcome,
 }
 
@@ -38,7 +39,7 @@ struct CompleteTask {
 struct FailTask {
     call_id: Uuid,
     error_message: String,
-    #[schema(value_type = Option<String>, example = "no_answer")]
+    #[schema(value_type = Option<OutcomeName>, example = "no_answer")]
     outcome: Option<Outcome>,
 }
 

@@ -32,6 +32,7 @@ use crate::{
     extract::{Body, Id},
     problem::Problem,
     queries::users::UserView,
+    words::RoleName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -41,8 +42,9 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Invite {
+    #[schema(example = "ada@example.com")]
     email: String,
-    #[schema(value_type = String, example = "manager")]
+    #[schema(value_type = RoleName, example = "manager")]
     role: Role,
 }
 
@@ -93,7 +95,7 @@ async fn invite_again(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Resu
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangeUser {
-    #[schema(value_type = Option<String>, example = "viewer")]
+    #[schema(value_type = Option<RoleName>, example = "viewer")]
     role: Option<Role>,
     /// Whoever is disabled cannot log in, and their tokens count no longer
     disabled: Option<bool>,

@@ -6,7 +6,6 @@
 //! (5 million).
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to report")]
 
-mod load;
 mod reads;
 mod rebuild;
 mod visible;

@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use support::{
     Client, MASTER_KEY,
-    bench::{Goal, Ground, Log, Report},
+    bench::{
+        Goal, Ground, Log, Report,
+        load::{Connection, get, requests_per_sec},
+    },
     binary,
     calls::{CALL_EVENTS, Company, fill, persons},
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::{
-    load::{Connection, get, requests_per_sec},
-    setting,
-};
+use crate::setting;
 
 const ROUNDS: usize = 5;
 const CONNECTIONS: usize = 32;
@@ -205,7 +205,7 @@ struct Bare {
 /// Nothing but the query and its row as JSON: no token, no waiting, no content type to negotiate.
 async fn bare_server(bare: Bare) -> SocketAddr {
     async fn stats(State(bare): State<Arc<Bare>>) -> Json<Value> {
-        let row = campaign_stats(&mut *bare.pool.acquire().await.unwrap(), bare.company, bare.campaign).await.unwrap().unwrap();
+        let row = campaign_stats(&mut bare.pool.acquire().await.unwrap(), bare.company, bare.campaign).await.unwrap().unwrap();
         Json(json!({
             "pending": row.pending, "in_progress": row.in_progress, "retry": row.retry, "completed": row.completed, "failed": row.failed,
             "cancelled": row.cancelled, "success": row.success, "fail": row.fail, "voicemail": row.voicemail, "no_answer": row.no_answer,
@@ -214,7 +214,7 @@ async fn bare_server(bare: Bare) -> SocketAddr {
         }))
     }
     async fn metrics(State(bare): State<Arc<Bare>>) -> Json<Value> {
-        let (row, costs) = projections::call_metrics::get_with_costs(&mut *bare.pool.acquire().await.unwrap(), bare.company, bare.call)
+        let (row, costs) = projections::call_metrics::get_with_costs(&mut bare.pool.acquire().await.unwrap(), bare.company, bare.call)
             .await
             .unwrap()
             .unwrap();

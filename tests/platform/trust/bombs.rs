@@ -2,47 +2,27 @@
 
 use std::{
     io::{Cursor, Write as _},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use reqwest::{Body, Method, multipart};
-use serde_json::{Value, json};
-use support::{Client, MASTER_KEY, binary, new_database};
+use serde_json::json;
+use support::{MASTER_KEY, Process, new_database};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 const MEMORY_MAX_MB: u64 = 256;
 
 struct Victim {
-    process: Child,
-    client: Client,
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    process: Process,
 }
 
 impl Victim {
     async fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(binary("newvoice-api", "newvoice"));
-        command.args(["--listen", &format!("127.0.0.1:{port}"), "--seal-every-sec", "0"]).env("DATABASE_URL", new_database().await);
-        let process = command.env("NEWVOICE_MASTER_KEY", MASTER_KEY).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let nobody = Client::new(&format!("http://127.0.0.1:{port}"), None);
-        let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
-        for _ in 0..600 {
-            if let Ok(response) = nobody.request(Method::POST, "/auth/register").json(&body).send().await
-                && response.status() == 201
-            {
-                let registered: Value = response.json().await.unwrap();
-                return Self { process, client: nobody.with_token(registered["token"].as_str().unwrap()) };
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("the platform never answered");
+        let url = new_database().await;
+        let process = Process::start(|command| {
+            command.args(["--seal-every-sec", "0"]).env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", MASTER_KEY);
+        });
+        Self { process: process.await }
     }
 
     /// Memory in MB: now, and the most there ever was.
@@ -141,7 +121,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_are_made_to_do_harm_are_refused_with_little_memory() {
     let victim = Victim::start().await;
-    let client = &victim.client;
+    let client = &victim.process.client;
     let campaign = client.campaign(json!({})).await;
     // What is usual has been done once, and counts as nothing special.
     client.upload(&campaign, "list.csv", b"phone_number\nx\n".to_vec()).await.expect(200);
@@ -171,7 +151,7 @@ async fn files_that_are_made_to_do_harm_are_refused_with_little_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_that_is_made_to_do_harm_is_refused() {
     let victim = Victim::start().await;
-    let client = &victim.client;
+    let client = &victim.process.client;
     let post = async |path: &str, body: Vec<u8>| {
         let request = client.request(Method::POST, path).header("content-type", "application/json").body(body);
         client.send(request.timeout(Duration::from_secs(30))).await

@@ -2,14 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
-use support::{Client, Platform, binary};
+use support::{Client, Platform, Process, binary};
 
 const NUMBER: &str = "+12025550142";
 /// What only this person said or is called; and somebody else of whom nothing may be lost.
@@ -18,33 +18,19 @@ const OTHER_WORDS: &str = "archaeopteryx";
 
 /// The platform as it is run, with its own PostgreSQL and log file in one directory.
 struct Installation {
+    process: Process,
     dir: tempfile::TempDir,
-    process: Child,
-    client: Client,
 }
 
 impl Installation {
     async fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("nvp").tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log = std::fs::File::create(dir.path().join("newvoice.log")).unwrap();
-        let mut command = Command::new(binary("newvoice-api", "newvoice"));
-        command.args(["--listen", &format!("127.0.0.1:{port}")]).env("NEWVOICE_DATA_DIR", dir.path()).env_remove("DATABASE_URL");
-        let process = command.env("RUST_LOG", "debug,sqlx=trace").stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let nobody = Client::new(&format!("http://127.0.0.1:{port}"), None);
-        let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
-        for _ in 0..600 {
-            if let Ok(response) = nobody.request(Method::POST, "/auth/register").json(&body).send().await
-                && response.status() == 201
-            {
-                let registered: Value = response.json().await.unwrap();
-                let client = nobody.with_token(registered["token"].as_str().unwrap());
-                return Self { dir, process, client };
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("the platform never answered");
+        let process = Process::start(|command| {
+            command.env("NEWVOICE_DATA_DIR", dir.path()).env("RUST_LOG", "debug,sqlx=trace").stderr(log);
+        });
+        Self { process: process.await, dir }
     }
 
     fn tool(&self, args: &[&str], with_key: bool) -> String {
@@ -83,13 +69,6 @@ impl Installation {
     fn exports(&self) -> String {
         let what = ["events", "calls", "call_tasks", "call_logs", "users"];
         what.iter().map(|what| self.tool(&["export", what, "--format", "csv"], true)).collect()
-    }
-}
-
-impl Drop for Installation {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
-        let _ = self.process.wait();
     }
 }
 
@@ -166,7 +145,7 @@ async fn call_both(client: &Client) -> (String, Vec<(String, String)>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
     let installation = Installation::start().await;
-    let client = &installation.client;
+    let client = &installation.process.client;
     let (campaign, calls) = call_both(client).await;
     let (task, call) = calls[0].clone();
     let (other_task, other_call) = calls[1].clone();

@@ -27,7 +27,7 @@ fn load(client: &Client, seen: &Arc<Seen>) -> Vec<JoinHandle<()>> {
         let (client, seen) = (client.with_token(client.token.as_ref().unwrap()), Arc::clone(seen));
         tokio::spawn(async move {
             while !seen.stop.load(Ordering::Relaxed) {
-                let answer = if n % 2 == 0 {
+                let answer = if n.is_multiple_of(2) {
                     client.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await
                 } else {
                     client.send(client.request(reqwest::Method::GET, "/campaigns")).await

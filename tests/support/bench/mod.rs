@@ -1,6 +1,7 @@
 //! What benchmarks stand on: a PostgreSQL of their own, and a report of figures and ratios.
 
 mod ground;
+pub mod load;
 mod report;
 
 pub use ground::{Ground, Log};

@@ -1,0 +1,55 @@
+//! The words of the domain as the OpenAPI document lists them; a test holds them against the domain's own.
+
+use utoipa::ToSchema;
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident: $($word:ident),+;)+) => {
+        $($(#[$doc])*
+        #[derive(strum::VariantNames, ToSchema)]
+        #[schema(rename_all = "snake_case")]
+        #[strum(serialize_all = "snake_case")]
+        #[expect(dead_code, reason = "describes what others parse")]
+        pub enum $name { $($word),+ })+
+    };
+}
+
+words! {
+    /// Each role includes the ones before it.
+    RoleName: Viewer, Agent, Manager, Admin;
+    OutcomeName: Success, Fail, Voicemail, NoAnswer, Busy;
+    DirectionName: Outbound, Inbound;
+    ComponentName: Stt, LlmInput, LlmOutput, Tts, Livekit;
+    UnitName: Second, Minute, Character, Token;
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        call::Direction,
+        outcome::Outcome,
+        price::{Component, Unit},
+        role::Role,
+    };
+    use serde::de::DeserializeOwned;
+    use strum::VariantNames;
+
+    use super::*;
+
+    fn all_parse<Words: VariantNames, T: DeserializeOwned>() {
+        for word in Words::VARIANTS {
+            assert!(serde_json::from_value::<T>((*word).into()).is_ok(), "{word}");
+        }
+        // serde lists what there is when it is given something else.
+        let all = serde_json::from_value::<T>("?".into()).err().unwrap().to_string();
+        assert_eq!(all.matches('`').count() / 2 - 1, Words::VARIANTS.len(), "{all}");
+    }
+
+    #[test]
+    fn the_words_are_those_of_the_domain() {
+        all_parse::<RoleName, Role>();
+        all_parse::<OutcomeName, Outcome>();
+        all_parse::<DirectionName, Direction>();
+        all_parse::<ComponentName, Component>();
+        all_parse::<UnitName, Unit>();
+    }
+}

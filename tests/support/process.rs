@@ -1,0 +1,53 @@
+//! The platform in a process of its own, as it is run.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{Client, binary};
+
+/// Stops when it is dropped.
+pub struct Process {
+    child: Child,
+    /// A new company's admin.
+    pub client: Client,
+}
+
+impl Process {
+    /// Starts it with what `configure` adds, and waits until a company could register.
+    pub async fn start(configure: impl FnOnce(&mut Command)) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(binary("newvoice-api", "newvoice"));
+        command.args(["--listen", &format!("127.0.0.1:{port}"), "--drain-sec", "0"]).env_remove("DATABASE_URL");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        configure(&mut command);
+        let mut process = Self { child: command.spawn().unwrap(), client: Client::new(&format!("http://127.0.0.1:{port}"), None) };
+        let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
+        for _ in 0..600 {
+            if let Ok(response) = process.client.request(Method::POST, "/auth/register").json(&body).send().await
+                && response.status() == 201
+            {
+                let registered: Value = response.json().await.unwrap();
+                process.client = process.client.with_token(registered["token"].as_str().unwrap());
+                return process;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the platform never answered");
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
