@@ -11,14 +11,15 @@ $$ select current_schema() || '_' || p_role || '_' || left(md5(current_database(
 create function current_company() returns uuid language sql stable parallel safe as
 $$ select nullif(current_setting('newvoice.company_id', true), '')::uuid $$;
 
--- Whether the present role is one of the service roles, or the owner of the schema. No search path is consulted.
+-- Whether the present role is one of the service roles, or the owner of the log. No search path is consulted.
 do $do$
 begin
     execute format($create$
         create function sees_every_company() returns boolean language sql stable parallel safe as
         $$ select current_user in (%1$L || '_log_' || left(md5(current_database()), 8), %1$L || '_work_' || left(md5(current_database()), 8),
                                    %1$L || '_identity_' || left(md5(current_database()), 8))
-               or pg_has_role(current_user, (select nspowner from pg_catalog.pg_namespace where nspname = %1$L), 'usage') $$
+               or pg_has_role(current_user, (select c.relowner from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                                              where n.nspname = %1$L and c.relname = 'log_head'), 'usage') $$
         $create$, current_schema());
 end $do$;
 

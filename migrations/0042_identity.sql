@@ -7,9 +7,7 @@ alter table user_credentials
     add column disabled_at       timestamptz,
     -- SHA-256 of the invitation that was given out, and until when it can be taken up.
     add column invitation_hash   bytea unique,
-    add column invitation_until  timestamptz,
-    -- Tokens that were issued before do not count any more.
-    add column tokens_from       timestamptz not null default '-infinity';
+    add column invitation_until  timestamptz;
 create index user_credentials_company on user_credentials (company_id);
 
 alter table api_key_credentials
@@ -66,6 +64,8 @@ create table audit_log (
     user_agent text,
     primary key (company_id, audit_id)
 );
+-- To forget what is old: the table is in the order of time.
+create index audit_log_at on audit_log using brin (at);
 
 insert into table_access values
     ('refresh_tokens', 'identity', 'select, insert, update, delete'),

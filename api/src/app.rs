@@ -33,7 +33,7 @@ use uuid::Uuid;
 use crate::{
     auth::{Callers, Sessions, credentials, tokens::Tokens},
     commands,
-    edge::{self, Audit, Limits},
+    edge::{self, Audit, Guesses, Limits},
     idempotency, live,
     openapi::complete,
     operations,
@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Largest body that is no upload, in bytes: 500 long turns fit.
-const BODY_MAX_BYTES: usize = 32 << 20;
+pub const BODY_MAX_BYTES: usize = 32 << 20;
 /// A request that takes longer is answered 503; streams are not cut.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for one that only reads.
@@ -65,6 +65,7 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     pub callers: Callers,
     pub limits: Arc<Limits>,
+    pub guesses: Arc<Guesses>,
     pub audit: Audit,
     pub master: MasterKey,
     pub prometheus: PrometheusHandle,
@@ -97,6 +98,7 @@ impl App {
             tokens: Arc::new(Tokens::load(&access.identity, &master, settings.token_minutes).await?),
             callers: Callers::new(access.identity.clone()),
             limits: Arc::new(Limits::new(settings.rate_per_caller, settings.rate_per_company)),
+            guesses: Arc::default(),
             audit: Audit::start(access.identity.clone()),
             settings: Arc::new(settings),
             access,
@@ -116,7 +118,7 @@ impl App {
     }
 
     pub fn sessions(&self) -> Sessions<'_> {
-        Sessions { pool: &self.access.identity, tokens: &self.tokens }
+        Sessions { pool: &self.access.identity, tokens: &self.tokens, callers: &self.callers }
     }
 
     /// Waits until the projections have reached `min_position`; answers how far the slowest is. A position beyond the log

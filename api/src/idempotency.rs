@@ -23,7 +23,12 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::{app::App, auth, problem::Problem};
+use crate::{
+    app::{App, BODY_MAX_BYTES},
+    auth,
+    commands::auth::AUTH_BODY_MAX_BYTES,
+    problem::Problem,
+};
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -37,6 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: usize = 100;
 /// Keys that are older are forgotten, in hours.
 const KEEP_HOURS: i32 = 48;
+/// Longest boundary of a multipart body (RFC 2046, 5.1.1).
+const BOUNDARY_MAX_BYTES: usize = 70;
 /// Whoever registers has no company yet.
 const REGISTER: &str = "/auth/register";
 /// What gives out credentials each time, and has no other effect that could be one too many.
@@ -112,7 +119,11 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
     if key.is_empty() || key.chars().count() > KEY_MAX_CHARS {
         return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} visible ASCII characters")));
     }
-    let limit = app.settings.upload_max_bytes + (1 << 20);
+    let limit = match path.as_str() {
+        REGISTER => AUTH_BODY_MAX_BYTES,
+        path if path.ends_with("/call-list") => app.settings.upload_max_bytes + (1 << 20),
+        _ => BODY_MAX_BYTES,
+    };
     let bytes =
         axum::body::to_bytes(body, limit).await.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
     let company_id = identity.as_ref().map_or(Uuid::nil(), |identity| identity.company_id);
@@ -125,6 +136,7 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
     }
     let key_hash = hex::encode(company_key.request_hash(&named));
     let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
+    let epoch = app.store.persons().epoch();
     for _ in 0..LOOKS_MAX {
         match begin(app, &keyed).await? {
             Begun::Run { first_at, comes_again } => {
@@ -134,7 +146,7 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
                     response = next.run(Request::from_parts(parts, Body::from(bytes))) => response,
                     never = keep_locked(app, &keyed) => match never {},
                 };
-                return finish(app, &keyed, response).await;
+                return finish(app, &keyed, response, epoch).await;
             }
             Begun::Answered(response) => return Ok(response),
             Begun::OtherBody => {
@@ -159,7 +171,10 @@ impl KeyedRequest {
 /// anew each time and does not count.
 fn body_hash(key: &CompanyKey, role: Option<Role>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let boundary = content_type.split(';').find_map(|part| part.trim().strip_prefix("boundary=")).map(|b| b.trim_matches('"').as_bytes());
+    let boundary = content_type
+        .strip_prefix("multipart/form-data")
+        .and_then(|rest| rest.split(';').find_map(|part| part.trim().strip_prefix("boundary=")));
+    let boundary = boundary.map(|b| b.trim_matches('"').as_bytes()).filter(|b| b.len() <= BOUNDARY_MAX_BYTES);
     let mut hash = Sha256::new();
     hash.update(role.map(|role| role.to_string()).unwrap_or_default());
     match boundary.filter(|b| !b.is_empty()) {
@@ -286,10 +301,13 @@ impl Answer {
 }
 
 /// Keeps the answer, or forgets the key when the request may be tried again: 401, 403, 429 and 5xx say nothing lasting.
-async fn finish(app: &App, request: &KeyedRequest, response: Response) -> Result<Response, Problem> {
+async fn finish(app: &App, request: &KeyedRequest, response: Response, epoch: u64) -> Result<Response, Problem> {
     let status = response.status();
-    let passing =
-        status.is_server_error() || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    // Somebody was erased meanwhile: the answer may show them.
+    let outdated = app.store.persons().epoch() != epoch;
+    let passing = outdated
+        || status.is_server_error()
+        || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     let mut tx = app.company(request.company_id).await?;
     if passing {
         sqlx::query!(

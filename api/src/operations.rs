@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     extract::{MatchedPath, Request, State},
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
     routing::get,
@@ -81,7 +81,6 @@ async fn metrics(State(app): State<App>) -> Response {
             }
         }
     }
-    app.prometheus.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.prometheus.render() + &failures).into_response()
 }
 
@@ -106,7 +105,9 @@ fn failure(projection: &ProjectionStatus) -> String {
 /// Counts and times requests by route.
 pub async fn count(request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let method = request.method().to_string();
+    // What anybody makes up is no method of its own.
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS];
+    let method = if known.contains(request.method()) { request.method().to_string() } else { "other".to_owned() };
     let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
     let labels = [("method", method), ("path", path), ("status", response.status().as_u16().to_string())];

@@ -20,6 +20,7 @@ use crate::{
 /// How long requests under way may take when the process is to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 /// Buckets of request durations, in seconds.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -51,6 +52,7 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
     let ((draining, drains), (stop, shutdown)) = (watch::channel(false), watch::channel(false));
     let app = App::new(settings.clone(), &database, prometheus(), drains, shutdown.clone()).await?;
     let mut tasks = JoinSet::new();
+    tasks.spawn(until(shutdown.clone(), keep_metrics(app.prometheus.clone())));
     tasks.spawn(until(shutdown.clone(), app.positions.clone().follow(app.access.work.clone())));
     if settings.has(Role::Projectors) {
         rebuild::request_outdated(&app.access.work).await?;
@@ -133,16 +135,25 @@ async fn until(mut shutdown: watch::Receiver<bool>, work: impl Future<Output = (
 async fn purge(app: App) {
     loop {
         let identity = &app.access.identity;
-        let purged = async {
-            idempotency::purge(&app.access.work).await?;
-            sessions::purge(identity).await?;
-            throttle::purge(identity).await?;
-            audit::purge(identity, app.settings.audit_days).await
-        };
-        if let Err(error) = purged.await {
-            tracing::debug!(%error, "what is old could not be forgotten");
+        // One that fails does not keep the others from theirs.
+        let purged = [
+            idempotency::purge(&app.access.work).await,
+            sessions::purge(identity).await,
+            throttle::purge(identity).await,
+            audit::purge(identity, app.settings.audit_days).await,
+        ];
+        for error in purged.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "what is old could not be forgotten");
         }
         tokio::time::sleep(PURGE_EVERY).await;
+    }
+}
+
+/// Sums up what was measured, also when nobody asks for it.
+async fn keep_metrics(prometheus: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        prometheus.run_upkeep();
     }
 }
 

@@ -65,7 +65,7 @@ pub struct Settings {
     pub connections_max: usize,
 
     /// Origins whose pages may call the API from a browser, e.g. https://app.example.com; none unless set.
-    #[arg(long, env = "NEWVOICE_CORS_ORIGINS", value_delimiter = ',')]
+    #[arg(long, env = "NEWVOICE_CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<String>,
 
     /// The clients' addresses are what a proxy of ours says in X-Forwarded-For.
@@ -115,6 +115,13 @@ pub enum Role {
     Api,
     Projectors,
     Dialer,
+}
+
+/// An origin by name: scheme and host, no path, and not everybody.
+fn origin(text: &str) -> Result<String, String> {
+    let is_named =
+        text.split_once("://").is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '*', ' ']));
+    if is_named { Ok(text.to_owned()) } else { Err("must be an origin, e.g. https://app.example.com".to_owned()) }
 }
 
 impl Settings {

@@ -165,6 +165,11 @@ impl Desk {
             self.store.execute::<Task>(context, task_id, TaskCommand::Cancel).await?;
             return Err(ExecuteError::Refused(TaskRefusal::NotClaimable(TaskStatus::Cancelled)));
         }
+        // A task from before persons were told apart is of somebody, too.
+        let person_id = match contact.person_id {
+            Some(known) => known,
+            None => self.store.persons().of_number(context.company_id, contact.phone_number.reveal()).await?,
+        };
         let skillbase_id = campaign.state.live().map(|live| live.settings.skillbase_id);
         let subject = CallSubject {
             campaign_id: Some(campaign_id),
@@ -172,7 +177,7 @@ impl Desk {
             skillbase_id,
             skillbase_version: self.skillbase_version(context.company_id, skillbase_id).await?,
             direction: Direction::Outbound,
-            person_id: contact.person_id,
+            person_id: Some(person_id),
             phone_number: contact.phone_number.clone(),
         };
         match unit.decide::<Call>(call_id, CallCommand::Dial(Box::new(subject))).await {

@@ -110,8 +110,12 @@ impl EventStore {
     async fn fold<D: Decider>(&self, id: Uuid, known: Loaded<D>, until: Option<DateTime<Utc>>) -> Result<Loaded<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
         let mut loaded = known;
-        let mut events = std::pin::pin!(read::stream(&self.pool, &stream, loaded.version, until));
-        while let Some(mut stored) = events.try_next().await? {
+        // All of them first: whoever looks up keys while a connection waits to be read on may wait for that very connection.
+        let mut events: Vec<_> = read::stream(&self.pool, &stream, loaded.version, until).try_collect().await?;
+        if events.iter().all(|stored| stored.company_id == loaded.company_id) {
+            self.persons().reveal(loaded.company_id, &mut events).await?;
+        }
+        for stored in events {
             if stored.company_id != loaded.company_id && until.is_some() {
                 // What another company had at that moment is nothing.
                 return Ok(loaded);
@@ -123,7 +127,6 @@ impl EventStore {
                 let reason = format!("it is version {} of {stream}, and version {} is not in the log", stored.version, loaded.version + 1);
                 return Err(StoreError::Unreadable { position: stored.position, reason });
             }
-            self.persons().reveal(loaded.company_id, std::slice::from_mut(&mut stored)).await?;
             let event = stored.decode::<D::Event>()?;
             D::evolve(Arc::make_mut(&mut loaded.state), &event);
             if loaded.version == 0 {

@@ -65,16 +65,34 @@ impl Callers {
 
     /// Whom a token stands for that is genuine: nobody, if its session has ended or its user is disabled. The role is the present one.
     pub async fn by_claims(&self, claims: &Claims) -> Result<Option<Identity>, sqlx::Error> {
-        let key = (claims.sub, claims.sid);
+        self.by_session(claims.sub, claims.sid).await
+    }
+
+    async fn by_session(&self, user_id: Uuid, session: Uuid) -> Result<Option<Identity>, sqlx::Error> {
+        let key = (user_id, session);
         if let Some(known) = self.users.get(&key) {
             return Ok(Some(known));
         }
-        let Some(standing) = credentials::standing(&self.pool, claims.sub, claims.sid).await? else { return Ok(None) };
+        let Some(standing) = credentials::standing(&self.pool, user_id, session).await? else { return Ok(None) };
         let Ok(role) = standing.role.parse() else { return Ok(None) };
-        let actor = Actor { kind: ActorKind::User, id: Some(claims.sub), name: None };
-        let identity = Identity { company_id: standing.company_id, role, actor, session: Some(claims.sid) };
+        let actor = Actor { kind: ActorKind::User, id: Some(user_id), name: None };
+        let identity = Identity { company_id: standing.company_id, role, actor, session: Some(session) };
         self.users.kept().put(key, (Instant::now(), identity.clone()));
         Ok(Some(identity))
+    }
+
+    /// Whether the key was good a short while ago.
+    pub fn knows_key(&self, key: &str) -> bool {
+        self.keys.get(&secret_hash(key)).is_some()
+    }
+
+    /// Who the caller of a while ago is now; `None` when their key is revoked, or their session has ended.
+    pub async fn again(&self, identity: &Identity) -> Result<Option<Identity>, sqlx::Error> {
+        let id = identity.actor.id.unwrap_or_default();
+        match identity.session {
+            Some(session) => self.by_session(id, session).await,
+            None => Ok(credentials::is_key_good(&self.pool, id).await?.then(|| identity.clone())),
+        }
     }
 
     /// Looks everybody up again: somebody's rights have changed.

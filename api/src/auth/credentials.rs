@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use domain::role::Role;
 use eventstore::{Actor, ActorKind, MasterKey};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Identity, new_secret, secret_hash};
@@ -29,10 +29,6 @@ pub struct UserCredentials {
 impl UserCredentials {
     pub fn new(user_id: Uuid, company_id: Uuid, role: Role, password_hash: Option<String>) -> Self {
         Self { user_id, company_id, role: role.to_string(), password_hash, disabled_at: None }
-    }
-
-    pub fn role(&self) -> Result<Role, Problem> {
-        self.role.parse().map_err(|_| Problem::unauthorized("this user has no role"))
     }
 }
 
@@ -88,7 +84,7 @@ pub async fn older_user(pool: &PgPool, email_hash: &str, minutes: i32) -> Result
 pub async fn save_user(pool: &PgPool, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
     let saved = sqlx::query!(
         "insert into user_credentials as c (email_hash, user_id, company_id, role, password_hash) values ($1, $2, $3, $4, $5)
-         on conflict (email_hash) do update set password_hash = excluded.password_hash where c.user_id = excluded.user_id",
+         on conflict (email_hash) do update set password_hash = coalesce(excluded.password_hash, c.password_hash) where c.user_id = excluded.user_id",
         email_hash,
         user.user_id,
         user.company_id,
@@ -104,41 +100,48 @@ pub async fn forget_user(pool: &PgPool, user_id: Uuid) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// A new invitation for a user; those from before count no longer. The secret and until when it can be taken up.
-pub async fn invite(pool: &PgPool, user_id: Uuid) -> Result<(String, DateTime<Utc>), sqlx::Error> {
+/// Gives an address free that was invited, and the invitation has expired.
+pub async fn forget_expired_invitation(pool: &PgPool, email_hash: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from user_credentials where email_hash = $1 and password_hash is null and invitation_until < now()", email_hash)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// A new invitation for a user who has no password yet; those from before count no longer. The secret and until when it can be taken up;
+/// `None` for a user who has one.
+pub async fn invite(pool: &PgPool, user_id: Uuid) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
     let invitation = new_secret("nvi_");
     let until = sqlx::query_scalar!(
-        r#"update user_credentials set invitation_hash = $2, invitation_until = now() + make_interval(days => $3) where user_id = $1
-           returning invitation_until as "until!""#,
+        r#"update user_credentials set invitation_hash = $2, invitation_until = now() + make_interval(days => $3)
+            where user_id = $1 and password_hash is null and disabled_at is null returning invitation_until as "until!""#,
         user_id,
         secret_hash(&invitation),
         INVITATION_DAYS
     );
-    let until = until.fetch_one(pool).await?;
-    Ok((invitation, until))
+    Ok(until.fetch_optional(pool).await?.map(|until| (invitation, until)))
 }
 
-/// Whom an invitation was given to that can still be taken up.
-pub async fn invited(pool: &PgPool, invitation: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
-    sqlx::query_as!(
+/// Takes an invitation up with a password; of two who try, one does. The transaction is to be committed once the log says so.
+pub async fn accept(
+    pool: &PgPool,
+    invitation: &str,
+    password_hash: &str,
+) -> Result<Option<(Transaction<'static, Postgres>, UserCredentials)>, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let accepted = sqlx::query_as!(
         UserCredentials,
-        "select user_id, company_id, role, password_hash, disabled_at from user_credentials
-          where invitation_hash = $1 and invitation_until > now() and disabled_at is null",
-        secret_hash(invitation)
-    )
-    .fetch_optional(pool)
-    .await
+        "update user_credentials set password_hash = $2, invitation_hash = null, invitation_until = null
+          where invitation_hash = $1 and invitation_until > now() and password_hash is null and disabled_at is null
+         returning user_id, company_id, role, password_hash, disabled_at",
+        secret_hash(invitation),
+        password_hash
+    );
+    Ok(accepted.fetch_optional(&mut *tx).await?.map(|user| (tx, user)))
 }
 
-/// Sets a user's password; an invitation is used up with it.
 pub async fn set_password(pool: &PgPool, user_id: Uuid, password_hash: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update user_credentials set password_hash = $2, invitation_hash = null, invitation_until = null where user_id = $1",
-        user_id,
-        password_hash
-    )
-    .execute(pool)
-    .await?;
+    sqlx::query!("update user_credentials set password_hash = $2 where user_id = $1", user_id, password_hash).execute(pool).await?;
     Ok(())
 }
 
@@ -149,10 +152,15 @@ pub struct UserChange {
     pub disabled: Option<bool>,
 }
 
-/// Changes a user's rights at once. Says false, and changes nothing, when the company would be left without an admin who can log in.
-pub async fn change_user(pool: &PgPool, company_id: Uuid, user_id: Uuid, change: UserChange) -> Result<bool, sqlx::Error> {
+/// Changes a user's rights, to be committed once the log says so; until then no other change in the company comes in between. `None` when
+/// the company would be left without an admin who can log in.
+pub async fn change_user(
+    pool: &PgPool,
+    company_id: Uuid,
+    user_id: Uuid,
+    change: UserChange,
+) -> Result<Option<Transaction<'static, Postgres>>, sqlx::Error> {
     let mut tx = pool.begin().await?;
-    // Two admins who disable each other come one after the other.
     sqlx::query!("select from user_credentials where company_id = $1 order by user_id for update", company_id).execute(&mut *tx).await?;
     sqlx::query!(
         "update user_credentials
@@ -166,17 +174,15 @@ pub async fn change_user(pool: &PgPool, company_id: Uuid, user_id: Uuid, change:
     )
     .execute(&mut *tx)
     .await?;
+    if change.disabled == Some(true) {
+        sqlx::query!("delete from refresh_tokens where user_id = $1", user_id).execute(&mut *tx).await?;
+    }
     let admins = sqlx::query_scalar!(
         r#"select exists (select from user_credentials
                            where company_id = $1 and role = 'admin' and disabled_at is null and password_hash is not null) as "left!""#,
         company_id
     );
-    if !admins.fetch_one(&mut *tx).await? {
-        tx.rollback().await?;
-        return Ok(false);
-    }
-    tx.commit().await?;
-    Ok(true)
+    Ok(admins.fetch_one(&mut *tx).await?.then_some(tx))
 }
 
 /// How a user and one of their sessions stand now.
@@ -239,6 +245,13 @@ pub async fn api_key(pool: &PgPool, hash: &[u8]) -> Result<Option<Identity>, sql
         let actor = Actor { kind: ActorKind::ApiKey, id: Some(row.api_key_id), name: Some(row.name) };
         Some(Identity { company_id: row.company_id, role: row.role.parse().ok()?, actor, session: None })
     }))
+}
+
+/// Whether a key has not been revoked.
+pub async fn is_key_good(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(r#"select exists (select from api_key_credentials where api_key_id = $1 and revoked_at is null) as "good!""#, id)
+        .fetch_one(pool)
+        .await
 }
 
 /// What can be shown of a key.

@@ -1,17 +1,35 @@
 //! Passwords: Argon2id with the crate's defaults (OWASP's recommendation: 19 MiB, two passes).
 
+use std::{sync::LazyLock, time::Duration};
+
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::problem::Problem;
 
+/// Passwords at once: each takes a core and 19 MiB.
+static PLACES: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)));
+/// How long to wait for a place.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn place() -> Result<SemaphorePermit<'static>, Problem> {
+    match tokio::time::timeout(PATIENCE, PLACES.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(Problem::unavailable("too many passwords are being checked")),
+    }
+}
+
 /// A PHC string of the password, on a thread where it may take its time.
 pub async fn hash_password(password: String) -> Result<String, Problem> {
+    let _place = place().await?;
     let hashed = tokio::task::spawn_blocking(move || Argon2::default().hash_password(password.as_bytes()).map(|h| h.to_string())).await;
     hashed.map_err(|e| Problem::internal(&e))?.map_err(|e| Problem::internal(&e))
 }
 
 /// Whether the password is the hashed one. Without a hash it takes as long and says no: nobody learns who exists.
 pub async fn verify_password(password: String, hash: Option<String>) -> Result<bool, Problem> {
+    let _place = place().await?;
     let verified = tokio::task::spawn_blocking(move || match hash {
         Some(hash) => Argon2::default().verify_password(password.as_bytes(), hash.as_str()).is_ok(),
         None => {

@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 use domain::role::Role;
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{credentials::UserCredentials, new_secret, secret_hash, tokens::Tokens};
-use crate::problem::Problem;
+use super::{Callers, credentials::UserCredentials, new_secret, secret_hash, tokens::Tokens};
+use crate::{edge::AuditSubject, problem::Problem};
 
 /// How long a session lasts that nobody uses, in days.
 const SESSION_DAYS: i32 = 30;
@@ -26,10 +26,12 @@ pub struct Session {
     pub refresh_expires_at: DateTime<Utc>,
 }
 
-/// Opens, goes on with and ends sessions.
+/// Opens, goes on with and ends sessions. Whoever begins or goes on with one holds the user's row, so that it cannot come after all of
+/// them were ended.
 pub struct Sessions<'a> {
     pub pool: &'a PgPool,
     pub tokens: &'a Tokens,
+    pub callers: &'a Callers,
 }
 
 /// Whose a session is.
@@ -40,12 +42,24 @@ struct Holder {
 }
 
 impl Sessions<'_> {
+    /// A session of a user who has just shown their password; not if it has changed meanwhile.
     pub async fn open(&self, user: &UserCredentials) -> Result<Session, Problem> {
-        let holder = Holder { user_id: user.user_id, company_id: user.company_id, role: user.role()? };
-        self.issue(&holder, Uuid::now_v7()).await
+        let mut tx = self.pool.begin().await?;
+        let held = sqlx::query_scalar!(
+            "select role from user_credentials
+              where user_id = $1 and disabled_at is null and password_hash is not distinct from $2 for share",
+            user.user_id,
+            user.password_hash
+        );
+        let role = held.fetch_optional(&mut *tx).await?.ok_or_else(|| Problem::unauthorized("these credentials count no longer"))?;
+        let role = role.parse().map_err(|_| Problem::unauthorized("this user has no role"))?;
+        let holder = Holder { user_id: user.user_id, company_id: user.company_id, role };
+        let session = self.issue(&mut tx, &holder, Uuid::now_v7()).await?;
+        tx.commit().await?;
+        Ok(session)
     }
 
-    async fn issue(&self, holder: &Holder, family: Uuid) -> Result<Session, Problem> {
+    async fn issue(&self, db: &mut PgConnection, holder: &Holder, family: Uuid) -> Result<Session, Problem> {
         let refresh_token = new_secret("nvr_");
         let refresh_expires_at = sqlx::query_scalar!(
             "insert into refresh_tokens (token_hash, family, user_id, company_id, expires_at)
@@ -56,54 +70,72 @@ impl Sessions<'_> {
             holder.company_id,
             SESSION_DAYS
         )
-        .fetch_one(self.pool)
+        .fetch_one(db)
         .await?;
         let issued = self.tokens.issue(holder.user_id, holder.company_id, holder.role, family, Utc::now());
         let (token, expires_at) = issued.map_err(|e| Problem::internal(&e))?;
         Ok(Session { token, expires_at, refresh_token, refresh_expires_at })
     }
 
-    /// The next token of a session. A refresh token that was used before ends the session: somebody else may have it.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Session, Problem> {
+    /// The next tokens of a session, and whose it is. A refresh token that was used before ends the session: somebody else may have it.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<(Session, AuditSubject), Problem> {
         let refused = || Problem::unauthorized("the refresh token is not valid");
+        let hash = secret_hash(refresh_token);
+        let mut tx = self.pool.begin().await?;
         let row = sqlx::query!(
-            r#"with used as (
-                   update refresh_tokens set used_at = now() where token_hash = $1 and used_at is null and expires_at > now()
-               )
-               select r.family, r.user_id, r.company_id, c.role,
+            r#"select r.family, r.user_id, r.company_id, c.role, r.used_at is not null as "used!",
                       c.disabled_at is null and r.expires_at > now() as "usable!",
-                      r.used_at is null or r.used_at > now() - make_interval(secs => $2) as "first!"
+                      coalesce(r.used_at < now() - make_interval(secs => $2), false) as "stolen!"
                  from refresh_tokens r join user_credentials c on c.user_id = r.user_id
-                where r.token_hash = $1"#,
-            secret_hash(refresh_token),
+                where r.token_hash = $1 for share of c for update of r"#,
+            hash,
             REPEAT_SEC
         );
-        let row = row.fetch_optional(self.pool).await?.ok_or_else(refused)?;
-        let holder = Holder { user_id: row.user_id, company_id: row.company_id, role: row.role.parse().map_err(|_| refused())? };
-        if !row.first {
-            self.end(row.family).await?;
-        }
-        if !row.usable || !row.first {
+        let row = row.fetch_optional(&mut *tx).await?.ok_or_else(refused)?;
+        if row.stolen {
+            tx.rollback().await?;
+            self.end(row.user_id, row.family).await?;
             return Err(refused().about(row.company_id, row.user_id));
         }
-        self.issue(&holder, row.family).await
+        if !row.usable {
+            return Err(refused().about(row.company_id, row.user_id));
+        }
+        if row.used {
+            // Its answer was lost: what was in it is of no use to anybody but a thief.
+            sqlx::query!("delete from refresh_tokens where family = $1 and used_at is null", row.family).execute(&mut *tx).await?;
+        } else {
+            sqlx::query!("update refresh_tokens set used_at = now() where token_hash = $1", hash).execute(&mut *tx).await?;
+        }
+        let role = row.role.parse().map_err(|_| refused())?;
+        let session = self.issue(&mut tx, &Holder { user_id: row.user_id, company_id: row.company_id, role }, row.family).await?;
+        tx.commit().await?;
+        Ok((session, AuditSubject::user(row.company_id, row.user_id)))
     }
 
-    /// Ends one session.
-    pub async fn end(&self, family: Uuid) -> Result<(), Problem> {
-        sqlx::query!("delete from refresh_tokens where family = $1", family).execute(self.pool).await?;
-        Ok(())
+    /// Ends one session of a user.
+    pub async fn end(&self, user_id: Uuid, family: Uuid) -> Result<(), Problem> {
+        self.end_those(user_id, Some(family)).await
     }
 
     /// Ends all sessions of a user.
     pub async fn end_all(&self, user_id: Uuid) -> Result<(), Problem> {
-        sqlx::query!("delete from refresh_tokens where user_id = $1", user_id).execute(self.pool).await?;
+        self.end_those(user_id, None).await
+    }
+
+    async fn end_those(&self, user_id: Uuid, family: Option<Uuid>) -> Result<(), Problem> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!("select from user_credentials where user_id = $1 for update", user_id).execute(&mut *tx).await?;
+        sqlx::query!("delete from refresh_tokens where user_id = $1 and ($2::uuid is null or family = $2)", user_id, family)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        self.callers.forget_all();
         Ok(())
     }
 }
 
 /// Forgets sessions that nobody can go on with.
 pub async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from refresh_tokens where expires_at < now() or used_at < now() - interval '1 day'").execute(pool).await?;
+    sqlx::query!("delete from refresh_tokens where expires_at < now()").execute(pool).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Extension, Json,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -41,8 +41,11 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(logout))
         .routes(routes!(change_password))
         .routes(routes!(ticket))
+        .layer(DefaultBodyLimit::max(AUTH_BODY_MAX_BYTES))
 }
 
+/// Largest body that says who somebody is, in bytes.
+pub const AUTH_BODY_MAX_BYTES: usize = 16 << 10;
 /// Fewest and most characters of a password (NIST SP 800-63B: length is what counts).
 const PASSWORD_CHARS: (usize, usize) = (8, 200);
 
@@ -112,13 +115,14 @@ pub async fn create_company(app: &App, ids: &Ids, input: Register) -> Result<Ans
     // A slug of our own making that is taken is made longer; one that was asked for is refused.
     if appended.as_ref().is_err_and(|problem| problem.status == 409) && input.company_slug.is_none() {
         let short: String = profile.slug.chars().take(70).collect();
-        profile.slug = format!("{}-{:06x}", short.trim_end_matches('-'), rand::random::<u32>() & 0xff_ffff);
+        let suffix = ids.make("slug").simple().to_string();
+        profile.slug = format!("{}-{}", short.trim_end_matches('-'), &suffix[suffix.len() - 6..]);
         appended = append(app, ids, &credentials, &email, &profile).await;
     }
     let position = match appended {
         Ok(position) => position,
         Err(problem) => {
-            if problem.status < 500 {
+            if problem.status < 500 && app.store.load_fresh::<User>(company_id, user_id).await?.version == 0 {
                 credentials::forget_user(&app.access.identity, user_id).await?;
             }
             return Err(problem);
@@ -133,8 +137,9 @@ pub async fn create_company(app: &App, ids: &Ids, input: Register) -> Result<Ans
 /// How long a registration may be under way before its address is free again, in minutes.
 const UNFINISHED_MINUTES: i32 = 2;
 
-/// Gives an address free whose registration was cut off between its credentials and the log.
-async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
+/// Gives an address free whose registration was cut off between its credentials and the log, or whose invitation nobody took up.
+pub(super) async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
+    credentials::forget_expired_invitation(&app.access.identity, email_hash).await?;
     let Some(known) = credentials::older_user(&app.access.identity, email_hash, UNFINISHED_MINUTES).await? else { return Ok(()) };
     if app.store.load_fresh::<User>(known.company_id, known.user_id).await?.version == 0 {
         credentials::forget_user(&app.access.identity, known.user_id).await?;
@@ -194,7 +199,7 @@ struct Login {
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = 429, body = Problem)))]
 async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Body(input): Body<Login>) -> Result<Response, Problem> {
     let email = input.email.trim().to_lowercase();
-    let throttle = Throttle::new(&app.access.identity, &app.master, &email, &origin.client());
+    let throttle = Throttle::new(&app.access.identity, &app.master, &email, &origin.network());
     let user = credentials::user(&app.access.identity, &credentials::email_hash(&app.master, &email)).await?;
     let about = |problem: Problem| match &user {
         Some(user) => problem.about(user.company_id, user.user_id),
@@ -219,12 +224,9 @@ struct Refresh {
 /// Go on with a session: a new token and the next refresh token. One that comes a second time ends the session.
 #[utoipa::path(post, path = "/auth/refresh", tag = "identity", security(()), request_body = Refresh,
     responses((status = 200, body = Session), (status = 401, body = Problem)))]
-async fn refresh(State(app): State<App>, Body(input): Body<Refresh>) -> Result<Json<Session>, Problem> {
-    let refreshed = app.sessions().refresh(&input.refresh_token).await;
-    if refreshed.is_err() {
-        app.callers.forget_all();
-    }
-    refreshed.map(Json)
+async fn refresh(State(app): State<App>, Body(input): Body<Refresh>) -> Result<Response, Problem> {
+    let (session, subject) = app.sessions().refresh(&input.refresh_token).await?;
+    Ok((Extension(subject), Json(session)).into_response())
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -242,9 +244,8 @@ async fn logout(State(app): State<App>, by: By<Viewer>, OptionalBody(input): Opt
     if input.everywhere {
         app.sessions().end_all(user_id).await?;
     } else {
-        app.sessions().end(session).await?;
+        app.sessions().end(user_id, session).await?;
     }
-    app.callers.forget_all();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -274,16 +275,17 @@ async fn change_password(
     check_password(&mut invalid, "new_password", &input.new_password, None);
     invalid.into_result()?;
     let pool = &app.access.identity;
-    let throttle = Throttle::new(pool, &app.master, &user_id.to_string(), &origin.client());
+    let throttle = Throttle::new(pool, &app.master, &user_id.to_string(), &origin.network());
     throttle.count().await?;
     let user = credentials::user_by_id(pool, user_id).await?.ok_or_else(|| Problem::not_found("user"))?;
     if !verify_password(input.old_password, user.password_hash.clone()).await? {
         return Err(Problem::forbidden("the old password is wrong"));
     }
     throttle.succeeded().await?;
-    credentials::set_password(pool, user_id, &hash_password(input.new_password).await?).await?;
+    let password_hash = hash_password(input.new_password).await?;
+    credentials::set_password(pool, user_id, &password_hash).await?;
     app.sessions().end_all(user_id).await?;
-    app.callers.forget_all();
+    let user = UserCredentials { password_hash: Some(password_hash), ..user };
     Ok(Json(app.sessions().open(&user).await?))
 }
 

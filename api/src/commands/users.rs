@@ -2,7 +2,7 @@
 
 use axum::{
     Extension, Json,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -11,7 +11,7 @@ use domain::{
     Personal,
     company::is_email,
     role::Role,
-    user::{User, UserCommand, UserStatus},
+    user::{User, UserCommand},
     validation::Invalid,
 };
 use eventstore::{Actor, ActorKind, CommandContext, Metadata, now};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::auth::check_password;
+use super::auth::{AUTH_BODY_MAX_BYTES, check_password, forget_unfinished};
 use crate::{
     answer::Answer,
     app::App,
@@ -36,7 +36,12 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(invite)).routes(routes!(invite_again)).routes(routes!(change)).routes(routes!(accept))
+    OpenApiRouter::new()
+        .routes(routes!(invite))
+        .routes(routes!(invite_again))
+        .routes(routes!(change))
+        .routes(routes!(accept))
+        .layer(DefaultBodyLimit::max(AUTH_BODY_MAX_BYTES))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -68,12 +73,17 @@ async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>
     invalid.into_result()?;
     let (id, pool) = (by.ids.make("user"), &app.access.identity);
     let credentials = UserCredentials::new(id, by.company_id(), input.role, None);
-    if !credentials::save_user(pool, &credentials::email_hash(&app.master, &email), &credentials).await? {
-        return Err(Problem::conflict("this e-mail address is registered already"));
+    let email_hash = credentials::email_hash(&app.master, &email);
+    if !credentials::save_user(pool, &email_hash, &credentials).await? {
+        forget_unfinished(&app, &email_hash).await?;
+        if !credentials::save_user(pool, &email_hash, &credentials).await? {
+            return Err(Problem::conflict("this e-mail address is registered already"));
+        }
     }
     let command = UserCommand::Invite { email: Personal::new(email), role: input.role };
     let committed = app.store.execute::<User>(&by.context(), id, command).await?;
-    let (invitation, invitation_expires_at) = credentials::invite(pool, id).await?;
+    let invited = credentials::invite(pool, id).await?;
+    let (invitation, invitation_expires_at) = invited.ok_or_else(|| Problem::conflict("this user has joined already"))?;
     let user = UserView::of(id, &committed, now())?;
     Ok(Answer::created(committed.position, Invited { user, invitation, invitation_expires_at }).version(committed.version))
 }
@@ -84,10 +94,8 @@ async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>
 async fn invite_again(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Answer<Invited>, Problem> {
     let loaded = app.store.load_fresh::<User>(by.company_id(), id).await?;
     let user = loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
-    if user.status != UserStatus::Invited {
-        return Err(Problem::conflict(format!("this user is {}", user.status)));
-    }
-    let (invitation, invitation_expires_at) = credentials::invite(&app.access.identity, id).await?;
+    let invited = credentials::invite(&app.access.identity, id).await?;
+    let (invitation, invitation_expires_at) = invited.ok_or_else(|| Problem::conflict(format!("this user is {}", user.status)))?;
     let user = UserView::new(id, user, loaded.created_at);
     Ok(Answer::created(loaded.position, Invited { user, invitation, invitation_expires_at }).version(loaded.version))
 }
@@ -108,23 +116,17 @@ async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): 
     let (company_id, context) = (by.company_id(), by.context());
     let loaded = app.store.load_fresh::<User>(company_id, id).await?;
     loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
-    if let Some(expected) = by.if_match.filter(|version| *version != loaded.version) {
-        return Err(eventstore::StoreError::PreconditionFailed { expected, actual: loaded.version }.into());
-    }
     let change = UserChange { role: input.role, disabled: input.disabled };
-    if !credentials::change_user(&app.access.identity, company_id, id, change).await? {
-        return Err(Problem::conflict("the company would have no admin left"));
-    }
-    if input.disabled == Some(true) {
-        app.sessions().end_all(id).await?;
-    }
-    app.callers.forget_all();
+    let changed = credentials::change_user(&app.access.identity, company_id, id, change).await?;
+    let changed = changed.ok_or_else(|| Problem::conflict("the company would have no admin left"))?;
     let role = input.role.map(|role| UserCommand::ChangeRole { role });
     let disabled = input.disabled.map(|disabled| if disabled { UserCommand::Disable } else { UserCommand::Enable });
-    let mut position = loaded.position;
+    let (mut position, mut if_version) = (loaded.position, by.if_match);
     for command in role.into_iter().chain(disabled) {
-        position = app.store.execute::<User>(&context, id, command).await?.position;
+        position = app.store.execute_if::<User>(&context, id, if_version.take(), command).await?.position;
     }
+    changed.commit().await?;
+    app.callers.forget_all();
     let after = app.store.load_fresh::<User>(company_id, id).await?;
     let user = after.state.known().ok_or_else(|| Problem::not_found("user"))?;
     Ok(Answer::ok(position, UserView::new(id, user, after.created_at)).version(after.version))
@@ -149,13 +151,13 @@ async fn accept(
     check_password(&mut invalid, "password", &input.password, None);
     invalid.into_result()?;
     let pool = &app.access.identity;
-    let user = credentials::invited(pool, &input.invitation).await?;
-    let user = user.ok_or_else(|| Problem::unauthorized("the invitation is not valid or has expired"))?;
+    let accepted = credentials::accept(pool, &input.invitation, &hash_password(input.password).await?).await?;
+    let (accepted, user) = accepted.ok_or_else(|| Problem::unauthorized("the invitation is not valid or has expired"))?;
     let actor = Actor { kind: ActorKind::User, id: Some(user.user_id), name: None };
     let metadata = Metadata { actor, correlation_id: origin.request_id, causation_id: None, idempotency_key: None };
     let context = CommandContext { company_id: user.company_id, metadata, identity: None, now: now() };
     app.store.execute::<User>(&context, user.user_id, UserCommand::Join).await?;
-    credentials::set_password(pool, user.user_id, &hash_password(input.password).await?).await?;
+    accepted.commit().await?;
     let session = app.sessions().open(&user).await?;
     Ok((StatusCode::OK, Extension(AuditSubject::user(user.company_id, user.user_id)), Json(session)).into_response())
 }

@@ -4,7 +4,10 @@
 //! Entries are written in batches by a task of their own: a flood of refusals costs no request its time. What a crash cuts off, some
 //! milliseconds, is in the log all the same where it changed something.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
@@ -20,6 +23,12 @@ use crate::auth::Identity;
 /// Entries that wait at most; more than that are counted only.
 const WAITING_MAX: usize = 20_000;
 const BATCH_MAX: usize = 1_000;
+/// Longest path that is kept, in characters.
+const PATH_MAX_CHARS: usize = 300;
+/// Refusals of nobody in particular that are kept in a minute; the others are counted only.
+const STRANGERS_MAX: u32 = 600;
+/// Entries that are forgotten in one step.
+const PURGE_MAX: i64 = 10_000;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How often a batch is tried before it is given up.
 const TRIES: usize = 20;
@@ -68,7 +77,7 @@ impl AuditEntry {
             subject,
             at: now(),
             action,
-            path,
+            path: path.chars().take(PATH_MAX_CHARS).collect(),
             status,
             reason,
             request_id: origin.map_or_else(Uuid::now_v7, |origin| origin.request_id),
@@ -86,26 +95,43 @@ enum Order {
 
 /// Where entries go. Clones share it.
 #[derive(Clone)]
-pub struct Audit(Arc<mpsc::Sender<Order>>);
+pub struct Audit {
+    orders: mpsc::Sender<Order>,
+    strangers: Arc<Mutex<(Instant, u32)>>,
+}
 
 impl Audit {
     /// Starts the task that writes; it ends with the last clone.
     pub fn start(pool: PgPool) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(pool, receiver));
-        Self(Arc::new(sender))
+        Self { orders: sender, strangers: Arc::new(Mutex::new((Instant::now(), 0))) }
     }
 
     pub fn note(&self, entry: AuditEntry) {
-        if self.0.try_send(Order::Note(Box::new(entry))).is_err() {
+        if entry.subject.is_none() && self.is_one_stranger_too_many() {
+            metrics::counter!("newvoice_audit_strangers_total").increment(1);
+            return;
+        }
+        if self.orders.try_send(Order::Note(Box::new(entry))).is_err() {
             metrics::counter!("newvoice_audit_entries_lost_total").increment(1);
         }
+    }
+
+    /// A flood of requests without a credential must neither fill the disk nor keep out what has to be noted.
+    fn is_one_stranger_too_many(&self) -> bool {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if strangers.0.elapsed() >= Duration::from_secs(60) {
+            *strangers = (Instant::now(), 0);
+        }
+        strangers.1 += 1;
+        strangers.1 > STRANGERS_MAX
     }
 
     /// Returns once everything noted before is written, or given up.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        if self.0.send(Order::Flush(done)).await.is_ok() {
+        if self.orders.send(Order::Flush(done)).await.is_ok() {
             let _ = written.await;
         }
     }
@@ -172,9 +198,17 @@ async fn insert(pool: &PgPool, entries: &[AuditEntry]) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Forgets what is older than so many days.
+/// Forgets what is older than so many days, a little at a time.
 pub async fn purge(pool: &PgPool, days: u32) -> Result<(), sqlx::Error> {
     let days = i32::try_from(days).unwrap_or(i32::MAX);
-    sqlx::query!("delete from audit_log where at < now() - make_interval(days => $1)", days).execute(pool).await?;
-    Ok(())
+    loop {
+        let purged = sqlx::query!(
+            "delete from audit_log where ctid = any (array(select ctid from audit_log where at < now() - make_interval(days => $1) limit $2))",
+            days,
+            PURGE_MAX
+        );
+        if purged.execute(pool).await?.rows_affected() == 0 {
+            return Ok(());
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{StatusCode, request::Parts},
+    http::{HeaderName, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -10,6 +10,7 @@ use axum::{
 use super::{
     Origin,
     audit::{AuditEntry, AuditSubject},
+    guesses::GUESSES_WINDOW_SEC,
     limits::Allowance,
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     problem::{Problem, Refusal},
 };
 
+const REASON: HeaderName = HeaderName::from_static("reason");
 /// Questions that come with a body: they change nothing.
 const QUESTIONS: &[&str] = &["/price-lists/what-if"];
 
@@ -38,7 +40,9 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     allowances.iter().for_each(|allowance| allowance.write(response.headers_mut()));
     let status = response.status();
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-    let changed = !method.is_safe() && status.is_success() && !response.headers().contains_key(REPLAYED);
+    // A claim of which nothing came says why.
+    let nothing_done = [&REPLAYED, &REASON].iter().any(|name| response.headers().contains_key(*name));
+    let changed = !method.is_safe() && status.is_success() && !nothing_done;
     if refused || (changed && !QUESTIONS.iter().any(|question| action.ends_with(question))) {
         let subject = response.extensions().get::<AuditSubject>().cloned().or_else(|| identity.map(AuditSubject::from));
         let reason = response.extensions().get::<Refusal>().map(|refusal| refusal.0.clone());
@@ -54,9 +58,19 @@ async fn admit(app: &App, parts: &mut Parts, allowances: &mut Vec<Allowance>) ->
     if matches!(Credential::of(parts), Credential::None | Credential::Unknown) {
         return Ok(None);
     }
+    let network = parts.extensions.get::<Origin>().map(Origin::network).unwrap_or_default();
+    if let Credential::Bearer(secret) | Credential::Ticket(secret) = Credential::of(parts)
+        && !app.callers.knows_key(secret)
+        && app.guesses.are_too_many(&network)
+    {
+        return Err(Problem::too_many("too many credentials that are not valid", GUESSES_WINDOW_SEC));
+    }
     let identity = match auth::identify(parts, app).await {
         Ok(identity) => identity,
-        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(None),
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
+            app.guesses.note(&network);
+            return Ok(None);
+        }
         Err(problem) => return Err(problem),
     };
     allowances.extend(app.limits.take_of_company(identity.company_id));
@@ -75,7 +89,7 @@ fn require_allowance(allowances: &[Allowance]) -> Result<(), Problem> {
 fn caller(parts: &Parts, origin: Option<&Origin>) -> Vec<u8> {
     match Credential::of(parts) {
         Credential::Bearer(secret) | Credential::Ticket(secret) => secret_hash(secret),
-        Credential::Unknown | Credential::None => origin.map(Origin::client).unwrap_or_default().into_bytes(),
+        Credential::Unknown | Credential::None => origin.map(Origin::network).unwrap_or_default().into_bytes(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod gate;
+mod guesses;
 mod limits;
 mod linger;
 mod origin;
@@ -9,6 +10,7 @@ pub mod server;
 
 pub use audit::{Audit, AuditSubject};
 pub use gate::gate;
+pub use guesses::Guesses;
 pub use limits::Limits;
 pub use linger::linger;
 pub use origin::{Origin, assign_origin};

@@ -30,7 +30,8 @@ impl Origin {
         let header = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
         // The last address is the one that our own proxy saw; those before it anybody can make up.
-        let forwarded = header(&FORWARDED_FOR).filter(|_| behind_proxy).and_then(|value| value.rsplit(',').next()?.trim().parse().ok());
+        let forwarded = request.headers().get_all(&FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok());
+        let forwarded = forwarded.filter(|_| behind_proxy).and_then(|value| value.rsplit(',').next()?.trim().parse().ok());
         Self {
             request_id: header(&REQUEST_ID).and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(Uuid::now_v7),
             client: forwarded.or(peer),
@@ -41,6 +42,17 @@ impl Origin {
     /// The client's address as text; without one all clients are the same.
     pub fn client(&self) -> String {
         self.client.map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    /// What counts as one client: an address, or in IPv6 the network of 64 bits that one client has.
+    pub fn network(&self) -> String {
+        match self.client {
+            Some(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+            _ => self.client(),
+        }
     }
 }
 

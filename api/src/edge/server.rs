@@ -18,8 +18,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 100;
 /// Of a request's head.
 const HEAD_MAX_BYTES: usize = 64 << 10;
-/// HTTP/2 streams of one connection.
-const STREAMS_MAX: u32 = 200;
 /// Wait after a connection could not be accepted, mostly because there are no more file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -27,9 +25,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, router: Router, connections_max: usize, mut shutdown: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(connections_max));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // HTTP/2 is for the proxy that speaks TLS; with HTTP/1.1 a client has to say what it wants from the first byte on.
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(HEAD_TIMEOUT);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -44,8 +42,8 @@ pub async fn serve(listener: TcpListener, router: Router, connections_max: usize
             // A router is always ready, and never fails.
             router.clone().call(request)
         });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");

@@ -3,10 +3,41 @@
 mod sse;
 mod ws;
 
-use utoipa_axum::router::OpenApiRouter;
+use std::time::{Duration, Instant};
 
-use crate::app::App;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+use crate::{app::App, auth::Identity};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().merge(sse::router()).merge(ws::router())
+}
+
+/// How often to look whether the caller may still see what happens.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Keeps an eye on who a stream is for, as long as it lasts.
+struct Watch {
+    identity: Identity,
+    looked_at: Instant,
+}
+
+impl Watch {
+    fn new(identity: Identity) -> Self {
+        Self { identity, looked_at: Instant::now() }
+    }
+
+    const fn company_id(&self) -> Uuid {
+        self.identity.company_id
+    }
+
+    /// Whether the caller is still who they were when the stream began. That the database does not answer says nothing of them.
+    async fn may_go_on(&mut self, app: &App) -> bool {
+        if self.looked_at.elapsed() < LOOK_EVERY {
+            return true;
+        }
+        self.looked_at = Instant::now();
+        app.callers.again(&self.identity).await.map_or(true, |now| now.as_ref() == Some(&self.identity))
+    }
 }

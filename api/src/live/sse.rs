@@ -10,12 +10,12 @@ use axum::{
 use eventstore::{Filter, StoredEvent};
 use futures::{Stream, stream};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 use crate::{
     app::App,
     auth::{By, Viewer},
     extract::QueryOf,
+    live::Watch,
     problem::Problem,
     queries::EventFilter,
     views::EventView,
@@ -46,20 +46,20 @@ async fn events(
         Some(after) => after,
         None => app.store.last_position().await?,
     };
-    let follow = Follow { app, company_id: by.company_id(), filter, after, page: Vec::new().into_iter() };
+    let follow = Follow { app, watch: Watch::new(by.identity), filter, after, page: Vec::new().into_iter() };
     Ok(Sse::new(stream::unfold(follow, Follow::next)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
 struct Follow {
     app: App,
-    company_id: Uuid,
+    watch: Watch,
     filter: Filter,
     after: i64,
     page: std::vec::IntoIter<StoredEvent>,
 }
 
 impl Follow {
-    /// The next event, however long it takes; `None` once the process is to stop.
+    /// The next event, however long it takes; `None` once the process is to stop, or the caller may no longer see them.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         let mut shutdown = self.app.shutdown.clone();
         loop {
@@ -69,11 +69,11 @@ impl Follow {
                 let event = event.json_data(EventView::from(stored)).unwrap_or_else(|_| Event::default().comment("unreadable"));
                 return Some((Ok(event), self));
             }
-            if *shutdown.borrow() {
+            if *shutdown.borrow() || !self.watch.may_go_on(&self.app).await {
                 return None;
             }
             let head = self.app.store.head().position();
-            match self.app.store.read_company_page(self.company_id, self.after, &self.filter, PAGE).await {
+            match self.app.store.read_company_page(self.watch.company_id(), self.after, &self.filter, PAGE).await {
                 Ok(page) if page.is_empty() => {
                     // Nothing for us up to the head: go on from there, so that others' events are not read again.
                     self.after = self.after.max(head);

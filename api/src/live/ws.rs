@@ -19,6 +19,7 @@ use crate::{
     app::App,
     auth::{By, Viewer},
     extract::Id,
+    live::Watch,
     problem::Problem,
     views::EventView,
 };
@@ -29,7 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// What a client may send: nothing but control frames.
 const MESSAGE_MAX_BYTES: usize = 1 << 16;
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Every event of the call as JSON text messages. Stays open after the call's end until the client closes it.
@@ -48,8 +49,8 @@ async fn call(
     if loaded.version == 0 {
         return Err(Problem::not_found("call"));
     }
-    let company_id = by.company_id();
-    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(move |socket| follow(app, company_id, id, socket)))
+    let watch = Watch::new(by.identity);
+    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(move |socket| follow(app, watch, id, socket)))
 }
 
 /// A browser sends the page's origin along: only pages of ours, or of those that may call, get a socket (RFC 6455, 10.2).
@@ -64,13 +65,18 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-async fn follow(app: App, company_id: Uuid, id: Uuid, mut socket: WebSocket) {
+async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
     let stream = StreamName::of::<Call>(id);
     let mut shutdown = app.shutdown.clone();
     let mut version = 0;
     loop {
         let head = app.store.head().position();
-        match send_new(&app, company_id, &stream, &mut version, &mut socket).await {
+        if !watch.may_go_on(&app).await {
+            let frame = CloseFrame { code: close_code::POLICY, reason: "the credential counts no longer".into() };
+            let _ = socket.send(Message::Close(Some(frame))).await;
+            return;
+        }
+        match send_new(&app, watch.company_id(), &stream, &mut version, &mut socket).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {

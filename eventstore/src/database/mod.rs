@@ -79,6 +79,8 @@ pub enum OpenError {
     UnsafeServer(&'static str),
     #[error("the role of DATABASE_URL may not make the roles under which the platform works ({0}); give it CREATEROLE")]
     MayNotMakeRoles(String),
+    #[error("the master key is not the one that the keys of this database are wrapped with")]
+    OtherMasterKey,
     #[error("PostgreSQL does not let the role {role} in with its password ({error}); see pg_hba.conf")]
     RoleRefused { role: String, error: sqlx::Error },
     #[error("the database could not be migrated: {0}")]

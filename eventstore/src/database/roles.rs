@@ -3,11 +3,13 @@
 //! The schema's owner migrates, makes partitions and swaps rebuilt tables. Everything else is done by roles that own nothing and that
 //! row-level security confines. Their passwords follow from the master key, so that all processes know them and nobody keeps them.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, Postgres, Transaction, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 use super::{OpenError, Silence, pool};
-use crate::persons::MasterKey;
+use crate::persons::{MasterKey, hmac_sha256};
 
 /// Under which name, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
@@ -27,9 +29,9 @@ impl ServiceRole {
     /// Of all connections of a process, in sixteenths.
     const fn share(self) -> u32 {
         match self {
-            Self::App | Self::Work => 5,
-            Self::Log => 4,
-            Self::Identity => 2,
+            Self::App => 5,
+            Self::Work | Self::Log => 4,
+            Self::Identity => 3,
         }
     }
 }
@@ -117,6 +119,10 @@ impl<'a> Roles<'a> {
         let mut connection = PgConnection::connect_with(owner).await?;
         let database = sqlx::query_scalar!(r#"select left(md5(current_database()), 8) as "hash!""#).fetch_one(&mut connection).await?;
         let roles = Self { master, schema, database };
+        // With another key we would only take the passwords from the platform that is at work.
+        if is_wrapped_with_another(&mut connection, master).await? {
+            return Err(OpenError::OtherMasterKey);
+        }
         roles.make(&mut connection, false).await?;
         // A password that is another's is made ours: whoever has the owner's connection and the master key is the platform.
         match PgConnection::connect_with(&roles.options(owner, ServiceRole::Log)).await {
@@ -166,16 +172,47 @@ impl<'a> Roles<'a> {
             // Only who copies into the log needs to be exempt from row-level security, and only a superuser can say so.
             let bypass = if is_superuser && role == ServiceRole::Log { " bypassrls" } else { "" };
             let verb = if there { "alter" } else { "create" };
-            let sql = format!("{verb} role {name} login noinherit{bypass} password '{}'", self.password(role));
+            let sql = format!("{verb} role {name} login noinherit{bypass} password '{}'", scram_verifier(&self.password(role)));
             tx.execute(AssertSqlSafe(sql)).await.map_err(refused)?;
         }
         Ok(tx.commit().await?)
     }
 }
 
+/// Whether the database has keys that are wrapped with another master key.
+async fn is_wrapped_with_another(owner: &mut PgConnection, master: &MasterKey) -> Result<bool, sqlx::Error> {
+    let there = sqlx::query_scalar!(r#"select to_regclass('company_keys') is not null as "there!""#);
+    if !there.fetch_one(&mut *owner).await? {
+        return Ok(false);
+    }
+    let others =
+        sqlx::query_scalar!(r#"select exists (select from company_keys where master_key_id <> $1) as "others!""#, &master.id()[..]);
+    others.fetch_one(owner).await
+}
+
+/// What PostgreSQL keeps of a password (RFC 5803), made here: the password itself is in no statement and no log.
+fn scram_verifier(password: &str) -> String {
+    const ITERATIONS: u32 = 4_096;
+    let salt = rand::random::<[u8; 16]>();
+    // PBKDF2 with one block (RFC 8018, 5.2).
+    let mut step = hmac_sha256(password.as_bytes(), &[&salt[..], &1_u32.to_be_bytes()].concat());
+    let mut salted = step;
+    for _ in 1..ITERATIONS {
+        step = hmac_sha256(password.as_bytes(), &step);
+        salted.iter_mut().zip(step).for_each(|(sum, byte)| *sum ^= byte);
+    }
+    let stored_key = Sha256::digest(hmac_sha256(&salted, b"Client Key"));
+    let server_key = hmac_sha256(&salted, b"Server Key");
+    format!("SCRAM-SHA-256${ITERATIONS}:{}${}:{}", STANDARD.encode(salt), STANDARD.encode(stored_key), STANDARD.encode(server_key))
+}
+
 /// Gives the roles their rights where they are missing: in a database that was restored without them.
 pub(super) async fn grant(owner: &PgPool) -> Result<(), sqlx::Error> {
-    let granted = sqlx::query_scalar!(r#"select has_table_privilege(service_role('app'), 'campaigns', 'select') as "granted!""#);
+    let granted = sqlx::query_scalar!(
+        r#"select not exists (select from table_access a, regexp_split_to_table(a.privileges, ', *') privilege
+                               where to_regclass(a.table_name) is not null
+                                 and not has_table_privilege(service_role(a.role), to_regclass(a.table_name), privilege)) as "granted!""#
+    );
     if !granted.fetch_one(owner).await? {
         sqlx::query!("select protect_tables()").execute(owner).await?;
     }

@@ -103,11 +103,11 @@ impl MasterKey {
 }
 
 fn derive(key: &[u8; KEY_BYTES], purpose: &str) -> [u8; KEY_BYTES] {
-    hmac(key, purpose.as_bytes())
+    hmac_sha256(key, purpose.as_bytes())
 }
 
 /// HMAC-SHA-256.
-fn hmac(key: &[u8; KEY_BYTES], message: &[u8]) -> [u8; KEY_BYTES] {
+pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; KEY_BYTES] {
     // HMAC takes keys of any length, so this cannot fail.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; KEY_BYTES] };
     mac.update(message);
@@ -164,12 +164,12 @@ impl CompanyKey {
     }
 
     pub(super) fn phone_hash(&self, phone_number: &str) -> Vec<u8> {
-        hmac(&self.numbers, phone_number.as_bytes()).to_vec()
+        hmac_sha256(&self.numbers, phone_number.as_bytes()).to_vec()
     }
 
     /// By what a request is known that may come again: nobody can tell from it what was in the request.
     pub fn request_hash(&self, request: &[u8]) -> [u8; KEY_BYTES] {
-        hmac(&self.requests, request)
+        hmac_sha256(&self.requests, request)
     }
 
     /// For answers that are kept for a request that may come again.

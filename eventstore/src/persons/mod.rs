@@ -23,6 +23,8 @@ use uuid::Uuid;
 pub use envelope::{Envelope, HoldsPersonal};
 pub use keys::{Cipher, CompanyKey, MasterKey, MasterKeyError};
 
+pub(crate) use keys::hmac_sha256;
+
 pub(crate) use envelope::{conceal, fill_in, without_envelope};
 
 use crate::error::StoreError;
@@ -69,7 +71,8 @@ impl Persons {
         self.0.master.is_some()
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
+    /// Rises whenever this process hears that somebody was erased.
+    pub fn epoch(&self) -> u64 {
         self.0.epoch.load(Ordering::Acquire)
     }
 

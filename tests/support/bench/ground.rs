@@ -57,7 +57,7 @@ impl Log {
     pub async fn drop(self) {
         let schema = self.database.schema.clone();
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop schema {schema} cascade; checkpoint"))).execute(&self.database.pool).await.unwrap();
-        self.database.pool.close().await;
+        self.database.close().await;
     }
 }
 
