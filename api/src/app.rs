@@ -98,7 +98,7 @@ impl App {
             tokens: Arc::new(Tokens::load(&access.identity, &master, settings.token_minutes).await?),
             callers: Callers::new(access.identity.clone()),
             limits: Arc::new(Limits::new(settings.rate_per_caller, settings.rate_per_company)),
-            guesses: Arc::default(),
+            guesses: Arc::new(Guesses::new(settings.rate_of_guesses)),
             audit: Audit::start(access.identity.clone()),
             settings: Arc::new(settings),
             access,

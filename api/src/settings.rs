@@ -60,6 +60,10 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_RATE_PER_COMPANY", default_value_t = 600_000)]
     pub rate_per_company: u32,
 
+    /// API keys and tickets that are not valid, from one network in a minute, before none from there is looked up; 0 for no limit.
+    #[arg(long, env = "NEWVOICE_RATE_OF_GUESSES", default_value_t = 600)]
+    pub rate_of_guesses: u32,
+
     /// Connections at once.
     #[arg(long, env = "NEWVOICE_CONNECTIONS_MAX", default_value_t = 10_000)]
     pub connections_max: usize,

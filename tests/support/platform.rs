@@ -40,6 +40,7 @@ pub fn settings(database_url: &str) -> Settings {
         token_minutes: 30,
         rate_per_caller: 0,
         rate_per_company: 0,
+        rate_of_guesses: 0,
         connections_max: 1_000,
         cors_origins: Vec::new(),
         behind_proxy: false,

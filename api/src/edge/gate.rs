@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{self, Credential, Identity, secret_hash},
+    auth::{self, API_KEY_PREFIX, Credential, Identity, secret_hash},
     idempotency::REPLAYED,
     problem::{Problem, Refusal},
 };
@@ -55,20 +55,22 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
 /// for the handler to say, which may not need any.
 async fn admit(app: &App, parts: &mut Parts, allowances: &mut Vec<Allowance>) -> Result<Option<Identity>, Problem> {
     require_allowance(allowances)?;
-    if matches!(Credential::of(parts), Credential::None | Credential::Unknown) {
-        return Ok(None);
-    }
     let network = parts.extensions.get::<Origin>().map(Origin::network).unwrap_or_default();
-    if let Credential::Bearer(secret) | Credential::Ticket(secret) = Credential::of(parts)
-        && !app.callers.knows_key(secret)
-        && app.guesses.are_too_many(&network)
-    {
-        return Err(Problem::too_many("too many credentials that are not valid", GUESSES_WINDOW_SEC));
+    // A token shows by itself that it is genuine; these have to be looked up.
+    let looked_up = match Credential::of(parts) {
+        Credential::Bearer(secret) => secret.starts_with(API_KEY_PREFIX) && !app.callers.knows_key(secret),
+        Credential::Ticket(_) => true,
+        Credential::Unknown | Credential::None => return Ok(None),
+    };
+    if looked_up && app.guesses.are_too_many(&network) {
+        return Err(Problem::too_many("too many API keys or tickets that are not valid", GUESSES_WINDOW_SEC));
     }
     let identity = match auth::identify(parts, app).await {
         Ok(identity) => identity,
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
-            app.guesses.note(&network);
+            if looked_up {
+                app.guesses.note(&network);
+            }
             return Ok(None);
         }
         Err(problem) => return Err(problem),

@@ -1,7 +1,7 @@
-//! Credentials that are not valid, by where they come from: whoever sends too many of them is not looked up any more for a while.
+//! API keys and tickets that are not valid, by the network they come from: after too many, none from there is looked up for a while.
 
 use std::{
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,26 +9,29 @@ use std::{
 use lru::LruCache;
 
 pub const GUESSES_WINDOW_SEC: u32 = 60;
-const GUESSES_MAX: u32 = 600;
 /// Networks that are remembered.
 const NETWORKS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-pub struct Guesses(Mutex<LruCache<String, (Instant, u32)>>);
-
-impl Default for Guesses {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(NETWORKS_MAX)))
-    }
+pub struct Guesses {
+    /// `None` for no limit.
+    max: Option<NonZeroU32>,
+    counts: Mutex<LruCache<String, (Instant, u32)>>,
 }
 
 impl Guesses {
+    /// `per_minute` from one network; 0 for no limit.
+    pub fn new(per_minute: u32) -> Self {
+        Self { max: NonZeroU32::new(per_minute), counts: Mutex::new(LruCache::new(NETWORKS_MAX)) }
+    }
+
     fn counts(&self) -> MutexGuard<'_, LruCache<String, (Instant, u32)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn are_too_many(&self, network: &str) -> bool {
+        let Some(max) = self.max else { return false };
         let window = Duration::from_secs(u64::from(GUESSES_WINDOW_SEC));
-        self.counts().peek(network).is_some_and(|(since, count)| since.elapsed() < window && *count >= GUESSES_MAX)
+        self.counts().peek(network).is_some_and(|(since, count)| since.elapsed() < window && *count >= max.get())
     }
 
     pub fn note(&self, network: &str) {
@@ -47,11 +50,14 @@ mod tests {
 
     #[test]
     fn guesses_are_counted_by_network() {
-        let guesses = Guesses::default();
-        for _ in 0..GUESSES_MAX {
+        let guesses = Guesses::new(3);
+        for _ in 0..3 {
             assert!(!guesses.are_too_many("a"));
             guesses.note("a");
         }
         assert!(guesses.are_too_many("a") && !guesses.are_too_many("b"));
+        let unlimited = Guesses::new(0);
+        unlimited.note("a");
+        assert!(!unlimited.are_too_many("a"));
     }
 }

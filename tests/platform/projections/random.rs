@@ -179,7 +179,7 @@ impl RandomHistory {
                     campaign_id: id,
                     import_id,
                     row: u32::try_from(row).unwrap() + 2,
-                    person_id: Some(self.person()),
+                    person_id: Some(self.person(company.id)),
                     phone_number: format!("+1202555{:04}", self.rng.random_range(0..10_000)).into(),
                     contact_name: self.flip().then(|| "Anna".to_owned().into()),
                     contact_data: serde_json::Map::from_iter([("city".to_owned(), json!("Brno"))]).into(),
@@ -233,13 +233,13 @@ impl RandomHistory {
             skillbase_id: self.some(&company.skillbases),
             skillbase_version: None,
             direction: if task.is_some() { Direction::Outbound } else { Direction::Inbound },
-            person_id: Some(self.person()),
+            person_id: Some(self.person(company.id)),
             phone_number: "+12025550100".to_owned().into(),
         })
     }
 
-    fn person(&mut self) -> Uuid {
-        Uuid::from_u128(self.rng.random_range(1..20))
+    fn person(&mut self, company: Uuid) -> Uuid {
+        Uuid::from_u128(company.as_u128() ^ self.rng.random_range(1..20))
     }
 
     /// A moment in the four days in which calls take place.
@@ -369,7 +369,7 @@ impl RandomHistory {
                 }
             }
             8 => {
-                let person = self.person();
+                let person = self.person(company.id);
                 let context = CommandContext::system(company.id, "test", now());
                 self.store.erase_person::<Person>(&context, person, PersonCommand::Erase).await.unwrap();
                 self.seen.insert("PersonErased".to_owned());

@@ -9,6 +9,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use uuid::Uuid;
 
 #[tokio::test]
 async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
@@ -75,6 +76,29 @@ async fn who_sends_too_much_is_told_when_to_come_again() {
     assert!((20..=22).contains(&passed) && statuses[..20].iter().all(|status| *status == 200), "{statuses:?}");
     // Another company is another one.
     platform.admin().await.get("/campaigns").await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn who_guesses_api_keys_is_not_looked_up_any_more() {
+    let mut settings = settings(&new_database().await);
+    settings.rate_of_guesses = 5;
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let issued = async || {
+        let issued = admin.post("/api-keys", &json!({"name": "k", "role": "viewer"})).await.expect(201);
+        platform.anonymous().with_token(issued["key"].as_str().unwrap())
+    };
+    let (in_use, unused) = (issued().await, issued().await);
+    in_use.get("/campaigns").await.expect(200);
+    for _ in 0..5 {
+        platform.anonymous().with_token(&format!("nvk_{}", Uuid::new_v4().simple())).get("/campaigns").await.problem(401);
+    }
+    let refused = unused.get("/campaigns").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("60")));
+    // Who is known, and who can show it by themselves, goes on.
+    in_use.get("/campaigns").await.expect(200);
+    admin.get("/campaigns").await.expect(200);
     platform.stop().await;
 }
 
