@@ -10,7 +10,7 @@ use domain::validation::Invalid;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::{objects::Objects, problem::Problem};
 
 /// Items of a list page: default and most.
 const LIMIT_DEFAULT: i64 = 50;
@@ -65,7 +65,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 pub fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
         let path = if path == "." { String::new() } else { path };

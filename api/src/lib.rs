@@ -10,6 +10,7 @@ pub mod edge;
 pub mod extract;
 pub mod idempotency;
 pub mod live;
+mod objects;
 pub mod openapi;
 pub mod operations;
 pub mod problem;

@@ -172,6 +172,7 @@ async fn json_that_is_made_to_do_harm_is_refused() {
         ("/auth/login", format!(r#"{{"email": "{}", "password": "x"}}"#, "a".repeat(10_000)).into_bytes(), 401),
         ("/auth/login", format!(r#"{{"email": "{}", "password": "x"}}"#, "a".repeat(1 << 20)).into_bytes(), 413),
         ("/auth/refresh", br#"{"refresh_token": "\u0000"}"#.to_vec(), 401),
+        ("/users", br#"["ada@example.com", "admin"]"#.to_vec(), 422),
         ("/users", br#"{"email": "a@b\u0000", "role": "admin"}"#.to_vec(), 422),
         ("/campaigns", vec![b' '; 33 << 20], 413),
     ] {
