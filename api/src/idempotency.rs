@@ -32,7 +32,7 @@ use crate::{
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const KEY_MAX_CHARS: usize = 255;
+pub const KEY_MAX_CHARS: usize = 255;
 /// How long the first of two equal requests may be silent before the second takes it over, in seconds, and how often it says that it
 /// goes on. If it should go on all the same, the two find each other's effect.
 const LOCK_SEC: f64 = 4.0;
@@ -116,8 +116,8 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
         Err(problem) => return Err(problem),
     };
     let key = parts.headers.get(KEY).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    if key.is_empty() || key.chars().count() > KEY_MAX_CHARS {
-        return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} visible ASCII characters")));
+    if key.is_empty() || key.len() > KEY_MAX_CHARS || key.contains('\t') {
+        return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} printable ASCII characters")));
     }
     let limit = match path.as_str() {
         REGISTER => AUTH_BODY_MAX_BYTES,

@@ -7,11 +7,14 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
 };
 
+use crate::idempotency::KEY_MAX_CHARS;
+
 /// Adds what no handler repeats: the problem that any operation may answer, `Event-Position`, and the headers that
 /// commands take.
 pub fn complete(mut document: OpenApi) -> OpenApi {
     name_operations(&mut document);
     link_operations(&mut document);
+    let text = || ObjectBuilder::new().schema_type(Type::String);
     for item in document.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
             set_problem_type(operation);
@@ -23,14 +26,15 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
                 operation,
                 header(
                     "Idempotency-Key",
-                    "The same key and body again gives the same answer without a second effect; at most 255 characters.",
+                    "The same key and body again gives the same answer without a second effect.",
+                    text().pattern(Some("^[ -~]+$")).max_length(Some(KEY_MAX_CHARS)),
                 ),
             );
         }
         for operation in [&mut item.put, &mut item.delete].into_iter().flatten() {
             add_parameter(
                 operation,
-                header("If-Match", "The resource's ETag: the command succeeds only if it still has that version, else 412."),
+                header("If-Match", "The resource's ETag: the command succeeds only if it still has that version, else 412.", text()),
             );
         }
     }
@@ -85,9 +89,8 @@ fn link_operations(document: &mut OpenApi) {
     }
 }
 
-fn header(name: &str, description: &str) -> Parameter {
-    let text = ObjectBuilder::new().schema_type(Type::String);
-    ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).description(Some(description)).schema(Some(text)).build()
+fn header(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).description(Some(description)).schema(Some(schema)).build()
 }
 
 fn add_parameter(operation: &mut Operation, parameter: Parameter) {

@@ -1,17 +1,25 @@
 //! What is wrong with an input, field by field.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-/// One thing that is wrong: where (`config.flow.states[1].name`) and what.
+/// One thing that is wrong: where (`config.flow.states[1].name`, or nowhere in particular) and what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     pub path: String,
     pub message: String,
 }
 
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
 /// Collects what is wrong, so that a caller hears of everything at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(|e| format!("{}: {}", e.path, e.message)).collect::<Vec<_>>().join("; "))]
+#[error("{}", .0.iter().map(FieldError::to_string).collect::<Vec<_>>().join("; "))]
 pub struct Invalid(pub Vec<FieldError>);
 
 impl Invalid {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use domain::role::Role;
 use ed25519_dalek::SigningKey;
 use eventstore::{MasterKey, persons::Cipher};
@@ -152,7 +152,7 @@ impl Tokens {
         session: Uuid,
         now: DateTime<Utc>,
     ) -> Result<(String, DateTime<Utc>), jsonwebtoken::errors::Error> {
-        let expires_at = now + self.lifetime;
+        let expires_at = now.trunc_subsecs(0) + self.lifetime;
         let claims = Claims {
             sub: user_id,
             company_id,
