@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
-    cors::{AllowOrigin, Any, CorsLayer},
+    cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
 use utoipa::{
     Modify, OpenApi,
@@ -204,7 +204,8 @@ fn cors(origins: &[String]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers(Any)
+        // A wildcard would not cover Authorization (Fetch Standard, CORS non-wildcard request-header name).
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(seen.map(HeaderName::from_static))
         .max_age(CORS_MAX_AGE)
 }

@@ -65,7 +65,7 @@ pub async fn prepare(app: &App) -> Result<(), DemoError> {
         None => {
             let company_slug = Some("harbour-dental-demo".to_owned());
             let register = Register { email: EMAIL.into(), password: PASSWORD.into(), company_name: COMPANY.into(), company_slug };
-            create_company(app, &Ids::default(), register).await?.body.company.id
+            create_company(app, &Ids::default(), Uuid::now_v7(), register).await?.body.company.id
         }
     };
     start_campaign(app, company_id).await?;

@@ -300,11 +300,14 @@ impl Answer {
     }
 }
 
+/// What the paths begin with whose answers may show somebody.
+const ABOUT_PERSONS: [&str; 3] = ["/calls", "/tasks", "/campaigns"];
+
 /// Keeps the answer, or forgets the key when the request may be tried again: 401, 403, 429 and 5xx say nothing lasting.
 async fn finish(app: &App, request: &KeyedRequest, response: Response, epoch: u64) -> Result<Response, Problem> {
     let status = response.status();
     // Somebody was erased meanwhile: the answer may show them.
-    let outdated = app.store.persons().epoch() != epoch;
+    let outdated = app.store.persons().epoch() != epoch && ABOUT_PERSONS.iter().any(|start| request.path.starts_with(start));
     let passing = outdated
         || status.is_server_error()
         || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
@@ -347,8 +350,9 @@ pub async fn forget_answers(app: &App, company_id: Uuid) -> Result<(), Problem> 
     let mut tx = app.company(company_id).await?;
     sqlx::query!(
         "update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'
-          where company_id = $1 and status is not null and path ~ '^/(calls|tasks|campaigns)'",
-        company_id
+          where company_id = $1 and status is not null and exists (select from unnest($2::text[]) start where starts_with(path, start))",
+        company_id,
+        &ABOUT_PERSONS as &[&str]
     )
     .execute(&mut *tx)
     .await?;

@@ -140,9 +140,13 @@ pub async fn accept(
     Ok(accepted.fetch_optional(&mut *tx).await?.map(|user| (tx, user)))
 }
 
-pub async fn set_password(pool: &PgPool, user_id: Uuid, password_hash: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!("update user_credentials set password_hash = $2 where user_id = $1", user_id, password_hash).execute(pool).await?;
-    Ok(())
+/// Whether an invitation can be taken up.
+pub async fn is_invited(pool: &PgPool, invitation: &str) -> Result<bool, sqlx::Error> {
+    let invited = sqlx::query_scalar!(
+        r#"select exists (select from user_credentials where invitation_hash = $1 and invitation_until > now()) as "invited!""#,
+        secret_hash(invitation)
+    );
+    invited.fetch_one(pool).await
 }
 
 /// What is changed of a user.

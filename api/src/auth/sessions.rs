@@ -77,7 +77,8 @@ impl Sessions<'_> {
         Ok(Session { token, expires_at, refresh_token, refresh_expires_at })
     }
 
-    /// The next tokens of a session, and whose it is. A refresh token that was used before ends the session: somebody else may have it.
+    /// The next tokens of a session, and whose it is. A refresh token that was used some time before ends the session:
+    /// somebody else may have it.
     pub async fn refresh(&self, refresh_token: &str) -> Result<(Session, AuditSubject), Problem> {
         let refused = || Problem::unauthorized("the refresh token is not valid");
         let hash = secret_hash(refresh_token);
@@ -110,6 +111,17 @@ impl Sessions<'_> {
         let session = self.issue(&mut tx, &Holder { user_id: row.user_id, company_id: row.company_id, role }, row.family).await?;
         tx.commit().await?;
         Ok((session, AuditSubject::user(row.company_id, row.user_id)))
+    }
+
+    /// Changes a user's password and ends all of their sessions.
+    pub async fn change_password(&self, user_id: Uuid, password_hash: &str) -> Result<(), Problem> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!("update user_credentials set password_hash = $2 where user_id = $1", user_id, password_hash).execute(&mut *tx).await?;
+        // In a statement of its own: it also sees the sessions that began while the other waited.
+        sqlx::query!("delete from refresh_tokens where user_id = $1", user_id).execute(&mut *tx).await?;
+        tx.commit().await?;
+        self.callers.forget_all();
+        Ok(())
     }
 
     /// Ends one session of a user.

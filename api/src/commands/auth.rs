@@ -90,15 +90,20 @@ pub struct CompanyView {
 /// Register a company and its first user, who is admin.
 #[utoipa::path(post, path = "/auth/register", tag = "identity", security(()), request_body = Register,
     responses((status = 201, body = Registered), (status = 409, body = Problem), (status = 422, body = Problem)))]
-async fn register(State(app): State<App>, ids: Option<Extension<Ids>>, Body(input): Body<Register>) -> Result<Response, Problem> {
+async fn register(
+    State(app): State<App>,
+    ids: Option<Extension<Ids>>,
+    Extension(origin): Extension<Origin>,
+    Body(input): Body<Register>,
+) -> Result<Response, Problem> {
     let ids = ids.map(|Extension(ids)| ids).unwrap_or_default();
-    let registered = create_company(&app, &ids, input).await?;
+    let registered = create_company(&app, &ids, origin.request_id, input).await?;
     let subject = AuditSubject::user(registered.body.company.id, registered.body.user.id);
     Ok((Extension(subject), registered).into_response())
 }
 
 /// Registers a company with its first user and the price list every company starts with.
-pub async fn create_company(app: &App, ids: &Ids, input: Register) -> Result<Answer<Registered>, Problem> {
+pub async fn create_company(app: &App, ids: &Ids, correlation_id: Uuid, input: Register) -> Result<Answer<Registered>, Problem> {
     let (email, profile) = validate(&input)?;
     let (user_id, company_id) = (ids.make("user"), ids.make("company"));
     let password_hash = hash_password(input.password).await?;
@@ -111,13 +116,13 @@ pub async fn create_company(app: &App, ids: &Ids, input: Register) -> Result<Ans
         }
     }
     let mut profile = profile;
-    let mut appended = append(app, ids, &credentials, &email, &profile).await;
+    let mut appended = append(app, ids, correlation_id, &credentials, &email, &profile).await;
     // A slug of our own making that is taken is made longer; one that was asked for is refused.
     if appended.as_ref().is_err_and(|problem| problem.status == 409) && input.company_slug.is_none() {
         let short: String = profile.slug.chars().take(70).collect();
         let suffix = ids.make("slug").simple().to_string();
         profile.slug = format!("{}-{}", short.trim_end_matches('-'), &suffix[suffix.len() - 6..]);
-        appended = append(app, ids, &credentials, &email, &profile).await;
+        appended = append(app, ids, correlation_id, &credentials, &email, &profile).await;
     }
     let position = match appended {
         Ok(position) => position,
@@ -162,10 +167,17 @@ fn validate(input: &Register) -> Result<(String, CompanyProfile), Problem> {
     Ok((email, profile))
 }
 
-async fn append(app: &App, ids: &Ids, user: &UserCredentials, email: &str, profile: &CompanyProfile) -> Result<i64, Problem> {
+async fn append(
+    app: &App,
+    ids: &Ids,
+    correlation_id: Uuid,
+    user: &UserCredentials,
+    email: &str,
+    profile: &CompanyProfile,
+) -> Result<i64, Problem> {
     let (user_id, company_id) = (user.user_id, user.company_id);
     let actor = Actor { kind: ActorKind::User, id: Some(user_id), name: None };
-    let metadata = Metadata { actor, correlation_id: Uuid::now_v7(), causation_id: None, idempotency_key: ids.key().map(str::to_owned) };
+    let metadata = Metadata { actor, correlation_id, causation_id: None, idempotency_key: ids.key().map(str::to_owned) };
     let context = CommandContext { company_id, metadata, identity: ids.identity(), now: now() };
     let mut unit = app.store.unit(&context);
     let slug = ReservedName::id(Uuid::nil(), "company_slug", &profile.slug);
@@ -221,7 +233,8 @@ struct Refresh {
     refresh_token: String,
 }
 
-/// Go on with a session: a new token and the next refresh token. One that comes a second time ends the session.
+/// Go on with a session: a new token and the next refresh token. One that comes again later than ten
+/// seconds after its first use ends the session: somebody else may have it.
 #[utoipa::path(post, path = "/auth/refresh", tag = "identity", security(()), request_body = Refresh,
     responses((status = 200, body = Session), (status = 401, body = Problem)))]
 async fn refresh(State(app): State<App>, Body(input): Body<Refresh>) -> Result<Response, Problem> {
@@ -283,8 +296,7 @@ async fn change_password(
     }
     throttle.succeeded().await?;
     let password_hash = hash_password(input.new_password).await?;
-    credentials::set_password(pool, user_id, &password_hash).await?;
-    app.sessions().end_all(user_id).await?;
+    app.sessions().change_password(user_id, &password_hash).await?;
     let user = UserCredentials { password_hash: Some(password_hash), ..user };
     Ok(Json(app.sessions().open(&user).await?))
 }

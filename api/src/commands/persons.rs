@@ -48,7 +48,10 @@ async fn erase(State(app): State<App>, by: By<Admin>, Body(input): Body<ErasePer
     let phone_number = to_e164(&input.phone_number, None).map_err(|error| Problem::invalid("phone_number", error.to_string()))?;
     let person_id = app.store.persons().known_by(company_id, &phone_number).await?;
     let person_id = person_id.ok_or_else(|| Problem::not_found("person"))?;
-    // Calling them is over before their number is gone.
+    // Whatever is to be forgotten besides their key is found by it: all of that comes first, and again if this is cut off.
+    let head = app.store.last_position().await?;
+    app.caught_up(&["call_tasks"], Some(head)).await?;
+    idempotency::forget_answers(&app, company_id).await?;
     let cancelled_tasks = app.desk.cancel_tasks_of(&by.context(), person_id).await?;
     let position = app.store.erase_person::<Person>(&by.context(), person_id, PersonCommand::Erase).await?;
     idempotency::forget_answers(&app, company_id).await?;

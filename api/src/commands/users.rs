@@ -151,8 +151,13 @@ async fn accept(
     check_password(&mut invalid, "password", &input.password, None);
     invalid.into_result()?;
     let pool = &app.access.identity;
+    let refused = || Problem::unauthorized("the invitation is not valid or has expired");
+    // Hashing a password is work that nobody gets without an invitation.
+    if !credentials::is_invited(pool, &input.invitation).await? {
+        return Err(refused());
+    }
     let accepted = credentials::accept(pool, &input.invitation, &hash_password(input.password).await?).await?;
-    let (accepted, user) = accepted.ok_or_else(|| Problem::unauthorized("the invitation is not valid or has expired"))?;
+    let (accepted, user) = accepted.ok_or_else(refused)?;
     let actor = Actor { kind: ActorKind::User, id: Some(user.user_id), name: None };
     let metadata = Metadata { actor, correlation_id: origin.request_id, causation_id: None, idempotency_key: None };
     let context = CommandContext { company_id: user.company_id, metadata, identity: None, now: now() };

@@ -1,15 +1,13 @@
 //! Accepts connections: at most so many at once, none that takes its time to say what it wants, and all of them ended in good order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tower::Service as _;
 
@@ -21,13 +19,16 @@ const HEAD_MAX_BYTES: usize = 64 << 10;
 /// Wait after a connection could not be accepted, mostly because there are no more file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// Held as long as a connection lives, also by what it was upgraded to.
+#[derive(Clone)]
+pub struct Place(#[expect(dead_code, reason = "it is given back when nobody holds it any more")] Arc<OwnedSemaphorePermit>);
+
 /// Serves until told to stop; then takes no more connections, and returns when the requests under way are answered.
 pub async fn serve(listener: TcpListener, router: Router, connections_max: usize, mut shutdown: watch::Receiver<bool>) {
-    let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(connections_max));
     // HTTP/2 is for the proxy that speaks TLS; with HTTP/1.1 a client has to say what it wants from the first byte on.
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -35,29 +36,40 @@ pub async fn serve(listener: TcpListener, router: Router, connections_max: usize
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, peer, place)) = accepted else { continue };
-        let router = router.clone();
+        let (router, held) = (router.clone(), place.clone());
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(held.clone());
             // A router is always ready, and never fails.
             router.clone().call(request)
         });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection.into_owned());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut shutdown = shutdown.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let stopping = async { shutdown.wait_for(|stop| *stop).await.is_ok() };
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                _ = stopping => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    let _ = places.acquire_many(all).await;
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Place)> {
+    let place = Place(Arc::new(Arc::clone(places).acquire_owned().await.ok()?));
     match listener.accept().await {
         Ok((stream, peer)) => {
             let _ = stream.set_nodelay(true);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     extract::{
-        State,
+        Extension, State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, HeaderValue, header},
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     app::App,
     auth::{By, Viewer},
+    edge::server::Place,
     extract::Id,
     live::Watch,
     problem::Problem,
@@ -41,6 +42,7 @@ async fn call(
     by: By<Viewer>,
     Id(id): Id,
     headers: HeaderMap,
+    Extension(place): Extension<Place>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     require_origin(&app, &headers)?;
@@ -50,7 +52,10 @@ async fn call(
         return Err(Problem::not_found("call"));
     }
     let watch = Watch::new(by.identity);
-    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(move |socket| follow(app, watch, id, socket)))
+    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(async move |socket| {
+        follow(app, watch, id, socket).await;
+        drop(place);
+    }))
 }
 
 /// A browser sends the page's origin along: only pages of ours, or of those that may call, get a socket (RFC 6455, 10.2).

@@ -265,7 +265,12 @@ impl Persons {
     /// Destroys the keys of all whom the log says are erased: a process may have died in between, or an old backup of the keys may
     /// have brought them back. How many there were.
     pub async fn destroy_erased(&self) -> Result<u64, StoreError> {
-        let destroyed = sqlx::query!("delete from person_keys k using streams s where s.stream = 'person-' || k.person_id::text");
+        // The erased are few, and have streams; the others have none.
+        let destroyed = sqlx::query!(
+            "delete from person_keys k using streams s
+              where s.stream >= 'person-' and s.stream < 'person.'
+                and k.company_id = s.company_id and k.person_id = substr(s.stream, 8)::uuid"
+        );
         Ok(destroyed.execute(&self.0.pool).await?.rows_affected())
     }
 }

@@ -41,6 +41,7 @@ async fn only_pages_that_may_call_are_answered_to() {
     };
     let allowed = preflight("https://app.example.com").await.expect(200);
     assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example.com"));
+    assert_eq!(allowed.header("access-control-allow-headers"), Some("authorization,content-type"));
     assert!(allowed.header("access-control-allow-credentials").is_none());
     assert!(preflight("https://evil.example.com").await.header("access-control-allow-origin").is_none());
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
@@ -136,7 +137,6 @@ async fn broken_requests_harm_nobody() {
     let mut settings = settings(&new_database().await);
     settings.connections_max = 40;
     let platform = Platform::start_with(settings).await;
-    let admin = platform.admin().await;
     let address = platform.base().trim_start_matches("http://").to_owned();
     for bytes in [
         format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(200_000)),
@@ -154,14 +154,61 @@ async fn broken_requests_harm_nobody() {
         let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
         assert!(line.is_empty() || line.starts_with("HTTP/1.1 4"), "{}: {line}", &bytes[..40]);
     }
-    // Clients that never say what they want hold their places, and the rest is left to others.
+    platform.stop().await;
+}
+
+/// Clients that never say what they want have every place, until they have had them for long enough.
+#[tokio::test]
+async fn silent_connections_are_closed() {
+    let mut settings = settings(&new_database().await);
+    settings.connections_max = 40;
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    admin.get("/campaigns").await.expect(200);
+    let address = platform.base().trim_start_matches("http://").to_owned();
     let mut idle = Vec::new();
-    for _ in 0..30 {
+    for said in ["", "P", "PRI * HTTP/2.0", "GET / HT"].iter().cycle().take(40) {
         let mut socket = TcpStream::connect(&address).await.unwrap();
-        socket.write_all(b"GET / HT").await.unwrap();
+        socket.write_all(said.as_bytes()).await.unwrap();
         idle.push(socket);
     }
-    admin.get("/campaigns").await.expect(200);
+    platform.anonymous().with_token(admin.token.as_ref().unwrap()).get("/campaigns").await.expect(200);
+    for mut socket in idle {
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "a silent connection stays open");
+    }
+    platform.stop().await;
+}
+
+/// A socket is a connection for as long as it is open.
+#[tokio::test]
+async fn sockets_count_as_connections() {
+    let mut settings = settings(&new_database().await);
+    settings.connections_max = 3;
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let (address, token) = (platform.base().trim_start_matches("http://").to_owned(), admin.token.clone().unwrap());
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "GET /api/v1/analytics/ws/calls/{call} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 101");
+        sockets.push(socket);
+    }
+    // The client's own connection is the third.
+    let another = reqwest::Client::new().get(format!("{}/healthz", platform.base()));
+    let asked = |timeout| another.try_clone().unwrap().timeout(Duration::from_secs(timeout)).send();
+    assert!(asked(1).await.unwrap_err().is_timeout());
+    drop(sockets.pop());
+    assert_eq!(asked(30).await.unwrap().status(), StatusCode::OK);
     platform.stop().await;
 }
 

@@ -202,6 +202,23 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
 }
 
 #[tokio::test]
+async fn an_erasure_that_is_asked_for_again_is_answered_again() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.campaign(json!({})).await;
+    admin.upload(&campaign, "list.csv", format!("phone_number,name\n{NUMBER},{WORDS}\n").into_bytes()).await.expect(200);
+    let erase = async || {
+        let request = admin.request(reqwest::Method::POST, "/persons/erase").header("idempotency-key", "once");
+        admin.send(request.json(&json!({"phone_number": NUMBER}))).await
+    };
+    let first = erase().await.expect(200);
+    assert_eq!(first["cancelled_tasks"], 1, "also of a list that was only just uploaded");
+    let again = erase().await.expect(200);
+    assert_eq!((again.header("idempotent-replayed"), &again.body), (Some("true"), &first.body));
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn a_number_that_comes_again_is_a_new_person() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
