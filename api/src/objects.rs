@@ -10,6 +10,7 @@ use serde::{
 };
 use serde_json::{Error, Value};
 
+/// Reads a value, whose objects are objects all the way down but for what is in enums.
 pub struct Objects(pub Value);
 
 impl IntoDeserializer<'_, Error> for Objects {

@@ -65,8 +65,8 @@ pub struct Settings {
     pub rate_of_guesses: u32,
 
     /// Connections at once.
-    #[arg(long, env = "NEWVOICE_CONNECTIONS_MAX", default_value_t = 10_000)]
-    pub connections_max: usize,
+    #[arg(long, env = "NEWVOICE_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections_max: u32,
 
     /// Origins whose pages may call the API from a browser, e.g. https://app.example.com; none unless set.
     #[arg(long, env = "NEWVOICE_CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]

@@ -24,8 +24,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub struct Place(#[expect(dead_code, reason = "it is given back when nobody holds it any more")] Arc<OwnedSemaphorePermit>);
 
 /// Serves until told to stop; then takes no more connections, and returns when the requests under way are answered.
-pub async fn serve(listener: TcpListener, router: Router, connections_max: usize, mut shutdown: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(connections_max));
+pub async fn serve(listener: TcpListener, router: Router, connections_max: u32, mut shutdown: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(connections_max as usize));
     // HTTP/2 is for the proxy that speaks TLS; with HTTP/1.1 a client has to say what it wants from the first byte on.
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
@@ -63,8 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections_max: usize
         });
     }
     drop(listener);
-    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    let _ = places.acquire_many(connections_max).await;
 }
 
 /// The next connection, once there is a place for it.

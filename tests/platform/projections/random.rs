@@ -411,7 +411,7 @@ async fn live_equals_rebuilt_after_random_histories() {
         let mut history = RandomHistory::begin(store.clone(), seed).await;
         history.until_all_types(i64::try_from(setting("NEWVOICE_TEST_HISTORY_EVENTS", 2_000)).unwrap()).await;
         let names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
-        positions.reached(&names, store.head().position(), std::time::Duration::from_secs(30)).await.unwrap();
+        positions.reached(&names, store.head().position(), std::time::Duration::from_secs(180)).await.unwrap();
         for projection in all() {
             let name = projection.name();
             let found = differences(&database.pool, &store, Arc::clone(&projection), Then::CompareOnly).await;
