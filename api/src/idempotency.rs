@@ -47,7 +47,7 @@ const BOUNDARY_MAX_BYTES: usize = 70;
 /// Whoever registers has no company yet.
 const REGISTER: &str = "/auth/register";
 /// What gives out credentials each time, and has no other effect that could be one too many.
-const WITHOUT: &[&str] = &["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation"];
+pub const WITHOUT: &[&str] = &["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation"];
 /// Headers that are part of an answer.
 const KEPT_HEADERS: [&str; 5] = ["content-type", "event-position", "etag", "location", "reason"];
 
@@ -89,17 +89,23 @@ struct KeyedRequest {
 }
 
 /// Runs the request once per key; without a key it just runs.
-pub async fn middleware(State(app): State<App>, request: Request, next: Next) -> Response {
-    if request.method() != Method::POST || !request.headers().contains_key(KEY) {
-        return next.run(request).await;
-    }
-    match keyed(&app, request, next).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
+pub async fn middleware(State(app): State<App>, request: Request, next: Next) -> Result<Response, Problem> {
+    match request.headers().get(KEY) {
+        Some(key) if request.method() == Method::POST => {
+            let key = parse(key)?;
+            keyed(&app, key, request, next).await
+        }
+        _ => Ok(next.run(request).await),
     }
 }
 
-async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
+fn parse(key: &HeaderValue) -> Result<String, Problem> {
+    let key = key.to_str().ok().filter(|key| (1..=KEY_MAX_CHARS).contains(&key.len()) && !key.contains('\t'));
+    key.map(str::to_owned)
+        .ok_or_else(|| Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} printable ASCII characters")))
+}
+
+async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
         .await
@@ -115,10 +121,6 @@ async fn keyed(app: &App, request: Request, next: Next) -> Result<Response, Prob
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(next.run(Request::from_parts(parts, body)).await),
         Err(problem) => return Err(problem),
     };
-    let key = parts.headers.get(KEY).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    if key.is_empty() || key.len() > KEY_MAX_CHARS || key.contains('\t') {
-        return Err(Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} printable ASCII characters")));
-    }
     let limit = match path.as_str() {
         REGISTER => AUTH_BODY_MAX_BYTES,
         path if path.ends_with("/call-list") => app.settings.upload_max_bytes + (1 << 20),

@@ -7,7 +7,7 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, Type},
 };
 
-use crate::idempotency::KEY_MAX_CHARS;
+use crate::idempotency::{self, KEY_MAX_CHARS};
 
 /// Adds what no handler repeats: the problem that any operation may answer, `Event-Position`, and the headers that
 /// commands take.
@@ -15,13 +15,13 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     name_operations(&mut document);
     link_operations(&mut document);
     let text = || ObjectBuilder::new().schema_type(Type::String);
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
         for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
             set_problem_type(operation);
             add_problem(operation);
             add_position(operation);
         }
-        for operation in item.post.iter_mut() {
+        if let Some(operation) = item.post.as_mut().filter(|_| !idempotency::WITHOUT.contains(&path.as_str())) {
             add_parameter(
                 operation,
                 header(

@@ -1,4 +1,4 @@
-use reqwest::Method;
+use reqwest::{Method, header::HeaderValue};
 use serde_json::json;
 use support::Platform;
 
@@ -25,7 +25,22 @@ async fn many_equal_requests_have_one_effect_and_one_answer() {
     let first = post("three", &broken).await.problem(422);
     let again = post("three", &broken).await.expect(422);
     assert_eq!((first.body, again.header("idempotent-replayed")), (again.body.clone(), Some("true")));
-    admin.send(admin.request(Method::POST, "/calls").header("idempotency-key", "x".repeat(256)).json(&body)).await.problem(400);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_key_is_refused_everywhere() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let long = "x".repeat(256);
+    for key in [b"".as_slice(), b"a\tb", "caf\u{e9}".as_bytes(), b"\xe9", long.as_bytes()] {
+        // The last two give out credentials and keep no answer.
+        for path in ["/calls", "/auth/register", "/auth/login", "/auth/ticket"] {
+            let key = HeaderValue::from_bytes(key).unwrap();
+            let refused = admin.send(admin.request(Method::POST, path).header("idempotency-key", key)).await.problem(400);
+            assert!(refused.body.to_string().contains("Idempotency-Key"), "{path}: {}", refused.body);
+        }
+    }
     platform.stop().await;
 }
 
