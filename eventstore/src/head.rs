@@ -84,8 +84,9 @@ async fn follow(pool: PgPool, options: PgConnectOptions, channel: String, head: 
     while !pool.is_closed() {
         let result: Result<std::convert::Infallible, sqlx::Error> = listen(&options, &channel, &head, &own_backend).await;
         let Err(error) = result;
-        if matches!(&error, sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::TimedOut) {
-            head.silence.noticed();
+        match &error {
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => head.silence.noticed(),
+            _ => head.silence.broken(),
         }
         tracing::debug!(%error, "watching the log's head was interrupted");
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
@@ -103,6 +104,8 @@ async fn listen(
     // A connection of its own: that others are busy says nothing about the database.
     let own = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None).connect_lazy_with(options.clone());
     let mut listener = timeout(LOOK_DEADLINE, PgListener::connect_with(&own)).await.map_err(timed_out)??;
+    // A loss is told at once; the next look connects anew.
+    listener.eager_reconnect(false);
     timeout(LOOK_DEADLINE, listener.listen(channel)).await.map_err(timed_out)??;
     loop {
         let look = sqlx::query!("select h.position, e.count as erasures from log_head h, erasures e").fetch_one(&mut listener);
@@ -111,10 +114,15 @@ async fn listen(
         raise(&head.erasures, found.erasures);
         let others = async {
             loop {
-                // What this process appended it knows already; a connection that was lost says nothing.
                 match listener.try_recv().await? {
+                    // What this process appended it knows already.
                     Some(notification) if notification.process_id() == own_backend.load(Ordering::Relaxed) => {}
-                    _ => return Ok::<_, sqlx::Error>(()),
+                    Some(_) => return Ok::<_, sqlx::Error>(()),
+                    // The connection was lost, and perhaps a notification with it.
+                    None => {
+                        head.silence.broken();
+                        return Ok(());
+                    }
                 }
             }
         };

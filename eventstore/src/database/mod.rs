@@ -22,7 +22,7 @@ use crate::persons::MasterKey;
 
 /// Longest wait for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that was used so recently is taken without asking whether it lives.
+/// A connection that was used so recently is taken without asking whether it lives, unless another was found broken since.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 /// A connection that does not answer in time is dead.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
@@ -211,6 +211,7 @@ async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenErr
 /// cancelled inside `begin` (<https://github.com/launchbadge/sqlx/issues/4385>). sqlx sets no TCP keepalive: a connection that does
 /// not answer at once when it is taken or given back is closed.
 async fn pool(options: PgConnectOptions, connections: u32, silence: Silence) -> Result<PgPool, sqlx::Error> {
+    let released = silence.clone();
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -223,20 +224,21 @@ async fn pool(options: PgConnectOptions, connections: u32, silence: Silence) -> 
         })
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
-            let stale = silence.outlasted_by(metadata.age);
+            let silence = silence.clone();
             Box::pin(async move {
-                if stale {
+                if silence.outlasted_by(metadata.age) {
                     return Ok(false);
                 }
-                if metadata.idle_for > TRUSTED_IDLE {
-                    within(PING_DEADLINE, connection.ping()).await?;
+                if metadata.idle_for > TRUSTED_IDLE || silence.doubts(metadata.idle_for) {
+                    within(PING_DEADLINE, connection.ping()).await.inspect_err(|_| silence.broken())?;
                 }
                 Ok(true)
             })
         })
-        .after_release(|connection, _| {
+        .after_release(move |connection, _| {
+            let silence = released.clone();
             Box::pin(async move {
-                within(RELEASE_DEADLINE, connection.execute("begin; rollback")).await?;
+                within(RELEASE_DEADLINE, connection.execute("begin; rollback")).await.inspect_err(|_| silence.broken())?;
                 Ok(true)
             })
         })

@@ -1,34 +1,41 @@
 //! When the database does not answer: sqlx sets no TCP keepalive, and a statement that was sent into a dead network would wait for
-//! a quarter of an hour.
+//! a quarter of an hour. And when it answers no more because it went away: then no connection from before is to be trusted.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
 /// What was noticed last; clones share it.
-#[derive(Clone)]
-pub struct Silence(Arc<watch::Sender<Option<Instant>>>);
-
-impl Default for Silence {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
-    }
+#[derive(Clone, Default)]
+pub struct Silence {
+    noticed: Arc<watch::Sender<Option<Instant>>>,
+    broken: Arc<watch::Sender<Option<Instant>>>,
 }
 
 impl Silence {
     /// The database has not answered in time.
     pub(crate) fn noticed(&self) {
-        self.0.send_replace(Some(Instant::now()));
+        self.noticed.send_replace(Some(Instant::now()));
+    }
+
+    /// A connection was found broken.
+    pub(crate) fn broken(&self) {
+        self.broken.send_replace(Some(Instant::now()));
     }
 
     /// Whether a connection of this age was there when the database fell silent: it may be dead.
     pub(super) fn outlasted_by(&self, age: Duration) -> bool {
-        self.0.borrow().is_some_and(|noticed| noticed.elapsed() < age)
+        self.noticed.borrow().is_some_and(|noticed| noticed.elapsed() < age)
+    }
+
+    /// Whether a connection that was used last so long ago may have broken with another one since.
+    pub(super) fn doubts(&self, idle_for: Duration) -> bool {
+        self.broken.borrow().is_some_and(|broken| broken.elapsed() < idle_for)
     }
 
     /// Does `work` on the database, unless the database falls silent meanwhile.
     pub async fn unless<T>(&self, work: impl Future<Output = T>) -> Result<T, sqlx::Error> {
-        let mut silence = self.0.subscribe();
+        let mut silence = self.noticed.subscribe();
         tokio::select! {
             result = work => Ok(result),
             _ = silence.changed() => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),

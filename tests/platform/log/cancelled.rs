@@ -5,8 +5,10 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
 use support::{Platform, new_database, setting};
 use tokio::{
     io,
@@ -151,4 +153,29 @@ async fn a_network_that_goes_silent_is_503_and_passes() {
         assert_eq!(recorded.iter().filter(|index| **index == n as u64).count(), 1, "turn {n} was acknowledged");
     }
     platform.stop().await;
+}
+
+/// All connections break at once. Once one was found broken, none that was used just before is trusted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_broke_with_another_are_not_trusted() {
+    let url = new_database().await;
+    let (database, _store) = open(&url).await;
+    let mut elsewhere = PgConnection::connect(&url).await.unwrap();
+    let use_all = || futures::future::join_all((0..8).map(|_| sqlx::query("select pg_sleep(0.02)").execute(&database.pool)));
+    for _ in 0..5 {
+        for used in use_all().await {
+            used.unwrap();
+        }
+        let cut_at: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut elsewhere).await.unwrap();
+        let cut = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+        sqlx::query(cut).execute(&mut elsewhere).await.unwrap();
+        // Whoever watches the log has noticed as soon as it is connected anew.
+        let noticed = "select exists (select from pg_stat_activity where datname = current_database() and backend_start > $1)";
+        while !sqlx::query_scalar::<_, bool>(noticed).bind(cut_at).fetch_one(&mut elsewhere).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for used in use_all().await {
+            used.unwrap();
+        }
+    }
 }
