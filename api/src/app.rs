@@ -12,10 +12,10 @@ use axum::{
     routing::get,
 };
 use dialer::Desk;
-use eventstore::{Database, EventStore, MasterKey, database::Access};
+use eventstore::{Database, EventStore, MasterKey, Pool, database::Access};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Positions, WAIT_MAX};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use tokio::sync::watch;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -58,7 +58,7 @@ pub struct App {
     /// Connections by what they are for.
     pub access: Access,
     /// As the owner of the schema.
-    pub owner: PgPool,
+    pub owner: Pool,
     pub store: EventStore,
     pub positions: Positions,
     pub desk: Desk,

@@ -16,11 +16,10 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::role::Role;
-use eventstore::{CommandIdentity, persons::CompanyKey};
+use eventstore::{CommandIdentity, Pool, persons::CompanyKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
@@ -362,7 +361,7 @@ pub async fn forget_answers(app: &App, company_id: Uuid) -> Result<(), Problem> 
 }
 
 /// Forgets keys that are old enough.
-pub async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from idempotency_keys where created_at < now() - make_interval(hours => $1)", KEEP_HOURS).execute(pool).await?;
     Ok(())
 }

@@ -10,9 +10,8 @@ pub mod simulator;
 mod slots;
 mod tasks;
 
-use eventstore::{EventStore, ExecuteError, StoreError};
+use eventstore::{EventStore, ExecuteError, Pool, StoreError};
 use projections::Positions;
-use sqlx::PgPool;
 
 pub use calls::{CallError, Recorded};
 pub use claim::{Claim, ClaimError, NothingToClaim, Worker};
@@ -34,7 +33,7 @@ pub const PROVIDERS: &[&str] = &[simulator::NAME];
 pub struct Desk {
     pub store: EventStore,
     /// Sees every company.
-    pub pool: PgPool,
+    pub pool: Pool,
     pub positions: Positions,
 }
 

@@ -1,6 +1,6 @@
 //! Claim slots: what keeps a campaign within its limits across all processes; see the table's migration.
 
-use sqlx::PgPool;
+use eventstore::Pool;
 use uuid::Uuid;
 
 /// What came of asking for a slot.
@@ -24,7 +24,7 @@ pub(crate) struct SlotRequest {
     pub calls_per_minute: u32,
 }
 
-pub(crate) async fn take(pool: &PgPool, request: &SlotRequest) -> Result<Slot, sqlx::Error> {
+pub(crate) async fn take(pool: &Pool, request: &SlotRequest) -> Result<Slot, sqlx::Error> {
     let answer = sqlx::query_scalar!(
         r#"select take_claim_slot($1, $2, $3, $4, $5, $6) as "answer!""#,
         request.company_id,
@@ -45,19 +45,19 @@ pub(crate) async fn take(pool: &PgPool, request: &SlotRequest) -> Result<Slot, s
 }
 
 /// The claim is in the log: from now on it counts for 60 s.
-pub(crate) async fn confirm(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Error> {
+pub(crate) async fn confirm(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("update claim_slots set confirmed_at = clock_timestamp() where call_id = $1", call_id).execute(pool).await?;
     Ok(())
 }
 
 /// Somebody is at work on these calls.
-pub(crate) async fn keep_alive(pool: &PgPool, call_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+pub(crate) async fn keep_alive(pool: &Pool, call_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query!("update claim_slots set alive_at = clock_timestamp() where call_id = any($1)", call_ids).execute(pool).await?;
     Ok(())
 }
 
 /// The claim did not happen.
-pub(crate) async fn give_up(pool: &PgPool, call_id: Uuid, task_id: Uuid) -> Result<(), sqlx::Error> {
+pub(crate) async fn give_up(pool: &Pool, call_id: Uuid, task_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from claim_slots where call_id = $1 and task_id = $2 and confirmed_at is null", call_id, task_id)
         .execute(pool)
         .await?;
@@ -65,7 +65,7 @@ pub(crate) async fn give_up(pool: &PgPool, call_id: Uuid, task_id: Uuid) -> Resu
 }
 
 /// The attempt is over.
-pub(crate) async fn release(pool: &PgPool, call_id: Uuid) -> Result<(), sqlx::Error> {
+pub(crate) async fn release(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("update claim_slots set released_at = clock_timestamp() where call_id = $1 and released_at is null", call_id)
         .execute(pool)
         .await?;
@@ -80,7 +80,7 @@ pub(crate) struct OpenSlot {
 }
 
 /// Open slots whose task does not look in progress with this call, as far as the read model knows.
-pub(crate) async fn suspicious(pool: &PgPool) -> Result<Vec<OpenSlot>, sqlx::Error> {
+pub(crate) async fn suspicious(pool: &Pool) -> Result<Vec<OpenSlot>, sqlx::Error> {
     sqlx::query_as!(
         OpenSlot,
         "select s.company_id, s.task_id, s.call_id
@@ -93,7 +93,7 @@ pub(crate) async fn suspicious(pool: &PgPool) -> Result<Vec<OpenSlot>, sqlx::Err
 }
 
 /// Forgets slots that no limit counts any more.
-pub(crate) async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from claim_slots where released_at < clock_timestamp() - interval '10 minutes'").execute(pool).await?;
     Ok(())
 }

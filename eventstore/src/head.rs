@@ -10,12 +10,12 @@ use std::{
 };
 
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
+    Connection as _, PgConnection,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::{sync::watch, time::timeout};
 
-use crate::database::Silence;
+use crate::database::{Pool, Silence};
 
 /// How often the head is looked up when nobody tells, in milliseconds.
 const POLL_MS: u64 = 200;
@@ -33,7 +33,7 @@ pub struct Head {
 
 impl Head {
     /// Starts the tasks that watch the head and tell others of it; they end when the pool is closed.
-    pub(crate) fn watch(pool: PgPool, options: PgConnectOptions, channel: String, silence: Silence) -> Self {
+    pub(crate) fn watch(pool: Pool, options: PgConnectOptions, channel: String, silence: Silence) -> Self {
         let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), erasures: watch::Sender::new(0), silence };
         let own_backend = Arc::new(AtomicU32::new(0));
         tokio::spawn(follow(pool.clone(), options.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
@@ -80,7 +80,7 @@ fn raise(sender: &watch::Sender<i64>, position: i64) {
 /// What a look at the head may take before its connection counts as dead.
 const LOOK_DEADLINE: Duration = Duration::from_secs(4);
 
-async fn follow(pool: PgPool, options: PgConnectOptions, channel: String, head: Head, own_backend: Arc<AtomicU32>) {
+async fn follow(pool: Pool, options: PgConnectOptions, channel: String, head: Head, own_backend: Arc<AtomicU32>) {
     while !pool.is_closed() {
         let result: Result<std::convert::Infallible, sqlx::Error> = listen(&options, &channel, &head, &own_backend).await;
         let Err(error) = result;
@@ -133,7 +133,7 @@ async fn listen(
 }
 
 /// Tells other processes, over a connection of its own, so that they know whose word it is.
-async fn tell(pool: PgPool, options: PgConnectOptions, channel: String, mut appended: watch::Receiver<i64>, own_backend: Arc<AtomicU32>) {
+async fn tell(pool: Pool, options: PgConnectOptions, channel: String, mut appended: watch::Receiver<i64>, own_backend: Arc<AtomicU32>) {
     let mut connection: Option<PgConnection> = None;
     while appended.changed().await.is_ok() && !pool.is_closed() {
         appended.mark_unchanged();

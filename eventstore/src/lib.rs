@@ -18,7 +18,7 @@ pub mod verify;
 
 pub use append::{ExpectedVersion, StreamWrite};
 pub use contention::retry_conflicts;
-pub use database::Database;
+pub use database::{Database, Pool};
 pub use error::{Conflict, ExecuteError, StoreError};
 pub use event::{Actor, ActorKind, CommandContext, CommandIdentity, Metadata, NewEvent, NoStreamName, StoredEvent, StreamName, now};
 pub use execute::{Committed, Loaded, Unit};

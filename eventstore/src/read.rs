@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::{Stream, TryStreamExt};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
+    database::Pool,
     error::StoreError,
     event::{StoredEvent, StreamName},
 };
@@ -67,12 +67,12 @@ impl TryFrom<Row> for StoredEvent {
 const READ_DEADLINE: Duration = Duration::from_secs(40);
 
 /// All events after `after`, in log order, one page: bounded in events and in bytes.
-pub(crate) async fn page(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
+pub(crate) async fn page(pool: &Pool, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
     let page = tokio::time::timeout(READ_DEADLINE, page_in_time(pool, after, limit)).await;
     page.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()))
 }
 
-async fn page_in_time(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
+async fn page_in_time(pool: &Pool, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
     let mut rows = sqlx::query_as!(
         Row,
         r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
@@ -101,7 +101,7 @@ async fn page_in_time(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Store
 
 /// A company's events after `after` that pass the filter, in log order.
 pub(crate) async fn company_page(
-    pool: &PgPool,
+    pool: &Pool,
     company_id: Uuid,
     after: i64,
     filter: &Filter,
@@ -135,7 +135,7 @@ pub(crate) async fn company_page(
 
 /// The same of one stream, which is short: what passes is picked out here.
 async fn stream_page(
-    pool: &PgPool,
+    pool: &Pool,
     company_id: Uuid,
     after: i64,
     name: &StreamName,
@@ -159,7 +159,7 @@ async fn stream_page(
 }
 
 /// Halves the log until it is found: `recorded_at` never goes back.
-pub(crate) async fn position_before(pool: &PgPool, moment: DateTime<Utc>) -> Result<i64, StoreError> {
+pub(crate) async fn position_before(pool: &Pool, moment: DateTime<Utc>) -> Result<i64, StoreError> {
     let bounds = sqlx::query!(r#"select coalesce(min(position), 1) - 1 as "low!", coalesce(max(position), 0) as "high!" from events"#);
     let bounds = bounds.fetch_one(pool).await?;
     let (mut low, mut high) = (bounds.low, bounds.high);
@@ -172,7 +172,7 @@ pub(crate) async fn position_before(pool: &PgPool, moment: DateTime<Utc>) -> Res
 }
 
 /// The events with these ids, in log order.
-pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<StoredEvent>, StoreError> {
+pub(crate) async fn by_ids(pool: &Pool, ids: &[Uuid]) -> Result<Vec<StoredEvent>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
@@ -185,7 +185,7 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<StoredEven
 
 /// The events of one stream with a version above `after` that were recorded until `until`, oldest first.
 pub(crate) fn stream(
-    pool: &PgPool,
+    pool: &Pool,
     stream: &StreamName,
     after: i64,
     until: Option<DateTime<Utc>>,

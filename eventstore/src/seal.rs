@@ -21,9 +21,9 @@ use ed25519_dalek::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
 
 use crate::{
+    database::Pool,
     error::StoreError,
     event::now,
     verify::{
@@ -96,12 +96,12 @@ impl Seal {
     }
 
     /// The seals in the database, in log order.
-    pub async fn all(pool: &PgPool) -> Result<Vec<Self>, StoreError> {
+    pub async fn all(pool: &Pool) -> Result<Vec<Self>, StoreError> {
         Self::behind(pool, 0).await
     }
 
     /// Those of positions behind `after`.
-    async fn behind(pool: &PgPool, after: i64) -> Result<Vec<Self>, StoreError> {
+    async fn behind(pool: &Pool, after: i64) -> Result<Vec<Self>, StoreError> {
         let rows = sqlx::query!(
             "select position, hash, sealed_at, public_key, signature from log_seals where position > $1 order by position",
             after
@@ -118,7 +118,7 @@ impl Seal {
         Ok(seals.collect())
     }
 
-    async fn store(&self, pool: &PgPool) -> Result<(), StoreError> {
+    async fn store(&self, pool: &Pool) -> Result<(), StoreError> {
         sqlx::query!(
             "insert into log_seals (position, hash, sealed_at, public_key, signature) values ($1, $2, $3, $4, $5) on conflict do nothing",
             self.position,
@@ -160,7 +160,7 @@ impl Sealer {
     }
 
     /// Seals the log every so often, and where a partition ends; ends when the pool is closed.
-    pub async fn run(self, pool: PgPool, every: Duration) {
+    pub async fn run(self, pool: Pool, every: Duration) {
         while !pool.is_closed() {
             match self.seal(&pool).await {
                 Ok(_) => {}
@@ -171,14 +171,14 @@ impl Sealer {
         }
     }
 
-    async fn last(pool: &PgPool) -> Result<Option<Seal>, StoreError> {
+    async fn last(pool: &Pool) -> Result<Option<Seal>, StoreError> {
         let position = sqlx::query_scalar!("select max(position) from log_seals").fetch_one(pool).await?;
         Ok(Seal::behind(pool, position.unwrap_or_default() - 1).await?.pop())
     }
 
     /// Seals what has been appended since the last seal, a part at a time; what is appended meanwhile is left to the next time. The
     /// last seal made, if there was anything to seal.
-    pub async fn seal(&self, pool: &PgPool) -> Result<Option<Seal>, SealError> {
+    pub async fn seal(&self, pool: &Pool) -> Result<Option<Seal>, SealError> {
         let end = sqlx::query_scalar!("select position from log_head").fetch_one(pool).await.map_err(StoreError::from)?;
         let mut made = None;
         loop {
@@ -205,7 +205,7 @@ impl Sealer {
 }
 
 /// Where the next seal belongs: at `end`, or before it where a partition ends or the seal covers enough.
-async fn next_end(pool: &PgPool, sealed: i64, end: i64) -> Result<Option<i64>, StoreError> {
+async fn next_end(pool: &Pool, sealed: i64, end: i64) -> Result<Option<i64>, StoreError> {
     let end = sqlx::query_scalar!(
         r#"select least($3::bigint, $1::bigint + $2::bigint, (select min(beyond) - 1 from event_partitions where beyond - 1 > $1)) as "end!""#,
         sealed,

@@ -13,14 +13,14 @@ use domain::Decider;
 use futures::TryStreamExt;
 use lru::LruCache;
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 use crate::{
     ahead::Ahead,
     append::Appender,
     contention::Contended,
-    database::Database,
+    database::{Database, Pool},
     error::{ExecuteError, StoreError},
     event::{CommandContext, StoredEvent, StreamName},
     head::Head,
@@ -37,9 +37,9 @@ type StateCache = Arc<Mutex<LruCache<StreamName, Arc<dyn Any + Send + Sync>>>>;
 /// The log of one installation. Clones share everything.
 #[derive(Clone)]
 pub struct EventStore {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     /// As the owner: for what changes the log's tables.
-    owner: PgPool,
+    owner: Pool,
     options: PgConnectOptions,
     pub(crate) appender: Appender,
     head: Head,

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
+    database::Pool,
     error::StoreError,
     event::StoredEvent,
     head::Head,
@@ -20,7 +20,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// A place in the log that moves on.
 pub struct Subscription {
-    pool: PgPool,
+    pool: Pool,
     head: Head,
     after: i64,
     page_events: i64,
@@ -37,7 +37,7 @@ impl Drop for Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(pool: PgPool, head: Head, after: i64) -> Self {
+    pub(crate) fn new(pool: Pool, head: Head, after: i64) -> Self {
         Self { pool, head, after, page_events: PAGE_EVENTS_MAX, ahead: None }
     }
 

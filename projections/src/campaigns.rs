@@ -6,8 +6,9 @@ use domain::{
     Decider, Fact,
     campaign::{Campaign, CampaignEvent, CampaignSettings},
 };
+use eventstore::Pool;
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -171,7 +172,7 @@ pub async fn list(
 }
 
 /// Running campaigns of every company that `dialed_by` dials.
-pub async fn running(pool: &PgPool, dialed_by: &str) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
+pub async fn running(pool: &Pool, dialed_by: &str) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
         "select company_id, campaign_id, total_tasks from campaigns where status = 'running' and dialed_by = $1",
@@ -182,7 +183,7 @@ pub async fn running(pool: &PgPool, dialed_by: &str) -> Result<Vec<CampaignAtWor
 }
 
 /// Running campaigns of every company none of whose tasks is left to do.
-pub async fn finished(pool: &PgPool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
+pub async fn finished(pool: &Pool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
         "select c.company_id, c.campaign_id, c.total_tasks
@@ -195,7 +196,7 @@ pub async fn finished(pool: &PgPool) -> Result<Vec<CampaignAtWork>, sqlx::Error>
 }
 
 /// Deleted campaigns of every company that still have tasks waiting.
-pub async fn deleted_with_tasks(pool: &PgPool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
+pub async fn deleted_with_tasks(pool: &Pool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
         "select c.company_id, c.campaign_id, c.total_tasks

@@ -1,8 +1,8 @@
 //! How far the read models are, and waiting for them: reading one's own writes.
 
+use eventstore::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use sqlx::PgPool;
 use tokio::sync::watch;
 
 /// Longest wait of a query for its read model.
@@ -62,7 +62,7 @@ impl Positions {
     }
 
     /// Keeps looking at the checkpoints that other processes move; ends with the pool.
-    pub async fn follow(self, pool: PgPool) {
+    pub async fn follow(self, pool: Pool) {
         while !pool.is_closed() {
             let look = sqlx::query!("select name, position from projection_checkpoints").fetch_all(&pool);
             match tokio::time::timeout(LOOK_DEADLINE, look).await {

@@ -2,9 +2,9 @@
 
 use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use eventstore::StoreError;
+use eventstore::{Pool, StoreError};
 use futures::FutureExt as _;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
@@ -34,9 +34,9 @@ const LEASE_LOST: &str = "the lease was lost";
 pub struct Projectors {
     /// Which; [`all`](crate::all) of them in a platform.
     pub projections: Vec<Arc<dyn Projection>>,
-    pub pool: PgPool,
+    pub pool: Pool,
     /// As the owner of the tables: rebuilds make and swap them.
-    pub owner: PgPool,
+    pub owner: Pool,
     pub feed: Feed,
     pub positions: Positions,
 }
@@ -73,7 +73,7 @@ impl Projectors {
 }
 
 struct Projector {
-    pool: PgPool,
+    pool: Pool,
     feed: Feed,
     positions: Positions,
     projection: Arc<dyn Projection>,

@@ -1,7 +1,7 @@
 //! How the projections are: for `/projections`, `/readyz` and the metrics.
 
+use eventstore::Pool;
 use serde::Serialize;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use crate::projector::retry;
@@ -86,7 +86,7 @@ impl RebuildStatus {
 }
 
 /// The state of every projection, in the order of [`crate::all`]. One that never ran is at position 0.
-pub async fn read(pool: &PgPool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
+pub async fn read(pool: &Pool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"select c.name, c.version, c.position, c.error, c.error_position, c.previous_position, h.position as head,
                   extract(epoch from clock_timestamp() - (select recorded_at from events e where e.position = c.position + 1))::float8 as lag_sec,

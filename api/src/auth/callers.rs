@@ -8,9 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eventstore::{Actor, ActorKind};
+use eventstore::{Actor, ActorKind, Pool};
 use lru::LruCache;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Identity, credentials, secret_hash, tokens::Claims};
@@ -39,14 +38,14 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
 /// Clones share what they know.
 #[derive(Clone)]
 pub struct Callers {
-    pool: PgPool,
+    pool: Pool,
     keys: Arc<Recent<Vec<u8>, Identity>>,
     /// By user and session.
     users: Arc<Recent<(Uuid, Uuid), Identity>>,
 }
 
 impl Callers {
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: Pool) -> Self {
         Self { pool, keys: Arc::new(Recent::new()), users: Arc::new(Recent::new()) }
     }
 

@@ -3,8 +3,8 @@
 
 use chrono::{DateTime, Utc};
 use domain::role::Role;
-use eventstore::{Actor, ActorKind, MasterKey};
-use sqlx::{PgPool, Postgres, Transaction};
+use eventstore::{Actor, ActorKind, MasterKey, Pool};
+use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Identity, new_secret, secret_hash};
@@ -38,7 +38,7 @@ pub fn email_hash(master: &MasterKey, email: &str) -> String {
 }
 
 /// Hashes the addresses that an earlier release kept in clear.
-pub async fn conceal_addresses(pool: &PgPool, master: &MasterKey) -> Result<(), sqlx::Error> {
+pub async fn conceal_addresses(pool: &Pool, master: &MasterKey) -> Result<(), sqlx::Error> {
     let clear = sqlx::query_scalar!("select email_hash from user_credentials where email_hash like '%@%'").fetch_all(pool).await?;
     for email in clear {
         let hash = email_hash(master, &email);
@@ -47,7 +47,7 @@ pub async fn conceal_addresses(pool: &PgPool, master: &MasterKey) -> Result<(), 
     Ok(())
 }
 
-pub async fn user(pool: &PgPool, email_hash: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
+pub async fn user(pool: &Pool, email_hash: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
         "select user_id, company_id, role, password_hash, disabled_at from user_credentials where email_hash = $1",
@@ -57,7 +57,7 @@ pub async fn user(pool: &PgPool, email_hash: &str) -> Result<Option<UserCredenti
     .await
 }
 
-pub async fn user_by_id(pool: &PgPool, user_id: Uuid) -> Result<Option<UserCredentials>, sqlx::Error> {
+pub async fn user_by_id(pool: &Pool, user_id: Uuid) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
         "select user_id, company_id, role, password_hash, disabled_at from user_credentials where user_id = $1",
@@ -68,7 +68,7 @@ pub async fn user_by_id(pool: &PgPool, user_id: Uuid) -> Result<Option<UserCrede
 }
 
 /// A user whose credentials are at least so many minutes old.
-pub async fn older_user(pool: &PgPool, email_hash: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
+pub async fn older_user(pool: &Pool, email_hash: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
         "select user_id, company_id, role, password_hash, disabled_at from user_credentials
@@ -81,7 +81,7 @@ pub async fn older_user(pool: &PgPool, email_hash: &str, minutes: i32) -> Result
 }
 
 /// Keeps a new user's credentials; says false when somebody else has the address.
-pub async fn save_user(pool: &PgPool, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
+pub async fn save_user(pool: &Pool, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
     let saved = sqlx::query!(
         "insert into user_credentials as c (email_hash, user_id, company_id, role, password_hash) values ($1, $2, $3, $4, $5)
          on conflict (email_hash) do update set password_hash = coalesce(excluded.password_hash, c.password_hash) where c.user_id = excluded.user_id",
@@ -95,13 +95,13 @@ pub async fn save_user(pool: &PgPool, email_hash: &str, user: &UserCredentials) 
 }
 
 /// Gives an address free whose registration never came into the log.
-pub async fn forget_user(pool: &PgPool, user_id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn forget_user(pool: &Pool, user_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from user_credentials where user_id = $1", user_id).execute(pool).await?;
     Ok(())
 }
 
 /// Gives an address free that was invited, and the invitation has expired.
-pub async fn forget_expired_invitation(pool: &PgPool, email_hash: &str) -> Result<(), sqlx::Error> {
+pub async fn forget_expired_invitation(pool: &Pool, email_hash: &str) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from user_credentials where email_hash = $1 and password_hash is null and invitation_until < now()", email_hash)
         .execute(pool)
         .await?;
@@ -110,7 +110,7 @@ pub async fn forget_expired_invitation(pool: &PgPool, email_hash: &str) -> Resul
 
 /// A new invitation for a user who has no password yet; those from before count no longer. The secret and until when it can be taken up;
 /// `None` for a user who has one.
-pub async fn invite(pool: &PgPool, user_id: Uuid) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
+pub async fn invite(pool: &Pool, user_id: Uuid) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
     let invitation = new_secret("nvi_");
     let until = sqlx::query_scalar!(
         r#"update user_credentials set invitation_hash = $2, invitation_until = now() + make_interval(days => $3)
@@ -124,7 +124,7 @@ pub async fn invite(pool: &PgPool, user_id: Uuid) -> Result<Option<(String, Date
 
 /// Takes an invitation up with a password; of two who try, one does. The transaction is to be committed once the log says so.
 pub async fn accept(
-    pool: &PgPool,
+    pool: &Pool,
     invitation: &str,
     password_hash: &str,
 ) -> Result<Option<(Transaction<'static, Postgres>, UserCredentials)>, sqlx::Error> {
@@ -141,7 +141,7 @@ pub async fn accept(
 }
 
 /// Whether an invitation can be taken up.
-pub async fn is_invited(pool: &PgPool, invitation: &str) -> Result<bool, sqlx::Error> {
+pub async fn is_invited(pool: &Pool, invitation: &str) -> Result<bool, sqlx::Error> {
     let invited = sqlx::query_scalar!(
         r#"select exists (select from user_credentials where invitation_hash = $1 and invitation_until > now()) as "invited!""#,
         secret_hash(invitation)
@@ -159,7 +159,7 @@ pub struct UserChange {
 /// Changes a user's rights, to be committed once the log says so; until then no other change in the company comes in between. `None` when
 /// the company would be left without an admin who can log in.
 pub async fn change_user(
-    pool: &PgPool,
+    pool: &Pool,
     company_id: Uuid,
     user_id: Uuid,
     change: UserChange,
@@ -196,7 +196,7 @@ pub struct Standing {
 }
 
 /// `None` when the user is disabled or the session has ended.
-pub async fn standing(pool: &PgPool, user_id: Uuid, session: Uuid) -> Result<Option<Standing>, sqlx::Error> {
+pub async fn standing(pool: &Pool, user_id: Uuid, session: Uuid) -> Result<Option<Standing>, sqlx::Error> {
     sqlx::query_as!(
         Standing,
         "select company_id, role from user_credentials c
@@ -208,7 +208,7 @@ pub async fn standing(pool: &PgPool, user_id: Uuid, session: Uuid) -> Result<Opt
     .await
 }
 
-pub async fn save_api_key(pool: &PgPool, key: &str, id: Uuid, company_id: Uuid, name: &str, role: Role) -> Result<(), sqlx::Error> {
+pub async fn save_api_key(pool: &Pool, key: &str, id: Uuid, company_id: Uuid, name: &str, role: Role) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into api_key_credentials (key_hash, api_key_id, company_id, name, role, prefix) values ($1, $2, $3, $4, $5, $6)
          on conflict (api_key_id) do update set key_hash = excluded.key_hash, prefix = excluded.prefix",
@@ -224,7 +224,7 @@ pub async fn save_api_key(pool: &PgPool, key: &str, id: Uuid, company_id: Uuid, 
     Ok(())
 }
 
-pub async fn revoke_api_key(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn revoke_api_key(pool: &Pool, company_id: Uuid, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update api_key_credentials set revoked_at = coalesce(revoked_at, now()) where company_id = $1 and api_key_id = $2",
         company_id,
@@ -236,7 +236,7 @@ pub async fn revoke_api_key(pool: &PgPool, company_id: Uuid, id: Uuid) -> Result
 }
 
 /// Whom a key stands for, unless it is unknown or revoked. Notes that it was used, to the minute.
-pub async fn api_key(pool: &PgPool, hash: &[u8]) -> Result<Option<Identity>, sqlx::Error> {
+pub async fn api_key(pool: &Pool, hash: &[u8]) -> Result<Option<Identity>, sqlx::Error> {
     let row = sqlx::query!(
         "with used as (
              update api_key_credentials set last_used_at = now()
@@ -252,7 +252,7 @@ pub async fn api_key(pool: &PgPool, hash: &[u8]) -> Result<Option<Identity>, sql
 }
 
 /// Whether a key has not been revoked.
-pub async fn is_key_good(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
+pub async fn is_key_good(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(r#"select exists (select from api_key_credentials where api_key_id = $1 and revoked_at is null) as "good!""#, id)
         .fetch_one(pool)
         .await
@@ -265,7 +265,7 @@ pub struct KeyUse {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-pub async fn key_uses(pool: &PgPool, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<KeyUse>, sqlx::Error> {
+pub async fn key_uses(pool: &Pool, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<KeyUse>, sqlx::Error> {
     sqlx::query_as!(
         KeyUse,
         "select api_key_id, prefix, last_used_at from api_key_credentials where company_id = $1 and api_key_id = any($2)",
@@ -277,7 +277,7 @@ pub async fn key_uses(pool: &PgPool, company_id: Uuid, ids: &[Uuid]) -> Result<V
 }
 
 /// A one-time ticket that stands for `identity` for [`TICKET_SEC`] seconds.
-pub async fn issue_ticket(pool: &PgPool, identity: &Identity) -> Result<String, Problem> {
+pub async fn issue_ticket(pool: &Pool, identity: &Identity) -> Result<String, Problem> {
     let ticket = new_secret("");
     let caller = serde_json::to_value(identity).map_err(|e| Problem::internal(&e))?;
     sqlx::query!("delete from auth_tickets where expires_at < now()").execute(pool).await?;
@@ -293,7 +293,7 @@ pub async fn issue_ticket(pool: &PgPool, identity: &Identity) -> Result<String, 
 }
 
 /// Whom the ticket stands for; it is used up.
-pub async fn redeem_ticket(pool: &PgPool, ticket: &str) -> Result<Option<Identity>, sqlx::Error> {
+pub async fn redeem_ticket(pool: &Pool, ticket: &str) -> Result<Option<Identity>, sqlx::Error> {
     let caller =
         sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", secret_hash(ticket))
             .fetch_optional(pool)

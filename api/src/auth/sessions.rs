@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use domain::role::Role;
+use eventstore::Pool;
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -29,7 +30,7 @@ pub struct Session {
 /// Opens, goes on with and ends sessions. Whoever begins or goes on with one holds the user's row, so that it cannot come after all of
 /// them were ended.
 pub struct Sessions<'a> {
-    pub pool: &'a PgPool,
+    pub pool: &'a Pool,
     pub tokens: &'a Tokens,
     pub callers: &'a Callers,
 }
@@ -147,7 +148,7 @@ impl Sessions<'_> {
 }
 
 /// Forgets sessions that nobody can go on with.
-pub async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from refresh_tokens where expires_at < now()").execute(pool).await?;
     Ok(())
 }

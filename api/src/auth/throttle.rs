@@ -1,7 +1,6 @@
 //! Guessing passwords takes time: attempts to log in are counted, in the database, by address and client; a success takes them back.
 
-use eventstore::MasterKey;
-use sqlx::PgPool;
+use eventstore::{MasterKey, Pool};
 
 use crate::problem::Problem;
 
@@ -14,13 +13,13 @@ const FROM_CLIENT: i32 = 200;
 
 /// One attempt to log in.
 pub struct Throttle<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     subjects: [(Vec<u8>, i32); 3],
 }
 
 impl<'a> Throttle<'a> {
     /// What is counted are keyed hashes: nobody can tell from them who tried to log in.
-    pub fn new(pool: &'a PgPool, master: &MasterKey, email: &str, client: &str) -> Self {
+    pub fn new(pool: &'a Pool, master: &MasterKey, email: &str, client: &str) -> Self {
         let subject = |what: String, most| (master.derive(&what).to_vec(), most);
         let subjects = [
             subject(format!("attempt {client} {email}"), AT_ADDRESS_FROM_CLIENT),
@@ -61,7 +60,7 @@ impl<'a> Throttle<'a> {
 }
 
 /// Forgets what no longer counts.
-pub async fn purge(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from login_failures where first_at < now() - make_interval(mins => $1)", WINDOW_MINUTES).execute(pool).await?;
     Ok(())
 }

@@ -9,10 +9,9 @@ use std::{
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use domain::role::Role;
 use ed25519_dalek::SigningKey;
-use eventstore::{MasterKey, persons::Cipher};
+use eventstore::{MasterKey, Pool, persons::Cipher};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 const ISSUER: &str = "newvoice";
@@ -65,7 +64,7 @@ pub struct Tokens {
 
 impl Tokens {
     /// Loads the keys, making the first one if there is none. `minutes` is how long a token is good for.
-    pub async fn load(pool: &PgPool, master: &MasterKey, minutes: u32) -> Result<Self, sqlx::Error> {
+    pub async fn load(pool: &Pool, master: &MasterKey, minutes: u32) -> Result<Self, sqlx::Error> {
         let tokens = Self {
             keys: RwLock::default(),
             cipher: master.cipher("signing keys"),
@@ -77,7 +76,7 @@ impl Tokens {
     }
 
     /// Learns of new keys; makes one when the newest is old, and forgets those that no token can be signed with any more.
-    pub async fn refresh(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub async fn refresh(&self, pool: &Pool) -> Result<(), sqlx::Error> {
         let mut rows = self.read(pool).await?;
         let newest = rows.first().map(|key| key.created_at);
         if newest.is_none_or(|at| at < Utc::now() - TimeDelta::days(ROTATE_AFTER_DAYS)) {
@@ -95,7 +94,7 @@ impl Tokens {
     }
 
     /// Makes a new key; with `revoke` the others count no longer, and with them all tokens. Refresh tokens stay good.
-    pub async fn rotate(&self, pool: &PgPool, revoke: bool) -> Result<(), sqlx::Error> {
+    pub async fn rotate(&self, pool: &Pool, revoke: bool) -> Result<(), sqlx::Error> {
         if revoke {
             sqlx::query!("delete from signing_keys").execute(pool).await?;
         }
@@ -105,7 +104,7 @@ impl Tokens {
     }
 
     /// Adds a key, unless another process has been first.
-    async fn add(&self, pool: &PgPool, newest: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
+    async fn add(&self, pool: &Pool, newest: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
         let id = Uuid::now_v7();
         let sealed = self.cipher.encrypt(id.as_bytes(), &rand::random::<[u8; 32]>());
         let mut tx = pool.begin().await?;
@@ -122,7 +121,7 @@ impl Tokens {
         tx.commit().await
     }
 
-    async fn read(&self, pool: &PgPool) -> Result<Vec<Key>, sqlx::Error> {
+    async fn read(&self, pool: &Pool) -> Result<Vec<Key>, sqlx::Error> {
         let rows =
             sqlx::query!("select key_id, seed, sealed_seed, created_at from signing_keys order by created_at desc").fetch_all(pool).await?;
         let mut keys = Vec::new();

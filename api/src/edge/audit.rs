@@ -11,9 +11,8 @@ use std::{
 
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use eventstore::{Actor, ActorKind, now};
+use eventstore::{Actor, ActorKind, Pool, now};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -102,7 +101,7 @@ pub struct Audit {
 
 impl Audit {
     /// Starts the task that writes; it ends with the last clone.
-    pub fn start(pool: PgPool) -> Self {
+    pub fn start(pool: Pool) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(pool, receiver));
         Self { orders: sender, strangers: Arc::new(Mutex::new((Instant::now(), 0))) }
@@ -137,7 +136,7 @@ impl Audit {
     }
 }
 
-async fn write(pool: PgPool, mut orders: mpsc::Receiver<Order>) {
+async fn write(pool: Pool, mut orders: mpsc::Receiver<Order>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while orders.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let (mut entries, mut waiting) = (Vec::new(), Vec::new());
@@ -156,7 +155,7 @@ async fn write(pool: PgPool, mut orders: mpsc::Receiver<Order>) {
     }
 }
 
-async fn write_batch(pool: &PgPool, entries: &[AuditEntry]) {
+async fn write_batch(pool: &Pool, entries: &[AuditEntry]) {
     for _ in 0..TRIES {
         match insert(pool, entries).await {
             Ok(()) => return,
@@ -170,7 +169,7 @@ async fn write_batch(pool: &PgPool, entries: &[AuditEntry]) {
     tracing::error!(entries = entries.len(), "audit entries could not be written and are lost");
 }
 
-async fn insert(pool: &PgPool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> {
+async fn insert(pool: &Pool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> {
     fn column<T>(entries: &[AuditEntry], of: impl Fn(&AuditEntry) -> T) -> Vec<T> {
         entries.iter().map(of).collect()
     }
@@ -199,7 +198,7 @@ async fn insert(pool: &PgPool, entries: &[AuditEntry]) -> Result<(), sqlx::Error
 }
 
 /// Forgets what is older than so many days, a little at a time.
-pub async fn purge(pool: &PgPool, days: u32) -> Result<(), sqlx::Error> {
+pub async fn purge(pool: &Pool, days: u32) -> Result<(), sqlx::Error> {
     let days = i32::try_from(days).unwrap_or(i32::MAX);
     loop {
         let purged = sqlx::query!(

@@ -2,32 +2,22 @@
 
 mod binaries;
 mod embedded;
+mod pool;
 mod roles;
 mod silence;
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection, PgPool,
-    migrate::MigrateError,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions, Connection, PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
 pub use embedded::{EmbeddedServer, default_data_dir};
+pub use pool::Pool;
 pub use roles::{Access, ServiceRole};
 pub use silence::Silence;
 
-use self::roles::Roles;
+use self::{pool::ACQUIRE_TIMEOUT, roles::Roles};
 use crate::persons::MasterKey;
 
-/// Longest wait for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that was used so recently is taken without asking whether it lives, unless another was found broken since.
-const TRUSTED_IDLE: Duration = Duration::from_millis(500);
-/// A connection that does not answer in time is dead.
-const PING_DEADLINE: Duration = Duration::from_secs(1);
-/// A connection whose user left in the middle of a statement may have to wait for its end; one that takes longer is closed.
-const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 /// Connections of a process unless told otherwise.
 pub const POOL_CONNECTIONS: u32 = 32;
 /// Positions in one partition of the log.
@@ -93,7 +83,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Database {
     /// As the owner of the schema, who may do everything.
-    pub pool: PgPool,
+    pub pool: Pool,
     pub options: PgConnectOptions,
     pub access: Access,
     pub master_key: Option<MasterKey>,
@@ -126,7 +116,7 @@ impl Database {
         };
         migrate(&options, &settings.schema).await?;
         let silence = Silence::default();
-        let pool = pool(options.clone(), settings.connections, silence.clone()).await?;
+        let pool = Pool::connect(options.clone(), settings.connections, silence.clone()).await?;
         ensure_partitions(&pool).await?;
         let access = match &roles {
             Some(roles) => {
@@ -207,50 +197,7 @@ async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenErr
     Ok(migrated?)
 }
 
-/// A pool whose connections never carry an open transaction from one user to the next: sqlx 0.9.0 can return one that was
-/// cancelled inside `begin` (<https://github.com/launchbadge/sqlx/issues/4385>). sqlx sets no TCP keepalive: a connection that does
-/// not answer at once when it is taken or given back is closed.
-async fn pool(options: PgConnectOptions, connections: u32, silence: Silence) -> Result<PgPool, sqlx::Error> {
-    let released = silence.clone();
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // A transaction whose client is gone, and the server does not know it, holds its locks no longer than that.
-                connection.execute("set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '10s'").await?;
-                Ok(())
-            })
-        })
-        .test_before_acquire(false)
-        .before_acquire(move |connection, metadata| {
-            let silence = silence.clone();
-            Box::pin(async move {
-                if silence.outlasted_by(metadata.age) {
-                    return Ok(false);
-                }
-                if metadata.idle_for > TRUSTED_IDLE || silence.doubts(metadata.idle_for) {
-                    within(PING_DEADLINE, connection.ping()).await.inspect_err(|_| silence.broken())?;
-                }
-                Ok(true)
-            })
-        })
-        .after_release(move |connection, _| {
-            let silence = released.clone();
-            Box::pin(async move {
-                within(RELEASE_DEADLINE, connection.execute("begin; rollback")).await.inspect_err(|_| silence.broken())?;
-                Ok(true)
-            })
-        })
-        .connect_with(options)
-        .await
-}
-
-async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-}
-
-pub(crate) async fn ensure_partitions(pool: &PgPool) -> Result<i32, sqlx::Error> {
+pub(crate) async fn ensure_partitions(pool: &Pool) -> Result<i32, sqlx::Error> {
     let made = sqlx::query_scalar!(r#"select ensure_event_partitions($1, $2) as "made!""#, PARTITION_EVENTS, PARTITION_AHEAD_EVENTS);
     made.fetch_one(pool).await
 }

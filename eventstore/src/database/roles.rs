@@ -5,10 +5,10 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, Postgres, Transaction, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Transaction, postgres::PgConnectOptions};
 use uuid::Uuid;
 
-use super::{OpenError, Silence, pool};
+use super::{OpenError, Pool, Silence};
 use crate::persons::{MasterKey, hmac_sha256};
 
 /// Under which name, and what for.
@@ -39,13 +39,13 @@ impl ServiceRole {
 /// Connections under the service roles.
 #[derive(Clone)]
 pub struct Access {
-    app: PgPool,
+    app: Pool,
     /// Sees every company: for credentials.
-    pub identity: PgPool,
+    pub identity: Pool,
     /// Sees every company: for the log.
-    pub log: PgPool,
+    pub log: Pool,
     /// Sees every company: for projections and the dialer.
-    pub work: PgPool,
+    pub work: Pool,
     pub(crate) log_options: PgConnectOptions,
     /// COPY is refused to whom row-level security applies.
     pub(crate) log_may_copy: bool,
@@ -53,7 +53,7 @@ pub struct Access {
 
 impl Access {
     /// Everything as the owner: for tools of whoever may do everything anyway.
-    pub(super) fn as_owner(pool: &PgPool, options: &PgConnectOptions) -> Self {
+    pub(super) fn as_owner(pool: &Pool, options: &PgConnectOptions) -> Self {
         let [app, identity, log, work] = std::array::from_fn(|_| pool.clone());
         Self { app, identity, log, work, log_options: options.clone(), log_may_copy: false }
     }
@@ -63,7 +63,7 @@ impl Access {
         let open = async |role: ServiceRole| {
             let options = roles.options(owner, role);
             let connections = (connections * role.share() / 16).max(2);
-            pool(options, connections, silence.clone()).await
+            Pool::connect(options, connections, silence.clone()).await
         };
         let log = open(ServiceRole::Log).await?;
         let may_copy = sqlx::query_scalar!(r#"select rolbypassrls or rolsuper as "may!" from pg_roles where rolname = current_user"#);
@@ -91,7 +91,7 @@ impl Access {
 
     /// Connections that are open, and those of them that nobody uses.
     pub fn connections(&self) -> [(ServiceRole, u32, usize); 4] {
-        let of = |role, pool: &PgPool| (role, pool.size(), pool.num_idle());
+        let of = |role, pool: &Pool| (role, pool.size(), pool.num_idle());
         [
             of(ServiceRole::App, &self.app),
             of(ServiceRole::Identity, &self.identity),
@@ -207,7 +207,7 @@ fn scram_verifier(password: &str) -> String {
 }
 
 /// Gives the roles their rights where they are missing: in a database that was restored without them.
-pub(super) async fn grant(owner: &PgPool) -> Result<(), sqlx::Error> {
+pub(super) async fn grant(owner: &Pool) -> Result<(), sqlx::Error> {
     let granted = sqlx::query_scalar!(
         r#"select not exists (select from table_access a, regexp_split_to_table(a.privileges, ', *') privilege
                                where to_regclass(a.table_name) is not null

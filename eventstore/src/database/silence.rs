@@ -23,14 +23,14 @@ impl Silence {
         self.broken.send_replace(Some(Instant::now()));
     }
 
-    /// Whether a connection of this age was there when the database fell silent: it may be dead.
-    pub(super) fn outlasted_by(&self, age: Duration) -> bool {
-        self.noticed.borrow().is_some_and(|noticed| noticed.elapsed() < age)
+    /// Whether the database fell silent after `moment`: connections from then may be dead.
+    pub(super) fn noticed_since(&self, moment: Instant) -> bool {
+        self.noticed.borrow().is_some_and(|noticed| noticed > moment)
     }
 
-    /// Whether a connection that was used last so long ago may have broken with another one since.
-    pub(super) fn doubts(&self, idle_for: Duration) -> bool {
-        self.broken.borrow().is_some_and(|broken| broken.elapsed() < idle_for)
+    /// Whether one was found broken in the time up to now: others that nobody used meanwhile may have broken with it.
+    pub(super) fn broken_within(&self, time: Duration) -> bool {
+        self.broken.borrow().is_some_and(|broken| broken.elapsed() < time)
     }
 
     /// Does `work` on the database, unless the database falls silent meanwhile.

@@ -17,7 +17,6 @@ use std::{
 
 use lru::LruCache;
 use serde_json::{Map, Value};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use envelope::{Envelope, HoldsPersonal};
@@ -27,7 +26,7 @@ pub(crate) use keys::hmac_sha256;
 
 pub(crate) use envelope::{conceal, fill_in, without_envelope};
 
-use crate::error::StoreError;
+use crate::{database::Pool, error::StoreError};
 
 /// Keys that are kept in memory at most.
 const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
@@ -38,7 +37,7 @@ const COMPANIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 pub struct Persons(Arc<Shared>);
 
 struct Shared {
-    pool: PgPool,
+    pool: Pool,
     /// Without it nothing can be encrypted, and what is encrypted cannot be read.
     master: Option<MasterKey>,
     companies: Mutex<LruCache<Uuid, Arc<CompanyKey>>>,
@@ -56,7 +55,7 @@ struct KeyRow {
 }
 
 impl Persons {
-    pub(crate) fn new(pool: PgPool, master: Option<MasterKey>) -> Self {
+    pub(crate) fn new(pool: Pool, master: Option<MasterKey>) -> Self {
         Self(Arc::new(Shared {
             pool,
             master,

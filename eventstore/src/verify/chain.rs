@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use serde_json::Value;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::Fault;
 use crate::{
     canonical::{self, Content},
+    database::Pool,
     error::StoreError,
 };
 
@@ -46,7 +46,7 @@ struct Row {
 
 /// Recomputes every link of `span`, on the hash that is stored with the event before it, or on `base` where that event is not
 /// there or is not to be believed.
-pub(crate) async fn check(pool: &PgPool, span: Span, base: Option<[u8; 32]>) -> Result<Checked, StoreError> {
+pub(crate) async fn check(pool: &Pool, span: Span, base: Option<[u8; 32]>) -> Result<Checked, StoreError> {
     let base = match base {
         Some(base) => Some(base),
         None => stored_hash(pool, span.first - 1).await?,
@@ -83,12 +83,12 @@ pub(crate) async fn check(pool: &PgPool, span: Span, base: Option<[u8; 32]>) -> 
 }
 
 /// The first position that the log has room for: 1, unless partitions were detached.
-pub(crate) async fn beginning(pool: &PgPool) -> Result<i64, StoreError> {
+pub(crate) async fn beginning(pool: &Pool) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(r#"select coalesce(min(first), 1) as "first!" from event_partitions"#).fetch_one(pool).await?)
 }
 
 /// The hash stored with an event; of what comes before the first one, zeros. None if the event is not there.
-pub(crate) async fn stored_hash(pool: &PgPool, position: i64) -> Result<Option<[u8; 32]>, StoreError> {
+pub(crate) async fn stored_hash(pool: &Pool, position: i64) -> Result<Option<[u8; 32]>, StoreError> {
     if position == 0 {
         return Ok(Some([0; 32]));
     }

@@ -4,13 +4,13 @@ pub(crate) mod chain;
 mod streams;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use sqlx::PgPool;
 
 use self::{
     chain::{Checked, Span},
     streams::Versions,
 };
 use crate::{
+    database::Pool,
     error::StoreError,
     seal::{KeyFingerprint, Seal},
 };
@@ -74,7 +74,7 @@ pub struct Verdict {
 }
 
 /// Verifies the log up to its present head, calling `progress` with each position done.
-pub async fn verify(pool: &PgPool, scope: Scope, progress: impl FnMut(i64)) -> Result<Verdict, StoreError> {
+pub async fn verify(pool: &Pool, scope: Scope, progress: impl FnMut(i64)) -> Result<Verdict, StoreError> {
     // The log may grow meanwhile: seals are read before the head, so that none is beyond it.
     let mut seals = Seal::all(pool).await?;
     seals.extend(scope.seals);
@@ -142,7 +142,7 @@ impl Walk {
     /// Parts are checked side by side and joined in order: each must build on the hash that the one before it came to.
     async fn links(
         &mut self,
-        pool: &PgPool,
+        pool: &Pool,
         end: i64,
         base: Option<[u8; 32]>,
         seals: &[Seal],

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::Fault;
-use crate::{error::StoreError, event::StreamName};
+use crate::{database::Pool, error::StoreError, event::StreamName};
 
 /// Streams that are compared in one go.
 const PAGE_STREAMS: i64 = 10_000;
@@ -47,7 +46,7 @@ impl Versions {
     }
 
     /// The first stream that has not as many events as its row says. Streams that went on behind `until` are left out.
-    pub async fn differing(&mut self, pool: &PgPool, until: i64) -> Result<Option<Fault>, StoreError> {
+    pub async fn differing(&mut self, pool: &Pool, until: i64) -> Result<Option<Fault>, StoreError> {
         let mut after = String::new();
         loop {
             let page = sqlx::query!("select stream, version from streams where stream > $1 order by stream limit $2", after, PAGE_STREAMS);
@@ -67,7 +66,7 @@ impl Versions {
     }
 }
 
-async fn went_on(pool: &PgPool, stream: &str, until: i64) -> Result<bool, StoreError> {
+async fn went_on(pool: &Pool, stream: &str, until: i64) -> Result<bool, StoreError> {
     let later = sqlx::query_scalar!(r#"select exists (select from events where stream = $1 and position > $2) as "later!""#, stream, until);
     Ok(later.fetch_one(pool).await?)
 }

@@ -1,7 +1,8 @@
 //! Questions to the tasks.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use eventstore::Pool;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::CallTaskRow;
@@ -48,7 +49,7 @@ pub async fn list(
 }
 
 /// The tasks to claim next: waiting or due, without a slot, highest priority first, then oldest.
-pub async fn candidates(pool: &PgPool, campaign_id: Uuid, now: DateTime<Utc>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn candidates(pool: &Pool, campaign_id: Uuid, now: DateTime<Utc>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select task_id as "task_id!"
              from ((select task_id, priority, position from call_tasks t
@@ -70,7 +71,7 @@ pub async fn candidates(pool: &PgPool, campaign_id: Uuid, now: DateTime<Utc>, li
 }
 
 /// A campaign's tasks that wait.
-pub async fn waiting_of(pool: &PgPool, campaign_id: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn waiting_of(pool: &Pool, campaign_id: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "select task_id from call_tasks where campaign_id = $1 and status in ('pending', 'retry') limit $2",
         campaign_id,
@@ -81,7 +82,7 @@ pub async fn waiting_of(pool: &PgPool, campaign_id: Uuid, limit: i64) -> Result<
 }
 
 /// A company's tasks that wait to call a person.
-pub async fn waiting_for(pool: &PgPool, company_id: Uuid, person_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn waiting_for(pool: &Pool, company_id: Uuid, person_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "select task_id from call_tasks where company_id = $1 and person_id = $2 and status in ('pending', 'retry')",
         company_id,
@@ -100,7 +101,7 @@ pub struct ExpiredClaim {
     pub lease_sec: i32,
 }
 
-pub async fn expired_claims(pool: &PgPool, limit: i64) -> Result<Vec<ExpiredClaim>, sqlx::Error> {
+pub async fn expired_claims(pool: &Pool, limit: i64) -> Result<Vec<ExpiredClaim>, sqlx::Error> {
     sqlx::query_as!(
         ExpiredClaim,
         r#"select t.company_id, t.campaign_id, t.task_id, t.call_id as "call_id!", t.lease_sec as "lease_sec!"

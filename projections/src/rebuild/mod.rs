@@ -9,11 +9,11 @@ mod swap;
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use eventstore::{EventStore, StoreError};
+use eventstore::{EventStore, Pool, StoreError};
 use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{Connection, Executor as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, Executor as _, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 pub(crate) use requests::serve_requests;
@@ -95,7 +95,7 @@ pub enum Then {
 
 /// A rebuild under way.
 pub struct Rebuild<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     feed: Feed,
     projection: Arc<dyn Projection>,
     db: PgConnection,
@@ -109,7 +109,7 @@ pub struct Rebuild<'a> {
 impl<'a> Rebuild<'a> {
     /// Takes the rebuild on, whether it was asked for, begun by a process that died, or neither.
     pub async fn begin(
-        pool: &'a PgPool,
+        pool: &'a Pool,
         store: &EventStore,
         projection: Arc<dyn Projection>,
         holder: Uuid,
@@ -384,7 +384,7 @@ async fn keep(tx: &mut Transaction<'_, Postgres>, name: &str, token: i64, positi
 }
 
 /// Prolongs the rebuild's lease until it is dropped.
-async fn renew(pool: PgPool, name: &'static str, token: i64) -> std::convert::Infallible {
+async fn renew(pool: Pool, name: &'static str, token: i64) -> std::convert::Infallible {
     loop {
         let renewed = sqlx::query!(
             "update projection_rebuilds set lease_until = clock_timestamp() + make_interval(secs => $3) where name = $1 and token = $2",

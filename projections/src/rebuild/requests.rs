@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eventstore::EventStore;
-use sqlx::PgPool;
+use eventstore::{EventStore, Pool};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -14,7 +13,7 @@ use crate::projection::Projection;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks for a rebuild; a process that runs projectors will do it.
-pub async fn request(pool: &PgPool, projection: &dyn Projection, start: Start) -> Result<(), RebuildError> {
+pub async fn request(pool: &Pool, projection: &dyn Projection, start: Start) -> Result<(), RebuildError> {
     if start == Start::Previous {
         let previous = sqlx::query_scalar!("select previous_position from projection_checkpoints where name = $1", projection.name());
         previous
@@ -37,7 +36,7 @@ pub async fn request(pool: &PgPool, projection: &dyn Projection, start: Start) -
 }
 
 /// Does the rebuilds that were asked for, or left over by a process that died, until told to stop.
-pub(crate) async fn serve_requests(pool: PgPool, store: EventStore, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
+pub(crate) async fn serve_requests(pool: Pool, store: EventStore, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
     let work = async {
         loop {
             let requests = sqlx::query!(
@@ -61,7 +60,7 @@ pub(crate) async fn serve_requests(pool: PgPool, store: EventStore, holder: Uuid
     tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
 }
 
-async fn serve(pool: &PgPool, store: &EventStore, projection: Arc<dyn Projection>, holder: Uuid, start: Start) {
+async fn serve(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>, holder: Uuid, start: Start) {
     let name = projection.name();
     tracing::info!(projection = name, "rebuilding");
     match Rebuild::begin(pool, store, projection, holder, start, Then::Swap).await {
@@ -75,7 +74,7 @@ async fn serve(pool: &PgPool, store: &EventStore, projection: Arc<dyn Projection
 }
 
 /// Asks for a rebuild of every projection whose code is newer than its tables.
-pub async fn request_outdated(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn request_outdated(pool: &Pool) -> Result<(), sqlx::Error> {
     for projection in crate::all() {
         sqlx::query!(
             "insert into projection_rebuilds (name, version)

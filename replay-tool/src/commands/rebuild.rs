@@ -2,19 +2,18 @@
 
 use std::{io::Write as _, sync::Arc};
 
-use eventstore::EventStore;
+use eventstore::{EventStore, Pool};
 use projections::{
     Projection, all, by_name,
     rebuild::{Difference, Progress, Rebuild, RebuildError, Start, Then},
     status,
 };
 use serde_json::json;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{Finding, WrongUse, output::Output};
 
-pub async fn rebuild(pool: &PgPool, store: &EventStore, output: &Output, name: &str, compare: bool) -> anyhow::Result<Finding> {
+pub async fn rebuild(pool: &Pool, store: &EventStore, output: &Output, name: &str, compare: bool) -> anyhow::Result<Finding> {
     let then = if compare { Then::CompareAndSwap } else { Then::Swap };
     for projection in select(name)? {
         run(pool, store, output, projection, Start::Empty, then, "rebuilt").await?;
@@ -23,7 +22,7 @@ pub async fn rebuild(pool: &PgPool, store: &EventStore, output: &Output, name: &
 }
 
 /// Puts the tables from before the last rebuild back.
-pub async fn restore(pool: &PgPool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
+pub async fn restore(pool: &Pool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
     for projection in select(name)? {
         let restored = run(pool, store, output, projection, Start::Previous, Then::Swap, "restored").await;
         // Of all of them, those are restored that can be.
@@ -37,7 +36,7 @@ pub async fn restore(pool: &PgPool, store: &EventStore, output: &Output, name: &
     Ok(Finding::Sound)
 }
 
-pub async fn compare(pool: &PgPool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
+pub async fn compare(pool: &Pool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
     let mut differences = 0;
     for projection in select(name)? {
         differences += run(pool, store, output, projection, Start::Empty, Then::CompareOnly, "compared").await?;
@@ -46,7 +45,7 @@ pub async fn compare(pool: &PgPool, store: &EventStore, output: &Output, name: &
 }
 
 /// Lets a projection that stopped at an event try it again.
-pub async fn retry(pool: &PgPool, output: &Output, name: &str) -> anyhow::Result<Finding> {
+pub async fn retry(pool: &Pool, output: &Output, name: &str) -> anyhow::Result<Finding> {
     for projection in select(name)? {
         let name = projection.name();
         let retried = status::retry(&mut *pool.acquire().await?, name).await?;
@@ -67,7 +66,7 @@ fn select(name: &str) -> anyhow::Result<Vec<Arc<dyn Projection>>> {
 
 /// Fills a projection's next tables; answers how many rows were found to differ.
 async fn run(
-    pool: &PgPool,
+    pool: &Pool,
     store: &EventStore,
     output: &Output,
     projection: Arc<dyn Projection>,

@@ -2,12 +2,11 @@
 
 use std::io::{self, Write as _};
 
-use eventstore::seal::Seal;
-use sqlx::PgPool;
+use eventstore::{Pool, seal::Seal};
 
 use crate::Finding;
 
-pub async fn run(pool: &PgPool) -> anyhow::Result<Finding> {
+pub async fn run(pool: &Pool) -> anyhow::Result<Finding> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     for seal in Seal::all(pool).await? {
         writeln!(out, "{}", serde_json::to_string(&seal)?)?;

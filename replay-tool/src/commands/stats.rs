@@ -1,12 +1,12 @@
 //! `stats`: what is in the log, and how far the projections are.
 
+use eventstore::Pool;
 use projections::status;
 use serde_json::json;
-use sqlx::PgPool;
 
 use crate::{Finding, output::Output};
 
-pub async fn run(pool: &PgPool, output: &Output) -> anyhow::Result<Finding> {
+pub async fn run(pool: &Pool, output: &Output) -> anyhow::Result<Finding> {
     let head = sqlx::query!("select position, recorded_at from log_head").fetch_one(pool).await?;
     let types = sqlx::query!(
         r#"select split_part(stream, '-', 1) as "category!", event_type, count(*) as "count!" from events group by 1, 2 order by 1, 3 desc, 2"#

@@ -8,17 +8,16 @@ use std::{
 
 use anyhow::Context as _;
 use eventstore::{
-    EventStore,
+    EventStore, Pool,
     seal::{KeyFingerprint, Seal},
     verify::{self, Scope, Verdict},
 };
 use serde_json::json;
-use sqlx::PgPool;
 
 use crate::{Finding, WrongUse, output::Output};
 
 pub async fn run(
-    pool: &PgPool,
+    pool: &Pool,
     store: &EventStore,
     output: &Output,
     from: Option<i64>,

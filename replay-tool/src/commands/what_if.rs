@@ -5,14 +5,13 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 use domain::price::{Rate, validate_rates};
-use eventstore::Database;
+use eventstore::{Database, Pool};
 use projections::{
     call_metrics::Scope,
     cost_rollups::{self, Costs, UsageFrom},
 };
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{Finding, WrongUse, output::Output};
@@ -72,7 +71,7 @@ fn read_rates(path: &Path) -> anyhow::Result<Vec<Rate>> {
     Ok(rates)
 }
 
-async fn only_company(pool: &PgPool) -> anyhow::Result<Uuid> {
+async fn only_company(pool: &Pool) -> anyhow::Result<Uuid> {
     let companies = sqlx::query_scalar!("select company_id from companies limit 2").fetch_all(pool).await.context("companies")?;
     match companies.as_slice() {
         [only] => Ok(*only),

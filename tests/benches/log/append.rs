@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use support::bench::{Goal, Ground, Log, Report, median};
@@ -220,8 +220,7 @@ async fn rate_of_statement(ground: &Ground, statement: &'static str) -> f64 {
 async fn rate_of_set_based_insert(ground: &Ground, set_rows: usize) -> f64 {
     let log = ground.log().await;
     let rows = Rows::prepare(&log, BARE_INSERT).await;
-    let pool: &PgPool = &log.database.pool;
-    let mut connection = pool.acquire().await.unwrap();
+    let mut connection = log.database.pool.acquire().await.unwrap();
     // Streams take turns, as with 64 writers.
     let mut calls: Vec<CallRows> = (0..WRITERS).map(|_| rows.call()).collect();
     let mut statement_seconds = 0.0;

@@ -5,7 +5,6 @@ use std::time::Instant;
 use domain::call::Call;
 use eventstore::{EventStore, ExpectedVersion};
 use futures::{StreamExt as _, TryStreamExt as _};
-use sqlx::postgres::PgPoolCopyExt as _;
 use uuid::Uuid;
 
 use support::bench::{Goal, Ground, Report};
@@ -27,15 +26,10 @@ pub async fn run(ground: &Ground, report: &mut Report) {
         let begun = Instant::now();
         fill(&log.store, EVENTS).await;
         ours.push(f64::from(EVENTS) / begun.elapsed().as_secs_f64());
-        let rows: Vec<_> = log
-            .database
-            .pool
-            .copy_out_raw("copy (select * from events order by position) to stdout (format binary)")
-            .await
-            .unwrap()
-            .try_collect()
-            .await
-            .unwrap();
+        let mut connection = log.database.pool.acquire().await.unwrap();
+        let copy = "copy (select * from events order by position) to stdout (format binary)";
+        let rows: Vec<_> = connection.copy_out_raw(copy).await.unwrap().try_collect().await.unwrap();
+        drop(connection);
         log.drop().await;
         let log = ground.log().await;
         let mut connection = log.database.pool.acquire().await.unwrap();

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use domain::Fact;
-use eventstore::EventStore;
+use eventstore::{EventStore, Pool};
 use futures::TryStreamExt as _;
-use sqlx::{PgPool, postgres::PgPoolCopyExt as _};
 
 use support::bench::{Goal, Ground, Report};
 
@@ -49,8 +48,9 @@ async fn catch_up(store: EventStore) -> u32 {
     events
 }
 
-async fn copy_out(pool: PgPool) -> u32 {
-    let mut rows = pool.copy_out_raw("copy (select * from events) to stdout (format binary)").await.unwrap();
+async fn copy_out(pool: Pool) -> u32 {
+    let mut connection = pool.acquire().await.unwrap();
+    let mut rows = connection.copy_out_raw("copy (select * from events) to stdout (format binary)").await.unwrap();
     let mut events = 0;
     // A message is a row; the first begins with the header, the last is the trailer.
     while let Some(message) = rows.try_next().await.unwrap() {

@@ -1,6 +1,7 @@
 //! Point reads over HTTP, against a bare axum handler that asks the same query; before and after the log has grown. The memory
 //! of the process through a rebuild of the long log.
 
+use eventstore::Pool;
 use std::{
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -11,7 +12,6 @@ use std::{
 use axum::{Json, Router, extract::State, routing::get as route};
 use projections::call_tasks::campaign_stats;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use support::{
     Client, MASTER_KEY,
     bench::{
@@ -196,7 +196,7 @@ impl Reads {
 }
 
 struct Bare {
-    pool: PgPool,
+    pool: Pool,
     company: Uuid,
     campaign: Uuid,
     call: Uuid,

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eventstore::EventStore;
+use eventstore::{EventStore, Pool};
 use projections::{
     Projection, Recorded, by_name,
     rebuild::{Rebuild, Start, Then},
 };
-use sqlx::{Connection as _, PgPool};
+use sqlx::Connection as _;
 use support::{
     bench::{Goal, Ground, Log, Report},
     calls::{CALL_EVENTS, Company, TURNS, fill},
@@ -72,7 +72,7 @@ async fn drain(store: EventStore, events: i64) {
     }
 }
 
-async fn rebuild(pool: PgPool, store: EventStore, name: &'static str) {
+async fn rebuild(pool: Pool, store: EventStore, name: &'static str) {
     let holder = Uuid::now_v7();
     let rebuild = Rebuild::begin(&pool, &store, by_name(name).unwrap(), holder, Start::Empty, Then::Swap).await.unwrap();
     rebuild.run(|_| ()).await.unwrap();

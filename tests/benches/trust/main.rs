@@ -14,10 +14,9 @@ use std::{
 
 use axum::{Json, Router, extract::State, routing::get as route};
 use domain::call::{Call, CallEvent, Turn};
-use eventstore::{CommandContext, ExpectedVersion, database::Access, now};
+use eventstore::{CommandContext, ExpectedVersion, Pool, database::Access, now};
 use projections::{Feed, Positions, Projectors, all, call_metrics};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use support::{
     bench::{
         Goal, Ground, Log, Report,
@@ -54,7 +53,7 @@ async fn main() {
 /// A call's metrics and costs, read as the owner and as the API's role, which names the company first.
 #[derive(Clone)]
 struct Reader {
-    owner: PgPool,
+    owner: Pool,
     access: Access,
     company: Uuid,
     call: Uuid,

@@ -60,7 +60,7 @@ async fn cancelled_requests_leave_no_transaction_open_and_lose_nothing() {
 }
 
 /// Transactions in which nothing has happened for a second.
-async fn forgotten_transactions(pool: &sqlx::PgPool) -> i64 {
+async fn forgotten_transactions(pool: &eventstore::Pool) -> i64 {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let forgotten = sqlx::query_scalar(
         "select count(*) from pg_stat_activity
@@ -153,6 +153,27 @@ async fn a_network_that_goes_silent_is_503_and_passes() {
         assert_eq!(recorded.iter().filter(|index| **index == n as u64).count(), 1, "turn {n} was acknowledged");
     }
     platform.stop().await;
+}
+
+/// The network goes silent while every connection is being used and given back: once that was noticed, as many can be had as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_connection_is_lost_to_a_network_that_goes_silent() {
+    const CONNECTIONS: usize = 12;
+    let (url, silence) = silent_network(&new_database().await).await;
+    let (database, store) = open(&url).await;
+    let mut users = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let pool = database.pool.clone();
+        users.spawn(async move { while sqlx::query("select 1").execute(&pool).await.is_ok() {} });
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    silence.send(true).unwrap();
+    store.head().silence().unless(std::future::pending::<()>()).await.unwrap_err();
+    users.shutdown().await;
+    silence.send(false).unwrap();
+    let all = futures::future::join_all((0..CONNECTIONS).map(|_| database.pool.acquire())).await;
+    let had = all.iter().filter(|connection| connection.is_ok()).count();
+    assert_eq!(had, CONNECTIONS);
 }
 
 /// All connections break at once. Once one was found broken, none that was used just before is trusted.

@@ -2,11 +2,10 @@
 
 use domain::call::Call;
 use eventstore::{
-    EventStore, ExpectedVersion, StoreError, StreamName,
+    EventStore, ExpectedVersion, Pool, StoreError, StreamName,
     seal::Sealer,
     verify::{self, Fault, Scope},
 };
-use sqlx::PgPool;
 use support::new_database;
 use uuid::Uuid;
 
@@ -26,7 +25,7 @@ async fn append(store: &EventStore, events: i64) {
 }
 
 /// Small partitions instead of the one that every new log begins with.
-async fn with_small_partitions(pool: &PgPool, size: i64, count: i64) {
+async fn with_small_partitions(pool: &Pool, size: i64, count: i64) {
     sqlx::raw_sql("drop table events_from_1").execute(pool).await.unwrap();
     sqlx::query("select ensure_event_partitions($1, $2)").bind(size).bind(size * count - 1).execute(pool).await.unwrap();
 }

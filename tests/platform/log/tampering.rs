@@ -4,11 +4,10 @@ use std::path::Path;
 
 use domain::call::Call;
 use eventstore::{
-    Database, EventStore, ExpectedVersion,
+    Database, EventStore, ExpectedVersion, Pool,
     seal::{KeyFingerprint, Seal, Sealer},
     verify::{self, Fault, Scope, Verdict},
 };
-use sqlx::PgPool;
 use support::new_database;
 use uuid::Uuid;
 
@@ -18,7 +17,7 @@ use super::{
     open,
 };
 
-async fn verify(pool: &PgPool) -> Verdict {
+async fn verify(pool: &Pool) -> Verdict {
     verify::verify(pool, Scope::default(), |_| ()).await.unwrap()
 }
 
@@ -140,7 +139,7 @@ async fn a_chain_that_was_made_anew_is_found_by_a_seal_kept_elsewhere() {
 }
 
 /// Digests of what the forged events will be; the links follow in the database.
-async fn rechain_from_digests(pool: &PgPool) {
+async fn rechain_from_digests(pool: &Pool) {
     use eventstore::canonical::{Content, to_text};
     use sqlx::Row as _;
 

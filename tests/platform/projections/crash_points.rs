@@ -2,13 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eventstore::{Database, EventStore};
+use eventstore::{Database, EventStore, Pool, database::Silence};
 use projections::{Feed, Positions, Projection, Projectors, all};
 use serde_json::Value;
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::PgConnectOptions;
 use support::{Cut, Proxy, new_database};
 use tokio::sync::watch;
 
@@ -26,14 +23,14 @@ async fn a_projector_that_breaks_off_at_any_statement_comes_to_the_same_tables()
     futures::future::join_all(each).await;
 }
 
-async fn break_off(url: &str, sound: &PgPool, store: &EventStore, projection: Arc<dyn Projection>) {
+async fn break_off(url: &str, sound: &Pool, store: &EventStore, projection: Arc<dyn Projection>) {
     let expected = projected(sound, sound, store, &projection, None).await;
     for cut in [Cut::Before, Cut::After] {
         let options: PgConnectOptions = url.parse().unwrap();
         let proxy = Proxy::start(options.get_port()).await;
         // One connection: every statement of the projector is counted in its order.
         let options = options.port(proxy.port).options([("search_path", "newvoice")]).ssl_mode(sqlx::postgres::PgSslMode::Disable);
-        let broken = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_lazy_with(options);
+        let broken = Pool::new(options, 1, Silence::default());
         let found = projected(sound, &broken, store, &projection, Some((&proxy, cut))).await;
         assert_eq!(found, expected, "{}, cut {cut:?}", projection.name());
         println!("{}: cut {} times {cut:?} a statement", projection.name(), proxy.cuts());
@@ -45,8 +42,8 @@ async fn break_off(url: &str, sound: &PgPool, store: &EventStore, projection: Ar
 /// The tables of a projection after it has run from the beginning to the end of the log, on `pool`, whose proxy lets one statement
 /// more through each time before it cuts, until the checkpoint moves; then from the first statement again.
 async fn projected(
-    sound: &PgPool,
-    pool: &PgPool,
+    sound: &Pool,
+    pool: &Pool,
     store: &EventStore,
     projection: &Arc<dyn Projection>,
     broken: Option<(&Proxy, Cut)>,

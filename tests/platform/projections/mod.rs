@@ -6,14 +6,14 @@ mod readers;
 use std::{collections::BTreeSet, sync::Arc};
 
 use domain::Fact;
-use eventstore::EventStore;
+use eventstore::{EventStore, Pool};
 use projections::{
     Projection, Recorded, all,
     rebuild::{Difference, Progress, Rebuild, Start, Then},
 };
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use sqlx::{Connection, PgPool};
+use sqlx::Connection;
 use support::{Client, Platform};
 use uuid::Uuid;
 
@@ -78,7 +78,7 @@ async fn history(client: &Client) {
 }
 
 /// Rebuilds a projection beside the live one; every row that differs.
-async fn differences(pool: &PgPool, store: &EventStore, projection: Arc<dyn Projection>, then: Then) -> Vec<Difference> {
+async fn differences(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>, then: Then) -> Vec<Difference> {
     let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), Start::Empty, then).await.unwrap();
     let mut differences = Vec::new();
     let found = rebuild.run(|progress| {
@@ -91,7 +91,7 @@ async fn differences(pool: &PgPool, store: &EventStore, projection: Arc<dyn Proj
 }
 
 /// The content of a projection's tables, row by row in one order.
-async fn content(pool: &PgPool, projection: &dyn Projection) -> Vec<Value> {
+async fn content(pool: &Pool, projection: &dyn Projection) -> Vec<Value> {
     let mut rows = Vec::new();
     for table in projection.tables() {
         let sql = format!("select coalesce(jsonb_agg(r order by r), '[]') from (select to_jsonb(t) as r from {} t) x", table.name);

@@ -5,11 +5,10 @@ use std::{
     time::Duration,
 };
 
-use eventstore::{Database, EventStore};
+use eventstore::{Database, EventStore, Pool};
 use newvoice_api::settings::Role;
 use projections::{Projection, all, by_name, rebuild::Then};
 use serde_json::json;
-use sqlx::PgPool;
 use support::{
     MASTER_KEY, Platform, binary,
     calls::{Company, fill},
@@ -33,7 +32,7 @@ fn signal(process: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
 }
 
-async fn holders(pool: &PgPool) -> Vec<Option<uuid::Uuid>> {
+async fn holders(pool: &Pool) -> Vec<Option<uuid::Uuid>> {
     sqlx::query_scalar("select holder from projection_checkpoints order by name").fetch_all(pool).await.unwrap()
 }
 
@@ -138,12 +137,12 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
 }
 
 /// How far the next tables are.
-async fn position(pool: &PgPool, name: &str) -> Option<i64> {
+async fn position(pool: &Pool, name: &str) -> Option<i64> {
     let sql = "select position from projection_rebuilds where name = $1";
     sqlx::query_scalar::<_, Option<i64>>(sql).bind(name).fetch_optional(pool).await.unwrap().flatten()
 }
 
-async fn indexes(pool: &PgPool, projection: &dyn Projection) -> Vec<String> {
+async fn indexes(pool: &Pool, projection: &dyn Projection) -> Vec<String> {
     let tables: Vec<_> = projection.tables().iter().map(|table| table.name.to_owned()).collect();
     let sql = "select indexdef from pg_indexes where schemaname = current_schema() and tablename = any($1) order by indexname";
     sqlx::query_scalar(sql).bind(tables).fetch_all(pool).await.unwrap()

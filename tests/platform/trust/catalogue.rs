@@ -1,10 +1,11 @@
 //! What the database itself refuses.
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use eventstore::Pool;
+use sqlx::{Connection as _, PgConnection};
 use support::{Platform, new_database};
 use uuid::Uuid;
 
-async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {
+async fn names(pool: &Pool, sql: &'static str) -> Vec<String> {
     sqlx::query_scalar(sql).fetch_all(pool).await.unwrap()
 }
 
