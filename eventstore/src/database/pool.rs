@@ -76,15 +76,17 @@ impl Pool {
         current.borrow().pool.clone()
     }
 
+    /// A connection; [`sqlx::Error::PoolTimedOut`] if none is to be had within 5 s.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         self.current().acquire().await
     }
 
+    /// A transaction; errors as those of [`Self::acquire`].
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         self.current().begin().await
     }
 
-    /// A transaction that is begun with `statement`.
+    /// The same, begun with `statement`.
     pub async fn begin_with(&self, statement: impl SqlSafeStr) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         self.current().begin_with(statement).await
     }
@@ -99,6 +101,7 @@ impl Pool {
         self.current().num_idle()
     }
 
+    /// Closes all connections, waiting for those that are in use.
     pub async fn close(&self) {
         self.current().close().await;
     }
