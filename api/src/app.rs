@@ -139,8 +139,7 @@ impl App {
         title = "newvoice",
         version = env!("CARGO_PKG_VERSION"),
         description = "Campaigns of AI voice calls on an event log. Every command answers `Event-Position`; every GET takes `?min_position=` and waits for it. \
-                       Errors are RFC 9457 problems. Any POST takes an `Idempotency-Key`; those that give out credentials give \
-                       new ones all the same."
+                       Errors are RFC 9457 problems. A POST that lists an `Idempotency-Key` can be sent again under it."
     ),
     servers((url = "/api/v1")),
     modifiers(&Bearer),

@@ -45,7 +45,7 @@ const KEEP_HOURS: i32 = 48;
 const BOUNDARY_MAX_BYTES: usize = 70;
 /// Whoever registers has no company yet.
 const REGISTER: &str = "/auth/register";
-/// What gives out credentials each time, and has no other effect that could be one too many.
+/// What gives out credentials and keeps no answer: whoever lost theirs logs in again.
 pub const WITHOUT: &[&str] = &["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation"];
 /// Headers that are part of an answer.
 const KEPT_HEADERS: [&str; 5] = ["content-type", "event-position", "etag", "location", "reason"];
