@@ -12,7 +12,25 @@ use tokio::sync::OnceCell;
 
 struct Cluster {
     server: EmbeddedServer,
+    dir: PathBuf,
     password: String,
+}
+
+impl Cluster {
+    /// A server that has gone takes all tests with it; its own last words say why.
+    async fn connect(&self) -> PgConnection {
+        match PgConnection::connect_with(&self.server.options()).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                let log = std::fs::read_to_string(self.dir.join("postgres.log")).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(20).collect();
+                panic!(
+                    "the tests' PostgreSQL does not answer ({error}); its log ends:\n{}",
+                    last.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
+            }
+        }
+    }
 }
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
@@ -27,7 +45,7 @@ async fn cluster() -> &'static Cluster {
             let server = EmbeddedServer::start(&dir).await.unwrap();
             let password = std::fs::read_to_string(dir.join("password")).unwrap().trim().to_owned();
             remove_when_done(&dir);
-            Cluster { server, password }
+            Cluster { server, dir, password }
         })
         .await
 }
@@ -58,7 +76,7 @@ pub async fn copy_database(url: &str) -> String {
 async fn create_database(template: &str) -> String {
     let cluster = cluster().await;
     let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
-    let mut admin = PgConnection::connect_with(&cluster.server.options()).await.unwrap();
+    let mut admin = cluster.connect().await;
     let gone = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
     sqlx::query(gone).bind(template).execute(&mut admin).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(format!("create database {name} template {template}"))).execute(&mut admin).await.unwrap();
