@@ -23,6 +23,8 @@ use super::{OpenError, binaries};
 
 const SUPERUSER: &str = "newvoice";
 const DATABASE: &str = "newvoice";
+/// In the data directory.
+const SERVER_LOG: &str = "postgres.log";
 /// PostgreSQL may need to recover after a crash.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -97,9 +99,12 @@ impl EmbeddedServer {
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             let Some(server) = server.upgrade() else { return };
+            let log = server.dir.join(SERVER_LOG);
             let restarted = tokio::task::spawn_blocking(move || server.restart_if_gone()).await;
             match restarted {
-                Ok(Ok(true)) => tracing::warn!("the embedded PostgreSQL was gone and has been started again"),
+                Ok(Ok(true)) => {
+                    tracing::warn!(log = %log.display(), "the embedded PostgreSQL was gone and is started again; its log says why")
+                }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the embedded PostgreSQL is gone and could not be started yet"),
                 Err(error) => tracing::error!(%error, "the watch over the embedded PostgreSQL stumbled"),
@@ -232,7 +237,7 @@ fn launch(bin: &Path, dir: &Path, data: &Path, account: &Account, port: Option<u
         Some(port) => port,
         None => std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
     };
-    let log_path = dir.join("postgres.log");
+    let log_path = dir.join(SERVER_LOG);
     let log = fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
     forget_foreign_pid(data)?;
     let socket_dir = if fits_socket(data) { data.as_os_str().to_owned() } else { "".into() };
