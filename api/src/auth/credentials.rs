@@ -100,7 +100,7 @@ pub async fn forget_user(pool: &Pool, user_id: Uuid) -> Result<(), sqlx::Error> 
     Ok(())
 }
 
-/// Gives an address free that was invited, and the invitation has expired.
+/// Gives an address free that was invited, and the invitation has expired or was withdrawn.
 pub async fn forget_expired_invitation(pool: &Pool, email_hash: &str) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from user_credentials where email_hash = $1 and password_hash is null and invitation_until < now()", email_hash)
         .execute(pool)
@@ -156,28 +156,41 @@ pub struct UserChange {
     pub disabled: Option<bool>,
 }
 
-/// Changes a user's rights, to be committed once the log says so; until then no other change in the company comes in between. `None` when
-/// the company would be left without an admin who can log in.
+/// Why a user's rights stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotChanged {
+    #[error("the company would have no admin left")]
+    NoAdminLeft,
+    #[error("this user never joined, and the invitation counts no longer; invite them anew")]
+    NeverJoined,
+}
+
+/// Changes a user's rights, to be committed once the log says so; until then no other change in the company comes in between.
+/// Disabling somebody who has not joined withdraws the invitation and gives the address free.
 pub async fn change_user(
     pool: &Pool,
     company_id: Uuid,
     user_id: Uuid,
     change: UserChange,
-) -> Result<Option<Transaction<'static, Postgres>>, sqlx::Error> {
+) -> Result<Result<Transaction<'static, Postgres>, NotChanged>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     sqlx::query!("select from user_credentials where company_id = $1 order by user_id for update", company_id).execute(&mut *tx).await?;
-    sqlx::query!(
+    let changed = sqlx::query!(
         "update user_credentials
             set role = coalesce($3, role),
-                disabled_at = case when $4 then coalesce(disabled_at, now()) when not $4 then null else disabled_at end
+                disabled_at = case when $4 then coalesce(disabled_at, now()) when not $4 then null else disabled_at end,
+                invitation_hash = case when $4 then null else invitation_hash end,
+                invitation_until = case when $4 and password_hash is null then now() else invitation_until end
           where company_id = $1 and user_id = $2",
         company_id,
         user_id,
         change.role.map(|role| role.to_string()),
         change.disabled
-    )
-    .execute(&mut *tx)
-    .await?;
+    );
+    let is_there = changed.execute(&mut *tx).await?.rows_affected() > 0;
+    if !is_there && change.disabled != Some(true) {
+        return Ok(Err(NotChanged::NeverJoined));
+    }
     if change.disabled == Some(true) {
         sqlx::query!("delete from refresh_tokens where user_id = $1", user_id).execute(&mut *tx).await?;
     }
@@ -186,7 +199,7 @@ pub async fn change_user(
                            where company_id = $1 and role = 'admin' and disabled_at is null and password_hash is not null) as "left!""#,
         company_id
     );
-    Ok(admins.fetch_one(&mut *tx).await?.then_some(tx))
+    Ok(if admins.fetch_one(&mut *tx).await? { Ok(tx) } else { Err(NotChanged::NoAdminLeft) })
 }
 
 /// How a user and one of their sessions stand now.

@@ -1,6 +1,6 @@
 //! Sessions: a short-lived token, and a refresh token to get the next one with. Refresh tokens are used once (RFC 9700, 4.14.2).
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::role::Role;
 use eventstore::Pool;
 use serde::Serialize;
@@ -12,7 +12,9 @@ use super::{Callers, credentials::UserCredentials, new_secret, secret_hash, toke
 use crate::{edge::AuditSubject, problem::Problem};
 
 /// How long a session lasts that nobody uses, in days.
-const SESSION_DAYS: i32 = 30;
+const UNUSED_MAX_DAYS: i32 = 30;
+/// How long a session lasts at most: then its user shows their password again.
+const SESSION_MAX: TimeDelta = TimeDelta::days(90);
 /// A refresh token that comes again so soon, in seconds, comes from the same client, which did not get the answer.
 const REPEAT_SEC: f64 = 10.0;
 
@@ -24,6 +26,7 @@ pub struct Session {
     pub expires_at: DateTime<Utc>,
     /// For `POST /auth/refresh`, once
     pub refresh_token: String,
+    /// 30 days from now, and never more than 90 days after the login
     pub refresh_expires_at: DateTime<Utc>,
 }
 
@@ -61,15 +64,17 @@ impl Sessions<'_> {
     }
 
     async fn issue(&self, db: &mut PgConnection, holder: &Holder, family: Uuid) -> Result<Session, Problem> {
+        let ends_at = began(family).map(|began| began + SESSION_MAX);
         let refresh_token = new_secret("nvr_");
         let refresh_expires_at = sqlx::query_scalar!(
             "insert into refresh_tokens (token_hash, family, user_id, company_id, expires_at)
-             values ($1, $2, $3, $4, now() + make_interval(days => $5)) returning expires_at",
+             values ($1, $2, $3, $4, least(now() + make_interval(days => $5), $6)) returning expires_at",
             secret_hash(&refresh_token),
             family,
             holder.user_id,
             holder.company_id,
-            SESSION_DAYS
+            UNUSED_MAX_DAYS,
+            ends_at
         )
         .fetch_one(db)
         .await?;
@@ -145,6 +150,12 @@ impl Sessions<'_> {
         self.callers.forget_all();
         Ok(())
     }
+}
+
+/// When a session began: its family is a UUIDv7.
+fn began(family: Uuid) -> Option<DateTime<Utc>> {
+    let (seconds, nanoseconds) = family.get_timestamp()?.to_unix();
+    DateTime::from_timestamp(seconds.try_into().ok()?, nanoseconds)
 }
 
 /// Forgets sessions that nobody can go on with.

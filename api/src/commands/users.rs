@@ -105,7 +105,7 @@ async fn invite_again(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Resu
 struct ChangeUser {
     #[schema(value_type = Option<RoleName>, example = "viewer")]
     role: Option<Role>,
-    /// Whoever is disabled cannot log in, and their tokens count no longer
+    /// Whoever is disabled cannot log in, and their tokens count no longer; of somebody who has not joined, the invitation is withdrawn
     disabled: Option<bool>,
 }
 
@@ -118,7 +118,7 @@ async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): 
     loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
     let change = UserChange { role: input.role, disabled: input.disabled };
     let changed = credentials::change_user(&app.access.identity, company_id, id, change).await?;
-    let changed = changed.ok_or_else(|| Problem::conflict("the company would have no admin left"))?;
+    let changed = changed.map_err(|refused| Problem::conflict(refused.to_string()))?;
     let role = input.role.map(|role| UserCommand::ChangeRole { role });
     let disabled = input.disabled.map(|disabled| if disabled { UserCommand::Disable } else { UserCommand::Enable });
     let (mut position, mut if_version) = (loaded.position, by.if_match);

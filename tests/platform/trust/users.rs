@@ -1,6 +1,6 @@
 //! Who may log in, with what, and for how long.
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::role::Role;
 use serde_json::{Value, json};
 use support::{Client, Platform};
@@ -59,6 +59,32 @@ async fn an_invitation_counts_once_and_the_newest_only() {
 }
 
 #[tokio::test]
+async fn an_invitation_is_withdrawn_by_disabling_who_was_invited() {
+    let platform = Platform::start().await;
+    let (admin, other) = (platform.admin().await, platform.admin().await);
+    let nobody = platform.anonymous();
+    let body = json!({"email": "u@example.com", "role": "admin"});
+    let accept = |invited: &Value| json!({"invitation": invited["invitation"], "password": "correct horse"});
+    let invited = admin.post("/users", &body).await.expect(201);
+    other.post("/users", &body).await.problem(409);
+    let path = format!("/users/{}", invited.id());
+    assert_eq!(admin.put(&path, &json!({"disabled": true})).await.expect(200)["status"], "disabled");
+    nobody.post("/auth/accept-invitation", &accept(&invited)).await.problem(401);
+    admin.act(&format!("{path}/invitation")).await.problem(409);
+    // Enabling is no inviting: somebody may have the withdrawn one.
+    assert_eq!(admin.put(&path, &json!({"disabled": false})).await.expect(200)["status"], "invited");
+    nobody.post("/auth/accept-invitation", &accept(&invited)).await.problem(401);
+    let again = admin.act(&format!("{path}/invitation")).await.expect(201);
+    admin.put(&path, &json!({"disabled": true})).await.expect(200);
+    nobody.post("/auth/accept-invitation", &accept(&again)).await.problem(401);
+    // The address is free again.
+    let elsewhere = other.post("/users", &body).await.expect(201);
+    nobody.post("/auth/accept-invitation", &accept(&elsewhere)).await.expect(200);
+    admin.put(&path, &json!({"disabled": false})).await.problem(409);
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn a_company_keeps_an_admin() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
@@ -100,6 +126,28 @@ async fn a_session_goes_on_with_its_refresh_token_once() {
     user.act("/auth/logout").await.expect(204);
     user.get("/campaigns").await.problem(401);
     nobody.post("/auth/refresh", &refresh(&login["refresh_token"])).await.problem(401);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_after_three_months_however_much_it_is_used() {
+    let platform = Platform::start().await;
+    let nobody = platform.anonymous();
+    let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
+    let session = nobody.post("/auth/register", &body).await.expect(201);
+    let lasts = |session: &Value| {
+        let until: DateTime<Utc> = session["refresh_expires_at"].as_str().unwrap().parse().unwrap();
+        until - Utc::now()
+    };
+    assert!((TimeDelta::days(29)..=TimeDelta::days(30)).contains(&lasts(&session)));
+    let began = u64::try_from((Utc::now() - TimeDelta::days(89)).timestamp()).unwrap();
+    sqlx::query("update refresh_tokens set family = $1")
+        .bind(Uuid::new_v7(uuid::Timestamp::from_unix_time(began, 0, 0, 0)))
+        .execute(&platform.app().owner)
+        .await
+        .unwrap();
+    let refreshed = nobody.post("/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await.expect(200);
+    assert!((TimeDelta::hours(23)..=TimeDelta::hours(24)).contains(&lasts(&refreshed)), "{}", lasts(&refreshed));
     platform.stop().await;
 }
 
