@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     app::{self, App},
     auth::{sessions, throttle, tokens},
-    edge::{audit, server},
+    edge::{audit, places::Places, server},
     idempotency,
     settings::{Role, Settings},
 };
@@ -80,7 +80,10 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
         address = Some(listener.local_addr()?);
         let router = app::router(app.clone());
-        tasks.spawn(server::serve(listener, router, settings.connections_max, shutdown.clone()));
+        // All connections come from the proxy, if there is one.
+        let of_client = if settings.behind_proxy { 0 } else { settings.connections_per_client };
+        let places = Places::new(settings.connections_max, of_client);
+        tasks.spawn(server::serve(listener, router, places, shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), keep_keys(app.clone())));
     }
     Ok(Running { app, address, draining, stop, tasks, database })

@@ -6,6 +6,7 @@ mod guesses;
 mod limits;
 mod linger;
 mod origin;
+pub mod places;
 pub mod server;
 
 pub use audit::{Audit, AuditSubject};

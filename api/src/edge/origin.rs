@@ -44,15 +44,20 @@ impl Origin {
         self.client.map(|address| address.to_string()).unwrap_or_default()
     }
 
-    /// What counts as one client: an address, or in IPv6 the network of 64 bits that one client has.
+    /// What counts as one client, as text.
     pub fn network(&self) -> String {
-        match self.client {
-            Some(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
-                let [a, b, c, d, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
-            _ => self.client(),
+        self.client.map(|address| network(address).to_string()).unwrap_or_default()
+    }
+}
+
+/// What counts as one client: an address, or in IPv6 the first of the network of 64 bits that one client has.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
         }
+        address @ IpAddr::V4(_) => address,
     }
 }
 

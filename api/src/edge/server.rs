@@ -1,15 +1,18 @@
 //! Accepts connections: at most so many at once, none that takes its time to say what it wants, and all of them ended in good order.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{Router, extract::ConnectInfo, response::IntoResponse as _};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, watch},
 };
 use tower::Service as _;
+
+use super::places::Places;
+use crate::problem::Problem;
 
 /// How long a client may take for the head of a request, also of the next one on its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,24 +21,29 @@ const HEADERS_MAX: usize = 100;
 const HEAD_MAX_BYTES: usize = 64 << 10;
 /// Wait after a connection could not be accepted, mostly because there are no more file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
-/// Held as long as a connection lives, also by what it was upgraded to.
-#[derive(Clone)]
-pub struct Place(#[expect(dead_code, reason = "it is given back when nobody holds it any more")] Arc<OwnedSemaphorePermit>);
+/// How long to say to a client that it has too many connections.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop; then takes no more connections, and returns when the requests under way are answered.
-pub async fn serve(listener: TcpListener, router: Router, connections_max: u32, mut shutdown: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(connections_max as usize));
+pub async fn serve(listener: TcpListener, router: Router, places: Places, mut shutdown: watch::Receiver<bool>) {
     // HTTP/2 is for the proxy that speaks TLS; with HTTP/1.1 a client has to say what it wants from the first byte on.
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
     loop {
-        let accepted = tokio::select! {
+        // Nobody is let in before there is a place.
+        let next = async { (places.any().await, accept(&listener).await) };
+        let (permit, (stream, peer)) = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => break,
-            accepted = accept(&listener, &places) => accepted,
+            next = next => next,
         };
-        let Some((stream, peer, place)) = accepted else { continue };
+        let place = match places.take(permit, peer.ip()) {
+            Ok(place) => place,
+            Err(permit) => {
+                tokio::spawn(refuse(stream, permit));
+                continue;
+            }
+        };
         let (router, held) = (router.clone(), place.clone());
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
@@ -63,21 +71,29 @@ pub async fn serve(listener: TcpListener, router: Router, connections_max: u32, 
         });
     }
     drop(listener);
-    let _ = places.acquire_many(connections_max).await;
+    places.all_given_back().await;
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Place)> {
-    let place = Place(Arc::new(Arc::clone(places).acquire_owned().await.ok()?));
-    match listener.accept().await {
-        Ok((stream, peer)) => {
-            let _ = stream.set_nodelay(true);
-            Some((stream, peer, place))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_AGAIN).await;
-            None
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
         }
     }
+}
+
+/// Answers one request, if it comes soon, and closes the connection.
+async fn refuse(stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    metrics::counter!("newvoice_connections_refused_total").increment(1);
+    let problem = || Problem::too_many("too many connections of one client", 1).into_response();
+    let service = hyper::service::service_fn(|_| async move { Ok::<_, Infallible>(problem()) });
+    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, connection).await;
 }

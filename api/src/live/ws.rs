@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     app::App,
     auth::{By, Viewer},
-    edge::server::Place,
+    edge::places::Place,
     extract::Id,
     live::Watch,
     problem::Problem,

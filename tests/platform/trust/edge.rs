@@ -212,6 +212,32 @@ async fn sockets_count_as_connections() {
     platform.stop().await;
 }
 
+/// Another connection is refused with a problem, and heard again when one is given back.
+#[tokio::test]
+async fn a_client_does_not_take_all_connections() {
+    let mut settings = settings(&new_database().await);
+    settings.connections_per_client = 3;
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let stream = || async { admin.request(Method::GET, "/events/stream").send().await.unwrap() };
+    let mut streams = vec![stream().await, stream().await, stream().await];
+    assert!(streams.iter().all(|stream| stream.status() == StatusCode::OK));
+    let refused = admin.get("/campaigns").await;
+    assert!(refused.header("retry-after").is_some());
+    refused.problem(429);
+    streams.clear();
+    let mut status = 0;
+    for _ in 0..100 {
+        status = admin.get("/campaigns").await.status;
+        if status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(status, 200);
+    platform.stop().await;
+}
+
 /// `/readyz` says no first; requests under way are answered; streams and sockets end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_that_stops_answers_what_it_has_begun() {
