@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use eventstore::{Database, EventStore, verify};
 use sqlx::{Connection as _, PgConnection};
 use support::{new_database, setting, settings};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     load::{Ack, Seen, Writer, append_silently, audit},
@@ -32,16 +32,21 @@ fn start_writers(url: &str, name: &str, writers: usize, attempts: usize) -> Chil
     command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
 }
 
-/// What is acknowledged to a process, as it tells; ends with the process.
-fn acknowledgements(child: &mut Child) -> std::thread::JoinHandle<Vec<Ack>> {
+/// What is acknowledged to a process, as it tells, and a word when it begins; ends with the process.
+fn acknowledgements(child: &mut Child) -> (oneshot::Receiver<()>, std::thread::JoinHandle<Vec<Ack>>) {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    std::thread::spawn(move || {
+    let (begin, begun) = oneshot::channel();
+    let mut begin = Some(begin);
+    let reader = std::thread::spawn(move || {
         let acks = lines.map_while(Result::ok).filter_map(|line| {
             let (position, tag) = line.strip_prefix("ack ")?.strip_suffix(" .")?.split_once(' ')?;
-            Some(Ack { tag: tag.to_owned(), position: position.parse().ok()? })
+            let ack = Ack { tag: tag.to_owned(), position: position.parse().ok()? };
+            begin.take().map(|begin| begin.send(()));
+            Some(ack)
         });
         acks.collect()
-    })
+    });
+    (begun, reader)
 }
 
 /// What `start_writers` runs.
@@ -94,7 +99,7 @@ async fn two_processes_of_many_writers_and_three_live_subscribers() {
         let verdict = verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap();
         assert_eq!(verdict.fault, None, "a log that grows meanwhile raises no alarm");
     }
-    let readers: Vec<_> = children.iter_mut().map(acknowledgements).collect();
+    let readers: Vec<_> = children.iter_mut().map(|child| acknowledgements(child).1).collect();
     let mut acknowledged: Vec<Ack> = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
     assert!(children.iter_mut().all(|child| child.wait().unwrap().success()), "a process of writers failed");
     acknowledged.push(append_silently(&database, "silent").await);
@@ -123,8 +128,9 @@ async fn an_appending_process_is_killed_again_and_again() {
     let mut acknowledged: Vec<Ack> = Vec::new();
     for kill in 0..kills {
         let mut child = start_writers(&url, &format!("k{kill}"), KILLED_WRITERS, usize::MAX);
-        let reader = acknowledgements(&mut child);
-        tokio::time::sleep(Duration::from_millis(rand::random_range(150..400))).await;
+        let (begun, reader) = acknowledgements(&mut child);
+        begun.await.expect("a process of writers never began");
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..250))).await;
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged.extend(reader.join().unwrap());
