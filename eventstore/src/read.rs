@@ -152,7 +152,15 @@ async fn stream_page(
     if hidden {
         return Ok(Vec::new());
     }
-    let mut events: Vec<StoredEvent> = stream(pool, name, 0, None).try_collect().await?;
+    let seen = sqlx::query_scalar!(
+        r#"select coalesce((select e.version from events e where e.stream = s.stream and e.position <= $3 order by e.version desc limit 1), 0) as "seen!"
+             from streams s where s.stream = $1 and s.company_id = $2"#,
+        name.to_string(),
+        company_id,
+        after
+    );
+    let Some(seen) = seen.fetch_optional(pool).await? else { return Ok(Vec::new()) };
+    let mut events: Vec<StoredEvent> = stream(pool, name, seen, None).try_collect().await?;
     events.retain(wanted);
     events.truncate(usize::try_from(limit).unwrap_or_default());
     Ok(events)

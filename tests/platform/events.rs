@@ -28,6 +28,11 @@ async fn events_are_listed_in_log_order_and_filtered() {
     assert_eq!(types("category=call").await, ["CallStarted", "TurnRecorded", "TurnRecorded"]);
     assert_eq!(types("event_type=TurnRecorded&after=6").await, ["TurnRecorded"]);
     assert_eq!(types(&format!("stream=call-{call}")).await.len(), 3);
+    assert_eq!(types(&format!("stream=call-{call}&after=5")).await, ["TurnRecorded", "TurnRecorded"]);
+    assert_eq!(types(&format!("stream=call-{call}&after=6&event_type=TurnRecorded")).await, ["TurnRecorded"]);
+    assert!(types(&format!("stream=call-{call}&after=7")).await.is_empty());
+    let other = platform.admin().await.get(&format!("/events?stream=call-{call}")).await.expect(200);
+    assert_eq!(other["items"], json!([]));
     let page = admin.get("/events?limit=3").await.expect(200);
     assert_eq!(page["next_cursor"], "3");
     assert_eq!(admin.get("/events?limit=200&cursor=3").await["items"].as_array().unwrap().len(), 4);
@@ -101,6 +106,9 @@ async fn a_websocket_shows_a_call_from_its_beginning_and_as_it_goes_on() {
         }
     }
     assert_eq!(types, ["CallStarted", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
+    // A client that has nothing to hear is asked whether it is still there.
+    let silence = async { while !matches!(socket.next().await.unwrap().unwrap(), Message::Ping(_)) {} };
+    tokio::time::timeout(Duration::from_secs(30), silence).await.expect("a ping in time");
     // Another company's client learns nothing.
     let mut request = url.into_client_request().unwrap();
     let other = platform.admin().await;

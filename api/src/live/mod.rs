@@ -17,6 +17,9 @@ pub fn router() -> OpenApiRouter<App> {
 /// How often to look whether the caller may still see what happens.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// Between two looks at the log of one stream: whoever appends much elsewhere does not make it look all the time.
+const LOOK_GAP: Duration = Duration::from_millis(100);
+
 /// Keeps an eye on who a stream is for, as long as it lasts.
 struct Watch {
     identity: Identity,

@@ -9,13 +9,14 @@ use axum::{
 };
 use eventstore::{Filter, StoredEvent};
 use futures::{Stream, stream};
+use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
     auth::{By, Viewer},
     extract::QueryOf,
-    live::Watch,
+    live::{LOOK_GAP, Watch},
     problem::Problem,
     queries::EventFilter,
     views::EventView,
@@ -46,7 +47,7 @@ async fn events(
         Some(after) => after,
         None => app.store.last_position().await?,
     };
-    let follow = Follow { app, watch: Watch::new(by.identity), filter, after, page: Vec::new().into_iter() };
+    let follow = Follow { app, watch: Watch::new(by.identity), filter, after, page: Vec::new().into_iter(), look_at: Instant::now() };
     Ok(Sse::new(stream::unfold(follow, Follow::next)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
@@ -56,6 +57,8 @@ struct Follow {
     filter: Filter,
     after: i64,
     page: std::vec::IntoIter<StoredEvent>,
+    /// Not before then.
+    look_at: Instant,
 }
 
 impl Follow {
@@ -72,6 +75,8 @@ impl Follow {
             if *shutdown.borrow() || !self.watch.may_go_on(&self.app).await {
                 return None;
             }
+            tokio::time::sleep_until(self.look_at).await;
+            self.look_at = Instant::now() + LOOK_GAP;
             let head = self.app.store.head().position();
             match self.app.store.read_company_page(self.watch.company_id(), self.after, &self.filter, PAGE).await {
                 Ok(page) if page.is_empty() => {

@@ -1,8 +1,9 @@
 //! A WebSocket per call: every event of the call, first what has happened so far, then as it happens.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use axum::{
+    body::Bytes,
     extract::{
         Extension, State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code, rejection::WebSocketUpgradeRejection},
@@ -12,6 +13,7 @@ use axum::{
 };
 use domain::call::Call;
 use eventstore::{StoreError, StreamName};
+use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -20,7 +22,7 @@ use crate::{
     auth::{By, Viewer},
     edge::places::Place,
     extract::Id,
-    live::Watch,
+    live::{LOOK_GAP, Watch},
     problem::Problem,
     views::EventView,
 };
@@ -33,6 +35,8 @@ pub fn router() -> OpenApiRouter<App> {
 const MESSAGE_MAX_BYTES: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A client that has not even answered pings for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Every event of the call as JSON text messages. Stays open after the call's end until the client closes it.
 #[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path)),
@@ -74,7 +78,9 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
     let stream = StreamName::of::<Call>(id);
     let mut shutdown = app.shutdown.clone();
     let mut version = 0;
+    let (mut heard_at, mut pinged_at) = (Instant::now(), Instant::now());
     loop {
+        let looked_at = Instant::now();
         let head = app.store.head().position();
         if !watch.may_go_on(&app).await {
             let frame = CloseFrame { code: close_code::POLICY, reason: "the credential counts no longer".into() };
@@ -89,18 +95,31 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
-        let stopping = tokio::select! {
-            () = app.store.head().beyond(head, PATIENCE) => false,
-            message = socket.recv() => match message {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => false,
-            },
-            stop = shutdown.wait_for(|stop| *stop) => stop.is_ok(),
+        let mut grown = pin!(async {
+            app.store.head().beyond(head, PATIENCE).await;
+            tokio::time::sleep_until(looked_at + LOOK_GAP).await;
+        });
+        let stopping = loop {
+            tokio::select! {
+                biased;
+                message = socket.recv() => match message {
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                    Some(Ok(_)) => heard_at = Instant::now(),
+                },
+                stop = shutdown.wait_for(|stop| *stop) => break stop.is_ok(),
+                () = &mut grown => break false,
+            }
         };
         if stopping {
             let frame = CloseFrame { code: close_code::AWAY, reason: "the platform is shutting down".into() };
             let _ = socket.send(Message::Close(Some(frame))).await;
             return;
+        }
+        if pinged_at.elapsed() >= PATIENCE {
+            if heard_at.elapsed() > SILENCE_MAX || socket.send(Message::Ping(Bytes::new())).await.is_err() {
+                return;
+            }
+            pinged_at = Instant::now();
         }
     }
 }
