@@ -22,12 +22,12 @@ use tower_http::{
     compression::CompressionLayer,
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
+use tracing::Instrument as _;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
-
 use uuid::Uuid;
 
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
     edge::{self, Audit, Guesses, Limits},
     idempotency, live,
     openapi::complete,
-    operations,
+    operations::{self, Statuses},
     problem::Problem,
     queries,
     settings::Settings,
@@ -69,6 +69,7 @@ pub struct App {
     pub audit: Audit,
     pub master: MasterKey,
     pub prometheus: PrometheusHandle,
+    pub statuses: Statuses,
     /// True once the process is about to stop: `/readyz` says no.
     pub draining: watch::Receiver<bool>,
     /// True once the process is to stop: streams end.
@@ -107,6 +108,7 @@ impl App {
             positions,
             master,
             prometheus,
+            statuses: Statuses::default(),
             draining,
             shutdown,
         })
@@ -186,6 +188,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Problem::not_found("path") })
         .layer(middleware::from_fn_with_state(app.clone(), detach))
+        .layer(middleware::from_fn(edge::patience))
         .layer(middleware::from_fn(edge::linger))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(operations::count))
@@ -235,7 +238,7 @@ async fn detach(State(app): State<App>, request: Request, next: Next) -> Respons
     if is_safe {
         return answered.await;
     }
-    match tokio::spawn(answered).await {
+    match tokio::spawn(answered.in_current_span()).await {
         Ok(response) => response,
         Err(error) => Problem::internal(&error).into_response(),
     }

@@ -26,11 +26,14 @@ use crate::{
     app::{App, BODY_MAX_BYTES},
     auth,
     commands::auth::AUTH_BODY_MAX_BYTES,
+    extract::unread,
     problem::Problem,
 };
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// What is kept of a path.
+const PATH_MAX_CHARS: usize = 300;
 pub const KEY_MAX_CHARS: usize = 255;
 /// How long the first of two equal requests may be silent before the second takes it over, in seconds, and how often it says that it
 /// goes on. If it should go on all the same, the two find each other's effect.
@@ -125,8 +128,8 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
         path if path.ends_with("/call-list") => app.settings.upload_max_bytes + (1 << 20),
         _ => BODY_MAX_BYTES,
     };
-    let bytes =
-        axum::body::to_bytes(body, limit).await.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
+    let unread = |e: axum::Error| unread(StatusCode::PAYLOAD_TOO_LARGE, &e, "the body is too large".to_owned());
+    let bytes = axum::body::to_bytes(body, limit).await.map_err(unread)?;
     let company_id = identity.as_ref().map_or(Uuid::nil(), |identity| identity.company_id);
     let company_key = app.store.persons().company(company_id).await?;
     let body_hash = body_hash(&company_key, identity.as_ref().map(|identity| identity.role), &parts.headers, &bytes);
@@ -136,6 +139,8 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
         named.extend_from_slice(&body_hash);
     }
     let key_hash = hex::encode(company_key.request_hash(&named));
+    // Its hash tells one path from another; the index has no room for any length.
+    let path = path.chars().take(PATH_MAX_CHARS).collect();
     let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
     let epoch = app.store.persons().epoch();
     for _ in 0..LOOKS_MAX {

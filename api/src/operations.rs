@@ -1,5 +1,7 @@
 //! Health, readiness, metrics.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     Json, Router,
     extract::{MatchedPath, Request, State},
@@ -8,14 +10,44 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use eventstore::Pool;
 use projections::status::{self, ProjectionStatus, Status};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::app::App;
 
 pub fn router() -> Router<App> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+}
+
+/// How long what was read of the projections is good for whoever else asks.
+const STATUSES_FRESH: Duration = Duration::from_millis(100);
+/// Longer than this the database is not waited for.
+const STATUSES_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How the projections stand, as was just read: however many ask, one at a time reads. Clones share it.
+#[derive(Clone, Default)]
+pub struct Statuses(Arc<Mutex<Option<Reading>>>);
+
+struct Reading {
+    at: Instant,
+    statuses: Vec<ProjectionStatus>,
+}
+
+impl Statuses {
+    async fn read(&self, pool: &Pool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
+        let read = async {
+            let mut last = self.0.lock().await;
+            if let Some(reading) = last.as_ref().filter(|reading| reading.at.elapsed() < STATUSES_FRESH) {
+                return Ok(reading.statuses.clone());
+            }
+            let statuses = status::read(pool).await?;
+            *last = Some(Reading { at: Instant::now(), statuses: statuses.clone() });
+            Ok(statuses)
+        };
+        tokio::time::timeout(STATUSES_TIMEOUT, read).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
+    }
 }
 
 async fn healthz() -> Json<Value> {
@@ -29,7 +61,7 @@ async fn readyz(State(app): State<App>) -> Response {
     if *app.draining.borrow() {
         not_ready.push(json!({"part": "process", "reason": "shutting down"}));
     }
-    match status::read(&app.access.work).await {
+    match app.statuses.read(&app.access.work).await {
         Ok(projections) => not_ready.extend(projections.iter().filter(|p| p.status == Status::Failed).map(|p| {
             let error = p.error.as_ref();
             let event = error.and_then(|e| e.event.as_ref());
@@ -66,7 +98,7 @@ async fn metrics(State(app): State<App>) -> Response {
     }
     ::metrics::gauge!("newvoice_append_queue_commands").set(app.store.waiting_commands() as f64);
     let mut failures = String::new();
-    if let Ok(projections) = status::read(&app.access.work).await {
+    if let Ok(projections) = app.statuses.read(&app.access.work).await {
         for projection in projections {
             let labels = [("projection", projection.name.clone())];
             let failed = projection.status == Status::Failed;

@@ -173,6 +173,10 @@ impl From<QueryRejection> for Problem {
     }
 }
 
+/// Classes of SQLSTATE that say nothing of the request: connections, transactions cut off or rolled back, no room, not in this state,
+/// an operator's doing, input and output (PostgreSQL, appendix A).
+const PASSING: [&str; 7] = ["08", "25", "40", "53", "55", "57", "58"];
+
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -180,9 +184,7 @@ impl From<sqlx::Error> for Problem {
                 // A value that PostgreSQL cannot hold got past our own checks: still the caller's.
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "a value cannot be stored")
             }
-            sqlx::Error::Database(database)
-                if !database.code().is_some_and(|c| ["08", "53", "57", "40", "55"].iter().any(|k| c.starts_with(k))) =>
-            {
+            sqlx::Error::Database(database) if !database.code().is_some_and(|c| PASSING.iter().any(|k| c.starts_with(k))) => {
                 Self::internal(&error)
             }
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::RowNotFound => Self::internal(&error),

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use dialer::{Dialer, Housekeeping, simulator::Simulator};
 use eventstore::{Database, seal::Sealer};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use projections::{Feed, Projectors, rebuild};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -24,6 +25,11 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 /// Buckets of request durations, in seconds.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// So many clients at least can take all connections there are.
+const CLIENTS_FEWEST: u32 = 5;
+/// Files beside the clients' connections: the database's, logs, uploads.
+const FILES_BESIDES: u64 = 200;
 
 /// A running process.
 pub struct Running {
@@ -81,8 +87,9 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         address = Some(listener.local_addr()?);
         let router = app::router(app.clone());
         // All connections come from the proxy, if there is one.
-        let of_client = if settings.behind_proxy { 0 } else { settings.connections_per_client };
-        let places = Places::new(settings.connections_max, of_client);
+        let share = settings.connections_per_client.unwrap_or(settings.connections_max.div_ceil(CLIENTS_FEWEST));
+        let places = Places::new(settings.connections_max, if settings.behind_proxy { 0 } else { share });
+        allow_files(u64::from(settings.connections_max) + FILES_BESIDES);
         tasks.spawn(server::serve(listener, router, places, shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), keep_keys(app.clone())));
     }
@@ -132,6 +139,21 @@ fn seal(settings: &Settings, app: &App, tasks: &mut JoinSet<()>, shutdown: &watc
 
 async fn until(mut shutdown: watch::Receiver<bool>, work: impl Future<Output = ()>) {
     tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
+}
+
+/// Every connection is an open file, of which the system allows few unless it is asked.
+fn allow_files(needed: u64) {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = soft.max(needed.min(hard));
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map(|()| wanted)
+    });
+    match raised {
+        Ok(allowed) if allowed < needed => {
+            tracing::warn!(allowed, needed, "too few open files are allowed for so many connections (ulimit -n)")
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "how many open files are allowed is not known"),
+    }
 }
 
 /// Forgets what has had its time.

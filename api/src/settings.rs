@@ -60,7 +60,7 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_RATE_PER_COMPANY", default_value_t = 600_000)]
     pub rate_per_company: u32,
 
-    /// API keys and tickets that are not valid, from one network in a minute, before none from there is looked up; 0 for no limit.
+    /// API keys, tickets, refresh tokens and invitations that are not valid, from one network in a minute, before none from there is looked up; 0 for no limit.
     #[arg(long, env = "NEWVOICE_RATE_OF_GUESSES", default_value_t = 600)]
     pub rate_of_guesses: u32,
 
@@ -68,9 +68,10 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,
 
-    /// Connections at once of one client: an address, or in IPv6 a network of 64 bits; 0 for no limit. Behind a proxy there is none.
-    #[arg(long, env = "NEWVOICE_CONNECTIONS_PER_CLIENT", default_value_t = 2_000)]
-    pub connections_per_client: u32,
+    /// Connections at once of one client: an address, or in IPv6 a network of 64 bits; 0 for no limit. Unset: a fifth of all. Behind a
+    /// proxy there is none.
+    #[arg(long, env = "NEWVOICE_CONNECTIONS_PER_CLIENT")]
+    pub connections_per_client: Option<u32>,
 
     /// Origins whose pages may call the API from a browser, e.g. https://app.example.com; none unless set.
     #[arg(long, env = "NEWVOICE_CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]

@@ -44,6 +44,21 @@ async fn what_cannot_be_a_key_is_refused_everywhere() {
     platform.stop().await;
 }
 
+#[tokio::test]
+async fn a_path_of_any_length_is_no_error_of_ours() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    // Of letters that cannot be compressed: an index has room for some kilobytes.
+    let long: String = (0..200).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    for path in [format!("/projections/{long}/rebuild"), format!("/calls/{long}/end")] {
+        for _ in 0..2 {
+            let answer = admin.send(admin.request(Method::POST, &path).header("idempotency-key", "k").json(&json!({}))).await;
+            assert!([400, 404].contains(&answer.status), "{} {}", answer.status, answer.body);
+        }
+    }
+    platform.stop().await;
+}
+
 /// As after a crash between effect and answer: the effect is in the log, the answer was never kept.
 #[tokio::test]
 async fn a_request_whose_answer_was_lost_finds_its_effect() {

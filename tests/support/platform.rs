@@ -42,7 +42,7 @@ pub fn settings(database_url: &str) -> Settings {
         rate_per_company: 0,
         rate_of_guesses: 0,
         connections_max: 1_000,
-        connections_per_client: 0,
+        connections_per_client: Some(0),
         cors_origins: Vec::new(),
         behind_proxy: false,
         drain_sec: 0,

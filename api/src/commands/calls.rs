@@ -1,6 +1,9 @@
 //! Calls, their turns and their end.
 
-use axum::{body::Bytes, extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use chrono::{DateTime, Utc};
 use domain::{
     Personal,
@@ -24,7 +27,7 @@ use crate::{
     answer::Answer,
     app::App,
     auth::{Agent, By},
-    extract::{Body, Id, OptionalBody, check_time, from_value},
+    extract::{Body, Id, OptionalBody, Raw, check_time, from_value, json, require_json},
     problem::Problem,
     views::CallView,
     words::{DirectionName, OutcomeName},
@@ -223,9 +226,8 @@ impl TurnInput {
 
 /// One turn, or an array of up to 500.
 fn parse_turns(bytes: &[u8]) -> Result<Vec<Turn>, Problem> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not JSON: {e}")))?;
     let mut invalid = Invalid::default();
-    let turns = match value {
+    let turns = match json(bytes)? {
         Value::Array(items) => {
             if items.is_empty() || items.len() > TURNS_MAX {
                 return Err(Problem::invalid("turns", format!("must have 1 to {TURNS_MAX} turns")));
@@ -264,11 +266,10 @@ async fn record(
     State(app): State<App>,
     by: By<Agent>,
     Id(id): Id,
-    headers: axum::http::HeaderMap,
-    bytes: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    headers: HeaderMap,
+    Raw(bytes): Raw,
 ) -> Result<Answer<RecordedTurns>, Problem> {
-    let bytes = bytes.map_err(|r| Problem::new(r.status(), r.body_text()))?;
-    crate::extract::require_json(&headers)?;
+    require_json(&headers)?;
     let recorded = app.desk.record_turns(&by.context(), id, parse_turns(&bytes)?).await?;
     let body = RecordedTurns { recorded: recorded.recorded, duplicates: recorded.duplicates };
     let answer = Answer::ok(recorded.position, body);

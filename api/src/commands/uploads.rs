@@ -28,7 +28,7 @@ use crate::{
     app::App,
     auth::{By, Manager},
     call_list::{Contact, Limits, RowError, Unreadable, read_contacts},
-    extract::Id,
+    extract::{Id, unread},
     problem::Problem,
 };
 
@@ -87,7 +87,7 @@ async fn upload(
 
 /// The file's name and content.
 async fn receive(mut multipart: Multipart, max_bytes: usize) -> Result<(String, Vec<u8>), Problem> {
-    let broken = |e: axum::extract::multipart::MultipartError| Problem::new(e.status(), e.body_text());
+    let broken = |e: axum::extract::multipart::MultipartError| unread(e.status(), &e, e.body_text());
     while let Some(mut field) = multipart.next_field().await.map_err(broken)? {
         if field.name() != Some("file") {
             continue;

@@ -6,6 +6,7 @@ mod guesses;
 mod limits;
 mod linger;
 mod origin;
+mod patience;
 pub mod places;
 pub mod server;
 
@@ -15,6 +16,7 @@ pub use guesses::Guesses;
 pub use limits::Limits;
 pub use linger::linger;
 pub use origin::{Origin, assign_origin};
+pub use patience::{TooSlow, patience};
 
 use axum::{
     extract::Request,

@@ -65,7 +65,7 @@ pub fn network(address: IpAddr) -> IpAddr {
 pub async fn assign_origin(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let origin = Origin::of(&request, app.settings.behind_proxy);
     let id = origin.request_id;
-    let span = tracing::debug_span!("request", method = %request.method(), path = request.uri().path(), request_id = %id);
+    let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path(), request_id = %id);
     request.extensions_mut().insert(origin);
     let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {

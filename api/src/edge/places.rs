@@ -35,6 +35,10 @@ struct Held {
     network: IpAddr,
 }
 
+/// The client has as many connections as one may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
 impl Places {
     /// `max` in all, `max_of_client` of one client; 0 for no limit of one.
     pub fn new(max: u32, max_of_client: u32) -> Self {
@@ -50,13 +54,13 @@ impl Places {
         }
     }
 
-    /// Gives the place to a client who has come; back comes one whose client has as many as one may have.
-    pub fn take(&self, permit: OwnedSemaphorePermit, client: IpAddr) -> Result<Place, OwnedSemaphorePermit> {
+    /// Gives the place to a client who has come, unless it has as many as one may have.
+    pub fn take(&self, permit: OwnedSemaphorePermit, client: IpAddr) -> Result<Place, TooMany> {
         let network = network(client);
         let mut counts = self.clients.counts();
         let count = counts.entry(network).or_default();
         if self.clients.max.is_some_and(|max| *count >= max.get()) {
-            return Err(permit);
+            return Err(TooMany);
         }
         *count += 1;
         drop(counts);

@@ -1,13 +1,14 @@
 //! Accepts connections: at most so many at once, none that takes its time to say what it wants, and all of them ended in good order.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo, response::IntoResponse as _};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tower::Service as _;
 
@@ -21,14 +22,20 @@ const HEADERS_MAX: usize = 100;
 const HEAD_MAX_BYTES: usize = 64 << 10;
 /// Wait after a connection could not be accepted, mostly because there are no more file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long to say to a client that it has too many connections.
+/// How long to say to a client that it has too many connections, and to how many at once; others are just closed.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+const REFUSALS_MAX: usize = 64;
+/// What was sent and is not taken for so long will not be: its connection ends (RFC 5482).
+const UNTAKEN_MAX: Duration = Duration::from_secs(60);
+/// A connection on which nothing was sent for so long is asked whether it is still there (RFC 1122, 4.2.3.6).
+const QUIET_MAX: Duration = Duration::from_secs(60);
 
 /// Serves until told to stop; then takes no more connections, and returns when the requests under way are answered.
 pub async fn serve(listener: TcpListener, router: Router, places: Places, mut shutdown: watch::Receiver<bool>) {
     // HTTP/2 is for the proxy that speaks TLS; with HTTP/1.1 a client has to say what it wants from the first byte on.
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         // Nobody is let in before there is a place.
         let next = async { (places.any().await, accept(&listener).await) };
@@ -39,8 +46,11 @@ pub async fn serve(listener: TcpListener, router: Router, places: Places, mut sh
         };
         let place = match places.take(permit, peer.ip()) {
             Ok(place) => place,
-            Err(permit) => {
-                tokio::spawn(refuse(stream, permit));
+            Err(_) => {
+                metrics::counter!("newvoice_connections_refused_total").increment(1);
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                    tokio::spawn(refuse(stream, permit));
+                }
                 continue;
             }
         };
@@ -78,7 +88,9 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
+                if let Err(error) = notice_who_is_gone(&stream) {
+                    tracing::debug!(%error, "a connection could not be set up");
+                }
                 return (stream, peer);
             }
             Err(error) => {
@@ -89,9 +101,18 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+/// Nobody keeps a place who has gone without a word, or takes no answers.
+fn notice_who_is_gone(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(QUIET_MAX).with_interval(QUIET_MAX / 4))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNTAKEN_MAX))?;
+    Ok(())
+}
+
 /// Answers one request, if it comes soon, and closes the connection.
 async fn refuse(stream: TcpStream, _permit: OwnedSemaphorePermit) {
-    metrics::counter!("newvoice_connections_refused_total").increment(1);
     let problem = || Problem::too_many("too many connections of one client", 1).into_response();
     let service = hyper::service::service_fn(|_| async move { Ok::<_, Infallible>(problem()) });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);

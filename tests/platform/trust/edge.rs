@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use support::{Platform, new_database, settings};
+use sqlx::Connection as _;
+use support::{MASTER_KEY, Platform, Process, new_database, settings};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -77,7 +78,35 @@ async fn who_sends_too_much_is_told_when_to_come_again() {
     assert!((20..=22).contains(&passed) && statuses[..20].iter().all(|status| *status == 200), "{statuses:?}");
     // Another company is another one.
     platform.admin().await.get("/campaigns").await.expect(200);
+    // Whoever makes up credentials is one caller, and everything they try counts.
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        let stranger = platform.anonymous().with_token(&Uuid::new_v4().to_string());
+        statuses.push(stranger.post("/auth/login", &json!({"email": "x@example.com", "password": "x"})).await.status);
+    }
+    assert!(statuses.ends_with(&[429; 5]), "{statuses:?}");
     platform.stop().await;
+}
+
+/// Whoever looks into the log for what went wrong finds the id that the client was told.
+#[tokio::test]
+async fn lines_of_the_log_name_the_request() {
+    let url = new_database().await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let stderr = log.reopen().unwrap();
+    let process = Process::start(|command| {
+        command.args(["--seal-every-sec", "0"]).env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", MASTER_KEY).env_remove("RUST_LOG");
+        command.stderr(stderr);
+    });
+    let process = process.await;
+    let mut owner = sqlx::PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("alter table newvoice.log_head rename to away").execute(&mut owner).await.unwrap();
+    let id = Uuid::now_v7().to_string();
+    let request = process.client.request(Method::POST, "/calls").header("x-request-id", &id);
+    let answer = process.client.send(request.json(&json!({"direction": "inbound", "phone_number": "+12025550100"}))).await;
+    assert_eq!((answer.status, answer.header("x-request-id")), (503, Some(id.as_str())));
+    let lines = std::fs::read_to_string(log.path()).unwrap();
+    assert!(lines.lines().any(|line| line.contains("could not be appended") && line.contains(&id)), "{lines}");
 }
 
 #[tokio::test]
@@ -157,7 +186,7 @@ async fn broken_requests_harm_nobody() {
     platform.stop().await;
 }
 
-/// Clients that never say what they want have every place, until they have had them for long enough.
+/// Clients that never say what they want, or not all of it, have every place, until they have had them for long enough.
 #[tokio::test]
 async fn silent_connections_are_closed() {
     let mut settings = settings(&new_database().await);
@@ -167,16 +196,18 @@ async fn silent_connections_are_closed() {
     admin.get("/campaigns").await.expect(200);
     let address = platform.base().trim_start_matches("http://").to_owned();
     let mut idle = Vec::new();
-    for said in ["", "P", "PRI * HTTP/2.0", "GET / HT"].iter().cycle().take(40) {
+    let no_body = "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    for said in ["", "P", "PRI * HTTP/2.0", "GET / HT", no_body].iter().cycle().take(40) {
         let mut socket = TcpStream::connect(&address).await.unwrap();
         socket.write_all(said.as_bytes()).await.unwrap();
-        idle.push(socket);
+        idle.push((socket, *said == no_body));
     }
     platform.anonymous().with_token(admin.token.as_ref().unwrap()).get("/campaigns").await.expect(200);
-    for mut socket in idle {
+    for (mut socket, has_head) in idle {
         let mut answer = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await;
         assert!(closed.is_ok(), "a silent connection stays open");
+        assert!(!has_head || answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
     }
     platform.stop().await;
 }
@@ -216,7 +247,7 @@ async fn sockets_count_as_connections() {
 #[tokio::test]
 async fn a_client_does_not_take_all_connections() {
     let mut settings = settings(&new_database().await);
-    settings.connections_per_client = 3;
+    settings.connections_per_client = Some(3);
     let platform = Platform::start_with(settings).await;
     let admin = platform.admin().await;
     let stream = || async { admin.request(Method::GET, "/events/stream").send().await.unwrap() };

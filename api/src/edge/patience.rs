@@ -1,0 +1,99 @@
+//! Bodies that do not come: whoever stops sending, or takes too long over all of it, is not waited for.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    middleware::Next,
+    response::Response,
+};
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The longest pause in a body.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The longest time for all of it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A body did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the body took too long to come")]
+pub struct TooSlow;
+
+impl TooSlow {
+    /// Whether this is what an error comes from.
+    pub fn is_in(error: &(dyn std::error::Error + 'static)) -> bool {
+        std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<Self>())
+    }
+}
+
+/// Gives a body its time.
+pub async fn patience(request: Request, next: Next) -> Response {
+    next.run(request.map(|body| Body::new(Awaited::new(body, PAUSE_MAX, BODY_TIMEOUT)))).await
+}
+
+struct Awaited {
+    body: Body,
+    pause_max: Duration,
+    until: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Awaited {
+    fn new(body: Body, pause_max: Duration, timeout: Duration) -> Self {
+        let until = Instant::now() + timeout;
+        let timer = Box::pin(sleep_until(until.min(Instant::now() + pause_max)));
+        Self { body, pause_max, until, timer }
+    }
+}
+
+impl HttpBody for Awaited {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            let next = self.until.min(Instant::now() + self.pause_max);
+            self.timer.as_mut().reset(next);
+            return Poll::Ready(frame);
+        }
+        self.timer.as_mut().poll(context).map(|()| Some(Err(axum::Error::new(TooSlow))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt as _, stream};
+
+    use super::*;
+
+    async fn read(pauses_sec: &[u64]) -> Result<usize, bool> {
+        let pauses: Vec<_> = pauses_sec.iter().map(|seconds| Duration::from_secs(*seconds)).collect();
+        let chunks = stream::iter(pauses).then(|pause| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+        });
+        let body = Body::new(Awaited::new(Body::from_stream(chunks), PAUSE_MAX, BODY_TIMEOUT));
+        axum::body::to_bytes(body, 1_000).await.map(|bytes| bytes.len()).map_err(|error| TooSlow::is_in(&error))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_pause_but_neither_long_nor_for_ever() {
+        assert_eq!(read(&[0, 29, 29, 29]).await, Ok(4));
+        assert_eq!(read(&[0, 31, 0]).await, Err(true), "one pause is too long");
+        assert_eq!(read(&[29, 29, 29, 29, 29]).await, Err(true), "all of it takes too long");
+    }
+}
