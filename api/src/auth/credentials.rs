@@ -213,7 +213,8 @@ pub async fn standing(pool: &Pool, user_id: Uuid, session: Uuid) -> Result<Optio
     sqlx::query_as!(
         Standing,
         "select company_id, role from user_credentials c
-          where user_id = $1 and disabled_at is null and exists (select from refresh_tokens r where r.family = $2 and r.user_id = c.user_id)",
+          where user_id = $1 and disabled_at is null and exists (
+                    select from refresh_tokens r where r.family = $2 and r.user_id = c.user_id and r.expires_at > now())",
         user_id,
         session
     )

@@ -64,7 +64,6 @@ impl Sessions<'_> {
     }
 
     async fn issue(&self, db: &mut PgConnection, holder: &Holder, family: Uuid) -> Result<Session, Problem> {
-        let ends_at = began(family).map(|began| began + SESSION_MAX);
         let refresh_token = new_secret("nvr_");
         let refresh_expires_at = sqlx::query_scalar!(
             "insert into refresh_tokens (token_hash, family, user_id, company_id, expires_at)
@@ -74,7 +73,7 @@ impl Sessions<'_> {
             holder.user_id,
             holder.company_id,
             UNUSED_MAX_DAYS,
-            ends_at
+            ends_at(family)
         )
         .fetch_one(db)
         .await?;
@@ -104,7 +103,8 @@ impl Sessions<'_> {
             self.end(row.user_id, row.family).await?;
             return Err(refused().about(row.company_id, row.user_id));
         }
-        if !row.usable {
+        let has_ended = ends_at(row.family).is_some_and(|ends_at| ends_at <= Utc::now());
+        if !row.usable || has_ended {
             return Err(refused().about(row.company_id, row.user_id));
         }
         if row.used {
@@ -152,10 +152,10 @@ impl Sessions<'_> {
     }
 }
 
-/// When a session began: its family is a UUIDv7.
-fn began(family: Uuid) -> Option<DateTime<Utc>> {
+/// When a session is over, however much it is used. Its family, a UUIDv7, says when it began.
+fn ends_at(family: Uuid) -> Option<DateTime<Utc>> {
     let (seconds, nanoseconds) = family.get_timestamp()?.to_unix();
-    DateTime::from_timestamp(seconds.try_into().ok()?, nanoseconds)
+    Some(DateTime::from_timestamp(seconds.try_into().ok()?, nanoseconds)? + SESSION_MAX)
 }
 
 /// Forgets sessions that nobody can go on with.

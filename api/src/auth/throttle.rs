@@ -1,7 +1,9 @@
 //! Guessing passwords takes time: attempts to log in are counted, in the database, by address and client; a success takes them back.
+//! Registrations are counted by client.
 
 use eventstore::{MasterKey, Pool};
 
+use super::credentials::UserCredentials;
 use crate::problem::Problem;
 
 /// For so long attempts are counted together, in minutes.
@@ -11,10 +13,15 @@ const AT_ADDRESS_FROM_CLIENT: i32 = 10;
 const AT_ADDRESS: i32 = 100;
 const FROM_CLIENT: i32 = 200;
 
-/// One attempt to log in.
+/// Registrations within that time from one client, also those that come to nothing.
+const REGISTRATIONS: i32 = 1_000;
+
+/// One attempt to log in, or to register.
 pub struct Throttle<'a> {
     pool: &'a Pool,
-    subjects: [(Vec<u8>, i32); 3],
+    /// What is counted, and how many are allowed.
+    subjects: Vec<(Vec<u8>, i32)>,
+    refusal: &'static str,
 }
 
 impl<'a> Throttle<'a> {
@@ -26,11 +33,18 @@ impl<'a> Throttle<'a> {
             subject(format!("attempt {email}"), AT_ADDRESS),
             subject(format!("attempts {client}"), FROM_CLIENT),
         ];
-        Self { pool, subjects }
+        Self { pool, subjects: subjects.into(), refusal: "too many attempts to log in; try again later" }
+    }
+
+    /// What a client that registers companies is counted by.
+    pub fn of_registrations(pool: &'a Pool, master: &MasterKey, client: &str) -> Self {
+        let subjects = vec![(master.derive(&format!("registrations {client}")).to_vec(), REGISTRATIONS)];
+        Self { pool, subjects, refusal: "too many registrations; try again later" }
     }
 
     /// Counts the attempt before it is known whether it succeeds, so that many at once are not more; refuses it when there were too many.
-    pub async fn count(&self) -> Result<(), Problem> {
+    /// The first refusal of a window is noted in the audit of whom it is about, and not a flood of them.
+    pub async fn count(&self, about: Option<&UserCredentials>) -> Result<(), Problem> {
         for (subject, most) in &self.subjects {
             let counted = sqlx::query!(
                 r#"insert into login_failures as f (subject, count, first_at) values ($1, 1, now())
@@ -44,7 +58,11 @@ impl<'a> Throttle<'a> {
             let counted = counted.fetch_one(self.pool).await?;
             if counted.count > *most {
                 let wait_sec = u32::try_from(counted.wait_sec).unwrap_or(1).max(1);
-                return Err(Problem::too_many("too many attempts to log in; try again later", wait_sec));
+                let refused = Problem::too_many(self.refusal, wait_sec);
+                return Err(match about {
+                    Some(user) if counted.count == *most + 1 => refused.about(user.company_id, user.user_id),
+                    _ => refused,
+                });
             }
         }
         Ok(())
@@ -52,7 +70,7 @@ impl<'a> Throttle<'a> {
 
     /// It was the right password.
     pub async fn succeeded(&self) -> Result<(), Problem> {
-        let [own, address, client] = &self.subjects;
+        let [own, address, client] = self.subjects.as_slice() else { return Ok(()) };
         sqlx::query!("delete from login_failures where subject = any($1)", &[own.0.clone(), address.0.clone()]).execute(self.pool).await?;
         sqlx::query!("update login_failures set count = greatest(count - 1, 0) where subject = $1", client.0).execute(self.pool).await?;
         Ok(())

@@ -89,7 +89,7 @@ pub struct CompanyView {
 
 /// Register a company and its first user, who is admin.
 #[utoipa::path(post, path = "/auth/register", tag = "identity", security(()), request_body = Register,
-    responses((status = 201, body = Registered), (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, body = Registered), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn register(
     State(app): State<App>,
     ids: Option<Extension<Ids>>,
@@ -97,6 +97,7 @@ async fn register(
     Body(input): Body<Register>,
 ) -> Result<Response, Problem> {
     let ids = ids.map(|Extension(ids)| ids).unwrap_or_default();
+    Throttle::of_registrations(&app.access.identity, &app.master, &origin.network()).count(None).await?;
     let registered = create_company(&app, &ids, origin.request_id, input).await?;
     let subject = AuditSubject::user(registered.body.company.id, registered.body.user.id);
     Ok((Extension(subject), registered).into_response())
@@ -106,14 +107,20 @@ async fn register(
 pub async fn create_company(app: &App, ids: &Ids, correlation_id: Uuid, input: Register) -> Result<Answer<Registered>, Problem> {
     let (email, profile) = validate(&input)?;
     let (user_id, company_id) = (ids.make("user"), ids.make("company"));
+    let (pool, email_hash) = (&app.access.identity, credentials::email_hash(&app.master, &email));
+    let registered_already = || Problem::conflict("this e-mail address is registered already");
+    let is_taken = async || Ok::<_, Problem>(credentials::user(pool, &email_hash).await?.is_some_and(|known| known.user_id != user_id));
+    // Hashing a password is work: not for an address that cannot be registered.
+    if is_taken().await? {
+        forget_unfinished(app, &email_hash).await?;
+        if is_taken().await? {
+            return Err(registered_already());
+        }
+    }
     let password_hash = hash_password(input.password).await?;
     let credentials = UserCredentials::new(user_id, company_id, Role::Admin, Some(password_hash));
-    let email_hash = credentials::email_hash(&app.master, &email);
-    if !credentials::save_user(&app.access.identity, &email_hash, &credentials).await? {
-        forget_unfinished(app, &email_hash).await?;
-        if !credentials::save_user(&app.access.identity, &email_hash, &credentials).await? {
-            return Err(Problem::conflict("this e-mail address is registered already"));
-        }
+    if !credentials::save_user(pool, &email_hash, &credentials).await? {
+        return Err(registered_already());
     }
     let mut profile = profile;
     let mut appended = append(app, ids, correlation_id, &credentials, &email, &profile).await;
@@ -217,7 +224,7 @@ async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Bod
         Some(user) => problem.about(user.company_id, user.user_id),
         None => problem,
     };
-    throttle.count().await.map_err(about)?;
+    throttle.count(user.as_ref()).await?;
     let hash = user.as_ref().filter(|user| user.disabled_at.is_none()).and_then(|user| user.password_hash.clone());
     let verified = verify_password(input.password, hash).await?;
     let refused = || about(Problem::unauthorized("e-mail address or password is wrong"));
@@ -236,9 +243,10 @@ struct Refresh {
 /// Go on with a session: a new token and the next refresh token. One that comes again later than ten
 /// seconds after its first use ends the session: somebody else may have it.
 #[utoipa::path(post, path = "/auth/refresh", tag = "identity", security(()), request_body = Refresh,
-    responses((status = 200, body = Session), (status = 401, body = Problem)))]
-async fn refresh(State(app): State<App>, Body(input): Body<Refresh>) -> Result<Response, Problem> {
-    let (session, subject) = app.sessions().refresh(&input.refresh_token).await?;
+    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 429, body = Problem)))]
+async fn refresh(State(app): State<App>, Extension(origin): Extension<Origin>, Body(input): Body<Refresh>) -> Result<Response, Problem> {
+    let (network, refresh) = (origin.network(), async || app.sessions().refresh(&input.refresh_token).await);
+    let (session, subject) = app.guesses.unless_too_many(&network, refresh).await?;
     Ok((Extension(subject), Json(session)).into_response())
 }
 
@@ -289,7 +297,7 @@ async fn change_password(
     invalid.into_result()?;
     let pool = &app.access.identity;
     let throttle = Throttle::new(pool, &app.master, &user_id.to_string(), &origin.network());
-    throttle.count().await?;
+    throttle.count(None).await?;
     let user = credentials::user_by_id(pool, user_id).await?.ok_or_else(|| Problem::not_found("user"))?;
     if !verify_password(input.old_password, user.password_hash.clone()).await? {
         return Err(Problem::forbidden("the old password is wrong"));

@@ -11,7 +11,7 @@ use domain::{
     Personal,
     company::is_email,
     role::Role,
-    user::{User, UserCommand},
+    user::{KnownUser, User, UserCommand, UserStatus},
     validation::Invalid,
 };
 use eventstore::{Actor, ActorKind, CommandContext, Metadata, now};
@@ -25,7 +25,7 @@ use crate::{
     app::App,
     auth::{
         Admin, By, Session, credentials,
-        credentials::{UserChange, UserCredentials},
+        credentials::{NotChanged, UserChange, UserCredentials},
         hash_password,
     },
     edge::{AuditSubject, Origin},
@@ -95,7 +95,10 @@ async fn invite_again(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Resu
     let loaded = app.store.load_fresh::<User>(by.company_id(), id).await?;
     let user = loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
     let invited = credentials::invite(&app.access.identity, id).await?;
-    let (invitation, invitation_expires_at) = invited.ok_or_else(|| Problem::conflict(format!("this user is {}", user.status)))?;
+    let (invitation, invitation_expires_at) = invited.ok_or_else(|| match user.status {
+        UserStatus::Invited => Problem::conflict(NotChanged::NeverJoined.to_string()),
+        status => Problem::conflict(format!("this user is {status}")),
+    })?;
     let user = UserView::new(id, user, loaded.created_at);
     Ok(Answer::created(loaded.position, Invited { user, invitation, invitation_expires_at }).version(loaded.version))
 }
@@ -114,19 +117,31 @@ struct ChangeUser {
     responses((status = 200, body = UserView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): Body<ChangeUser>) -> Result<Answer<UserView>, Problem> {
     let (company_id, context) = (by.company_id(), by.context());
-    let loaded = app.store.load_fresh::<User>(company_id, id).await?;
-    loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
+    app.store.load_fresh::<User>(company_id, id).await?.state.known().ok_or_else(|| Problem::not_found("user"))?;
     let change = UserChange { role: input.role, disabled: input.disabled };
     let changed = credentials::change_user(&app.access.identity, company_id, id, change).await?;
     let changed = changed.map_err(|refused| Problem::conflict(refused.to_string()))?;
+    // Nobody else changes users of this company until `changed` is committed.
+    let loaded = app.store.load_fresh::<User>(company_id, id).await?;
+    by.require_version(loaded.version)?;
+    let loses = |user: &KnownUser| input.role.is_some_and(|role| role < user.role);
+    let takes_away = input.disabled == Some(true) || (input.disabled.is_none() && loaded.state.known().is_some_and(loses));
+    // Rights are taken away before the log says so, and given once it does: whatever happens in between, nobody has more than it says.
+    let mut given = Some(changed);
+    if takes_away && let Some(changed) = given.take() {
+        changed.commit().await?;
+        app.callers.forget_all();
+    }
     let role = input.role.map(|role| UserCommand::ChangeRole { role });
     let disabled = input.disabled.map(|disabled| if disabled { UserCommand::Disable } else { UserCommand::Enable });
     let (mut position, mut if_version) = (loaded.position, by.if_match);
     for command in role.into_iter().chain(disabled) {
         position = app.store.execute_if::<User>(&context, id, if_version.take(), command).await?.position;
     }
-    changed.commit().await?;
-    app.callers.forget_all();
+    if let Some(changed) = given {
+        changed.commit().await?;
+        app.callers.forget_all();
+    }
     let after = app.store.load_fresh::<User>(company_id, id).await?;
     let user = after.state.known().ok_or_else(|| Problem::not_found("user"))?;
     Ok(Answer::ok(position, UserView::new(id, user, after.created_at)).version(after.version))
@@ -141,7 +156,7 @@ struct AcceptInvitation {
 
 /// Take an invitation up: choose a password, and be logged in.
 #[utoipa::path(post, path = "/auth/accept-invitation", tag = "identity", security(()), request_body = AcceptInvitation,
-    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn accept(
     State(app): State<App>,
     Extension(origin): Extension<Origin>,
@@ -153,9 +168,11 @@ async fn accept(
     let pool = &app.access.identity;
     let refused = || Problem::unauthorized("the invitation is not valid or has expired");
     // Hashing a password is work that nobody gets without an invitation.
-    if !credentials::is_invited(pool, &input.invitation).await? {
-        return Err(refused());
-    }
+    let is_invited = async || match credentials::is_invited(pool, &input.invitation).await? {
+        true => Ok(()),
+        false => Err(refused()),
+    };
+    app.guesses.unless_too_many(&origin.network(), is_invited).await?;
     let accepted = credentials::accept(pool, &input.invitation, &hash_password(input.password).await?).await?;
     let (accepted, user) = accepted.ok_or_else(refused)?;
     let actor = Actor { kind: ActorKind::User, id: Some(user.user_id), name: None };

@@ -63,7 +63,7 @@ async fn admit(app: &App, parts: &mut Parts, allowances: &mut Vec<Allowance>) ->
         Credential::Unknown | Credential::None => return Ok(None),
     };
     if looked_up && app.guesses.are_too_many(&network) {
-        return Err(Problem::too_many("too many API keys or tickets that are not valid", GUESSES_WINDOW_SEC));
+        return Err(Problem::too_many("too many credentials that are not valid", GUESSES_WINDOW_SEC));
     }
     let identity = match auth::identify(parts, app).await {
         Ok(identity) => identity,
@@ -71,6 +71,9 @@ async fn admit(app: &App, parts: &mut Parts, allowances: &mut Vec<Allowance>) ->
             if looked_up {
                 app.guesses.note(&network);
             }
+            // Whoever makes credentials up is one caller, however many there are.
+            *allowances = app.limits.take_of_caller(&network.into_bytes()).into_iter().collect();
+            require_allowance(allowances)?;
             return Ok(None);
         }
         Err(problem) => return Err(problem),

@@ -1,4 +1,4 @@
-//! API keys and tickets that are not valid, by the network they come from: after too many, none from there is looked up for a while.
+//! API keys, tickets, refresh tokens and invitations that are not valid, by the network they come from: after too many, none from there is looked up for a while.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::http::StatusCode;
 use lru::LruCache;
+
+use crate::problem::Problem;
 
 pub const GUESSES_WINDOW_SEC: u32 = 60;
 /// Networks that are remembered.
@@ -26,6 +29,18 @@ impl Guesses {
 
     fn counts(&self) -> MutexGuard<'_, LruCache<String, (Instant, u32)>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries a secret that came from a network, unless there were too many from there that did not count.
+    pub async fn unless_too_many<T>(&self, network: &str, attempt: impl AsyncFnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+        if self.are_too_many(network) {
+            return Err(Problem::too_many("too many credentials that are not valid", GUESSES_WINDOW_SEC));
+        }
+        let tried = attempt().await;
+        if tried.as_ref().is_err_and(|problem| problem.status == StatusCode::UNAUTHORIZED) {
+            self.note(network);
+        }
+        tried
     }
 
     pub fn are_too_many(&self, network: &str) -> bool {

@@ -148,6 +148,18 @@ async fn a_session_ends_after_three_months_however_much_it_is_used() {
         .unwrap();
     let refreshed = nobody.post("/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await.expect(200);
     assert!((TimeDelta::hours(23)..=TimeDelta::hours(24)).contains(&lasts(&refreshed)), "{}", lasts(&refreshed));
+    let owner = &platform.app().owner;
+    // Two days later; what was issued before there was an end has none of its own.
+    let began = Uuid::new_v7(uuid::Timestamp::from_unix_time(began - 2 * 86_400, 0, 0, 0));
+    sqlx::query("update refresh_tokens set family = $1").bind(began).execute(owner).await.unwrap();
+    nobody.post("/auth/refresh", &json!({"refresh_token": refreshed["refresh_token"]})).await.problem(401);
+    // With the session its tokens end.
+    let login = nobody.post("/auth/login", &json!({"email": "a@example.com", "password": "correct horse"})).await.expect(200);
+    let user = nobody.with_token(login["token"].as_str().unwrap());
+    user.get("/campaigns").await.expect(200);
+    sqlx::query("update refresh_tokens set expires_at = now()").execute(owner).await.unwrap();
+    platform.app().callers.forget_all();
+    user.get("/campaigns").await.problem(401);
     platform.stop().await;
 }
 
@@ -155,8 +167,10 @@ async fn a_session_ends_after_three_months_however_much_it_is_used() {
 async fn guessing_a_password_takes_time_and_does_not_lock_others_out() {
     let platform = Platform::start().await;
     let nobody = platform.anonymous();
+    let mut tokens = Vec::new();
     for email in ["a@example.com", "b@example.com"] {
-        nobody.post("/auth/register", &json!({"email": email, "password": "correct horse", "company_name": "A"})).await.expect(201);
+        let body = json!({"email": email, "password": "correct horse", "company_name": "A"});
+        tokens.push(nobody.post("/auth/register", &body).await.expect(201)["token"].as_str().unwrap().to_owned());
     }
     let guess = json!({"email": "a@example.com", "password": "wrong horse"});
     let guesses = futures::future::join_all((0..30).map(|_| nobody.post("/auth/login", &guess))).await;
@@ -166,9 +180,78 @@ async fn guessing_a_password_takes_time_and_does_not_lock_others_out() {
     assert!((1..=900).contains(&wait));
     let right = json!({"email": "a@example.com", "password": "correct horse"});
     nobody.post("/auth/login", &right).await.problem(429);
+    // Whose password is guessed finds each guess, and one of the many refusals.
+    let audit = nobody.with_token(&tokens[0]).get("/audit?limit=200").await.expect(200);
+    let noted = |status| audit["items"].as_array().unwrap().iter().filter(|entry| entry["status"] == status).count();
+    assert_eq!((noted(401), noted(429)), (10, 1));
     nobody.post("/auth/login", &json!({"email": "b@example.com", "password": "correct horse"})).await.expect(200);
     sqlx::query("update login_failures set first_at = now() - interval '16 minutes'").execute(&platform.app().owner).await.unwrap();
     nobody.post("/auth/login", &right).await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn one_client_does_not_register_for_ever() {
+    let platform = Platform::start().await;
+    let nobody = platform.anonymous();
+    let register = |email: &str| json!({"email": email, "password": "correct horse", "company_name": "A"});
+    nobody.post("/auth/register", &register("a@example.com")).await.expect(201);
+    nobody.post("/auth/register", &register("a@example.com")).await.problem(409);
+    sqlx::query("update login_failures set count = 1000").execute(&platform.app().owner).await.unwrap();
+    assert!(nobody.post("/auth/register", &register("b@example.com")).await.header("retry-after").is_some());
+    nobody.post("/auth/register", &register("b@example.com")).await.problem(429);
+    sqlx::query("update login_failures set first_at = now() - interval '16 minutes'").execute(&platform.app().owner).await.unwrap();
+    nobody.post("/auth/register", &register("b@example.com")).await.expect(201);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn refresh_tokens_and_invitations_are_not_guessed() {
+    let mut settings = support::settings(&support::new_database().await);
+    settings.rate_of_guesses = 4;
+    let platform = Platform::start_with(settings).await;
+    let nobody = platform.anonymous();
+    for _ in 0..2 {
+        nobody.post("/auth/refresh", &json!({"refresh_token": "nvr_x"})).await.problem(401);
+        nobody.post("/auth/accept-invitation", &json!({"invitation": "nvi_x", "password": "correct horse"})).await.problem(401);
+    }
+    nobody.post("/auth/refresh", &json!({"refresh_token": "nvr_x"})).await.problem(429);
+    nobody.post("/auth/accept-invitation", &json!({"invitation": "nvi_x", "password": "correct horse"})).await.problem(429);
+    platform.stop().await;
+}
+
+/// As when the process dies or the log is away in between: nobody has more rights than the log says.
+#[tokio::test]
+async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let (id, user, _) = invited(&platform, &admin, "viewer").await;
+    let key = admin.post("/api-keys", &json!({"name": "k", "role": "viewer"})).await.expect(201);
+    let holder = admin.with_token(key["key"].as_str().unwrap());
+    let (user_path, key_path) = (format!("/users/{id}"), format!("/api-keys/{}", key.id()));
+    // Of another version nothing is changed.
+    let stale = admin.request(reqwest::Method::DELETE, &key_path).header("if-match", "\"7\"");
+    admin.send(stale).await.problem(412);
+    let stale = admin.request(reqwest::Method::PUT, &user_path).header("if-match", "\"7\"");
+    admin.send(stale.json(&json!({"disabled": true}))).await.problem(412);
+    for client in [&user, &holder] {
+        client.get("/campaigns").await.expect(200);
+    }
+    let rename = async |sql: &'static str| sqlx::raw_sql(sql).execute(&platform.app().owner).await.unwrap();
+    rename("alter table log_head rename to away").await;
+    admin.put(&user_path, &json!({"role": "manager"})).await.problem(503);
+    user.post("/skillbases", &json!({})).await.problem(403);
+    admin.put(&user_path, &json!({"disabled": true})).await.problem(503);
+    admin.delete(&key_path).await.problem(503);
+    for client in [&user, &holder] {
+        client.send(client.request(reqwest::Method::GET, "/auth/me")).await.problem(401);
+    }
+    rename("alter table away rename to log_head").await;
+    // Asking again brings the log up to date.
+    assert_eq!(admin.put(&user_path, &json!({"disabled": true})).await.expect(200)["status"], "disabled");
+    admin.delete(&key_path).await.expect(204);
+    let history = admin.get(&format!("/events?stream=api_key-{}", key.id())).await.expect(200);
+    assert_eq!(history["items"].as_array().unwrap().last().unwrap()["event_type"], "ApiKeyRevoked");
     platform.stop().await;
 }
 
