@@ -99,7 +99,7 @@ fn add_parameter(operation: &mut Operation, parameter: Parameter) {
 
 fn add_problem(operation: &mut Operation) {
     let content = Content::new(Some(Ref::from_schema_name("Problem")));
-    let description = "A problem: 400 malformed, 401, 403, 404, 409, 412, 413, 415, 422 invalid, 503 with Retry-After";
+    let description = "A problem: 400 malformed, 401, 403, 404, 408, 409, 412, 413, 415, 422 invalid, 429 and 503 with Retry-After";
     let problem: Response = ResponseBuilder::new().description(description).content("application/problem+json", content).build();
     operation.responses.responses.entry("default".to_owned()).or_insert(RefOr::T(problem));
 }
