@@ -45,7 +45,7 @@ use crate::{
 /// Largest body that is no upload, in bytes: 500 long turns fit.
 pub const BODY_MAX_BYTES: usize = 32 << 20;
 /// A request that takes longer is answered 503; streams are not cut.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for one that only reads.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a browser need not ask again whether it may call.

@@ -46,7 +46,7 @@ impl Statuses {
             *last = Some(Reading { at: Instant::now(), statuses: statuses.clone() });
             Ok(statuses)
         };
-        tokio::time::timeout(STATUSES_TIMEOUT, read).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut))
+        tokio::time::timeout(STATUSES_TIMEOUT, read).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
     }
 }
 

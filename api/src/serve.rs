@@ -26,9 +26,9 @@ const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 /// Buckets of request durations, in seconds.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// So many clients at least can take all connections there are.
+/// It takes at least so many clients to have all connections there are.
 const CLIENTS_FEWEST: u32 = 5;
-/// Files beside the clients' connections: the database's, logs, uploads.
+/// Files beside the connections of clients and to the database: refusals, logs, executables.
 const FILES_BESIDES: u64 = 200;
 
 /// A running process.
@@ -89,7 +89,8 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         // All connections come from the proxy, if there is one.
         let share = settings.connections_per_client.unwrap_or(settings.connections_max.div_ceil(CLIENTS_FEWEST));
         let places = Places::new(settings.connections_max, if settings.behind_proxy { 0 } else { share });
-        allow_files(u64::from(settings.connections_max) + FILES_BESIDES);
+        let of_database = 2 * u64::from(settings.database_connections);
+        allow_files(u64::from(settings.connections_max) + of_database + FILES_BESIDES);
         tasks.spawn(server::serve(listener, router, places, shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), keep_keys(app.clone())));
     }

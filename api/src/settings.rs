@@ -60,7 +60,8 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_RATE_PER_COMPANY", default_value_t = 600_000)]
     pub rate_per_company: u32,
 
-    /// API keys, tickets, refresh tokens and invitations that are not valid, from one network in a minute, before none from there is looked up; 0 for no limit.
+    /// API keys, tickets, refresh tokens and invitations that are not valid, from one network in a minute, before none from there is
+    /// looked up; 0 for no limit.
     #[arg(long, env = "NEWVOICE_RATE_OF_GUESSES", default_value_t = 600)]
     pub rate_of_guesses: u32,
 

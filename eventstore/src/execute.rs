@@ -40,6 +40,21 @@ pub struct Loaded<D: Decider> {
     pub(crate) cached: bool,
 }
 
+impl<D: Decider> Loaded<D> {
+    /// Fails unless the stream has the version, if one is given.
+    pub fn require(&self, if_version: Option<i64>) -> Result<(), StoreError> {
+        require(if_version, self.version)
+    }
+}
+
+/// A stream that is not there has no version to compare: its decider says that it is unknown.
+fn require(expected: Option<i64>, actual: i64) -> Result<(), StoreError> {
+    match expected {
+        Some(expected) if actual > 0 && actual != expected => Err(StoreError::PreconditionFailed { expected, actual }),
+        _ => Ok(()),
+    }
+}
+
 impl<D: Decider> Clone for Loaded<D> {
     fn clone(&self) -> Self {
         Self { state: Arc::clone(&self.state), ..*self }
@@ -370,12 +385,8 @@ impl<'a> Unit<'a> {
         self.required.iter().find(|(name, _)| name == stream).map(|(_, version)| *version)
     }
 
-    /// A stream that is not there has no version to compare: its decider says that it is unknown.
     fn check_required<D: Decider>(&self, id: Uuid, actual: i64) -> Result<(), StoreError> {
-        match self.required_version(&StreamName::of::<D>(id)) {
-            Some(expected) if actual > 0 && actual != expected => Err(StoreError::PreconditionFailed { expected, actual }),
-            _ => Ok(()),
-        }
+        require(self.required_version(&StreamName::of::<D>(id)), actual)
     }
 
     /// Makes the whole fail if the stream has gone on since `loaded`.

@@ -1,4 +1,5 @@
-//! API keys, tickets, refresh tokens and invitations that are not valid, by the network they come from: after too many, none from there is looked up for a while.
+//! API keys, tickets, refresh tokens and invitations that are not valid, by the network they come from: after too many, none from there
+//! is looked up for a while.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},

@@ -11,7 +11,7 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::header,
+    http::{StatusCode, header},
     middleware::Next,
     response::Response,
 };
@@ -50,7 +50,9 @@ pub async fn linger(request: Request, next: Next) -> Response {
     }
     let mut lent = Lent(Arc::new(Mutex::new(body)));
     let response = next.run(Request::from_parts(parts, Body::new(lent.clone()))).await;
-    if response.status().is_client_error() && !lent.is_end_stream() {
+    // What did not come in time is not waited for once more.
+    let refused = response.status().is_client_error() && response.status() != StatusCode::REQUEST_TIMEOUT;
+    if refused && !lent.is_end_stream() {
         let drain = async {
             let mut read = 0;
             while read < LINGER_BYTES {

@@ -76,10 +76,11 @@ impl Follow {
                 return None;
             }
             tokio::time::sleep_until(self.look_at).await;
-            self.look_at = Instant::now() + LOOK_GAP;
+            let looked_at = Instant::now();
             let head = self.app.store.head().position();
             match self.app.store.read_company_page(self.watch.company_id(), self.after, &self.filter, PAGE).await {
                 Ok(page) if page.is_empty() => {
+                    self.look_at = looked_at + LOOK_GAP;
                     // Nothing for us up to the head: go on from there, so that others' events are not read again.
                     self.after = self.after.max(head);
                     tokio::select! {
@@ -87,7 +88,13 @@ impl Follow {
                         _ = shutdown.wait_for(|stop| *stop) => {}
                     }
                 }
-                Ok(page) => self.page = page.into_iter(),
+                Ok(page) => {
+                    // A full page has more behind it.
+                    if page.len() < usize::try_from(PAGE).unwrap_or_default() {
+                        self.look_at = looked_at + LOOK_GAP;
+                    }
+                    self.page = page.into_iter();
+                }
                 Err(error) => {
                     tracing::debug!(%error, "an event stream waits for the database");
                     tokio::time::sleep(RETRY_AFTER).await;

@@ -35,8 +35,8 @@ pub fn router() -> OpenApiRouter<App> {
 const MESSAGE_MAX_BYTES: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// A client that has not even answered pings for so long is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// A client that has not answered so many pings is gone.
+const UNANSWERED_MAX: u32 = 6;
 
 /// Every event of the call as JSON text messages. Stays open after the call's end until the client closes it.
 #[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path)),
@@ -78,7 +78,7 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
     let stream = StreamName::of::<Call>(id);
     let mut shutdown = app.shutdown.clone();
     let mut version = 0;
-    let (mut heard_at, mut pinged_at) = (Instant::now(), Instant::now());
+    let (mut pinged_at, mut unanswered) = (Instant::now(), 0);
     loop {
         let looked_at = Instant::now();
         let head = app.store.head().position();
@@ -101,12 +101,18 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
         });
         let stopping = loop {
             tokio::select! {
+                // What has come is heard before the next ping; however much it is, it holds nothing up.
                 biased;
+                stop = shutdown.wait_for(|stop| *stop) => break stop.is_ok(),
                 message = socket.recv() => match message {
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                    Some(Ok(_)) => heard_at = Instant::now(),
+                    Some(Ok(_)) => {
+                        unanswered = 0;
+                        if looked_at.elapsed() >= PATIENCE {
+                            break false;
+                        }
+                    }
                 },
-                stop = shutdown.wait_for(|stop| *stop) => break stop.is_ok(),
                 () = &mut grown => break false,
             }
         };
@@ -116,10 +122,10 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
             return;
         }
         if pinged_at.elapsed() >= PATIENCE {
-            if heard_at.elapsed() > SILENCE_MAX || socket.send(Message::Ping(Bytes::new())).await.is_err() {
+            if unanswered >= UNANSWERED_MAX || socket.send(Message::Ping(Bytes::new())).await.is_err() {
                 return;
             }
-            pinged_at = Instant::now();
+            (pinged_at, unanswered) = (Instant::now(), unanswered + 1);
         }
     }
 }
