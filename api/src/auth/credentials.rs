@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use domain::role::Role;
 use eventstore::{Actor, ActorKind, MasterKey, Pool};
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Identity, new_secret, secret_hash};
@@ -165,16 +165,21 @@ pub enum NotChanged {
     NeverJoined,
 }
 
-/// Changes a user's rights, to be committed once the log says so; until then no other change in the company comes in between.
-/// Disabling somebody who has not joined withdraws the invitation and gives the address free.
+/// A transaction in which nobody else changes users of the company.
+pub async fn lock_users(pool: &Pool, company_id: Uuid) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    sqlx::query!("select from user_credentials where company_id = $1 order by user_id for update", company_id).execute(&mut *tx).await?;
+    Ok(tx)
+}
+
+/// Changes a user's rights, in a transaction that has locked them. Disabling somebody who has not joined withdraws the invitation and
+/// gives the address free.
 pub async fn change_user(
-    pool: &Pool,
+    tx: &mut PgConnection,
     company_id: Uuid,
     user_id: Uuid,
     change: UserChange,
-) -> Result<Result<Transaction<'static, Postgres>, NotChanged>, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    sqlx::query!("select from user_credentials where company_id = $1 order by user_id for update", company_id).execute(&mut *tx).await?;
+) -> Result<Result<(), NotChanged>, sqlx::Error> {
     let changed = sqlx::query!(
         "update user_credentials
             set role = coalesce($3, role),
@@ -199,7 +204,7 @@ pub async fn change_user(
                            where company_id = $1 and role = 'admin' and disabled_at is null and password_hash is not null) as "left!""#,
         company_id
     );
-    Ok(if admins.fetch_one(&mut *tx).await? { Ok(tx) } else { Err(NotChanged::NoAdminLeft) })
+    Ok(if admins.fetch_one(&mut *tx).await? { Ok(()) } else { Err(NotChanged::NoAdminLeft) })
 }
 
 /// How a user and one of their sessions stand now.

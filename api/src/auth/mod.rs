@@ -14,7 +14,7 @@ use axum::{
     http::{header, request::Parts},
 };
 use domain::role::Role;
-use eventstore::{Actor, CommandContext, Metadata, StoreError, now};
+use eventstore::{Actor, CommandContext, Metadata, now};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub use callers::Callers;
 pub use passwords::{hash_password, verify_password};
 pub use sessions::{Session, Sessions};
-pub use throttle::Throttle;
+pub use throttle::{Throttle, count_registration};
 
 use crate::{app::App, edge::Origin, idempotency::Ids, problem::Problem};
 
@@ -64,14 +64,6 @@ pub struct By<R: Needs> {
 impl<R: Needs> By<R> {
     pub const fn company_id(&self) -> Uuid {
         self.identity.company_id
-    }
-
-    /// Refuses a version that `If-Match` does not name, before anything is done.
-    pub fn require_version(&self, actual: i64) -> Result<(), Problem> {
-        match self.if_match {
-            Some(expected) if actual > 0 && actual != expected => Err(StoreError::PreconditionFailed { expected, actual }.into()),
-            _ => Ok(()),
-        }
     }
 
     /// The context of a command that this caller gives now.

@@ -59,8 +59,7 @@ async fn issue(State(app): State<App>, by: By<Admin>, Body(input): Body<IssueKey
 #[utoipa::path(delete, path = "/api-keys/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 async fn revoke(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Done, Problem> {
-    let loaded = app.store.load_fresh::<ApiKey>(by.company_id(), id).await?;
-    by.require_version(loaded.version)?;
+    app.store.load_fresh::<ApiKey>(by.company_id(), id).await?.require(by.if_match)?;
     // Before the log says so: whatever happens in between, a key that is said to be revoked is.
     credentials::revoke_api_key(&app.access.identity, by.company_id(), id).await?;
     app.callers.forget_all();

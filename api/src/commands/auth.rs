@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::{
     answer::Answer,
     app::App,
-    auth::{By, Session, Throttle, Viewer, credentials, credentials::UserCredentials, hash_password, verify_password},
+    auth::{By, Session, Throttle, Viewer, count_registration, credentials, credentials::UserCredentials, hash_password, verify_password},
     edge::{AuditSubject, Origin},
     extract::{Body, OptionalBody},
     idempotency::Ids,
@@ -97,7 +97,7 @@ async fn register(
     Body(input): Body<Register>,
 ) -> Result<Response, Problem> {
     let ids = ids.map(|Extension(ids)| ids).unwrap_or_default();
-    Throttle::of_registrations(&app.access.identity, &app.master, &origin.network()).count(None).await?;
+    count_registration(&app.access.identity, &app.master, &origin.network()).await?;
     let registered = create_company(&app, &ids, origin.request_id, input).await?;
     let subject = AuditSubject::user(registered.body.company.id, registered.body.user.id);
     Ok((Extension(subject), registered).into_response())

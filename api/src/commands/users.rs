@@ -11,13 +11,14 @@ use domain::{
     Personal,
     company::is_email,
     role::Role,
-    user::{KnownUser, User, UserCommand, UserStatus},
+    user::{User, UserCommand, UserStatus},
     validation::Invalid,
 };
 use eventstore::{Actor, ActorKind, CommandContext, Metadata, now};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use super::auth::{AUTH_BODY_MAX_BYTES, check_password, forget_unfinished};
 use crate::{
@@ -117,19 +118,19 @@ struct ChangeUser {
     responses((status = 200, body = UserView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): Body<ChangeUser>) -> Result<Answer<UserView>, Problem> {
     let (company_id, context) = (by.company_id(), by.context());
-    app.store.load_fresh::<User>(company_id, id).await?.state.known().ok_or_else(|| Problem::not_found("user"))?;
-    let change = UserChange { role: input.role, disabled: input.disabled };
-    let changed = credentials::change_user(&app.access.identity, company_id, id, change).await?;
-    let changed = changed.map_err(|refused| Problem::conflict(refused.to_string()))?;
-    // Nobody else changes users of this company until `changed` is committed.
+    let mut rights = credentials::lock_users(&app.access.identity, company_id).await?;
     let loaded = app.store.load_fresh::<User>(company_id, id).await?;
-    by.require_version(loaded.version)?;
-    let loses = |user: &KnownUser| input.role.is_some_and(|role| role < user.role);
-    let takes_away = input.disabled == Some(true) || (input.disabled.is_none() && loaded.state.known().is_some_and(loses));
+    let user = loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
+    loaded.require(by.if_match)?;
+    let change = UserChange { role: input.role, disabled: input.disabled };
+    let changed = credentials::change_user(&mut rights, company_id, id, change).await?;
+    changed.map_err(|refused| Problem::conflict(refused.to_string()))?;
     // Rights are taken away before the log says so, and given once it does: whatever happens in between, nobody has more than it says.
-    let mut given = Some(changed);
-    if takes_away && let Some(changed) = given.take() {
-        changed.commit().await?;
+    let enables = input.disabled == Some(false) && user.status == UserStatus::Disabled;
+    let takes_away = input.disabled == Some(true) || (input.role.is_some_and(|role| role < user.role) && !enables);
+    let mut given = Some(rights);
+    if takes_away && let Some(taken) = given.take() {
+        taken.commit().await?;
         app.callers.forget_all();
     }
     let role = input.role.map(|role| UserCommand::ChangeRole { role });
@@ -138,13 +139,28 @@ async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): 
     for command in role.into_iter().chain(disabled) {
         position = app.store.execute_if::<User>(&context, id, if_version.take(), command).await?.position;
     }
-    if let Some(changed) = given {
-        changed.commit().await?;
-        app.callers.forget_all();
+    match given {
+        Some(given) => given.commit().await?,
+        None => settle(&app, company_id, id).await?,
     }
+    app.callers.forget_all();
     let after = app.store.load_fresh::<User>(company_id, id).await?;
     let user = after.state.known().ok_or_else(|| Problem::not_found("user"))?;
     Ok(Answer::ok(position, UserView::new(id, user, after.created_at)).version(after.version))
+}
+
+/// Gives a user the rights that the log says they have: another admin may have given some after these were taken away, and before the
+/// log said so.
+async fn settle(app: &App, company_id: Uuid, id: Uuid) -> Result<(), Problem> {
+    let mut rights = credentials::lock_users(&app.access.identity, company_id).await?;
+    let loaded = app.store.load_fresh::<User>(company_id, id).await?;
+    let user = loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
+    let said = UserChange { role: Some(user.role), disabled: Some(user.status == UserStatus::Disabled) };
+    match credentials::change_user(&mut rights, company_id, id, said).await? {
+        Ok(()) => Ok(rights.commit().await?),
+        // The company keeps its last admin; of who never joined there is nothing to settle.
+        Err(NotChanged::NoAdminLeft | NotChanged::NeverJoined) => Ok(()),
+    }
 }
 
 #[derive(Deserialize, ToSchema)]

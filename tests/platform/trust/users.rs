@@ -225,7 +225,7 @@ async fn refresh_tokens_and_invitations_are_not_guessed() {
 async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let (id, user, _) = invited(&platform, &admin, "viewer").await;
+    let (id, user, _) = invited(&platform, &admin, "manager").await;
     let key = admin.post("/api-keys", &json!({"name": "k", "role": "viewer"})).await.expect(201);
     let holder = admin.with_token(key["key"].as_str().unwrap());
     let (user_path, key_path) = (format!("/users/{id}"), format!("/api-keys/{}", key.id()));
@@ -239,7 +239,10 @@ async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
     }
     let rename = async |sql: &'static str| sqlx::raw_sql(sql).execute(&platform.app().owner).await.unwrap();
     rename("alter table log_head rename to away").await;
-    admin.put(&user_path, &json!({"role": "manager"})).await.problem(503);
+    admin.put(&user_path, &json!({"role": "admin"})).await.problem(503);
+    user.post("/users", &json!({})).await.problem(403);
+    user.post("/skillbases", &json!({})).await.problem(422);
+    admin.put(&user_path, &json!({"role": "viewer", "disabled": false})).await.problem(503);
     user.post("/skillbases", &json!({})).await.problem(403);
     admin.put(&user_path, &json!({"disabled": true})).await.problem(503);
     admin.delete(&key_path).await.problem(503);
@@ -252,6 +255,35 @@ async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
     admin.delete(&key_path).await.expect(204);
     let history = admin.get(&format!("/events?stream=api_key-{}", key.id())).await.expect(200);
     assert_eq!(history["items"].as_array().unwrap().last().unwrap()["event_type"], "ApiKeyRevoked");
+    platform.stop().await;
+}
+
+/// One admin disables somebody, and before the log says so another one, at another process, enables them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_admins_at_once_leave_what_the_log_says() {
+    let settings = support::settings(&support::new_database().await);
+    let (platform, elsewhere) = (Platform::start_with(settings.clone()).await, Platform::start_with(settings).await);
+    let admin = platform.admin().await;
+    let (id, user, login) = invited(&platform, &admin, "viewer").await;
+    let path = format!("/users/{id}");
+    let mut log = platform.app().owner.begin().await.unwrap();
+    sqlx::raw_sql("lock table log_head in exclusive mode").execute(&mut *log).await.unwrap();
+    let (disable, enable) = (json!({"disabled": true}), json!({"disabled": false}));
+    let other = elsewhere.anonymous().with_token(admin.token.as_ref().unwrap());
+    let disabling = admin.put(&path, &disable);
+    let enabling = async {
+        // The first one's rights are gone already, and its event waits.
+        while user.get("/auth/me").await.status != 401 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        other.put(&path, &enable).await.expect(200);
+        platform.anonymous().post("/auth/login", &login).await.expect(200);
+        log.rollback().await.unwrap();
+    };
+    let (disabled, ()) = tokio::join!(disabling, enabling);
+    assert_eq!(disabled.expect(200)["status"], "disabled");
+    platform.anonymous().post("/auth/login", &login).await.problem(401);
+    elsewhere.stop().await;
     platform.stop().await;
 }
 
