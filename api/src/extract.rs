@@ -1,10 +1,5 @@
 //! Inputs: bodies, path and query parameters, with problems that name the field.
 
-use std::{
-    cell::Cell,
-    fmt::{self, Formatter},
-};
-
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
@@ -12,19 +7,14 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::validation::Invalid;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{edge::TooSlow, objects::Objects, problem::Problem};
+use crate::{edge::TooSlow, json, problem::Problem};
 
 /// Items of a list page: default and most.
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
-/// Values in a JSON body: numbers, strings, lists, objects and what is in them.
-const VALUES_MAX: usize = 100_000;
 /// Times from outside lie between these years.
 const YEARS: (i32, i32) = (1970, 2200);
 
@@ -36,7 +26,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
-        parse(&Raw::from_request(request, state).await?.0).map(Self)
+        json::parse(&Raw::from_request(request, state).await?.0).map(Self)
     }
 }
 
@@ -80,104 +70,8 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
         if !bytes.is_empty() {
             require_json(&headers)?;
         }
-        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
+        if bytes.is_empty() { Ok(Self(T::default())) } else { json::parse(&bytes).map(Self) }
     }
-}
-
-/// Parses JSON: first whether it is JSON at all, then whether it fits.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    from_value(json(bytes)?)
-}
-
-/// Reads JSON. A value takes up to a hundred times the room of its text, so there may not be any number of them.
-pub fn json(bytes: &[u8]) -> Result<serde_json::Value, Problem> {
-    let counted = Cell::new(0);
-    if bytes.len() > VALUES_MAX
-        && Count(&counted).deserialize(&mut serde_json::Deserializer::from_slice(bytes)).is_err()
-        && counted.get() > VALUES_MAX
-    {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {VALUES_MAX} values")));
-    }
-    serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not JSON: {e}")))
-}
-
-/// Counts values and keeps none; gives up when there are too many.
-struct Count<'a>(&'a Cell<usize>);
-
-impl Count<'_> {
-    fn one<E: Error>(&self) -> Result<(), E> {
-        self.0.set(self.0.get() + 1);
-        if self.0.get() > VALUES_MAX { Err(E::custom("too many values")) } else { Ok(()) }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Count<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.one()?;
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Count<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Count(self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        while entries.next_key::<IgnoredAny>()?.is_some() {
-            entries.next_value_seed(Count(self.0))?;
-        }
-        Ok(())
-    }
-}
-
-pub fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
-        let path = error.path().to_string();
-        let message = error.into_inner().to_string();
-        let path = if path == "." { String::new() } else { path };
-        // serde names a missing or unknown field in its message only; the path should lead to it.
-        let field = ["missing field `", "unknown field `"].iter().find_map(|start| message.strip_prefix(start)?.split('`').next());
-        let path = match field {
-            Some(field) if path.is_empty() => field.to_owned(),
-            Some(field) if !path.ends_with(field) => format!("{path}.{field}"),
-            _ => path,
-        };
-        Problem::invalid(path, message)
-    })
 }
 
 /// An id from the path; anything else than a UUID is 400.
@@ -338,40 +232,5 @@ mod tests {
             assert_eq!(After::read(&after.write()), Some(after));
         }
         assert_eq!(After::read("nonsense"), None);
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Inner {
-        #[expect(dead_code, reason = "only whether it parses matters")]
-        name: String,
-    }
-
-    #[derive(Debug, Deserialize)]
-    struct Outer {
-        #[expect(dead_code, reason = "only whether it parses matters")]
-        items: Vec<Inner>,
-    }
-
-    #[test]
-    fn a_body_has_so_many_values_and_no_more() {
-        let zeros = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
-        assert!(json(zeros(VALUES_MAX - 1).as_bytes()).is_ok(), "the list is one, too");
-        assert_eq!(json(zeros(VALUES_MAX).as_bytes()).unwrap_err().status, 413);
-        let nested = format!("[{}0]", r#"{"a":[{"":1}]},"#.repeat(30_000));
-        assert_eq!(json(nested.as_bytes()).unwrap_err().status, 413);
-        let text = format!("[\"{}\"]", "\\u00e9".repeat(1_000_000));
-        assert!(json(text.as_bytes()).is_ok(), "a long text is one value");
-        assert_eq!(json(format!("{},", zeros(VALUES_MAX - 1)).as_bytes()).unwrap_err().status, 400);
-    }
-
-    #[test]
-    fn problems_name_the_field() {
-        let path = |text: &str| parse::<Outer>(text.as_bytes()).unwrap_err().errors.first().map(|e| e.path.clone());
-        assert_eq!(path(r#"{"items": [{"name": 1}]}"#).as_deref(), Some("items[0].name"));
-        assert_eq!(path(r#"{"items": [{}]}"#).as_deref(), Some("items[0].name"));
-        assert_eq!(path(r#"{"items": [{"name": "a", "b": 1}]}"#).as_deref(), Some("items[0].b"));
-        assert_eq!(path("{}").as_deref(), Some("items"));
-        assert_eq!(parse::<Outer>(b"{").unwrap_err().status, 400);
     }
 }

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod edge;
 pub mod extract;
 pub mod idempotency;
+mod json;
 pub mod live;
 mod objects;
 pub mod openapi;

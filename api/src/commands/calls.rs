@@ -27,7 +27,8 @@ use crate::{
     answer::Answer,
     app::App,
     auth::{Agent, By},
-    extract::{Body, Id, OptionalBody, Raw, check_time, from_value, json, require_json},
+    extract::{Body, Id, OptionalBody, Raw, check_time, require_json},
+    json::{self, from_value},
     problem::Problem,
     views::CallView,
     words::{DirectionName, OutcomeName},
@@ -227,7 +228,7 @@ impl TurnInput {
 /// One turn, or an array of up to 500.
 fn parse_turns(bytes: &[u8]) -> Result<Vec<Turn>, Problem> {
     let mut invalid = Invalid::default();
-    let turns = match json(bytes)? {
+    let turns = match json::read(bytes)? {
         Value::Array(items) => {
             if items.is_empty() || items.len() > TURNS_MAX {
                 return Err(Problem::invalid("turns", format!("must have 1 to {TURNS_MAX} turns")));

@@ -16,7 +16,8 @@ use crate::{
     answer::{Answer, Done},
     app::App,
     auth::{By, Manager},
-    extract::{Body, Id, from_value},
+    extract::{Body, Id},
+    json::from_value,
     problem::Problem,
     queries::skillbases::SkillbaseView,
 };

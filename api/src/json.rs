@@ -1,0 +1,157 @@
+//! JSON from outside: read with a limit to what it holds, and with problems that name the field.
+
+use std::{
+    cell::Cell,
+    fmt::{self, Formatter},
+};
+
+use axum::http::StatusCode;
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+
+use crate::{objects::Objects, problem::Problem};
+
+/// Values in a JSON body: numbers, strings, lists, objects and what is in them.
+const VALUES_MAX: usize = 100_000;
+
+/// Parses JSON: first whether it is JSON at all, then whether it fits.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    from_value(read(bytes)?)
+}
+
+/// Reads JSON. A value takes up to a hundred times the room of its text, so there may not be any number of them.
+pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
+    let counted = Cell::new(0);
+    if bytes.len() > VALUES_MAX
+        && Count(&counted).deserialize(&mut serde_json::Deserializer::from_slice(bytes)).is_err()
+        && counted.get() > VALUES_MAX
+    {
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {VALUES_MAX} values")));
+    }
+    serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not JSON: {e}")))
+}
+
+/// Counts values and keeps none; gives up when there are too many.
+struct Count<'a>(&'a Cell<usize>);
+
+impl Count<'_> {
+    fn one<E: Error>(&self) -> Result<(), E> {
+        self.0.set(self.0.get() + 1);
+        if self.0.get() > VALUES_MAX { Err(E::custom("too many values")) } else { Ok(()) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Count<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.one()?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Count<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Count(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while entries.next_key::<IgnoredAny>()?.is_some() {
+            entries.next_value_seed(Count(self.0))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a JSON value says, with problems that name the field.
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        let path = if path == "." { String::new() } else { path };
+        // serde names a missing or unknown field in its message only; the path should lead to it.
+        let field = ["missing field `", "unknown field `"].iter().find_map(|start| message.strip_prefix(start)?.split('`').next());
+        let path = match field {
+            Some(field) if path.is_empty() => field.to_owned(),
+            Some(field) if !path.ends_with(field) => format!("{path}.{field}"),
+            _ => path,
+        };
+        Problem::invalid(path, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only whether it parses matters")]
+        name: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Outer {
+        #[expect(dead_code, reason = "only whether it parses matters")]
+        items: Vec<Inner>,
+    }
+
+    #[test]
+    fn a_body_has_so_many_values_and_no_more() {
+        let zeros = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        assert!(read(zeros(VALUES_MAX - 1).as_bytes()).is_ok(), "the list is one, too");
+        assert_eq!(read(zeros(VALUES_MAX).as_bytes()).unwrap_err().status, 413);
+        let nested = format!("[{}0]", r#"{"a":[{"":1}]},"#.repeat(30_000));
+        assert_eq!(read(nested.as_bytes()).unwrap_err().status, 413);
+        let text = format!("[\"{}\"]", "\\u00e9".repeat(1_000_000));
+        assert!(read(text.as_bytes()).is_ok(), "a long text is one value");
+        assert_eq!(read(format!("{},", zeros(VALUES_MAX - 1)).as_bytes()).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn problems_name_the_field() {
+        let path = |text: &str| parse::<Outer>(text.as_bytes()).unwrap_err().errors.first().map(|e| e.path.clone());
+        assert_eq!(path(r#"{"items": [{"name": 1}]}"#).as_deref(), Some("items[0].name"));
+        assert_eq!(path(r#"{"items": [{}]}"#).as_deref(), Some("items[0].name"));
+        assert_eq!(path(r#"{"items": [{"name": "a", "b": 1}]}"#).as_deref(), Some("items[0].b"));
+        assert_eq!(path("{}").as_deref(), Some("items"));
+        assert_eq!(parse::<Outer>(b"{").unwrap_err().status, 400);
+    }
+}
