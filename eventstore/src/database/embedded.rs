@@ -20,6 +20,7 @@ use rand::{RngExt as _, distr::Alphanumeric};
 use sqlx::{ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 
 use super::{OpenError, binaries};
+use crate::secret_file;
 
 const SUPERUSER: &str = "newvoice";
 const DATABASE: &str = "newvoice";
@@ -95,7 +96,7 @@ impl EmbeddedServer {
     }
 
     /// Starts the server again, on the same port, whenever it is gone; ends when nobody uses it any more.
-    pub(super) async fn watch(server: Weak<Self>) {
+    pub async fn watch(server: Weak<Self>) {
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             let Some(server) = server.upgrade() else { return };
@@ -213,8 +214,11 @@ fn initialize(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Res
     fs::set_permissions(&making, fs::Permissions::from_mode(0o700))?;
     account.own(&making)?;
     let password_file = dir.join("password");
-    fs::write(&password_file, format!("{password}\n"))?;
-    fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
+    // One that is left from a cluster that was never whole is of no use.
+    match fs::remove_file(&password_file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => secret_file::create_once(&password_file, format!("{password}\n").as_bytes())?,
+    };
     account.own(&password_file)?;
     tracing::info!(dir = %data.display(), "making a private PostgreSQL cluster");
     let output = account

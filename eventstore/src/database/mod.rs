@@ -2,11 +2,17 @@
 
 mod binaries;
 mod embedded;
+mod installation;
 mod pool;
 mod roles;
 mod silence;
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use sqlx::{ConnectOptions, Connection, PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
@@ -65,6 +71,11 @@ pub enum OpenError {
     Unreachable { address: String, error: sqlx::Error },
     #[error("PostgreSQL {0} is too old; 15 is the oldest supported")]
     TooOld(String),
+    #[error(
+        "connections arrive with search_path = {found} where {schema} was asked for: a connection pooler such as PgBouncer is in between, which \
+         the platform cannot work through (named statements, LISTEN, session locks). Connect to PostgreSQL itself"
+    )]
+    PoolerInBetween { schema: String, found: String },
     #[error("the server has {0} = off and may lose what it acknowledged; turn it on, or set NEWVOICE_ALLOW_UNSAFE_SERVER=true")]
     UnsafeServer(&'static str),
     #[error("the role of DATABASE_URL may not make the roles under which the platform works ({0}); give it CREATEROLE")]
@@ -77,6 +88,24 @@ pub enum OpenError {
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
+}
+
+impl OpenError {
+    /// Whether another call is the remedy: another address, schema or key.
+    pub fn is_wrong_use(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::SchemaName(_) | Self::NoData(_) | Self::PoolerInBetween { .. } | Self::OtherMasterKey => true,
+            Self::NoPostgres
+            | Self::Embedded(_)
+            | Self::Unreachable { .. }
+            | Self::TooOld(_)
+            | Self::UnsafeServer(_)
+            | Self::MayNotMakeRoles(_)
+            | Self::RoleRefused { .. }
+            | Self::Migrate(_)
+            | Self::Sql(_) => false,
+        }
+    }
 }
 
 /// A connected and migrated database. Our own server, if it is one, stops when the last clone is dropped.
@@ -109,12 +138,18 @@ impl Database {
             (None, None) => return Err(OpenError::NoPostgres),
         };
         let options = in_schema(options, &settings.schema);
-        check_server(&options, settings.allow_unsafe_server).await?;
+        check_server(&options, settings).await?;
+        if let Some(master) = &settings.master_key {
+            installation::require_master_key(&options, master).await?;
+        }
+        migrate(&options, &settings.schema).await?;
         let roles = match &settings.master_key {
-            Some(master) if settings.as_platform => Some(Roles::ensure(&options, master, &settings.schema).await?),
+            Some(master) if settings.as_platform => {
+                installation::claim(&options, master).await?;
+                Some(Roles::ensure(&options, master, &settings.schema).await?)
+            }
             _ => None,
         };
-        migrate(&options, &settings.schema).await?;
         let silence = Silence::default();
         let pool = Pool::connect(options.clone(), settings.connections, silence.clone()).await?;
         ensure_partitions(&pool).await?;
@@ -149,33 +184,48 @@ fn check_schema_name(schema: &str) -> Result<(), OpenError> {
     if begins_well && ends_well { Ok(()) } else { Err(OpenError::SchemaName(schema.to_owned())) }
 }
 
+/// The name that all connections of this process have: another process can see whether this one is still there.
+pub fn process_name() -> &'static str {
+    static NAME: LazyLock<String> = LazyLock::new(|| format!("newvoice {}", uuid::Uuid::new_v4().simple()));
+    &NAME
+}
+
 fn in_schema(options: PgConnectOptions, schema: &str) -> PgConnectOptions {
     options
         .options([("search_path", schema)])
-        .application_name("newvoice")
+        .application_name(process_name())
         .log_statements(log::LevelFilter::Trace)
         .log_slow_statements(log::LevelFilter::Debug, Duration::from_secs(1))
 }
 
-async fn check_server(options: &PgConnectOptions, allow_unsafe: bool) -> Result<(), OpenError> {
-    let unreachable = |error| OpenError::Unreachable { address: address(options), error };
+async fn check_server(options: &PgConnectOptions, settings: &DatabaseSettings) -> Result<(), OpenError> {
+    let unreachable = |error: sqlx::Error| match &error {
+        // PgBouncer's own words, unless it is told to ignore the parameter.
+        sqlx::Error::Database(refused) if refused.message().contains("unsupported startup parameter") => {
+            OpenError::PoolerInBetween { schema: settings.schema.clone(), found: format!("nothing ({})", refused.message()) }
+        }
+        _ => OpenError::Unreachable { address: address(options), error },
+    };
     let connecting = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options)).await;
     let mut connection = connecting.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)).map_err(unreachable)?;
     let server = sqlx::query!(
         r#"select current_setting('server_version') as "version!", current_setting('server_version_num')::int as "version_num!",
                   current_setting('fsync') as "fsync!", current_setting('full_page_writes') as "full_page_writes!",
-                  current_setting('synchronous_commit') as "synchronous_commit!""#
+                  current_setting('synchronous_commit') as "synchronous_commit!", current_setting('search_path') as "search_path!""#
     )
     .fetch_one(&mut connection)
     .await?;
     connection.close().await?;
+    if server.search_path != settings.schema {
+        return Err(OpenError::PoolerInBetween { schema: settings.schema.clone(), found: server.search_path });
+    }
     if server.version_num < SERVER_VERSION_MIN {
         return Err(OpenError::TooOld(server.version));
     }
-    let settings =
+    let durability =
         [("fsync", server.fsync), ("full_page_writes", server.full_page_writes), ("synchronous_commit", server.synchronous_commit)];
-    match settings.into_iter().find(|(_, value)| value == "off") {
-        Some((name, _)) if !allow_unsafe => Err(OpenError::UnsafeServer(name)),
+    match durability.into_iter().find(|(_, value)| value == "off") {
+        Some((name, _)) if !settings.allow_unsafe_server => Err(OpenError::UnsafeServer(name)),
         _ => Ok(()),
     }
 }

@@ -114,15 +114,12 @@ pub(super) struct Roles<'a> {
 }
 
 impl<'a> Roles<'a> {
-    /// Makes the roles that are not there yet, as the owner, over a connection to the installation's database.
+    /// Makes the roles that are not there yet, as the owner, over a connection to the installation's database. The master key must be the
+    /// installation's: with another one the platform that is at work would lose its passwords.
     pub async fn ensure(owner: &PgConnectOptions, master: &'a MasterKey, schema: &'a str) -> Result<Self, OpenError> {
         let mut connection = PgConnection::connect_with(owner).await?;
         let database = sqlx::query_scalar!(r#"select left(md5(current_database()), 8) as "hash!""#).fetch_one(&mut connection).await?;
         let roles = Self { master, schema, database };
-        // With another key we would only take the passwords from the platform that is at work.
-        if is_wrapped_with_another(&mut connection, master).await? {
-            return Err(OpenError::OtherMasterKey);
-        }
         roles.make(&mut connection, false).await?;
         // A password that is another's is made ours: whoever has the owner's connection and the master key is the platform.
         match PgConnection::connect_with(&roles.options(owner, ServiceRole::Log)).await {
@@ -177,17 +174,6 @@ impl<'a> Roles<'a> {
         }
         Ok(tx.commit().await?)
     }
-}
-
-/// Whether the database has keys that are wrapped with another master key.
-async fn is_wrapped_with_another(owner: &mut PgConnection, master: &MasterKey) -> Result<bool, sqlx::Error> {
-    let there = sqlx::query_scalar!(r#"select to_regclass('company_keys') is not null as "there!""#);
-    if !there.fetch_one(&mut *owner).await? {
-        return Ok(false);
-    }
-    let others =
-        sqlx::query_scalar!(r#"select exists (select from company_keys where master_key_id <> $1) as "others!""#, &master.id()[..]);
-    others.fetch_one(owner).await
 }
 
 /// What PostgreSQL keeps of a password (RFC 5803), made here: the password itself is in no statement and no log.

@@ -15,6 +15,7 @@ use std::{
     },
 };
 
+use domain::person::ERASURE_CATEGORY;
 use lru::LruCache;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -108,14 +109,6 @@ impl Persons {
         sqlx::query_scalar!("select wrapped_key from company_keys where company_id = $1", company_id).fetch_optional(&self.0.pool).await
     }
 
-    /// Whether the master key is the one that the companies' keys are wrapped with.
-    pub async fn check_master_key(&self) -> Result<(), StoreError> {
-        let Some(master) = &self.0.master else { return Ok(()) };
-        let others =
-            sqlx::query_scalar!(r#"select exists (select from company_keys where master_key_id <> $1) as "others!""#, &master.id()[..]);
-        if others.fetch_one(&self.0.pool).await? { Err(StoreError::OtherMasterKey) } else { Ok(()) }
-    }
-
     /// The person whom the company knows by this phone number (E.164); one nobody has been called under is new.
     pub async fn of_number(&self, company_id: Uuid, phone_number: &str) -> Result<Uuid, StoreError> {
         let found = self.of_numbers(company_id, &[phone_number]).await?;
@@ -187,10 +180,11 @@ impl Persons {
         let company = self.company(company_id).await?;
         sqlx::query!(
             "insert into person_keys (company_id, person_id, wrapped_key)
-             select $1, $2, $3 where not exists (select from streams where stream = 'person-' || ($2::uuid)::text) on conflict do nothing",
+             select $1, $2, $3 where not exists (select from streams where stream = $4::text || '-' || ($2::uuid)::text) on conflict do nothing",
             company_id,
             person_id,
-            company.make_person_key(person_id)
+            company.make_person_key(person_id),
+            ERASURE_CATEGORY
         )
         .execute(&self.0.pool)
         .await?;
@@ -267,8 +261,9 @@ impl Persons {
         // The erased are few, and have streams; the others have none.
         let destroyed = sqlx::query!(
             "delete from person_keys k using streams s
-              where s.stream >= 'person-' and s.stream < 'person.'
-                and k.company_id = s.company_id and k.person_id = substr(s.stream, 8)::uuid"
+              where s.stream >= $1::text || '-' and s.stream < $1::text || '.'
+                and k.company_id = s.company_id and k.person_id = substr(s.stream, length($1::text) + 2)::uuid",
+            ERASURE_CATEGORY
         );
         Ok(destroyed.execute(&self.0.pool).await?.rows_affected())
     }

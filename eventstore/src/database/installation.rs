@@ -1,0 +1,40 @@
+//! Which master key an installation belongs to.
+
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+
+use super::OpenError;
+use crate::persons::MasterKey;
+
+/// Refuses a master key that is not the installation's. Changes nothing, and works on a database that is not migrated yet.
+pub(super) async fn require_master_key(owner: &PgConnectOptions, master: &MasterKey) -> Result<(), OpenError> {
+    let mut connection = PgConnection::connect_with(owner).await?;
+    let tables = sqlx::query!(
+        r#"select to_regclass('installation') is not null as "installation!", to_regclass('company_keys') is not null as "company_keys!""#
+    );
+    let tables = tables.fetch_one(&mut connection).await?;
+    let mut is_another = false;
+    if tables.installation {
+        let another =
+            sqlx::query_scalar!(r#"select exists (select from installation where master_key_id <> $1) as "another!""#, &master.id()[..]);
+        is_another = another.fetch_one(&mut connection).await?;
+    }
+    // An installation from before the table has its companies' keys only.
+    if tables.company_keys && !is_another {
+        let another =
+            sqlx::query_scalar!(r#"select exists (select from company_keys where master_key_id <> $1) as "another!""#, &master.id()[..]);
+        is_another = another.fetch_one(&mut connection).await?;
+    }
+    connection.close().await?;
+    if is_another { Err(OpenError::OtherMasterKey) } else { Ok(()) }
+}
+
+/// Stores the master key's id if the installation has none. Of several processes that start at once with different keys, one stores its
+/// own and the others are refused.
+pub(super) async fn claim(owner: &PgConnectOptions, master: &MasterKey) -> Result<(), OpenError> {
+    let mut connection = PgConnection::connect_with(owner).await?;
+    sqlx::query!("insert into installation (master_key_id) values ($1) on conflict do nothing", &master.id()[..])
+        .execute(&mut connection)
+        .await?;
+    connection.close().await?;
+    require_master_key(owner, master).await
+}
