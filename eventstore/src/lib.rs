@@ -12,6 +12,7 @@ mod head;
 pub mod persons;
 mod read;
 pub mod seal;
+mod secret_file;
 mod store;
 mod subscribe;
 pub mod verify;

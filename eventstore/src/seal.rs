@@ -26,6 +26,7 @@ use crate::{
     database::Pool,
     error::StoreError,
     event::now,
+    secret_file,
     verify::{
         Fault,
         chain::{self, Span},
@@ -215,27 +216,13 @@ async fn next_end(pool: &Pool, sealed: i64, end: i64) -> Result<Option<i64>, Sto
     Ok(Some(end.fetch_one(pool).await?).filter(|end| *end > sealed))
 }
 
-/// Makes the files in one step each, readable for nobody else; of two processes at once one wins.
+/// Makes the key's file and that of its public half; of two processes at once one wins.
 fn make_key(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-
     let key = SigningKey::from_bytes(&rand::random());
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
     let private = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
-    let making = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&making)?;
-    io::Write::write_all(&mut file, private.as_bytes())?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&making, path);
-    fs::remove_file(&making)?;
-    match linked {
-        Ok(()) => {
-            let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)?;
-            fs::write(path.with_extension("pub"), public)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+    if secret_file::create_once(path, private.as_bytes())? {
+        let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)?;
+        fs::write(path.with_extension("pub"), public)?;
     }
+    Ok(())
 }

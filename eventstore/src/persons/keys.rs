@@ -3,7 +3,7 @@
 //! Encryption is AES-256-GCM (NIST SP 800-38D) with random nonces: `nonce (12 bytes) || ciphertext || tag (16 bytes)`. A key is used
 //! for far fewer than 2^32 messages. Keys for different purposes are derived with HMAC-SHA-256 (RFC 2104) over the purpose's name.
 
-use std::{fmt, fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use aes_gcm::{
     Aes256Gcm, KeyInit as _,
@@ -12,6 +12,8 @@ use aes_gcm::{
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use uuid::Uuid;
+
+use crate::secret_file;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
@@ -67,21 +69,10 @@ impl MasterKey {
     }
 
     fn make(path: &Path) -> Result<Self, MasterKeyError> {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        // Under its name it is whole, and whoever is second takes the first one's.
-        let part = path.with_extension(format!("{}.part", std::process::id()));
         let text = hex::encode(rand::random::<[u8; KEY_BYTES]>());
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
-        file.sync_all()?;
-        let linked = fs::hard_link(&part, path);
-        fs::remove_file(&part)?;
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
-            _ => Ok(Self::read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?),
-        }
+        secret_file::create_once(path, format!("{text}\n").as_bytes())?;
+        // Of two processes that make it at once, both use the one that is there.
+        Self::read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
     }
 
     /// What a master key is known by; it says nothing about the key.
