@@ -18,7 +18,7 @@ use crate::{
     },
     idempotency::Ids,
     problem::Problem,
-    settings::Settings,
+    settings::{RegistrationMode, Settings},
 };
 
 const EMAIL: &str = "demo@example.com";
@@ -33,10 +33,10 @@ const FIRST_NAMES: &[&str] = &["Anna", "Ben", "Carla", "David", "Elena", "Filip"
 const LAST_NAMES: &[&str] = &["Novák", "Smith", "García", "Petrov", "Miller", "Svoboda", "López", "Brown", "Ivanova", "Clark"];
 const CITIES: &[&str] = &["Boston", "Prague", "Madrid", "Chicago"];
 
-/// A demo is for watching.
+/// A demo is for watching, and for trying out what a new company sees.
 pub fn faster(settings: Settings) -> Settings {
     let simulator_speed = if settings.simulator_speed > 1.0 { settings.simulator_speed } else { SPEED };
-    Settings { simulator_speed, ..settings }
+    Settings { simulator_speed, registration: RegistrationMode::Open, ..settings }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ pub mod live;
 mod objects;
 pub mod openapi;
 pub mod operations;
+pub mod operators;
 pub mod problem;
 pub mod queries;
 pub mod serve;

@@ -1,13 +1,17 @@
 //! `newvoice`: the platform in one process, or a part of it.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use eventstore::Database;
+use eventstore::{
+    Database,
+    database::{DatabaseSettings, OpenError},
+};
 use newvoice_api::{
     auth::tokens::Tokens,
     demo,
+    operators::{self, OperatorCommand, OperatorError},
     serve::{self, Running},
     settings::Settings,
 };
@@ -29,6 +33,13 @@ enum Command {
     Serve(Settings),
     /// The same with a sample company and a simulated campaign running.
     Demo(Settings),
+    /// Who runs the installation: rebuilds, restores and retries projections.
+    Operator {
+        #[command(subcommand)]
+        command: OperatorCommand,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Make a new key to sign tokens with; running processes take it up within two minutes.
     RotateSigningKey {
         /// The keys from before count no longer, and all tokens with them; refresh tokens stay good.
@@ -40,20 +51,21 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
+async fn main() -> ExitCode {
     log_to_stderr();
     let cli = Cli::parse();
     let done = match cli.command {
         None => run(cli.settings, false).await,
         Some(Command::Serve(settings)) => run(settings, false).await,
         Some(Command::Demo(settings)) => run(demo::faster(settings), true).await,
+        Some(Command::Operator { command, settings }) => operate(&settings, command).await,
         Some(Command::RotateSigningKey { revoke, settings }) => rotate(&settings, revoke).await,
     };
     match done {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("newvoice: {error:#}");
-            std::process::ExitCode::FAILURE
+            if is_wrong_use(&error) { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -75,6 +87,26 @@ async fn open(settings: &Settings) -> anyhow::Result<Database> {
     let file = settings.master_key_file();
     let master_key = settings.master_key().with_context(|| format!("no master key in {}", file.display()))?;
     Ok(Database::open(&settings.database(master_key)).await?)
+}
+
+/// Exit code when the call itself is wrong, as clap has it.
+const WRONG_USE: u8 = 2;
+
+/// Whether another call, rather than a repaired machine, is the remedy.
+fn is_wrong_use(error: &anyhow::Error) -> bool {
+    let database = error.downcast_ref::<OpenError>();
+    let operator = error.downcast_ref::<OperatorError>();
+    database.is_some_and(OpenError::is_wrong_use) || matches!(operator, Some(OperatorError::UnknownAddress(_)))
+}
+
+async fn operate(settings: &Settings, command: OperatorCommand) -> anyhow::Result<()> {
+    let file = settings.master_key_file();
+    let master_key = settings.master_key().with_context(|| format!("no master key in {}", file.display()))?;
+    // What there is not yet has no operators: nothing is made here.
+    let database = Database::open(&DatabaseSettings { may_create: false, ..settings.database(master_key) }).await?;
+    let done = operators::run(&database, command).await;
+    database.close().await;
+    Ok(done?)
 }
 
 async fn rotate(settings: &Settings, revoke: bool) -> anyhow::Result<()> {

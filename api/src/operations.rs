@@ -55,7 +55,7 @@ async fn healthz() -> Json<Value> {
 }
 
 /// 200 when the database answers with its migrations in place and no projection has stopped at an event; else 503 with what
-/// is not ready.
+/// is not ready. It asks for no credential, so it names projections and positions only; operators see the rest in `GET /projections`.
 async fn readyz(State(app): State<App>) -> Response {
     let mut not_ready = Vec::new();
     if *app.draining.borrow() {
@@ -63,16 +63,8 @@ async fn readyz(State(app): State<App>) -> Response {
     }
     match app.statuses.read(&app.access.work).await {
         Ok(projections) => not_ready.extend(projections.iter().filter(|p| p.status == Status::Failed).map(|p| {
-            let error = p.error.as_ref();
-            let event = error.and_then(|e| e.event.as_ref());
-            json!({
-                "part": "projection",
-                "name": p.name,
-                "reason": error.map(|e| e.message.as_str()),
-                "position": error.and_then(|e| e.position),
-                "event_type": event.map(|e| e.event_type.as_str()),
-                "stream": event.map(|e| e.stream.as_str()),
-            })
+            let position = p.error.as_ref().and_then(|e| e.position);
+            json!({"part": "projection", "name": p.name, "reason": "stopped at an event", "position": position})
         })),
         Err(error) => {
             tracing::warn!(%error, "not ready: the database does not answer");
@@ -116,22 +108,10 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.prometheus.render() + &failures).into_response()
 }
 
-/// Longest error in a label, in characters.
-const LABEL_MAX_CHARS: usize = 200;
-
-/// What a projection stopped at, as labels: there only while it stands still.
+/// The position of the event that a projection stopped at: there only while it stands still.
 fn failure(projection: &ProjectionStatus) -> String {
-    let error = projection.error.as_ref();
-    let position = error.and_then(|e| e.position).unwrap_or_default();
-    let event_type = error.and_then(|e| e.event.as_ref()).map(|e| e.event_type.as_str()).unwrap_or_default();
-    let message: String = error.map(|e| e.message.as_str()).unwrap_or_default().chars().take(LABEL_MAX_CHARS).collect();
-    let label = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!(
-        "newvoice_projection_stopped_at{{projection=\"{}\",event_type=\"{}\",error=\"{}\"}} {position}\n",
-        projection.name,
-        label(event_type),
-        label(&message)
-    )
+    let position = projection.error.as_ref().and_then(|e| e.position);
+    position.map_or_else(String::new, |at| format!("newvoice_projection_stopped_at{{projection=\"{}\"}} {at}\n", projection.name))
 }
 
 /// Counts and times requests by route.

@@ -52,6 +52,10 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_TOKEN_MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub token_minutes: u32,
 
+    /// Who may register a company: only the first one, who becomes operator too; anybody; or no one. Others join by invitation.
+    #[arg(long, env = "NEWVOICE_REGISTRATION", value_enum, default_value_t = RegistrationMode::First)]
+    pub registration: RegistrationMode,
+
     /// Requests of one caller in a minute; 0 for no limit. Each process counts on its own.
     #[arg(long, env = "NEWVOICE_RATE_PER_CALLER", default_value_t = 300_000)]
     pub rate_per_caller: u32,
@@ -125,6 +129,17 @@ pub enum Role {
     Api,
     Projectors,
     Dialer,
+}
+
+/// Who may register a company.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RegistrationMode {
+    /// The first registration makes a company whose admin is also operator; later ones are refused.
+    First,
+    /// Anybody. Operators are made on the machine.
+    Open,
+    /// No one.
+    Closed,
 }
 
 /// An origin by name: scheme and host, no path, and not everybody.

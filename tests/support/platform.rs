@@ -5,8 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use eventstore::{Database, MasterKey};
 use newvoice_api::{
     app::App,
+    auth::operators,
     serve::{self, Running},
-    settings::{Role, Settings},
+    settings::{RegistrationMode, Role, Settings},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -38,6 +39,7 @@ pub fn settings(database_url: &str) -> Settings {
         master_key: Some(master_key()),
         master_key_file: None,
         token_minutes: 30,
+        registration: RegistrationMode::Open,
         rate_per_caller: 0,
         rate_per_company: 0,
         rate_of_guesses: 0,
@@ -91,6 +93,16 @@ impl Platform {
         let body = json!({"email": format!("{name}@example.com"), "password": "correct horse", "company_name": name});
         let answer = self.anonymous().post("/auth/register", &body).await.expect(201);
         self.anonymous().signed_in(&answer)
+    }
+
+    /// A new company's admin who is also operator of the installation.
+    pub async fn operator(&self) -> Client {
+        let admin = self.admin().await;
+        let user_id: Uuid = admin.get("/auth/me").await.expect(200)["user"]["id"].as_str().unwrap().parse().unwrap();
+        let mut db = self.app().access.identity.acquire().await.unwrap();
+        assert!(operators::add(&mut db, user_id).await.unwrap());
+        self.app().callers.forget_all();
+        admin
     }
 
     pub async fn stop(self) {

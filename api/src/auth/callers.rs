@@ -4,7 +4,10 @@
 use std::{
     hash::Hash,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,19 +22,41 @@ const RECENT: Duration = Duration::from_secs(10);
 const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 
 /// What was looked up a short while ago.
-struct Recent<K, V>(Mutex<LruCache<K, (Instant, V)>>);
+struct Recent<K, V> {
+    entries: Mutex<LruCache<K, (Instant, V)>>,
+    /// Rises with every clearing: what was looked up before one is not stored after it.
+    epoch: AtomicU64,
+}
 
 impl<K: Hash + Eq, V: Clone> Recent<K, V> {
     fn new() -> Self {
-        Self(Mutex::new(LruCache::new(KEPT_MAX)))
+        Self { entries: Mutex::new(LruCache::new(KEPT_MAX)), epoch: AtomicU64::new(0) }
     }
 
-    fn kept(&self) -> MutexGuard<'_, LruCache<K, (Instant, V)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, LruCache<K, (Instant, V)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, key: &K) -> Option<V> {
-        self.kept().get(key).filter(|(at, _)| at.elapsed() < RECENT).map(|(_, value)| value.clone())
+        self.entries().get(key).filter(|(at, _)| at.elapsed() < RECENT).map(|(_, value)| value.clone())
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Stores what was looked up at `epoch`, unless it was cleared since: the answer may be from before the change.
+    fn store(&self, epoch: u64, key: K, value: V) {
+        let mut entries = self.entries();
+        if self.epoch() == epoch {
+            entries.put(key, (Instant::now(), value));
+        }
+    }
+
+    fn clear(&self) {
+        let mut entries = self.entries();
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        entries.clear();
     }
 }
 
@@ -55,9 +80,10 @@ impl Callers {
         if let Some(known) = self.keys.get(&hash) {
             return Ok(Some(known));
         }
+        let epoch = self.keys.epoch();
         let found = credentials::api_key(&self.pool, &hash).await?;
         if let Some(identity) = &found {
-            self.keys.kept().put(hash, (Instant::now(), identity.clone()));
+            self.keys.store(epoch, hash, identity.clone());
         }
         Ok(found)
     }
@@ -72,11 +98,13 @@ impl Callers {
         if let Some(known) = self.users.get(&key) {
             return Ok(Some(known));
         }
+        let epoch = self.users.epoch();
         let Some(standing) = credentials::standing(&self.pool, user_id, session).await? else { return Ok(None) };
         let Ok(role) = standing.role.parse() else { return Ok(None) };
         let actor = Actor { kind: ActorKind::User, id: Some(user_id), name: None };
-        let identity = Identity { company_id: standing.company_id, role, actor, session: Some(session) };
-        self.users.kept().put(key, (Instant::now(), identity.clone()));
+        let is_operator = standing.is_operator;
+        let identity = Identity { company_id: standing.company_id, role, actor, session: Some(session), is_operator };
+        self.users.store(epoch, key, identity.clone());
         Ok(Some(identity))
     }
 
@@ -96,7 +124,24 @@ impl Callers {
 
     /// Looks everybody up again: somebody's rights have changed.
     pub fn forget_all(&self) {
-        self.keys.kept().clear();
-        self.users.kept().clear();
+        self.keys.clear();
+        self.users.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look-up that began before a right was taken away ends after it: its answer must not be used again.
+    #[test]
+    fn what_was_looked_up_before_a_clearing_is_not_stored_after_it() {
+        let recent: Recent<u8, &str> = Recent::new();
+        let before = recent.epoch();
+        recent.clear();
+        recent.store(before, 1, "admin");
+        assert_eq!(recent.get(&1), None);
+        recent.store(recent.epoch(), 1, "viewer");
+        assert_eq!(recent.get(&1), Some("viewer"));
     }
 }

@@ -24,11 +24,20 @@ pub struct UserCredentials {
     /// Argon2id, PHC string; none until an invitation is taken up.
     pub password_hash: Option<String>,
     pub disabled_at: Option<DateTime<Utc>>,
+    /// Stored by a registration whose events may not be in the log yet.
+    pub pending_since: Option<DateTime<Utc>>,
 }
 
 impl UserCredentials {
-    pub fn new(user_id: Uuid, company_id: Uuid, role: Role, password_hash: Option<String>) -> Self {
-        Self { user_id, company_id, role: role.to_string(), password_hash, disabled_at: None }
+    /// Of a user who is invited: without a password until they join.
+    pub fn invited(user_id: Uuid, company_id: Uuid, role: Role) -> Self {
+        Self { user_id, company_id, role: role.to_string(), password_hash: None, disabled_at: None, pending_since: None }
+    }
+
+    /// Of a user who registers a company as its admin: good for nothing until the log has the registration.
+    pub fn registering(user_id: Uuid, company_id: Uuid, password_hash: String, now: DateTime<Utc>) -> Self {
+        let (role, password_hash) = (Role::Admin.to_string(), Some(password_hash));
+        Self { user_id, company_id, role, password_hash, disabled_at: None, pending_since: Some(now) }
     }
 }
 
@@ -50,7 +59,7 @@ pub async fn conceal_addresses(pool: &Pool, master: &MasterKey) -> Result<(), sq
 pub async fn user(pool: &Pool, email_hash: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
-        "select user_id, company_id, role, password_hash, disabled_at from user_credentials where email_hash = $1",
+        "select user_id, company_id, role, password_hash, disabled_at, pending_since from user_credentials where email_hash = $1",
         email_hash
     )
     .fetch_optional(pool)
@@ -60,7 +69,7 @@ pub async fn user(pool: &Pool, email_hash: &str) -> Result<Option<UserCredential
 pub async fn user_by_id(pool: &Pool, user_id: Uuid) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
-        "select user_id, company_id, role, password_hash, disabled_at from user_credentials where user_id = $1",
+        "select user_id, company_id, role, password_hash, disabled_at, pending_since from user_credentials where user_id = $1",
         user_id
     )
     .fetch_optional(pool)
@@ -71,7 +80,7 @@ pub async fn user_by_id(pool: &Pool, user_id: Uuid) -> Result<Option<UserCredent
 pub async fn older_user(pool: &Pool, email_hash: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
-        "select user_id, company_id, role, password_hash, disabled_at from user_credentials
+        "select user_id, company_id, role, password_hash, disabled_at, pending_since from user_credentials
           where email_hash = $1 and created_at < now() - make_interval(mins => $2)",
         email_hash,
         minutes
@@ -80,18 +89,54 @@ pub async fn older_user(pool: &Pool, email_hash: &str, minutes: i32) -> Result<O
     .await
 }
 
-/// Keeps a new user's credentials; says false when somebody else has the address.
-pub async fn save_user(pool: &Pool, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
+/// Stores a new user's credentials; says false when another user has the address.
+pub async fn save_user(db: &mut PgConnection, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
     let saved = sqlx::query!(
-        "insert into user_credentials as c (email_hash, user_id, company_id, role, password_hash) values ($1, $2, $3, $4, $5)
-         on conflict (email_hash) do update set password_hash = coalesce(excluded.password_hash, c.password_hash) where c.user_id = excluded.user_id",
+        "insert into user_credentials as c (email_hash, user_id, company_id, role, password_hash, pending_since)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (email_hash) do update set password_hash = coalesce(excluded.password_hash, c.password_hash)
+          where c.user_id = excluded.user_id",
         email_hash,
         user.user_id,
         user.company_id,
         user.role,
-        user.password_hash
+        user.password_hash,
+        user.pending_since
     );
-    Ok(saved.execute(pool).await?.rows_affected() == 1)
+    Ok(saved.execute(db).await?.rows_affected() == 1)
+}
+
+/// A user whom a registration finds before it.
+pub struct OtherUser {
+    pub user_id: Uuid,
+    pub company_id: Uuid,
+    /// Their own registration was begun a while ago and is not known to be in the log.
+    pub is_abandoned: bool,
+}
+
+/// The oldest user but `user_id`.
+pub async fn first_other_user(db: &mut PgConnection, user_id: Uuid, minutes: i32) -> Result<Option<OtherUser>, sqlx::Error> {
+    sqlx::query_as!(
+        OtherUser,
+        r#"select user_id, company_id, coalesce(pending_since < now() - make_interval(mins => $2), false) as "is_abandoned!"
+             from user_credentials where user_id <> $1 order by created_at, user_id limit 1"#,
+        user_id,
+        minutes
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Lets one registration at a time find out whether it is the first, until the transaction ends.
+pub async fn lock_first_registration(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended(current_schema() || '.first_registration', 0))").execute(db).await?;
+    Ok(())
+}
+
+/// The registration is in the log: from now on the user can log in.
+pub async fn confirm_registration(pool: &Pool, user_id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("update user_credentials set pending_since = null where user_id = $1", user_id).execute(pool).await?;
+    Ok(())
 }
 
 /// Gives an address free whose registration never came into the log.
@@ -133,7 +178,7 @@ pub async fn accept(
         UserCredentials,
         "update user_credentials set password_hash = $2, invitation_hash = null, invitation_until = null
           where invitation_hash = $1 and invitation_until > now() and password_hash is null and disabled_at is null
-         returning user_id, company_id, role, password_hash, disabled_at",
+         returning user_id, company_id, role, password_hash, disabled_at, pending_since",
         secret_hash(invitation),
         password_hash
     );
@@ -211,15 +256,16 @@ pub async fn change_user(
 pub struct Standing {
     pub company_id: Uuid,
     pub role: String,
+    pub is_operator: bool,
 }
 
 /// `None` when the user is disabled or the session has ended.
 pub async fn standing(pool: &Pool, user_id: Uuid, session: Uuid) -> Result<Option<Standing>, sqlx::Error> {
     sqlx::query_as!(
         Standing,
-        "select company_id, role from user_credentials c
+        r#"select company_id, role, operator_since is not null as "is_operator!" from user_credentials c
           where user_id = $1 and disabled_at is null and exists (
-                    select from refresh_tokens r where r.family = $2 and r.user_id = c.user_id and r.expires_at > now())",
+                    select from refresh_tokens r where r.family = $2 and r.user_id = c.user_id and r.expires_at > now())"#,
         user_id,
         session
     )
@@ -266,7 +312,7 @@ pub async fn api_key(pool: &Pool, hash: &[u8]) -> Result<Option<Identity>, sqlx:
     );
     Ok(row.fetch_optional(pool).await?.and_then(|row| {
         let actor = Actor { kind: ActorKind::ApiKey, id: Some(row.api_key_id), name: Some(row.name) };
-        Some(Identity { company_id: row.company_id, role: row.role.parse().ok()?, actor, session: None })
+        Some(Identity { company_id: row.company_id, role: row.role.parse().ok()?, actor, session: None, is_operator: false })
     }))
 }
 

@@ -2,7 +2,9 @@
 
 mod callers;
 pub mod credentials;
+pub mod operators;
 mod passwords;
+mod registration;
 pub mod sessions;
 pub mod throttle;
 pub mod tokens;
@@ -21,6 +23,7 @@ use uuid::Uuid;
 
 pub use callers::Callers;
 pub use passwords::{hash_password, verify_password};
+pub use registration::Registration;
 pub use sessions::{Session, Sessions};
 pub use throttle::{Throttle, count_registration};
 
@@ -35,24 +38,41 @@ pub struct Identity {
     /// Of a user who has logged in.
     #[serde(default)]
     pub session: Option<Uuid>,
+    /// Whether the user runs the installation.
+    #[serde(default)]
+    pub is_operator: bool,
 }
 
-/// A role that a handler can need.
+/// What a handler needs of its caller.
 pub trait Needs: Send + Sync + 'static {
-    const ROLE: Role;
+    /// 403 unless the caller has it.
+    fn check(identity: &Identity) -> Result<(), Problem>;
 }
 
 macro_rules! roles {
     ($($name:ident),+) => {
         $(pub struct $name;
         impl Needs for $name {
-            const ROLE: Role = Role::$name;
+            fn check(identity: &Identity) -> Result<(), Problem> {
+                let (needed, role) = (Role::$name, identity.role);
+                if role >= needed { Ok(()) } else { Err(Problem::forbidden(format!("this needs the role {needed}; you have {role}"))) }
+            }
         })+
     };
 }
 roles!(Viewer, Agent, Manager, Admin);
 
-/// A caller with at least the role `R`, and what a command of theirs carries.
+/// The right to run the installation: a user whom `newvoice operator add` named, or who was the first to register. A role within a
+/// company does not give it, and API keys never have it.
+pub struct Operator;
+
+impl Needs for Operator {
+    fn check(identity: &Identity) -> Result<(), Problem> {
+        if identity.is_operator { Ok(()) } else { Err(Problem::forbidden("this needs an operator of the installation")) }
+    }
+}
+
+/// A caller who has what `R` needs: at least a role, or the operator's right; and what a command of theirs carries.
 pub struct By<R: Needs> {
     pub identity: Identity,
     pub ids: Ids,
@@ -90,9 +110,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let identity = identify(parts, &App::from_ref(state)).await?;
-        if identity.role < R::ROLE {
-            return Err(Problem::forbidden(format!("this needs the role {}; you have {}", R::ROLE, identity.role)));
-        }
+        R::check(&identity)?;
         // An ETag that is none of ours matches no version.
         let if_match = parts.headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok()).filter(|v| *v != "*");
         Ok(Self {

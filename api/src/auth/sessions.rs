@@ -51,7 +51,7 @@ impl Sessions<'_> {
         let mut tx = self.pool.begin().await?;
         let held = sqlx::query_scalar!(
             "select role from user_credentials
-              where user_id = $1 and disabled_at is null and password_hash is not distinct from $2 for share",
+              where user_id = $1 and disabled_at is null and pending_since is null and password_hash is not distinct from $2 for share",
             user.user_id,
             user.password_hash
         );
@@ -107,10 +107,8 @@ impl Sessions<'_> {
         if !row.usable || has_ended {
             return Err(refused().about(row.company_id, row.user_id));
         }
-        if row.used {
-            // Its answer was lost: what was in it is of no use to anybody but a thief.
-            sqlx::query!("delete from refresh_tokens where family = $1 and used_at is null", row.family).execute(&mut *tx).await?;
-        } else {
+        // Two tabs of one browser may send it at once: each gets a successor of its own, and both are valid.
+        if !row.used {
             sqlx::query!("update refresh_tokens set used_at = now() where token_hash = $1", hash).execute(&mut *tx).await?;
         }
         let role = row.role.parse().map_err(|_| refused())?;

@@ -23,7 +23,7 @@ const PKCS8_HEAD: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x
 /// How old the newest key becomes before another one follows.
 const ROTATE_AFTER_DAYS: i64 = 30;
 /// How long a key still verifies after the next one has come: longer than any token.
-const KEEP_DAYS: i32 = 2;
+const KEEP_DAYS: i64 = 2;
 /// A new key signs once every process has had the time to learn of it.
 const SIGNS_AFTER: TimeDelta = TimeDelta::seconds(90);
 /// How often the keys are looked up.
@@ -81,9 +81,14 @@ impl Tokens {
         let newest = rows.first().map(|key| key.created_at);
         if newest.is_none_or(|at| at < Utc::now() - TimeDelta::days(ROTATE_AFTER_DAYS)) {
             self.add(pool, newest).await?;
+            rows = self.read(pool).await?;
+        }
+        let superseded = Utc::now() - TimeDelta::days(KEEP_DAYS);
+        // `rows` are newest first: a key may go once the next one is old enough.
+        if rows.iter().skip(1).zip(&rows).any(|(_, next)| next.created_at < superseded) {
             sqlx::query!(
-                "delete from signing_keys k where exists (select from signing_keys n where n.created_at > k.created_at and n.created_at < now() - make_interval(days => $1))",
-                KEEP_DAYS
+                "delete from signing_keys k where exists (select from signing_keys n where n.created_at > k.created_at and n.created_at < $1)",
+                superseded
             )
             .execute(pool)
             .await?;

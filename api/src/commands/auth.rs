@@ -26,7 +26,10 @@ use uuid::Uuid;
 use crate::{
     answer::Answer,
     app::App,
-    auth::{By, Session, Throttle, Viewer, count_registration, credentials, credentials::UserCredentials, hash_password, verify_password},
+    auth::{
+        By, Registration, Session, Throttle, Viewer, count_registration, credentials, credentials::UserCredentials, hash_password,
+        verify_password,
+    },
     edge::{AuditSubject, Origin},
     extract::{Body, OptionalBody},
     idempotency::Ids,
@@ -87,9 +90,10 @@ pub struct CompanyView {
     pub email: Option<String>,
 }
 
-/// Register a company and its first user, who is admin.
+/// Register a company and its first user, who is admin. The installation decides who may: only the first one, who becomes its operator
+/// too (`first`), anybody (`open`), or no one (`closed`); others join a company by invitation (403).
 #[utoipa::path(post, path = "/auth/register", tag = "identity", security(()), request_body = Register,
-    responses((status = 201, body = Registered), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+    responses((status = 201, body = Registered), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn register(
     State(app): State<App>,
     ids: Option<Extension<Ids>>,
@@ -117,9 +121,11 @@ pub async fn create_company(app: &App, ids: &Ids, correlation_id: Uuid, input: R
             return Err(registered_already());
         }
     }
+    let mode = Registration { app, mode: app.settings.registration };
+    mode.require_open(user_id).await?;
     let password_hash = hash_password(input.password).await?;
-    let credentials = UserCredentials::new(user_id, company_id, Role::Admin, Some(password_hash));
-    if !credentials::save_user(pool, &email_hash, &credentials).await? {
+    let credentials = UserCredentials::registering(user_id, company_id, password_hash, now());
+    if !mode.store(&email_hash, &credentials).await? {
         return Err(registered_already());
     }
     let mut profile = profile;
@@ -140,17 +146,29 @@ pub async fn create_company(app: &App, ids: &Ids, correlation_id: Uuid, input: R
             return Err(problem);
         }
     };
+    credentials::confirm_registration(pool, user_id).await?;
     let session = app.sessions().open(&credentials).await?;
     let user = RegisteredUser { id: user_id, email, role: Role::Admin.to_string() };
     let company = CompanyView { id: company_id, name: profile.name, slug: profile.slug, email: profile.email };
     Ok(Answer::created(position, Registered { session, user, company }))
 }
 
+/// A registration that was cut off after its append is completed by the first login; one whose events are not in the log gives no session.
+async fn confirm_pending(app: &App, user: &UserCredentials) -> Result<(), Problem> {
+    if user.pending_since.is_none() {
+        return Ok(());
+    }
+    if app.store.load_fresh::<User>(user.company_id, user.user_id).await?.version == 0 {
+        return Err(Problem::unauthorized("this registration is not complete; register again"));
+    }
+    Ok(credentials::confirm_registration(&app.access.identity, user.user_id).await?)
+}
+
 /// How long a registration may be under way before its address is free again, in minutes.
-const UNFINISHED_MINUTES: i32 = 2;
+pub(crate) const UNFINISHED_MINUTES: i32 = 2;
 
 /// Gives an address free whose registration was cut off between its credentials and the log, or whose invitation nobody took up.
-pub(super) async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
+pub(crate) async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
     credentials::forget_expired_invitation(&app.access.identity, email_hash).await?;
     let Some(known) = credentials::older_user(&app.access.identity, email_hash, UNFINISHED_MINUTES).await? else { return Ok(()) };
     if app.store.load_fresh::<User>(known.company_id, known.user_id).await?.version == 0 {
@@ -199,7 +217,7 @@ async fn append(
 /// A slug belongs to whoever reserved it first; nobody else learns whose it is.
 pub(super) fn slug_problem(error: ExecuteError<NameTaken>) -> Problem {
     match error {
-        ExecuteError::Refused(NameTaken) | ExecuteError::Store(StoreError::OtherCompany(_) | StoreError::Conflict(_)) => {
+        ExecuteError::Refused(NameTaken) | ExecuteError::Store(StoreError::OtherCompany(_)) => {
             Problem::conflict("this company slug is taken")
         }
         ExecuteError::Store(error) => error.into(),
@@ -229,6 +247,7 @@ async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Bod
     let verified = verify_password(input.password, hash).await?;
     let refused = || about(Problem::unauthorized("e-mail address or password is wrong"));
     let user = user.as_ref().filter(|_| verified).ok_or_else(refused)?;
+    confirm_pending(&app, user).await?;
     throttle.succeeded().await?;
     let session = app.sessions().open(user).await?;
     Ok((Extension(AuditSubject::user(user.company_id, user.user_id)), Json(session)).into_response())

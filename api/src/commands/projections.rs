@@ -1,4 +1,4 @@
-//! Rebuilding projections, and letting a stopped one try again.
+//! Rebuilding projections, and letting a stopped one try again: for operators, since read models hold every company's rows.
 
 use axum::{extract::State, http::StatusCode};
 use projections::{
@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     answer::EVENT_POSITION,
     app::App,
-    auth::{By, Manager},
+    auth::{By, Operator},
     extract::Params,
     problem::Problem,
 };
@@ -27,27 +27,27 @@ fn accepted(app: &App) -> Accepted {
 }
 
 /// Rebuild a projection from the whole log, beside the live one, which serves until the swap.
-#[utoipa::path(post, path = "/projections/{name}/rebuild", tag = "operations", security(("bearer" = ["manager"])), params(("name" = String, Path)),
-    responses((status = 202), (status = 404, body = Problem), (status = 409, body = Problem)))]
-async fn request_rebuild(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<Accepted, Problem> {
+#[utoipa::path(post, path = "/projections/{name}/rebuild", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
+    responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn request_rebuild(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
     rebuild::request(&app.access.work, projection.as_ref(), Start::Empty).await?;
     Ok(accepted(&app))
 }
 
 /// Put the tables from before the last rebuild back, brought up to date first; those that are live now are kept in their place.
-#[utoipa::path(post, path = "/projections/{name}/restore", tag = "operations", security(("bearer" = ["manager"])), params(("name" = String, Path)),
-    responses((status = 202), (status = 404, body = Problem), (status = 409, body = Problem)))]
-async fn restore(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<Accepted, Problem> {
+#[utoipa::path(post, path = "/projections/{name}/restore", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
+    responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn restore(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
     rebuild::request(&app.access.work, projection.as_ref(), Start::Previous).await?;
     Ok(accepted(&app))
 }
 
 /// Let a projection that stopped at an event try it again.
-#[utoipa::path(post, path = "/projections/{name}/retry", tag = "operations", security(("bearer" = ["manager"])), params(("name" = String, Path)),
-    responses((status = 202), (status = 404, body = Problem), (status = 409, body = Problem)))]
-async fn retry(State(app): State<App>, _by: By<Manager>, Params(name): Params<String>) -> Result<Accepted, Problem> {
+#[utoipa::path(post, path = "/projections/{name}/retry", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
+    responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn retry(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
     let mut db = app.access.work.acquire().await?;
     if status::retry(&mut db, &name).await? { Ok(accepted(&app)) } else { Err(Problem::conflict("the projection has not stopped")) }

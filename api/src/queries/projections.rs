@@ -34,13 +34,20 @@ struct ProjectionView {
     lag_events: i64,
     /// How long the next of them has been waiting
     lag_sec: f64,
-    /// What it, or its rebuild, stopped at
+    #[serde(flatten)]
+    operation: Option<OperationView>,
+}
+
+/// What only operators see: it may name another company's event.
+#[derive(Serialize, ToSchema)]
+struct OperationView {
+    /// For operators: what it, or its rebuild, stopped at
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorView>,
-    /// While it is rebuilt
+    /// For operators: while it is rebuilt
     #[serde(skip_serializing_if = "Option::is_none")]
     rebuild: Option<RebuildView>,
-    /// Whether the tables from before the last rebuild are there to be restored
+    /// For operators: whether the tables from before the last rebuild are there to be restored
     can_restore: bool,
 }
 
@@ -70,17 +77,25 @@ struct RebuildView {
     time_left_sec: Option<f64>,
 }
 
-impl From<ProjectionStatus> for ProjectionView {
-    fn from(status: ProjectionStatus) -> Self {
-        let event =
-            |e: FailedEvent| FailedEventView { event_id: e.event_id, event_type: e.event_type, stream: e.stream, version: e.version };
+impl ProjectionView {
+    fn new(status: ProjectionStatus, for_operator: bool) -> Self {
         Self {
-            name: status.name,
+            name: status.name.clone(),
             version: status.version,
             status: status.status,
             position: status.position,
             lag_events: status.lag_events,
             lag_sec: status.lag_sec,
+            operation: for_operator.then(|| status.into()),
+        }
+    }
+}
+
+impl From<ProjectionStatus> for OperationView {
+    fn from(status: ProjectionStatus) -> Self {
+        let event =
+            |e: FailedEvent| FailedEventView { event_id: e.event_id, event_type: e.event_type, stream: e.stream, version: e.version };
+        Self {
             error: status.error.map(|e| ErrorView { position: e.position, message: e.message, event: e.event.map(event) }),
             rebuild: status.rebuild.map(|r| RebuildView {
                 position: r.position,
@@ -94,9 +109,10 @@ impl From<ProjectionStatus> for ProjectionView {
     }
 }
 
-/// Every projection: its status, position, lag in events and in seconds, and what it stopped at.
+/// Every projection: its status, position, lag in events and in seconds. Operators also see what it stopped at, its rebuild, and whether
+/// the tables from before can be restored.
 #[utoipa::path(get, path = "/projections", tag = "operations", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<ProjectionView>)))]
-async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ProjectionView>>, Problem> {
+async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ProjectionView>>, Problem> {
     let names: Vec<_> = projections::all().iter().map(|p| p.name()).collect();
     // One that has stopped would keep everybody waiting who wants to see that.
     if fresh.min_position.is_some() {
@@ -107,7 +123,6 @@ async fn list(State(app): State<App>, _by: By<Viewer>, fresh: Fresh, paging: Pag
     let statuses = status::read(&app.access.work).await?;
     let position = statuses.iter().map(|s| s.position).min().unwrap_or(0);
     let after = paging.after::<i64>()?.unwrap_or(0);
-    let rows: Vec<_> =
-        (1_i64..).zip(statuses).filter(|(n, _)| *n > after).take(usize::try_from(paging.limit).unwrap_or_default()).collect();
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, |(n, _)| *n, |(_, status)| status.into())))
+    let rows: Vec<_> = (1_i64..).zip(statuses).filter(|(n, _)| *n > after).take(usize::from(paging.limit) + 1).collect();
+    Ok(Answer::ok(position, Items::page(rows, &paging, |(n, _)| *n, |(_, status)| ProjectionView::new(status, by.identity.is_operator))))
 }

@@ -165,7 +165,7 @@ impl RandomHistory {
             },
             5..7 => CampaignCommand::Start { now: now() },
             7 => CampaignCommand::Pause,
-            8 => CampaignCommand::Resume,
+            8 => CampaignCommand::Resume { now: now() },
             _ if self.rng.random_bool(0.1) => CampaignCommand::Delete,
             _ => {
                 let campaign = self.store.load::<Campaign>(company.id, id).await.unwrap().state;
@@ -363,7 +363,12 @@ impl RandomHistory {
             6 | 7 => {
                 if let Some(id) = self.some(&company.users) {
                     let role = if self.flip() { Role::Agent } else { Role::Viewer };
-                    let commands = [UserCommand::Join, UserCommand::Disable, UserCommand::Enable, UserCommand::ChangeRole { role }];
+                    let commands = [
+                        UserCommand::Join,
+                        UserCommand::Change { role: None, disabled: Some(true) },
+                        UserCommand::Change { role: None, disabled: Some(false) },
+                        UserCommand::Change { role: Some(role), disabled: None },
+                    ];
                     let command = commands.choose(&mut self.rng).unwrap().clone();
                     self.run::<User>(company.id, id, command).await;
                 }

@@ -12,7 +12,7 @@ use support::{Client, Platform};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_never_see_a_count_go_down() {
     let platform = Platform::start().await;
-    let admin = platform.admin().await;
+    let admin = platform.operator().await;
     let campaign = admin.running_campaign(40, json!({"max_concurrent_calls": 100, "calls_per_minute": 1_000})).await;
     let done = AtomicBool::new(false);
     let reader = |path: String, count: &'static str| {

@@ -16,7 +16,7 @@ const OF_COMPANIES: &str = "select c.oid from pg_class c where c.relnamespace = 
 #[tokio::test]
 async fn every_table_of_companies_is_confined_by_force_and_with_a_check() {
     let platform = Platform::start().await;
-    platform.admin().await.act("/projections/calls/rebuild").await.expect(202);
+    platform.operator().await.act("/projections/calls/rebuild").await.expect(202);
     let pool = &platform.app().owner;
     let (confined, open): (i64, Vec<String>) = {
         let sql = format!(

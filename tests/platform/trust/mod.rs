@@ -8,5 +8,6 @@ mod edge;
 mod erasure;
 mod matrix;
 mod once;
+mod operators;
 mod outages;
 mod users;

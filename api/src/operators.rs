@@ -1,0 +1,96 @@
+//! `newvoice operator`: who runs the installation. The right is given on the machine only, never over the API.
+
+use axum::http::StatusCode;
+use clap::Subcommand;
+use domain::{company::Company, user::User};
+use eventstore::{Actor, ActorKind, Database, EventStore};
+
+use crate::{
+    auth::{credentials, credentials::UserCredentials, operators},
+    edge::{Audit, AuditSubject, audit::AuditEntry},
+};
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Give a user the operator's right: to rebuild, restore and retry projections and to see what they stopped at.
+    Add {
+        /// The address the user logs in with.
+        email: String,
+    },
+    /// List the operators.
+    List,
+    /// Take the operator's right from a user.
+    Remove {
+        /// The address the user logs in with.
+        email: String,
+    },
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    #[error("no user logs in with {0}; register or accept an invitation first")]
+    UnknownAddress(String),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// Carries out the command and prints what came of it. Running processes take a change up within ten seconds.
+pub async fn run(database: &Database, command: OperatorCommand) -> Result<(), OperatorError> {
+    match command {
+        OperatorCommand::Add { email } => {
+            let user = find_user(database, &email).await?;
+            let mut db = database.access.identity.acquire().await.map_err(anyhow::Error::from)?;
+            let added = operators::add(&mut db, user.user_id).await.map_err(anyhow::Error::from)?;
+            if added {
+                record_change(database, &user, "operator add").await;
+            }
+            println!("{email} is an operator{}", if added { "" } else { " already" });
+        }
+        OperatorCommand::Remove { email } => {
+            let user = find_user(database, &email).await?;
+            let mut db = database.access.identity.acquire().await.map_err(anyhow::Error::from)?;
+            let removed = operators::remove(&mut db, user.user_id).await.map_err(anyhow::Error::from)?;
+            if removed {
+                record_change(database, &user, "operator remove").await;
+            }
+            println!("{email} is {} operator", if removed { "no longer an" } else { "not an" });
+        }
+        OperatorCommand::List => list(database).await?,
+    }
+    Ok(())
+}
+
+async fn find_user(database: &Database, email: &str) -> Result<UserCredentials, OperatorError> {
+    let master = database.master_key.as_ref().ok_or_else(|| anyhow::anyhow!("the platform needs a master key"))?;
+    let hash = credentials::email_hash(master, &email.trim().to_lowercase());
+    let user = credentials::user(&database.access.identity, &hash).await.map_err(anyhow::Error::from)?;
+    let joined = user.filter(|user| user.password_hash.is_some() && user.pending_since.is_none());
+    joined.ok_or_else(|| OperatorError::UnknownAddress(email.to_owned()))
+}
+
+/// The change is in the audit of the user's company.
+async fn record_change(database: &Database, user: &UserCredentials, action: &str) {
+    let audit = Audit::start(database.access.identity.clone());
+    let actor = Actor { kind: ActorKind::System, id: None, name: Some("newvoice operator".to_owned()) };
+    let subject = AuditSubject { company_id: user.company_id, actor };
+    audit.note(AuditEntry::new(Some(subject), action.to_owned(), format!("/users/{}", user.user_id), StatusCode::OK, None, None));
+    audit.flush().await;
+}
+
+async fn list(database: &Database) -> Result<(), OperatorError> {
+    let rows = operators::list(&database.access.identity).await.map_err(anyhow::Error::from)?;
+    if rows.is_empty() {
+        println!("there is no operator; newvoice operator add <email> makes one");
+    }
+    let store = EventStore::open(database);
+    for row in rows {
+        let user = store.load_fresh::<User>(row.company_id, row.user_id).await.map_err(anyhow::Error::from)?;
+        let company = store.load_fresh::<Company>(row.company_id, row.company_id).await.map_err(anyhow::Error::from)?;
+        let email = user.state.known().map_or_else(|| row.user_id.to_string(), |user| user.email.reveal().clone());
+        let company = company.state.profile.as_ref().map_or_else(|| row.company_id.to_string(), |profile| profile.name.clone());
+        let disabled = if row.disabled_at.is_some() { ", disabled" } else { "" };
+        println!("{email}\t{company}\tsince {}{disabled}", row.operator_since.format("%Y-%m-%d %H:%M UTC"));
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Who runs the installation, and who may register in it.
+
+use std::process::{Command, Output};
+
+use newvoice_api::{auth::credentials, settings::RegistrationMode};
+use serde_json::{Value, json};
+use support::{MASTER_KEY, Platform, binary, master_key, new_database, settings};
+use uuid::Uuid;
+
+fn register(name: &str) -> Value {
+    json!({"email": format!("{name}@example.com"), "password": "correct horse", "company_name": name})
+}
+
+async fn platform(registration: RegistrationMode) -> Platform {
+    Platform::start_with(newvoice_api::settings::Settings { registration, ..settings(&new_database().await) }).await
+}
+
+#[tokio::test]
+async fn the_first_registration_makes_the_operator_and_later_ones_are_refused() {
+    let platform = platform(RegistrationMode::First).await;
+    let nobody = platform.anonymous();
+    let first = nobody.post("/auth/register", &register("first")).await.expect(201);
+    nobody.post("/auth/register", &register("second")).await.problem(403);
+    let operator = platform.anonymous().signed_in(&first);
+    operator.act("/projections/calls/rebuild").await.expect(202);
+    // Others join by invitation, and are no operators.
+    let invited = operator.post("/users", &json!({"email": "b@example.com", "role": "admin"})).await.expect(201);
+    let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
+    let joined = nobody.post("/auth/accept-invitation", &accept).await.expect(200);
+    operator.with_token(joined["token"].as_str().unwrap()).act("/projections/calls/retry").await.problem(403);
+    // Nor are API keys, whoever made them.
+    let key = operator.post("/api-keys", &json!({"name": "k", "role": "admin"})).await.expect(201);
+    operator.with_token(key["key"].as_str().unwrap()).act("/projections/calls/retry").await.problem(403);
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_registrations_at_once_one_is_the_first() {
+    let platform = platform(RegistrationMode::First).await;
+    let nobody = platform.anonymous();
+    let bodies: Vec<Value> = (0..8).map(|i| register(&format!("c{i}"))).collect();
+    let answers = futures::future::join_all(bodies.iter().map(|body| nobody.post("/auth/register", body))).await;
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 403, 403, 403, 403, 403, 403, 403]);
+    let operators: i64 = sqlx::query_scalar("select count(*) from user_credentials where operator_since is not null")
+        .fetch_one(&platform.app().owner)
+        .await
+        .unwrap();
+    assert_eq!(operators, 1);
+    platform.stop().await;
+}
+
+/// The process died between the credentials and the log: they give no session, and the installation is not taken for good.
+#[tokio::test]
+async fn a_first_registration_that_was_cut_off_gives_no_session_and_lets_another_be_first() {
+    let platform = platform(RegistrationMode::First).await;
+    let nobody = platform.anonymous();
+    let (pool, password) = (&platform.app().owner, newvoice_api::auth::hash_password("correct horse".into()).await.unwrap());
+    let insert = "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, operator_since, pending_since)
+                  values ($1, gen_random_uuid(), gen_random_uuid(), 'admin', $2, now(), now())";
+    let hash = credentials::email_hash(&master_key(), "cut-off@example.com");
+    sqlx::query(insert).bind(hash).bind(password).execute(pool).await.unwrap();
+    let login = json!({"email": "cut-off@example.com", "password": "correct horse"});
+    nobody.post("/auth/login", &login).await.problem(401);
+    nobody.post("/auth/register", &register("second")).await.problem(403);
+    sqlx::query("update user_credentials set pending_since = now() - interval '5 minutes'").execute(pool).await.unwrap();
+    nobody.post("/auth/register", &register("second")).await.expect(201);
+    nobody.post("/auth/login", &login).await.problem(401);
+    platform.stop().await;
+}
+
+/// The process died between the log and the confirmation of the credentials: the first login confirms them.
+#[tokio::test]
+async fn a_registration_that_is_in_the_log_is_completed_by_the_first_login() {
+    let platform = platform(RegistrationMode::Open).await;
+    let nobody = platform.anonymous();
+    nobody.post("/auth/register", &register("a")).await.expect(201);
+    sqlx::query("update user_credentials set pending_since = now()").execute(&platform.app().owner).await.unwrap();
+    nobody.post("/auth/login", &json!({"email": "a@example.com", "password": "correct horse"})).await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn where_registration_is_open_its_companies_do_not_run_the_installation() {
+    let platform = platform(RegistrationMode::Open).await;
+    let admin = platform.admin().await;
+    for action in ["rebuild", "restore", "retry"] {
+        admin.act(&format!("/projections/calls/{action}")).await.problem(403);
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn where_registration_is_closed_nobody_registers() {
+    let platform = platform(RegistrationMode::Closed).await;
+    platform.anonymous().post("/auth/register", &register("a")).await.problem(403);
+    let users: i64 = sqlx::query_scalar("select count(*) from user_credentials").fetch_one(&platform.app().owner).await.unwrap();
+    assert_eq!(users, 0);
+    platform.stop().await;
+}
+
+fn newvoice(url: &str, key: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    command.args(args).env("DATABASE_URL", url).env("NEWVOICE_MASTER_KEY", key).env("NO_COLOR", "1").output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_are_made_and_unmade_on_the_machine() {
+    let platform = platform(RegistrationMode::Open).await;
+    let (nobody, url) = (platform.anonymous(), platform.database_url.clone());
+    let admin = platform.anonymous().signed_in(&nobody.post("/auth/register", &register("Ada")).await.expect(201));
+    let operator = async |args: &[&str]| {
+        let (url, args): (String, Vec<String>) = (url.clone(), args.iter().map(|arg| (*arg).to_owned()).collect());
+        let output = tokio::task::spawn_blocking(move || {
+            let args: Vec<&str> = std::iter::once("operator").chain(args.iter().map(String::as_str)).collect();
+            newvoice(&url, MASTER_KEY, &args)
+        });
+        let output = output.await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, _, error) = operator(&["add", "nobody@example.com"]).await;
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.lines().count() == 1 && error.contains("nobody@example.com"), "{error}");
+    assert_eq!(operator(&["add", " ADA@example.com"]).await.0, Some(0));
+    assert!(operator(&["list"]).await.1.contains("ada@example.com\tAda\tsince "));
+    platform.app().callers.forget_all();
+    admin.act("/projections/calls/rebuild").await.expect(202);
+    // The company sees it in its audit.
+    platform.app().audit.flush().await;
+    let audit = admin.get("/audit").await.expect(200);
+    assert!(audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == "operator add"), "{}", audit.body);
+    assert_eq!(operator(&["remove", "ada@example.com"]).await.0, Some(0));
+    assert!(operator(&["remove", "ada@example.com"]).await.1.contains("is not an operator"));
+    platform.app().callers.forget_all();
+    admin.act("/projections/calls/retry").await.problem(403);
+    platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_use_is_told_in_one_line_and_changes_nothing() {
+    let url = new_database().await;
+    let platform = Platform::start_on(&url).await;
+    let other = "42".repeat(32);
+    let run = async |key: String, args: &'static [&'static str]| {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || newvoice(&url, &key, args)).await.unwrap()
+    };
+    let mode = run(MASTER_KEY.to_owned(), &["--registration", "sometimes"]).await;
+    assert_eq!(mode.status.code(), Some(2));
+    // There is no company yet, and the key is refused all the same.
+    let key = run(other, &["--listen", "127.0.0.1:0"]).await;
+    let error = String::from_utf8(key.stderr).unwrap();
+    assert_eq!((key.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    assert!(error.contains("master key"), "{error}");
+    platform.admin().await.get("/campaigns").await.expect(200);
+    platform.stop().await;
+}
+
+/// Two processes with different keys start on an empty database at once: one of them is the platform, the other stops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_master_keys_on_an_empty_database_one_wins() {
+    for _ in 0..3 {
+        let url = new_database().await;
+        let open = |key: String| {
+            let settings = newvoice_api::settings::Settings { master_key: Some(key.parse().unwrap()), ..settings(&url) };
+            async move { eventstore::Database::open(&settings.database(key.parse().unwrap())).await.map(|database| (key, database)) }
+        };
+        let (first, second) = tokio::join!(open("01".repeat(32)), open("02".repeat(32)));
+        assert!(first.is_ok() != second.is_ok(), "{:?} {:?}", first.err(), second.err());
+        let (key, database) = first.or(second).unwrap();
+        // The one that won still works: its roles' passwords are its own.
+        database.access.company(Uuid::nil()).await.unwrap();
+        database.close().await;
+        assert!(open(key).await.is_ok());
+    }
+}
