@@ -15,7 +15,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use domain::role::Role;
 use eventstore::{CommandIdentity, Pool, persons::CompanyKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -24,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     app::{App, BODY_MAX_BYTES},
-    auth,
+    auth::{self, Identity},
     commands::auth::AUTH_BODY_MAX_BYTES,
     extract::unread,
     problem::Problem,
@@ -44,12 +43,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: usize = 100;
 /// Keys that are older are forgotten, in hours.
 const KEEP_HOURS: i32 = 48;
-/// Longest boundary of a multipart body (RFC 2046, 5.1.1).
-const BOUNDARY_MAX_BYTES: usize = 70;
+/// A form is read in pieces of this size when its digest is made.
+const FORM_PIECE_BYTES: usize = 64 << 10;
 /// Whoever registers has no company yet.
 const REGISTER: &str = "/auth/register";
-/// What gives out credentials and keeps no answer: whoever lost theirs logs in again.
-pub const WITHOUT: &[&str] = &["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation"];
+/// Paths whose answers are not stored: most of them give out credentials, and a client that lost its own logs in again. Logging out is
+/// bound to the session that is sent with it.
+pub const WITHOUT: &[&str] = &["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation", "/auth/logout"];
 /// Headers that are part of an answer.
 const KEPT_HEADERS: [&str; 5] = ["content-type", "event-position", "etag", "location", "reason"];
 
@@ -132,10 +132,11 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
     let bytes = axum::body::to_bytes(body, limit).await.map_err(unread)?;
     let company_id = identity.as_ref().map_or(Uuid::nil(), |identity| identity.company_id);
     let company_key = app.store.persons().company(company_id).await?;
-    let body_hash = body_hash(&company_key, identity.as_ref().map(|identity| identity.role), &parts.headers, &bytes);
-    let mut named = format!("{} {path} {key}", parts.method).into_bytes();
+    let body_hash = body_hash(&company_key, identity.as_ref(), &parts.headers, &bytes).await;
+    let caller = identity.as_ref().map(|identity| identity.actor.id.unwrap_or_default()).unwrap_or_default();
+    let mut named = format!("{} {path} {caller} {key}", parts.method).into_bytes();
     if identity.is_none() {
-        // Strangers may well have the same idea of a key: theirs are apart by what they ask.
+        // Callers without a credential may choose the same key: theirs are told apart by their bodies.
         named.extend_from_slice(&body_hash);
     }
     let key_hash = hex::encode(company_key.request_hash(&named));
@@ -173,41 +174,41 @@ impl KeyedRequest {
     }
 }
 
-/// Digest of the role and the body: an answer is given again only to callers who may have it. The boundary of a multipart body is drawn
-/// anew each time and does not count.
-fn body_hash(key: &CompanyKey, role: Option<Role>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+/// Digest of the caller's role and the body: an answer is given again only to callers who may have it. Of a form, the names and contents of
+/// its fields count: clients choose another boundary each time, and a file may get another name or content type.
+async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+    let role = caller.map(|identity| identity.role.to_string()).unwrap_or_default();
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let boundary = content_type
-        .strip_prefix("multipart/form-data")
-        .and_then(|rest| rest.split(';').find_map(|part| part.trim().strip_prefix("boundary=")));
-    let boundary = boundary.map(|b| b.trim_matches('"').as_bytes()).filter(|b| b.len() <= BOUNDARY_MAX_BYTES);
+    let form = match multer::parse_boundary(content_type) {
+        Ok(boundary) => form_digest(&boundary, body).await.ok(),
+        Err(_) => None,
+    };
     let mut hash = Sha256::new();
-    hash.update(role.map(|role| role.to_string()).unwrap_or_default());
-    match boundary.filter(|b| !b.is_empty()) {
+    hash.update(role);
+    match form {
+        Some(form) => hash.update(form),
         None => hash.update(body),
-        Some(boundary) => {
-            let mut rest = &body[..];
-            while let Some(at) = find(rest, boundary) {
-                hash.update(&rest[..at]);
-                hash.update([0]);
-                rest = &rest[at + boundary.len()..];
-            }
-            hash.update(rest);
-        }
     }
     key.request_hash(&hash.finalize()).to_vec()
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    let first = *needle.first()?;
-    let mut from = 0;
-    loop {
-        let at = from + haystack.get(from..)?.iter().position(|b| *b == first)?;
-        if haystack[at..].starts_with(needle) {
-            return Some(at);
+/// Digest of a form's fields: of each its name and the digest of its content.
+async fn form_digest(boundary: &str, body: &Bytes) -> Result<[u8; 32], multer::Error> {
+    let pieces =
+        (0..body.len()).step_by(FORM_PIECE_BYTES).map(|at| Ok::<_, Infallible>(body.slice(at..body.len().min(at + FORM_PIECE_BYTES))));
+    let mut form = multer::Multipart::new(futures::stream::iter(pieces), boundary);
+    let mut hash = Sha256::new();
+    while let Some(mut field) = form.next_field().await? {
+        let name = field.name().unwrap_or_default();
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name);
+        let mut content = Sha256::new();
+        while let Some(chunk) = field.chunk().await? {
+            content.update(&chunk);
         }
-        from = at + 1;
+        hash.update(content.finalize());
     }
+    Ok(hash.finalize().into())
 }
 
 enum Begun {

@@ -1,6 +1,6 @@
 use reqwest::{Method, header::HeaderValue};
 use serde_json::json;
-use support::Platform;
+use support::{Client, Platform};
 
 #[tokio::test]
 async fn many_equal_requests_have_one_effect_and_one_answer() {
@@ -47,7 +47,7 @@ async fn what_cannot_be_a_key_is_refused_everywhere() {
 #[tokio::test]
 async fn a_path_of_any_length_is_no_error_of_ours() {
     let platform = Platform::start().await;
-    let admin = platform.admin().await;
+    let admin = platform.operator().await;
     // Of letters that cannot be compressed: an index has room for some kilobytes.
     let long: String = (0..200).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
     for path in [format!("/projections/{long}/rebuild"), format!("/calls/{long}/end")] {
@@ -83,18 +83,22 @@ async fn a_request_whose_answer_was_lost_finds_its_effect() {
     platform.stop().await;
 }
 
-/// Whoever can read a key's name must not get the answer of somebody with more rights.
+/// A caller who has lost rights does not get the answer from before; another caller does not get it at all.
 #[tokio::test]
-async fn a_stored_answer_is_for_its_role_only() {
+async fn a_stored_answer_is_for_its_caller_and_role_only() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let viewer = admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201);
-    let viewer = admin.with_token(viewer["key"].as_str().unwrap());
+    let invited = admin.post("/users", &json!({"email": "b@example.com", "role": "admin"})).await.expect(201);
+    let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
+    let joined = admin.post("/auth/accept-invitation", &accept).await.expect(200);
+    let other = admin.with_token(joined["token"].as_str().unwrap());
     let body = json!({"name": "root", "role": "admin"});
-    let issue = |client: &support::Client| client.request(Method::POST, "/api-keys").header("idempotency-key", "issue").json(&body);
-    let issued = admin.send(issue(&admin)).await.expect(201);
-    assert_eq!(admin.send(issue(&admin)).await.expect(201)["key"], issued["key"]);
-    let refused = viewer.send(issue(&viewer)).await.problem(422);
+    let issue = |client: &Client| client.request(Method::POST, "/api-keys").header("idempotency-key", "issue").json(&body);
+    let issued = other.send(issue(&other)).await.expect(201);
+    assert_eq!(other.send(issue(&other)).await.expect(201)["key"], issued["key"]);
+    assert_ne!(admin.send(issue(&admin)).await.expect(201)["key"], issued["key"]);
+    admin.put(&format!("/users/{}", invited.id()), &json!({"role": "viewer"})).await.expect(200);
+    let refused = other.send(issue(&other)).await.problem(422);
     assert!(refused.get("key").is_none());
     let events = admin.get("/events?event_type=ApiKeyIssued").await;
     assert!(events["items"].as_array().unwrap().iter().all(|e| e["metadata"].get("idempotency_key").is_none()));
@@ -142,5 +146,58 @@ async fn concurrent_changes_of_different_fields_are_all_kept() {
             assert_eq!(&campaign[field], value, "{field}");
         }
     }
+    platform.stop().await;
+}
+
+/// Two workers whose software counts its keys 1, 2, 3 are two callers, not one that sends again.
+#[tokio::test]
+async fn the_same_key_of_two_callers_stands_for_two_commands() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(3, json!({})).await;
+    let mut workers = Vec::new();
+    for name in ["a", "b"] {
+        let key = admin.post("/api-keys", &json!({"name": name, "role": "agent"})).await.expect(201);
+        workers.push(admin.with_token(key["key"].as_str().unwrap()));
+    }
+    let path = format!("/campaigns/{campaign}/tasks/claim");
+    let claim = async |worker: &Client| worker.send(worker.request(Method::POST, &path).header("idempotency-key", "1")).await;
+    let (first, second) = (claim(&workers[0]).await.expect(200), claim(&workers[1]).await.expect(200));
+    assert_ne!(first["task"]["id"], second["task"]["id"]);
+    assert_eq!(claim(&workers[0]).await.expect(200).body, first.body);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn logging_out_under_anothers_key_ends_ones_own_session() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let invited = admin.post("/users", &json!({"email": "b@example.com", "role": "admin"})).await.expect(201);
+    let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
+    let joined = admin.post("/auth/accept-invitation", &accept).await.expect(200);
+    let other = admin.with_token(joined["token"].as_str().unwrap());
+    for user in [&admin, &other] {
+        user.send(user.request(Method::POST, "/auth/logout").header("idempotency-key", "1")).await.expect(204);
+        user.get("/campaigns").await.problem(401);
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_list_sent_again_under_its_key_may_have_another_file_name_and_type() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let upload = async |name: &str, content_type: &str, content: &str| {
+        let part = reqwest::multipart::Part::bytes(content.as_bytes().to_vec()).file_name(name.to_owned()).mime_str(content_type).unwrap();
+        let form = reqwest::multipart::Form::new().part("file", part);
+        let request = admin.request(Method::POST, &format!("/campaigns/{id}/call-list")).header("idempotency-key", "list");
+        admin.send(request.multipart(form)).await
+    };
+    let list = "phone_number\n+12025550100\n";
+    let first = upload("list.csv", "text/csv", list).await.expect(200);
+    let again = upload("list (1).csv", "application/vnd.ms-excel", list).await.expect(200);
+    assert_eq!((again.body, again.headers.get("idempotent-replayed").is_some()), (first.body, true));
+    upload("list.csv", "text/csv", "phone_number\n+12025550101\n").await.problem(422);
     platform.stop().await;
 }
