@@ -74,7 +74,7 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         seal(&settings, &app, &mut tasks, &shutdown);
     }
     if settings.has(Role::Projectors) || settings.has(Role::Dialer) {
-        tasks.spawn(Housekeeping(app.desk.clone()).run(shutdown.clone()));
+        tasks.spawn(Housekeeping::new(app.desk.clone()).run(shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), purge(app.clone())));
     }
     if settings.has(Role::Dialer) {

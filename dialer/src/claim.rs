@@ -49,6 +49,15 @@ pub struct Claim {
     pub event_id: Option<Uuid>,
 }
 
+/// What is claimed for, whichever task it will be.
+struct Attempt<'a> {
+    campaign_id: Uuid,
+    campaign: &'a Loaded<Campaign>,
+    skillbase_version: u32,
+    call_id: Uuid,
+    lease_sec: u32,
+}
+
 /// Why there was nothing to claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "snake_case")]
@@ -88,19 +97,29 @@ impl Desk {
         if let Some(claim) = self.claimed_before(context, call_id).await? {
             return Ok(Ok(claim));
         }
+        let comes_again = context.identity.is_some_and(|identity| identity.comes_again);
         for _ in 0..ROUNDS_MAX {
             let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
             let live = campaign.state.live().ok_or(ClaimError::UnknownCampaign)?;
             if let Some(reason) = closed(&live.settings, live.status, worker) {
                 return Ok(Err(reason));
             }
+            // A bot that was deleted calls nobody, whatever the campaign says.
+            let Some(skillbase_version) = self.skillbase_version(context.company_id, Some(live.settings.skillbase_id)).await? else {
+                return Ok(Err(NothingToClaim::NotRunning));
+            };
             // What was uploaded before must be seen.
             self.positions.reached(&["call_tasks"], campaign.position, projections::WAIT_MAX).await.map_err(|_| ClaimError::Behind)?;
+            // The first try of this claim may have been cut off between its slot and the log. Its task has a slot, so it is no
+            // candidate; and while the call has that slot it gets no other.
+            let first_try = if comes_again { slots::task_of_call(&self.pool, call_id).await? } else { None };
             let candidates = projections::call_tasks::candidates(&self.pool, campaign_id, now(), CANDIDATES).await?;
+            let candidates: Vec<Uuid> = first_try.into_iter().chain(candidates).collect();
             if candidates.is_empty() {
                 // An equal request may have claimed meanwhile.
                 return Ok(self.claimed_before(context, call_id).await?.ok_or(NothingToClaim::Empty));
             }
+            let attempt = Attempt { campaign_id, campaign: &campaign, skillbase_version, call_id, lease_sec };
             for task_id in candidates {
                 let request = SlotRequest {
                     company_id: context.company_id,
@@ -116,26 +135,28 @@ impl Desk {
                     Slot::Concurrency => return Ok(Err(NothingToClaim::Concurrency)),
                     Slot::Rate => return Ok(Err(NothingToClaim::Rate)),
                 }
-                match self.append_claim(context, campaign_id, &campaign, task_id, call_id, lease_sec).await {
+                match self.append_claim(context, &attempt, task_id).await {
                     Ok((position, event_id)) => {
                         slots::confirm(&self.pool, call_id).await?;
                         return Ok(Ok(Claim { task_id, call_id, position, event_id }));
                     }
-                    // The read model was behind: somebody had this task, or the campaign went on.
+                    // The read model was behind: another worker had this task.
                     Err(ExecuteError::Refused(_)) => slots::give_up(&self.pool, call_id, task_id).await?,
-                    Err(ExecuteError::Store(StoreError::Conflict(conflict))) => {
+                    Err(error) if error.is_conflict() => {
                         slots::give_up(&self.pool, call_id, task_id).await?;
                         if let Some(claim) = self.claimed_before(context, call_id).await? {
                             return Ok(Ok(claim));
                         }
-                        if conflict.stream.starts_with("campaign-") {
-                            break;
-                        }
+                        // The campaign may have changed: look at it again.
+                        break;
                     }
-                    // Nobody knows whether the claim is in the log: housekeeping will see.
+                    // Whether the claim is in the log is not known: housekeeping looks, and so does the same claim if it comes again.
                     Err(ExecuteError::Store(error)) => return Err(error.into()),
                 }
             }
+            // All candidates were taken: the read model has to see that before it names others.
+            let head = self.store.head().position();
+            self.positions.reached(&["call_tasks"], head, projections::WAIT_MAX).await.map_err(|_| ClaimError::Behind)?;
         }
         Err(ClaimError::Behind)
     }
@@ -150,12 +171,10 @@ impl Desk {
     async fn append_claim(
         &self,
         context: &CommandContext,
-        campaign_id: Uuid,
-        campaign: &Loaded<Campaign>,
+        attempt: &Attempt<'_>,
         task_id: Uuid,
-        call_id: Uuid,
-        lease_sec: u32,
     ) -> Result<(i64, Option<Uuid>), ExecuteError<TaskRefusal>> {
+        let &Attempt { campaign_id, campaign, skillbase_version, call_id, lease_sec } = attempt;
         let mut unit = self.store.unit(context);
         let claim = TaskCommand::Claim { call_id, lease_sec, now: now() };
         let claimed = unit.decide::<Task>(task_id, claim).await?;
@@ -175,7 +194,7 @@ impl Desk {
             campaign_id: Some(campaign_id),
             task_id: Some(task_id),
             skillbase_id,
-            skillbase_version: self.skillbase_version(context.company_id, skillbase_id).await?,
+            skillbase_version: Some(skillbase_version),
             direction: Direction::Outbound,
             person_id: Some(person_id),
             phone_number: contact.phone_number.clone(),

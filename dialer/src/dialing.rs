@@ -7,7 +7,7 @@ use std::{
 };
 
 use domain::{
-    outcome::Outcome,
+    outcome::{Outcome, was_reached},
     skillbase::{Skillbase, SkillbaseState},
     task::{AttemptFailure, FailureCause, Task},
 };
@@ -179,9 +179,7 @@ impl Dialer {
             Ok(ended) => context.metadata.causation_id = ended.event_id.or(claim.event_id),
             Err(error) => tracing::warn!(%error, call = %claim.call_id, "a call's end could not be recorded"),
         }
-        // Who was spoken to is not called again; whoever was not reached is.
-        let reached = matches!(ended.outcome, Outcome::Success | Outcome::Fail) && ended.hangup_by.as_deref() != Some("system");
-        if reached {
+        if was_reached(ended.outcome, ended.hangup_by.as_deref()) {
             self.desk.complete(&context, claim.task_id, claim.call_id, ended.outcome).await?;
         } else {
             let failure = AttemptFailure {

@@ -1,12 +1,13 @@
 //! What has to happen although nobody asks: campaigns without a task left are completed, claims whose worker is gone are
-//! released, tasks of deleted campaigns are cancelled, slots left over by a crash are given back.
+//! released, tasks of deleted campaigns and of those that have passed their end are cancelled, slots left over by a crash are given back.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::TimeDelta;
 use domain::{
     call::Call,
     campaign::{Campaign, CampaignCommand, CampaignState},
+    outcome::was_reached,
     task::{AttemptFailure, FailureCause, Task, TaskCommand, TaskStatus},
 };
 use eventstore::{CommandContext, ExecuteError, StoreError, now};
@@ -14,7 +15,7 @@ use projections::{
     call_tasks::{self, ExpiredClaim},
     campaigns,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
 use crate::{Desk, slots};
@@ -26,18 +27,44 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 const EXPIRED_MAX: i64 = 200;
 /// Tasks that are cancelled in one step.
 const CANCEL_MAX: i64 = 500;
+/// How long a process must have been without a connection until it counts as gone; one that has lost its connections makes new ones within
+/// some hundred milliseconds.
+const GONE_AFTER: Duration = Duration::from_millis(1_500);
 /// Rounds between two looks at what changes slowly.
 const SLOW_ROUNDS: u32 = 120;
 
 /// Keeps house until told to stop. Several processes may do so at once: every command is decided on the log.
-pub struct Housekeeping(pub Desk);
+pub struct Housekeeping {
+    pub desk: Desk,
+    absent: AbsentProcesses,
+}
+
+/// Since when processes have been without a connection to the database.
+#[derive(Default)]
+struct AbsentProcesses(HashMap<String, Instant>);
+
+impl AbsentProcesses {
+    /// Takes note of who is absent now; answers who has been for [`GONE_AFTER`]: a process that has lost its connections makes new ones
+    /// sooner.
+    fn update(&mut self, absent: Vec<String>, now: Instant) -> Vec<String> {
+        let before = std::mem::take(&mut self.0);
+        self.0 =
+            absent.into_iter().map(|name| (before.get(&name).copied().unwrap_or(now), name)).map(|(since, name)| (name, since)).collect();
+        self.0.iter().filter(|(_, since)| now.duration_since(**since) >= GONE_AFTER).map(|(name, _)| name.clone()).collect()
+    }
+}
 
 impl Housekeeping {
-    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
+    pub fn new(desk: Desk) -> Self {
+        Self { desk, absent: AbsentProcesses::default() }
+    }
+
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut round: u32 = 0;
         while !*shutdown.borrow() {
-            let keeping = tokio::time::timeout(ROUND_TIMEOUT, self.0.keep_house(round.is_multiple_of(SLOW_ROUNDS)));
-            if !matches!(self.0.store.head().silence().unless(keeping).await, Ok(Ok(()))) {
+            let silence = self.desk.store.head().silence().clone();
+            let keeping = tokio::time::timeout(ROUND_TIMEOUT, self.keep_house(round.is_multiple_of(SLOW_ROUNDS)));
+            if !matches!(silence.unless(keeping).await, Ok(Ok(()))) {
                 tracing::warn!("a round of housekeeping took too long or the database fell silent; it was cut off");
             }
             round = round.wrapping_add(1);
@@ -53,19 +80,31 @@ fn note(what: &str, result: Result<(), StoreError>) {
     }
 }
 
-impl Desk {
-    /// One round. What fails for one campaign or task is logged, and the others go on.
-    async fn keep_house(&self, slowly_changing: bool) {
+impl Housekeeping {
+    /// One round. What fails for one campaign or task is logged, and the others are done all the same.
+    async fn keep_house(&mut self, slowly_changing: bool) {
+        let desk = &self.desk;
         if slowly_changing {
-            note("the log's room ahead", self.store.ensure_partitions().await.map(drop));
-            note("old claim slots", slots::purge(&self.pool).await.map_err(StoreError::from));
+            note("the log's room ahead", desk.store.ensure_partitions().await.map(drop));
+            note("old claim slots", slots::purge(&desk.pool).await.map_err(StoreError::from));
         }
-        note("finished campaigns", self.complete_finished_campaigns().await);
-        note("expired claims", self.release_expired_claims().await);
+        note("expired claims", desk.release_expired_claims().await);
+        note("tasks of ended campaigns", desk.cancel_tasks_of_ended_campaigns().await);
+        note("finished campaigns", desk.complete_finished_campaigns().await);
         note("claim slots left over", self.free_stale_slots().await);
-        note("tasks of deleted campaigns", self.cancel_tasks_of_deleted_campaigns().await);
     }
 
+    async fn free_stale_slots(&mut self) -> Result<(), StoreError> {
+        slots::confirm_claimed(&self.desk.pool).await?;
+        let gone = self.absent.update(slots::absent_processes(&self.desk.pool).await?, Instant::now());
+        for slot in slots::suspicious(&self.desk.pool, &gone).await? {
+            note("a claim slot", self.desk.judge_slot(&slot).await);
+        }
+        Ok(())
+    }
+}
+
+impl Desk {
     async fn complete_finished_campaigns(&self) -> Result<(), StoreError> {
         for campaign in campaigns::finished(&self.pool).await? {
             let context = CommandContext::system(campaign.company_id, "campaign completion", now());
@@ -93,14 +132,17 @@ impl Desk {
         Ok(())
     }
 
-    async fn cancel_tasks_of_deleted_campaigns(&self) -> Result<(), StoreError> {
-        for campaign in campaigns::deleted_with_tasks(&self.pool).await? {
-            note("a deleted campaign", self.cancel_waiting_tasks(campaign.company_id, campaign.campaign_id).await);
+    /// Cancels what waits in campaigns that are deleted, or run and have passed their end. The latter are then completed as soon as no
+    /// attempt is in progress.
+    async fn cancel_tasks_of_ended_campaigns(&self) -> Result<(), StoreError> {
+        for campaign in campaigns::ended_with_tasks(&self.pool, now()).await? {
+            note("an ended campaign", self.cancel_waiting_tasks(campaign.company_id, campaign.campaign_id).await);
         }
         Ok(())
     }
 
-    /// Fails the attempt unless its call shows a sign of life after all. Says whether it did.
+    /// Settles the attempt unless its call shows a sign of life after all: by the outcome that its call has ended with, else as failed.
+    /// Says whether it did.
     async fn release_expired(&self, claim: &ExpiredClaim) -> Result<bool, ExecuteError<domain::task::TaskRefusal>> {
         let context = CommandContext::system(claim.company_id, "claim lease", now());
         let call = self.store.load_fresh::<Call>(claim.company_id, claim.call_id).await?;
@@ -108,35 +150,51 @@ impl Desk {
         if call.updated_at + TimeDelta::seconds(i64::from(lease_sec)) > now() {
             return Ok(false);
         }
-        let failure = AttemptFailure {
-            call_id: claim.call_id,
-            error_message: format!("no sign of life for {lease_sec} seconds").into(),
-            outcome: None,
-            cause: FailureCause::LeaseExpired,
+        let ended = call.state.known().and_then(|call| Some((call.end.as_ref()?, call.classification?.outcome?)));
+        let command = match ended {
+            Some((end, outcome)) if was_reached(outcome, end.hangup_by.as_deref()) => {
+                TaskCommand::Complete { call_id: claim.call_id, outcome }
+            }
+            ended => {
+                let failure = match ended {
+                    Some((_, outcome)) => AttemptFailure {
+                        call_id: claim.call_id,
+                        error_message: format!("the call ended with {outcome}").into(),
+                        outcome: Some(outcome),
+                        cause: FailureCause::CallEnded,
+                    },
+                    None => AttemptFailure {
+                        call_id: claim.call_id,
+                        error_message: format!("no sign of life for {lease_sec} seconds").into(),
+                        outcome: None,
+                        cause: FailureCause::LeaseExpired,
+                    },
+                };
+                TaskCommand::Fail { failure, retry: self.retry_policy(&context, claim.campaign_id).await?, now: context.now }
+            }
         };
-        let retry = self.retry_policy(&context, claim.campaign_id).await?;
         let mut unit = self.store.unit(&context);
-        let decided = unit.decide::<Task>(claim.task_id, TaskCommand::Fail { failure, retry, now: context.now }).await?;
+        let decided = unit.decide::<Task>(claim.task_id, command).await?;
         unit.hold(claim.call_id, &call);
         unit.commit().await?;
         slots::release(&self.pool, claim.call_id).await.map_err(StoreError::from)?;
         Ok(!decided.events.is_empty())
     }
 
-    async fn free_stale_slots(&self) -> Result<(), StoreError> {
-        for slot in slots::suspicious(&self.pool).await? {
-            let task = match self.store.load_fresh::<Task>(slot.company_id, slot.task_id).await {
-                Ok(task) => task,
-                Err(error) => {
-                    note("a claim slot", Err(error));
-                    continue;
-                }
-            };
-            let in_progress =
-                task.state.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(slot.call_id));
-            if !in_progress {
-                slots::release(&self.pool, slot.call_id).await?;
-            }
+    /// Compares a slot with the log: it stays open while the attempt is in progress, is released when the attempt has ended, and
+    /// never was if the claim did not come into the log.
+    async fn judge_slot(&self, slot: &slots::OpenSlot) -> Result<(), StoreError> {
+        let task = self.store.load_fresh::<Task>(slot.company_id, slot.task_id).await?;
+        let in_progress =
+            task.state.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(slot.call_id));
+        if in_progress {
+            return Ok(());
+        }
+        let was_claimed = self.store.load_fresh::<Call>(slot.company_id, slot.call_id).await?.version > 0;
+        if was_claimed {
+            slots::release(&self.pool, slot.call_id).await?;
+        } else {
+            slots::give_up(&self.pool, slot.call_id, slot.task_id).await?;
         }
         Ok(())
     }
@@ -154,14 +212,18 @@ impl Desk {
         Ok(cancelled)
     }
 
-    /// Cancels a deleted campaign's waiting tasks, as far as the read model knows them.
+    /// Cancels the waiting tasks of a campaign that is deleted, or runs and has passed its end, as far as the read model knows them.
     pub async fn cancel_waiting_tasks(&self, company_id: Uuid, campaign_id: Uuid) -> Result<(), StoreError> {
         let campaign = self.store.load_fresh::<Campaign>(company_id, campaign_id).await?;
-        if *campaign.state != CampaignState::Deleted {
-            return Ok(());
-        }
-        let context = CommandContext::system(company_id, "campaign deletion", now());
+        let reason = match campaign.state.as_ref() {
+            CampaignState::Deleted => "campaign deletion",
+            CampaignState::Live(live) if live.is_over(now()) => "campaign end",
+            CampaignState::Live(_) | CampaignState::None => return Ok(()),
+        };
+        let context = CommandContext::system(company_id, reason, now());
         let mut unit = self.store.unit(&context);
+        // The end may be moved at this moment.
+        unit.hold(campaign_id, &campaign);
         for task_id in call_tasks::waiting_of(&self.pool, campaign_id, CANCEL_MAX).await? {
             match unit.decide::<Task>(task_id, TaskCommand::Cancel).await {
                 Ok(_) | Err(ExecuteError::Refused(_)) => {}
@@ -169,7 +231,9 @@ impl Desk {
             }
         }
         match unit.commit().await {
-            Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            // One of the tasks, or the campaign, has changed meanwhile: the next round looks again.
+            Err(error) if error.is_conflict() => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -1,6 +1,6 @@
 //! Claim slots: what keeps a campaign within its limits across all processes; see the table's migration.
 
-use eventstore::Pool;
+use eventstore::{Pool, database::process_name};
 use uuid::Uuid;
 
 /// What came of asking for a slot.
@@ -26,13 +26,14 @@ pub(crate) struct SlotRequest {
 
 pub(crate) async fn take(pool: &Pool, request: &SlotRequest) -> Result<Slot, sqlx::Error> {
     let answer = sqlx::query_scalar!(
-        r#"select take_claim_slot($1, $2, $3, $4, $5, $6) as "answer!""#,
+        r#"select take_claim_slot($1, $2, $3, $4, $5, $6, $7) as "answer!""#,
         request.company_id,
         request.campaign_id,
         request.task_id,
         request.call_id,
         i64::from(request.max_concurrent_calls),
-        i64::from(request.calls_per_minute)
+        i64::from(request.calls_per_minute),
+        process_name()
     )
     .fetch_one(pool)
     .await?;
@@ -64,29 +65,66 @@ pub(crate) async fn give_up(pool: &Pool, call_id: Uuid, task_id: Uuid) -> Result
     Ok(())
 }
 
-/// The attempt is over.
+/// The task that an open slot of this call is for.
+pub(crate) async fn task_of_call(pool: &Pool, call_id: Uuid) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!("select task_id from claim_slots where call_id = $1 and released_at is null", call_id).fetch_optional(pool).await
+}
+
+/// The attempt is over. Its claim was in the log and is within the limit per minute for 60 s, also if no process has confirmed it.
 pub(crate) async fn release(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("update claim_slots set released_at = clock_timestamp() where call_id = $1 and released_at is null", call_id)
-        .execute(pool)
-        .await?;
+    sqlx::query!(
+        "update claim_slots set released_at = clock_timestamp(), confirmed_at = coalesce(confirmed_at, clock_timestamp())
+          where call_id = $1 and released_at is null",
+        call_id
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
-/// An open slot old enough that its claim must be in the log, if it ever gets there.
+/// Confirms slots whose claims are in the log although their processes did not say so.
+pub(crate) async fn confirm_claimed(pool: &Pool) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update claim_slots s set confirmed_at = clock_timestamp() from call_tasks t
+          where s.released_at is null and s.confirmed_at is null and s.taken_at < clock_timestamp() - interval '2 seconds'
+            and t.company_id = s.company_id and t.task_id = s.task_id and t.call_id = s.call_id and t.status = 'in_progress'"
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Processes that took slots which are not confirmed, and have no connection to the database now.
+pub(crate) async fn absent_processes(pool: &Pool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select p.taken_by as "taken_by!" from (
+               select distinct taken_by from claim_slots
+                where released_at is null and confirmed_at is null and taken_by is not null and taken_by <> $1) p
+            where is_process_gone(p.taken_by)"#,
+        process_name()
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// An open slot whose claim must be in the log by now, if it ever gets there.
 pub(crate) struct OpenSlot {
     pub company_id: Uuid,
     pub task_id: Uuid,
     pub call_id: Uuid,
 }
 
-/// Open slots whose task does not look in progress with this call, as far as the read model knows.
-pub(crate) async fn suspicious(pool: &Pool) -> Result<Vec<OpenSlot>, sqlx::Error> {
+/// Open slots whose task does not look in progress with this call, as far as the read model knows: of the processes that are gone at
+/// once, of others after a while.
+pub(crate) async fn suspicious(pool: &Pool, gone: &[String]) -> Result<Vec<OpenSlot>, sqlx::Error> {
     sqlx::query_as!(
         OpenSlot,
         "select s.company_id, s.task_id, s.call_id
            from claim_slots s left join call_tasks t on t.company_id = s.company_id and t.task_id = s.task_id
           where s.released_at is null and (t.call_id is distinct from s.call_id or t.status <> 'in_progress')
-            and coalesce(s.confirmed_at + interval '5 seconds', s.taken_at + interval '60 seconds') < clock_timestamp()"
+            and ((s.confirmed_at is null and s.taken_by = any($1))
+                 or coalesce(s.confirmed_at + interval '5 seconds', s.taken_at + interval '60 seconds') < clock_timestamp())",
+        gone
     )
     .fetch_all(pool)
     .await

@@ -20,7 +20,7 @@ use crate::{
     ahead::Ahead,
     append::Appender,
     contention::Contended,
-    database::{Database, Pool},
+    database::{Database, Pool, process_name},
     error::{ExecuteError, StoreError},
     event::{CommandContext, StoredEvent, StreamName},
     head::Head,
@@ -53,9 +53,9 @@ impl EventStore {
     /// Opens the log of a migrated database.
     pub fn open(database: &Database) -> Self {
         let access = &database.access;
-        let notifying = access.log_options.clone().application_name("newvoice notify");
+        let notifying = access.log_options.clone().application_name(&format!("{} notify", process_name()));
         let head = Head::watch(access.log.clone(), notifying, database.channel(), database.silence.clone());
-        let appending = access.log_options.clone().application_name("newvoice append");
+        let appending = access.log_options.clone().application_name(&format!("{} append", process_name()));
         let appender = Appender::start(appending, access.log_may_copy, head.clone());
         let states: StateCache = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
         let persons = Persons::new(access.log.clone(), database.master_key.clone());
@@ -167,22 +167,22 @@ impl EventStore {
         read::by_ids(&self.pool, ids).await
     }
 
-    /// How many of a company's events of a type, recorded until `until`, name `value` in the payload's field `field`.
-    pub async fn count_events(
+    /// How many of a company's streams have an event of a type that was recorded until `until`. Costs what these streams cost, however
+    /// long the log is.
+    pub async fn count_streams_with<D: Decider>(
         &self,
         company_id: Uuid,
+        ids: &[Uuid],
         event_type: &str,
-        field: &str,
-        value: &str,
         until: DateTime<Utc>,
     ) -> Result<i64, StoreError> {
+        let names: Vec<_> = ids.iter().map(|id| StreamName::of::<D>(*id).to_string()).collect();
         let count = sqlx::query_scalar!(
-            r#"select count(*) as "count!" from events
-                where company_id = $1 and event_type = $2 and payload ->> $3 = $4 and recorded_at <= $5"#,
+            r#"select count(distinct stream) as "count!" from events
+                where stream = any($1) and company_id = $2 and event_type = $3 and recorded_at <= $4"#,
+            &names,
             company_id,
             event_type,
-            field,
-            value,
             until
         );
         Ok(count.fetch_one(&self.pool).await?)

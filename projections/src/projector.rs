@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use eventstore::{Pool, StoreError};
+use eventstore::{Pool, StoreError, database::process_name};
 use futures::FutureExt as _;
 use sqlx::PgConnection;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -72,6 +72,18 @@ impl Projectors {
     }
 }
 
+/// Makes the projection's checkpoint at the beginning of the log, if it has none yet. Whatever moves a checkpoint relies on its row.
+pub(crate) async fn ensure_checkpoint(pool: &Pool, projection: &dyn Projection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into projection_checkpoints (name, version, position) values ($1, $2, 0) on conflict (name) do nothing",
+        projection.name(),
+        projection.version()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 struct Projector {
     pool: Pool,
     feed: Feed,
@@ -137,26 +149,23 @@ impl Projector {
         }
     }
 
-    /// Takes or renews the lease; `None` while another process holds it. A new holder gets a higher token.
+    /// Takes or renews the lease; `None` while another process holds it, unless that has ended. A new holder gets a higher token, without
+    /// which the one before writes nothing more, even if it is not gone after all.
     async fn lease(&self) -> Result<Option<Lease>, sqlx::Error> {
         let (name, version) = (self.projection.name(), self.projection.version());
-        sqlx::query!(
-            "insert into projection_checkpoints (name, version, position) values ($1, $2, 0) on conflict (name) do nothing",
-            name,
-            version
-        )
-        .execute(&self.pool)
-        .await?;
+        ensure_checkpoint(&self.pool, self.projection.as_ref()).await?;
         let row = sqlx::query!(
             r#"update projection_checkpoints
-                  set token = case when holder = $2 then token else token + 1 end, holder = $2,
+                  set token = case when holder = $2 then token else token + 1 end, holder = $2, holder_process = $5,
                       lease_until = clock_timestamp() + make_interval(secs => $3)
-                where name = $1 and version <= $4 and (holder = $2 or lease_until < clock_timestamp())
+                where name = $1 and version <= $4
+                  and (holder = $2 or lease_until < clock_timestamp() or is_process_gone(holder_process))
                returning token, position, error is not null as "failed!""#,
             name,
             self.holder,
             LEASE_SEC,
-            version
+            version,
+            process_name()
         )
         .fetch_optional(&self.pool)
         .await?;

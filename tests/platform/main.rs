@@ -5,6 +5,7 @@ mod analytics;
 mod architecture;
 mod calls;
 mod campaigns;
+mod claims;
 mod crash;
 mod docs;
 mod events;

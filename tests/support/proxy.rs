@@ -1,8 +1,12 @@
-//! Between a client and PostgreSQL: cuts the connection at a statement of one's choice.
+//! Between a client and PostgreSQL: cuts the connection at a statement of one's choice, or does something else there.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -29,10 +33,30 @@ pub struct Proxy {
     pub port: u16,
     /// Statements that are still let through; negative when nothing is to be cut.
     left: Arc<AtomicI64>,
-    cut: Arc<std::sync::Mutex<Cut>>,
+    cut: Arc<Mutex<Cut>>,
     cuts: Arc<AtomicI64>,
+    trap: Arc<Mutex<Option<Trap>>>,
 }
 
+/// What happens when a statement comes by, once, beside the cut.
+struct Trap {
+    /// Parts of the statement's text, any of which is enough.
+    needles: &'static [&'static str],
+    cut: Cut,
+    action: Box<dyn FnOnce() + Send>,
+}
+
+/// How the two directions of a connection tell each other.
+#[derive(Default)]
+struct Link {
+    /// Answers are held back from now on.
+    silence: Notify,
+    /// PostgreSQL has closed the connection.
+    closed: Notify,
+}
+
+/// Longest wait for PostgreSQL to run a statement whose answer is held back.
+const RUN_TIMEOUT: Duration = Duration::from_secs(5);
 const NEVER: i64 = -1_000_000_000;
 
 impl Proxy {
@@ -41,8 +65,9 @@ impl Proxy {
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
             left: Arc::new(AtomicI64::new(NEVER)),
-            cut: Arc::new(std::sync::Mutex::new(Cut::Before)),
+            cut: Arc::new(Mutex::new(Cut::Before)),
             cuts: Arc::default(),
+            trap: Arc::default(),
         };
         let serving = proxy.clone();
         tokio::spawn(async move {
@@ -64,6 +89,21 @@ impl Proxy {
         self.left.store(statements, Ordering::SeqCst);
     }
 
+    /// Runs `action` when the next statement that contains one of the needles comes by: before PostgreSQL gets it, or after it has run it
+    /// and before the client gets the answer. Then the connection is closed.
+    pub fn set_trap(&self, needles: &'static [&'static str], cut: Cut, action: impl FnOnce() + Send + 'static) {
+        *self.trap.lock().unwrap() = Some(Trap { needles, cut, action: Box::new(action) });
+    }
+
+    /// Whether no trap is set, or it has been set off.
+    pub fn has_sprung(&self) -> bool {
+        self.trap.lock().unwrap().is_none()
+    }
+
+    fn spring(&self, statement: &str) -> Option<Trap> {
+        self.trap.lock().unwrap().take_if(|trap| trap.needles.iter().any(|needle| statement.contains(needle)))
+    }
+
     /// How often it has cut.
     pub fn cuts(&self) -> i64 {
         self.cuts.load(Ordering::SeqCst)
@@ -73,26 +113,35 @@ impl Proxy {
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-        // An answer that must not arrive is held back by not reading it.
-        let silence = Arc::new(Notify::new());
-        let answers = tokio::spawn(answers(from_server, to_client, Arc::clone(&silence)));
-        let _ = self.statements(from_client, to_server, &silence).await;
+        let link = Arc::new(Link::default());
+        let answers = tokio::spawn(answers(from_server, to_client, Arc::clone(&link)));
+        let _ = self.statements(from_client, to_server, &link).await;
         answers.abort();
     }
 
     /// Hands the client's messages on. A statement ends with Sync or is a Query (PostgreSQL documentation, 55.7).
-    async fn statements(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, silence: &Notify) -> std::io::Result<()> {
+    async fn statements(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, link: &Link) -> std::io::Result<()> {
         // The startup message has no type; encryption is not asked for by our test clients.
         let length = from.read_i32().await?;
         let mut body = vec![0; usize::try_from(length - 4).unwrap()];
         from.read_exact(&mut body).await?;
         to.write_all(&[&length.to_be_bytes()[..], &body].concat()).await?;
         let mut statement = Vec::new();
+        let (mut prepared, mut text) = (HashMap::new(), String::new());
         loop {
             let kind = from.read_u8().await?;
             let length = from.read_i32().await?;
             let mut body = vec![0; usize::try_from(length - 4).unwrap()];
             from.read_exact(&mut body).await?;
+            match kind {
+                b'P' => {
+                    let (name, sql) = (string_at(&body, 0), string_at(&body, 1));
+                    prepared.insert(name, sql);
+                }
+                b'B' => text = prepared.get(&string_at(&body, 1)).cloned().unwrap_or_default(),
+                b'Q' => text = string_at(&body, 0),
+                _ => {}
+            }
             statement.push(kind);
             statement.extend(length.to_be_bytes());
             statement.extend(body);
@@ -102,31 +151,43 @@ impl Proxy {
             }
             let is_statement = kind != b'p';
             let is_cut = is_statement && self.left.fetch_sub(1, Ordering::SeqCst) == 0;
-            if !is_cut {
+            let trap = self.spring(&std::mem::take(&mut text));
+            if !is_cut && trap.is_none() {
                 to.write_all(&std::mem::take(&mut statement)).await?;
                 continue;
             }
             self.cuts.fetch_add(1, Ordering::SeqCst);
-            if *self.cut.lock().unwrap() == Cut::After {
-                silence.notify_one();
+            let cut = trap.as_ref().map_or_else(|| *self.cut.lock().unwrap(), |trap| trap.cut);
+            if cut == Cut::After {
+                link.silence.notify_one();
                 tokio::task::yield_now().await;
                 to.write_all(&statement).await?;
-                to.flush().await?;
-                // Terminate comes after the statement: PostgreSQL has run it before it goes.
+                // Terminate comes after the statement: PostgreSQL has run it before it closes the connection.
                 to.write_all(&[b'X', 0, 0, 0, 4]).await?;
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                to.flush().await?;
+                let _ = tokio::time::timeout(RUN_TIMEOUT, link.closed.notified()).await;
+            }
+            if let Some(trap) = trap {
+                (trap.action)();
             }
             return Ok(());
         }
     }
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, silence: Arc<Notify>) {
+/// The n-th of the strings, each of which ends with a zero, that a message begins with.
+fn string_at(body: &[u8], n: usize) -> String {
+    body.split(|byte| *byte == 0).nth(n).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+}
+
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, link: Arc<Link>) {
     tokio::select! {
         biased;
-        () = silence.notified() => {}
+        () = link.silence.notified() => {}
         _ = tokio::io::copy(&mut from, &mut to) => return,
     }
-    // Neither answered nor closed: that is up to whoever cuts.
+    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    link.closed.notify_one();
+    // Neither answered nor closed: that is up to the side that cuts.
     std::future::pending().await
 }
