@@ -17,6 +17,11 @@ pub enum Outcome {
     Busy,
 }
 
+/// Whether the person was spoken to, so that they are not called again. A call that the platform itself cut off reached nobody.
+pub fn was_reached(outcome: Outcome, hangup_by: Option<&str>) -> bool {
+    matches!(outcome, Outcome::Success | Outcome::Fail) && hangup_by != Some("system")
+}
+
 /// How many of something there are with each outcome, in the order of the enum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeCounts(pub [i64; 5]);

@@ -84,6 +84,8 @@ pub enum FailureCause {
     Reported,
     /// The call gave no sign of life for the claim's lease.
     LeaseExpired,
+    /// The call ended with an outcome, and whoever worked on the task did not report a result within the claim's lease.
+    CallEnded,
 }
 
 #[derive(
@@ -118,6 +120,8 @@ pub struct CreatedTask {
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub outcome: Option<Outcome>,
     pub error_message: Option<Personal<String>>,
+    /// Why the last attempt failed, if it did.
+    pub failure_cause: Option<FailureCause>,
 }
 
 impl TaskState {
@@ -185,6 +189,7 @@ impl Decider for Task {
                 next_attempt_at: None,
                 outcome: None,
                 error_message: None,
+                failure_cause: None,
             }));
         }
         let TaskState::Created(task) = state else { return };
@@ -195,17 +200,18 @@ impl Decider for Task {
                 task.attempt_count = *attempt;
                 task.last_attempt_at = Some(*claimed_at);
                 task.call_id = Some(*call_id);
-                (task.next_attempt_at, task.outcome, task.error_message) = (None, None, None);
+                (task.next_attempt_at, task.outcome, task.error_message, task.failure_cause) = (None, None, None, None);
             }
             TaskEvent::TaskCompleted { outcome, .. } => {
                 task.status = TaskStatus::Completed;
                 task.outcome = Some(*outcome);
+                (task.next_attempt_at, task.error_message, task.failure_cause) = (None, None, None);
             }
             TaskEvent::TaskRetryScheduled { failure, next_attempt_at, .. } => {
-                task.note(TaskStatus::Retry, failure);
+                task.record_failure(TaskStatus::Retry, failure);
                 task.next_attempt_at = Some(*next_attempt_at);
             }
-            TaskEvent::TaskFailed { failure, .. } => task.note(TaskStatus::Failed, failure),
+            TaskEvent::TaskFailed { failure, .. } => task.record_failure(TaskStatus::Failed, failure),
             TaskEvent::TaskCancelled { .. } => {
                 task.status = TaskStatus::Cancelled;
                 task.next_attempt_at = None;
@@ -235,10 +241,17 @@ impl Decider for Task {
 }
 
 impl CreatedTask {
-    fn note(&mut self, status: TaskStatus, failure: &AttemptFailure) {
+    fn record_failure(&mut self, status: TaskStatus, failure: &AttemptFailure) {
         self.status = status;
         self.outcome = failure.outcome;
         self.error_message = Some(failure.error_message.clone());
+        self.failure_cause = Some(failure.cause);
+    }
+
+    /// Whether the last attempt counts as failed although the worker has reported no result: the worker may still do so.
+    fn awaits_late_result(&self) -> bool {
+        let has_failed = matches!(self.status, TaskStatus::Retry | TaskStatus::Failed | TaskStatus::Cancelled);
+        has_failed && matches!(self.failure_cause, Some(FailureCause::LeaseExpired | FailureCause::CallEnded))
     }
 
     fn claim(&self, call_id: Uuid, lease_sec: u32, now: DateTime<Utc>) -> Result<Vec<TaskEvent>, TaskRefusal> {
@@ -255,8 +268,11 @@ impl CreatedTask {
 
     fn complete(&self, call_id: Uuid, outcome: Outcome) -> Result<Vec<TaskEvent>, TaskRefusal> {
         self.require_current(call_id)?;
+        let completed = || TaskEvent::TaskCompleted { campaign_id: self.contact.campaign_id, call_id, outcome };
         match self.status {
-            TaskStatus::InProgress => Ok(vec![TaskEvent::TaskCompleted { campaign_id: self.contact.campaign_id, call_id, outcome }]),
+            TaskStatus::InProgress => Ok(vec![completed()]),
+            // No other attempt has begun: the person who agreed is not called again.
+            _ if self.awaits_late_result() => Ok(vec![completed()]),
             TaskStatus::Completed if self.outcome == Some(outcome) => Ok(vec![]),
             _ => Err(TaskRefusal::HasOtherResult),
         }
@@ -370,6 +386,28 @@ mod tests {
         given::<Task>(history()).when(complete(Outcome::Fail)).then_refused(TaskRefusal::HasOtherResult);
         given::<Task>(history()).when(fail(CALL)).then_refused(TaskRefusal::HasOtherResult);
         given::<Task>(history()).when(claim(LATER_CALL, NOW)).then_refused(TaskRefusal::NotClaimable(TaskStatus::Completed));
+    }
+
+    #[test]
+    fn a_late_completion_is_accepted_until_another_attempt_begins() {
+        let expired = |call_id| AttemptFailure { cause: FailureCause::LeaseExpired, outcome: None, ..failure(call_id) };
+        let retry = || TaskEvent::TaskRetryScheduled { campaign_id: CAMPAIGN, failure: expired(CALL), next_attempt_at: NOW };
+        let failed = || TaskEvent::TaskFailed { campaign_id: CAMPAIGN, failure: expired(CALL) };
+        let cancelled = || TaskEvent::TaskCancelled { campaign_id: CAMPAIGN };
+        let complete = || TaskCommand::Complete { call_id: CALL, outcome: Outcome::Success };
+        let completed = || TaskEvent::TaskCompleted { campaign_id: CAMPAIGN, call_id: CALL, outcome: Outcome::Success };
+        for history in [vec![retry()], vec![failed()], vec![retry(), cancelled()]] {
+            let history: Vec<_> = [created(), claimed(CALL, 1)].into_iter().chain(history).collect();
+            given::<Task>(history.clone()).when(complete()).then([completed()]);
+            let history: Vec<_> = history.into_iter().chain([completed()]).collect();
+            given::<Task>(history.clone()).when(complete()).then_nothing();
+            given::<Task>(history).when(claim(LATER_CALL, NOW)).then_refused(TaskRefusal::NotClaimable(TaskStatus::Completed));
+        }
+        given::<Task>([created(), claimed(CALL, 1), retry(), claimed(LATER_CALL, 2)])
+            .when(complete())
+            .then_refused(TaskRefusal::NotCurrentAttempt);
+        // A result that the worker has reported itself stands.
+        given::<Task>([created(), claimed(CALL, 1), retry_scheduled()]).when(complete()).then_refused(TaskRefusal::HasOtherResult);
     }
 
     #[test]

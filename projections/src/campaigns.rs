@@ -195,13 +195,14 @@ pub async fn finished(pool: &Pool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     .await
 }
 
-/// Deleted campaigns of every company that still have tasks waiting.
-pub async fn deleted_with_tasks(pool: &Pool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
+/// Campaigns of every company that still have tasks waiting although they are deleted, or run and have passed their end.
+pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
         "select c.company_id, c.campaign_id, c.total_tasks
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
-          where c.status = 'deleted' and s.pending + s.retry > 0"
+          where (c.status = 'deleted' or (c.status = 'running' and (c.settings ->> 'end_time')::timestamptz <= $1)) and s.pending + s.retry > 0",
+        now
     )
     .fetch_all(pool)
     .await

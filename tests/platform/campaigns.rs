@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use newvoice_api::settings::Role;
 use serde_json::{Value, json};
 use support::{Client, Platform};
 
@@ -39,8 +40,9 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     let call = first["call_id"].as_str().unwrap();
     assert_eq!(admin.get(&format!("/calls/{call}")).await["status"], "dialing");
     let second = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+    // Both tasks are in progress, so none is left to claim; the limit of two is not what stops it.
     let nothing = admin.act(&format!("{path}/tasks/claim")).await.expect(204);
-    assert!(matches!(nothing.header("reason"), Some("concurrency" | "empty")));
+    assert_eq!(nothing.header("reason"), Some("empty"));
 
     // The call itself.
     let started =
@@ -230,7 +232,94 @@ async fn a_claim_whose_worker_is_gone_is_released_and_counts_as_a_failed_attempt
     let claim = platform.app().desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
     let task = until(&admin, &format!("/tasks/{}", claim.task_id), "/status", json!("retry")).await;
     assert_eq!((&task["attempt_count"], &task["error_message"]), (&json!(1), &json!("no sign of life for 1 seconds")));
-    admin.post(&format!("/tasks/{}/complete", claim.task_id), &json!({"call_id": call_id, "outcome": "success"})).await.problem(409);
+    // The worker is not gone after all, and no other attempt has begun: who has agreed is not called again.
+    let complete = json!({"call_id": call_id, "outcome": "success"});
+    let done = admin.post(&format!("/tasks/{}/complete", claim.task_id), &complete).await.expect(200);
+    assert_eq!((&done["status"], &done["error_message"], &done["next_attempt_at"]), (&json!("completed"), &json!(null), &json!(null)));
+    let stats = admin.get(&format!("/campaigns/{id}/stats")).await.expect(200);
+    assert_eq!((&stats["tasks"]["completed"], &stats["tasks"]["retry"], &stats["outcomes"]["success"]), (&json!(1), &json!(0), &json!(1)));
+    platform.stop().await;
+}
+
+/// The worker ended its call with an outcome and died before it reported the task: the outcome settles the task, not the lease.
+#[tokio::test]
+async fn an_expired_claim_is_settled_by_the_outcome_of_its_call() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let me = admin.get("/auth/me").await;
+    let company = me["company"]["id"].as_str().unwrap().parse().unwrap();
+    for (outcome, status, cause) in [("success", "completed", None), ("no_answer", "retry", Some("call_ended"))] {
+        let id = admin.running_campaign(1, json!({})).await;
+        let context = eventstore::CommandContext::system(company, "test", eventstore::now());
+        let call_id = uuid::Uuid::now_v7();
+        let desk = &platform.app().desk;
+        let claim = desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+        admin.post(&format!("/calls/{call_id}/end"), &json!({"outcome": outcome, "duration_sec": 30})).await.expect(200);
+        let task = until(&admin, &format!("/tasks/{}", claim.task_id), "/status", json!(status)).await;
+        assert_eq!((&task["outcome"], &task["attempt_count"]), (&json!(outcome), &json!(1)));
+        let history = admin.get(&format!("/tasks/{}/history", claim.task_id)).await.expect(200);
+        let causes: Vec<_> =
+            history["items"].as_array().unwrap().iter().filter_map(|e| e["payload"]["failure"]["cause"].as_str()).collect();
+        assert_eq!(causes, cause.into_iter().collect::<Vec<_>>());
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_campaign_past_its_end_is_completed_and_what_waits_is_cancelled() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(3, json!({})).await;
+    let path = format!("/campaigns/{id}");
+    let claim = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+    // The end can be moved while it runs, also to now.
+    let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    admin.put(&path, &json!({"end_time": later})).await.expect(200);
+    admin.put(&path, &json!({"end_time": chrono::Utc::now()})).await.expect(200);
+    let stats = until(&admin, &format!("{path}/stats"), "/tasks/cancelled", json!(2)).await;
+    assert_eq!(stats["tasks"]["in_progress"], 1);
+    assert_eq!(admin.get(&path).await["status"], "running", "an attempt is in progress");
+    // It fails: there is no other attempt.
+    let fail = json!({"call_id": claim["call_id"], "error_message": "busy", "outcome": "busy"});
+    admin.post(&format!("/tasks/{}/fail", claim["task"]["id"].as_str().unwrap()), &fail).await.expect(200);
+    until(&admin, &path, "/status", json!("completed")).await;
+    assert_eq!(admin.get(&format!("{path}/stats")).await["tasks"]["cancelled"], 3);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_paused_campaign_past_its_end_is_resumed_only_with_a_later_end() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({})).await;
+    let path = format!("/campaigns/{id}");
+    admin.act(&format!("{path}/pause")).await.expect(200);
+    admin.put(&path, &json!({"end_time": chrono::Utc::now()})).await.expect(200);
+    admin.act(&format!("{path}/resume")).await.problem(409);
+    admin.put(&path, &json!({"end_time": chrono::Utc::now() + chrono::TimeDelta::hours(1)})).await.expect(200);
+    assert_eq!(admin.act(&format!("{path}/resume")).await.expect(200)["status"], "running");
+    platform.stop().await;
+}
+
+/// A start whose answer was lost is answered as the first time, although the campaign runs by now.
+#[tokio::test]
+async fn a_transition_that_comes_again_under_its_key_is_answered_as_the_first_time() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    admin.upload(&id, "list.csv", b"phone_number\n+12025550100\n".to_vec()).await.expect(200);
+    for action in ["start", "pause", "resume"] {
+        let path = format!("/campaigns/{id}/{action}");
+        let send = async || admin.send(admin.request(reqwest::Method::POST, &path).header("idempotency-key", "k")).await;
+        let first = send().await.expect(200);
+        // As if the process had died between effect and answer.
+        sqlx::query("update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'")
+            .execute(&platform.app().owner)
+            .await
+            .unwrap();
+        let again = send().await.expect(200);
+        assert_eq!((again.position(), &again["status"]), (first.position(), &first["status"]), "{action}");
+    }
     platform.stop().await;
 }
 
@@ -240,8 +329,6 @@ async fn a_campaign_that_the_simulator_dials_runs_by_itself() {
     let admin = platform.admin().await;
     let settings = json!({"dialed_by": "simulator", "max_concurrent_calls": 20, "calls_per_minute": 1000, "max_retries": 1});
     let id = admin.running_campaign(25, settings).await;
-    let claim = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(204);
-    assert!(matches!(claim.header("reason"), Some("dialed_by_provider" | "not_running")));
     let path = format!("/campaigns/{id}");
     until(&admin, &path, "/status", json!("completed")).await;
     let stats = admin.get(&format!("{path}/stats")).await.expect(200);
@@ -268,5 +355,50 @@ async fn time_travel_shows_what_was_known_then() {
     assert_eq!((&started["status"], &started["total_tasks"]), (&json!("running"), &json!(1)));
     admin.get(&as_of("2020-01-01T00:00:00Z".into())).await.problem(404);
     admin.get(&as_of("soon".into())).await.problem(400);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn tasks_of_a_provider_are_not_claimed_over_the_api() {
+    let url = support::new_database().await;
+    // No dialer runs, so that the campaign goes on running.
+    let settings = newvoice_api::settings::Settings { roles: vec![Role::Api, Role::Projectors], ..support::settings(&url) };
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({"dialed_by": "simulator"})).await;
+    let claim = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(204);
+    assert_eq!(claim.header("reason"), Some("dialed_by_provider"));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_counted_at_a_moment_stays_so_whatever_comes_later() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(3, json!({"max_retries": 1})).await;
+    let me = admin.get("/auth/me").await;
+    let company = me["company"]["id"].as_str().unwrap().parse().unwrap();
+    let context = eventstore::CommandContext::system(company, "test", eventstore::now());
+    let counts = async |moment: chrono::DateTime<chrono::Utc>| {
+        let moment = moment.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let then = admin.get(&format!("/campaigns/{id}?as_of={moment}")).await.expect(200);
+        (then["completed_tasks"].as_i64().unwrap(), then["failed_tasks"].as_i64().unwrap())
+    };
+    let mut moments = vec![(eventstore::now(), (0, 0))];
+    let claim = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(200);
+    let complete = json!({"call_id": claim["call_id"], "outcome": "success"});
+    admin.post(&format!("/tasks/{}/complete", claim["task"]["id"].as_str().unwrap()), &complete).await.expect(200);
+    moments.push((eventstore::now(), (1, 0)));
+    // The last attempt's lease runs out, and its worker completes the task all the same.
+    let call_id = uuid::Uuid::now_v7();
+    let desk = &platform.app().desk;
+    let late = desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+    until(&admin, &format!("/tasks/{}", late.task_id), "/status", json!("failed")).await;
+    moments.push((eventstore::now(), (1, 1)));
+    admin.post(&format!("/tasks/{}/complete", late.task_id), &json!({"call_id": call_id, "outcome": "success"})).await.expect(200);
+    moments.push((eventstore::now(), (2, 0)));
+    for (moment, expected) in moments {
+        assert_eq!(counts(moment).await, expected, "{moment}");
+    }
     platform.stop().await;
 }

@@ -104,7 +104,9 @@ pub enum CampaignCommand {
         now: DateTime<Utc>,
     },
     Pause,
-    Resume,
+    Resume {
+        now: DateTime<Utc>,
+    },
     /// Said by whoever has seen that no task is left; `total_tasks` is how many there were then.
     Complete {
         total_tasks: u64,
@@ -128,9 +130,9 @@ pub enum CampaignRefusal {
     Completed,
     #[error("the campaign has no tasks; upload a call list first")]
     NoTasks,
-    #[error("the campaign's end_time is over")]
+    #[error("the campaign's end_time has passed; set a later one first")]
     Over,
-    #[error("while the campaign runs only name, description, max_concurrent_calls and calls_per_minute can change")]
+    #[error("while the campaign runs only name, description, end_time, max_concurrent_calls and calls_per_minute can change")]
     FixedWhileRunning,
 }
 
@@ -187,6 +189,11 @@ impl Decider for Campaign {
 }
 
 impl LiveCampaign {
+    /// Whether it runs although its end has come.
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.status == CampaignStatus::Running && self.settings.schedule().is_over(now)
+    }
+
     fn decide(&self, command: CampaignCommand) -> Result<Vec<CampaignEvent>, CampaignRefusal> {
         use CampaignCommand as C;
         use CampaignEvent as E;
@@ -212,10 +219,11 @@ impl LiveCampaign {
             (C::Start { now }, Draft | Completed) if self.settings.schedule().is_over(now) => Err(CampaignRefusal::Over),
             (C::Start { .. }, Draft | Completed) => Ok(vec![E::CampaignStarted {}]),
             (C::Pause, Running) => Ok(vec![E::CampaignPaused {}]),
-            (C::Pause, Paused) | (C::Resume, Running) => Ok(vec![]),
-            (C::Resume, Paused) => Ok(vec![E::CampaignResumed {}]),
-            (C::Pause | C::Resume, Draft) => Err(CampaignRefusal::Draft),
-            (C::Pause | C::Resume, Completed) => Err(CampaignRefusal::Completed),
+            (C::Pause, Paused) | (C::Resume { .. }, Running) => Ok(vec![]),
+            (C::Resume { now }, Paused) if self.settings.schedule().is_over(now) => Err(CampaignRefusal::Over),
+            (C::Resume { .. }, Paused) => Ok(vec![E::CampaignResumed {}]),
+            (C::Pause | C::Resume { .. }, Draft) => Err(CampaignRefusal::Draft),
+            (C::Pause | C::Resume { .. }, Completed) => Err(CampaignRefusal::Completed),
             (C::Complete { total_tasks }, Running) if total_tasks == self.total_tasks => Ok(vec![E::CampaignCompleted {}]),
             (C::Complete { .. }, _) => Ok(vec![]),
             (C::Delete, Running) => Err(CampaignRefusal::Running),
@@ -266,10 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn starting_after_the_end_is_refused() {
+    fn starting_and_resuming_after_the_end_are_refused() {
         let mut over = settings();
         over.end_time = Some(NOW);
-        given::<Campaign>([CampaignEvent::CampaignCreated { settings: over }, added(3)]).when(START).then_refused(CampaignRefusal::Over);
+        let created = || CampaignEvent::CampaignCreated { settings: over.clone() };
+        given::<Campaign>([created(), added(3)]).when(START).then_refused(CampaignRefusal::Over);
+        given::<Campaign>([created(), added(3), STARTED, PAUSED])
+            .when(CampaignCommand::Resume { now: NOW })
+            .then_refused(CampaignRefusal::Over);
+        let before = NOW - chrono::TimeDelta::seconds(1);
+        given::<Campaign>([created(), added(3), STARTED, PAUSED])
+            .when(CampaignCommand::Resume { now: before })
+            .then([CampaignEvent::CampaignResumed {}]);
     }
 
     #[test]
@@ -277,7 +293,9 @@ mod tests {
         given::<Campaign>([created()]).when(CampaignCommand::Pause).then_refused(CampaignRefusal::Draft);
         given::<Campaign>([created(), added(1), STARTED]).when(CampaignCommand::Pause).then([PAUSED]);
         given::<Campaign>([created(), added(1), STARTED, PAUSED]).when(CampaignCommand::Pause).then_nothing();
-        given::<Campaign>([created(), added(1), STARTED, PAUSED]).when(CampaignCommand::Resume).then([CampaignEvent::CampaignResumed {}]);
+        given::<Campaign>([created(), added(1), STARTED, PAUSED])
+            .when(CampaignCommand::Resume { now: NOW })
+            .then([CampaignEvent::CampaignResumed {}]);
     }
 
     #[test]
@@ -293,10 +311,11 @@ mod tests {
     }
 
     #[test]
-    fn a_running_campaign_changes_only_its_name_and_limits() {
+    fn a_running_campaign_changes_only_its_name_its_limits_and_its_end() {
         let running = || [created(), added(1), STARTED];
         let mut limits = settings();
         limits.calls_per_minute = 99;
+        limits.end_time = Some(NOW);
         given::<Campaign>(running())
             .when(CampaignCommand::Update { settings: limits.clone() })
             .then([CampaignEvent::CampaignUpdated { settings: limits }]);

@@ -84,6 +84,7 @@ impl CampaignSettings {
         let mut same = other.clone();
         same.name.clone_from(&self.name);
         same.description.clone_from(&self.description);
+        same.end_time = self.end_time;
         same.max_concurrent_calls = self.max_concurrent_calls;
         same.calls_per_minute = self.calls_per_minute;
         *self == same

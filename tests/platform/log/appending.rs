@@ -115,7 +115,7 @@ async fn no_decision_rests_on_what_did_not_happen() {
             for _ in 0..150 {
                 let command = match n % 3 {
                     0 => CampaignCommand::Pause,
-                    1 => CampaignCommand::Resume,
+                    1 => CampaignCommand::Resume { now: now() },
                     _ => add(n),
                 };
                 store.execute::<Campaign>(&context, id, command).await.unwrap();
