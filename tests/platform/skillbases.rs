@@ -1,3 +1,4 @@
+use domain::skillbase::{Skillbase, SkillbaseCommand};
 use serde_json::json;
 use support::{Platform, skillbase_config};
 
@@ -82,5 +83,36 @@ async fn a_skillbase_of_a_running_campaign_is_kept() {
     admin.delete(&format!("/skillbases/{skillbase}")).await.problem(409);
     admin.act(&format!("/campaigns/{campaign}/pause")).await.expect(200);
     admin.delete(&format!("/skillbases/{skillbase}")).await.expect(204);
+    platform.stop().await;
+}
+
+/// No campaign runs on a bot that is not there, whichever way it would come to run.
+#[tokio::test]
+async fn a_campaign_whose_skillbase_is_deleted_does_not_run() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let delete_skillbase_of = async |campaign: &str| {
+        let skillbase = admin.get(&format!("/campaigns/{campaign}")).await["skillbase_id"].as_str().unwrap().to_owned();
+        admin.delete(&format!("/skillbases/{skillbase}")).await.expect(204);
+    };
+    let draft = admin.campaign(json!({})).await;
+    admin.upload(&draft, "list.csv", b"phone_number\n+12025550100\n".to_vec()).await.expect(200);
+    delete_skillbase_of(&draft).await;
+    admin.act(&format!("/campaigns/{draft}/start")).await.problem(409);
+    admin.act(&format!("/campaigns/{draft}/clone")).await.problem(409);
+    let paused = admin.running_campaign(1, json!({})).await;
+    admin.act(&format!("/campaigns/{paused}/pause")).await.expect(200);
+    delete_skillbase_of(&paused).await;
+    admin.act(&format!("/campaigns/{paused}/resume")).await.problem(409);
+    let other = admin.skillbase().await;
+    admin.put(&format!("/campaigns/{paused}"), &json!({"skillbase_id": other})).await.expect(200);
+    admin.act(&format!("/campaigns/{paused}/resume")).await.expect(200);
+    // A deletion that was decided at the same moment as a start: no call is claimed for it.
+    let me = admin.get("/auth/me").await;
+    let context = eventstore::CommandContext::system(me["company"]["id"].as_str().unwrap().parse().unwrap(), "test", eventstore::now());
+    let store = &platform.app().store;
+    store.execute::<Skillbase>(&context, other.parse().unwrap(), SkillbaseCommand::Delete).await.unwrap();
+    let claim = admin.act(&format!("/campaigns/{paused}/tasks/claim")).await.expect(204);
+    assert_eq!(claim.header("reason"), Some("not_running"));
     platform.stop().await;
 }

@@ -191,7 +191,7 @@ async fn create_with(app: &App, by: &By<Manager>, settings: CampaignSettings) ->
     Ok(Answer { status: StatusCode::CREATED, ..answer })
 }
 
-/// Change the given fields; null clears. While it runs only name, description, max_concurrent_calls and calls_per_minute.
+/// Change the given fields; null clears. While it runs only name, description, end_time, max_concurrent_calls and calls_per_minute.
 #[utoipa::path(put, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = CampaignInput,
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn update(
@@ -238,7 +238,7 @@ struct CloneCampaign {
 
 /// A draft with the same configuration, without tasks and counters.
 #[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<CloneCampaign>,
-    responses((status = 201, body = CampaignView), (status = 404, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn clone(
     State(app): State<App>,
     by: By<Manager>,
@@ -249,7 +249,46 @@ async fn clone(
     let mut settings = loaded.state.live().ok_or_else(|| Problem::not_found("campaign"))?.settings.clone();
     settings.name = input.name.unwrap_or_else(|| format!("{} (copy)", settings.name).chars().take(200).collect());
     settings.validate(dialer::PROVIDERS)?;
+    live_skillbase(&app, by.company_id(), settings.skillbase_id).await?;
     create_with(&app, &by, settings).await
+}
+
+/// Starts or resumes a campaign, whose skillbase must be there: in the same append, so that it is not deleted at the same moment.
+async fn begin(
+    app: &App,
+    by: &By<Manager>,
+    id: Uuid,
+    command: impl Fn(DateTime<Utc>) -> CampaignCommand,
+) -> Result<Answer<CampaignView>, Problem> {
+    let context = by.context();
+    if let Some(position) = app.store.happened_before::<Campaign>(&context, id, &command(context.now)).await? {
+        return view(app, by.company_id(), id, position).await;
+    }
+    let begun = retry_conflicts(
+        |p: &Problem| p.lost_race(by.if_match),
+        || async {
+            let mut unit = app.store.unit(&context);
+            unit.require::<Campaign>(id, by.if_match).await?;
+            let committed = unit.decide::<Campaign>(id, command(context.now)).await?;
+            let live = committed.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
+            let skillbase = live_skillbase(app, context.company_id, live.settings.skillbase_id).await?;
+            unit.hold(live.settings.skillbase_id, &skillbase);
+            Ok::<_, Problem>(unit.commit().await?)
+        },
+    );
+    let position = begun.await?;
+    view(app, by.company_id(), id, position).await
+}
+
+/// A campaign's skillbase; 409 if it is deleted.
+async fn live_skillbase(app: &App, company_id: Uuid, skillbase_id: Uuid) -> Result<Loaded<Skillbase>, Problem> {
+    let skillbase = app.store.load_fresh::<Skillbase>(company_id, skillbase_id).await?;
+    match *skillbase.state {
+        SkillbaseState::Live { .. } => Ok(skillbase),
+        SkillbaseState::None | SkillbaseState::Deleted => {
+            Err(Problem::conflict("the campaign's skillbase is deleted; give the campaign another one first"))
+        }
+    }
 }
 
 async fn transition(app: &App, by: &By<Manager>, id: Uuid, command: CampaignCommand) -> Result<Answer<CampaignView>, Problem> {
@@ -261,7 +300,7 @@ async fn transition(app: &App, by: &By<Manager>, id: Uuid, command: CampaignComm
 #[utoipa::path(post, path = "/campaigns/{id}/start", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn start(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
-    transition(&app, &by, id, CampaignCommand::Start { now: by.context().now }).await
+    begin(&app, &by, id, |now| CampaignCommand::Start { now }).await
 }
 
 /// Pause: no further task is claimed, calls under way go on.
@@ -275,7 +314,7 @@ async fn pause(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<An
 #[utoipa::path(post, path = "/campaigns/{id}/resume", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
-    transition(&app, &by, id, CampaignCommand::Resume).await
+    begin(&app, &by, id, |now| CampaignCommand::Resume { now }).await
 }
 
 #[derive(Serialize, ToSchema)]

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use domain::campaign::Campaign;
-use domain::task::TaskStatus;
+use domain::task::{Task, TaskStatus};
 use eventstore::{Loaded, StreamName};
 use projections::{
     call_list_imports::CallListImportRow,
@@ -68,11 +68,10 @@ async fn list(
         status,
         filter.skillbase_id,
         after,
-        paging.limit,
+        paging.rows_to_read(),
     )
     .await?;
-    let page =
-        Items::page(rows, paging.limit, |row: &CampaignRow| After { at: row.created_at, id: row.campaign_id }, CampaignView::from_row);
+    let page = Items::page(rows, &paging, |row: &CampaignRow| After { at: row.created_at, id: row.campaign_id }, CampaignView::from_row);
     let items = page.items.into_iter().collect::<Result<_, _>>()?;
     Ok(Answer::ok(position, Items { items, next_cursor: page.next_cursor }))
 }
@@ -87,10 +86,11 @@ async fn get(
     AsOf { as_of }: AsOf,
     fresh: Fresh,
 ) -> Result<Answer<CampaignView>, Problem> {
-    let position = fresh.wait(&app, CAMPAIGN).await?;
     if let Some(moment) = as_of {
-        return at(&app, by.company_id(), id, moment, position).await;
+        fresh.of_log(&app).await?;
+        return at(&app, by.company_id(), id, moment).await;
     }
+    let position = fresh.wait(&app, CAMPAIGN).await?;
     let row = projections::campaigns::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
         .await?
         .ok_or_else(|| Problem::not_found("campaign"))?;
@@ -98,14 +98,15 @@ async fn get(
     Ok(Answer::ok(position, CampaignView::from_row(row)?).version(version))
 }
 
-async fn at(app: &App, company_id: Uuid, id: Uuid, moment: DateTime<Utc>, position: i64) -> Result<Answer<CampaignView>, Problem> {
+async fn at(app: &App, company_id: Uuid, id: Uuid, moment: DateTime<Utc>) -> Result<Answer<CampaignView>, Problem> {
     let loaded: Loaded<Campaign> = app.store.load_as_of(company_id, id, moment).await?;
     let live = loaded.state.live().ok_or_else(|| Problem::not_found("campaign at that moment"))?;
-    let campaign = id.to_string();
-    let count = async |event_type| app.store.count_events(company_id, event_type, "campaign_id", &campaign, moment).await;
-    let (completed_tasks, failed_tasks) = (count("TaskCompleted").await?, count("TaskFailed").await?);
-    let view =
-        CampaignView::from_state(id, company_id, live, Counters { completed_tasks, failed_tasks }, (loaded.created_at, loaded.updated_at));
+    // The moment may be now: the tasks' rows have to say all that the log says.
+    let position = app.caught_up(CAMPAIGN, Some(app.store.last_position().await?)).await?;
+    let results = call_tasks::results_as_of(&mut *app.company(company_id).await?, company_id, id, moment).await?;
+    let failed_then = app.store.count_streams_with::<Task>(company_id, &results.completed_later, "TaskFailed", moment).await?;
+    let counters = Counters { completed_tasks: results.completed, failed_tasks: results.failed + failed_then };
+    let view = CampaignView::from_state(id, company_id, live, counters, (loaded.created_at, loaded.updated_at));
     Ok(Answer::ok(position, view).version(loaded.version))
 }
 
@@ -155,11 +156,11 @@ async fn tasks(
         id,
         filter.status.as_deref(),
         paging.after()?,
-        paging.limit,
+        paging.rows_to_read(),
     )
     .await?;
     app.store.persons().reveal(by.company_id(), &mut rows).await?;
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| row.position, TaskView::from)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.position, TaskView::from)))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -260,9 +261,14 @@ async fn imports(
     projections::campaigns::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
         .await?
         .ok_or_else(|| Problem::not_found("campaign"))?;
-    let rows =
-        projections::call_list_imports::list(&mut *app.company(by.company_id()).await?, by.company_id(), id, paging.after()?, paging.limit)
-            .await?;
+    let rows = projections::call_list_imports::list(
+        &mut *app.company(by.company_id()).await?,
+        by.company_id(),
+        id,
+        paging.after()?,
+        paging.rows_to_read(),
+    )
+    .await?;
     let cursor = |row: &CallListImportRow| After { at: row.imported_at, id: row.import_id };
     let view = |row: CallListImportRow| ImportView {
         import_id: row.import_id,
@@ -273,5 +279,5 @@ async fn imports(
         errors: row.errors,
         imported_at: row.imported_at,
     };
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, cursor, view)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, view)))
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{ExpiredClaim, candidates, expired_claims, get, list, waiting_for, waiting_of};
+pub use query::{ExpiredClaim, TaskResultsAsOf, candidates, expired_claims, get, list, results_as_of, waiting_for, waiting_of};
 pub use stats::{CampaignStatsRow, campaign_stats};
 
 use crate::{

@@ -48,6 +48,36 @@ pub async fn list(
     .await
 }
 
+/// How a campaign's tasks stood at a moment, as far as their rows tell.
+pub struct TaskResultsAsOf {
+    pub completed: i64,
+    pub failed: i64,
+    /// Tasks that were completed after the moment, in an attempt that began before it: they may have counted as failed then.
+    pub completed_later: Vec<Uuid>,
+}
+
+/// A completed or failed task has no later event, but for a failed one that its worker completes late.
+pub async fn results_as_of(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    moment: DateTime<Utc>,
+) -> Result<TaskResultsAsOf, sqlx::Error> {
+    sqlx::query_as!(
+        TaskResultsAsOf,
+        r#"select count(*) filter (where status = 'completed' and updated_at <= $3) as "completed!",
+                  count(*) filter (where status = 'failed' and updated_at <= $3) as "failed!",
+                  coalesce(array_agg(task_id) filter (where status = 'completed' and updated_at > $3 and last_attempt_at <= $3), '{}')
+                      as "completed_later!"
+             from call_tasks where company_id = $1 and campaign_id = $2 and status in ('completed', 'failed')"#,
+        company_id,
+        campaign_id,
+        moment
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// The tasks to claim next: waiting or due, without a slot, highest priority first, then oldest.
 pub async fn candidates(pool: &Pool, campaign_id: Uuid, now: DateTime<Utc>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
