@@ -28,6 +28,9 @@ pub enum PersonRefusal {}
 
 pub struct Person;
 
+/// Category of the streams that say that a person is erased.
+pub const ERASURE_CATEGORY: &str = Person::CATEGORY;
+
 impl Decider for Person {
     const CATEGORY: &'static str = "person";
     type State = PersonState;

@@ -23,8 +23,8 @@ pub struct Filter {
     pub category: Option<String>,
     pub event_type: Option<String>,
     pub stream: Option<StreamName>,
-    /// Whether events of users and API keys are among them.
-    pub with_identity: bool,
+    /// Categories whose events are left out.
+    pub hidden_categories: Vec<&'static str>,
 }
 
 struct Row {
@@ -116,16 +116,16 @@ pub(crate) async fn company_page(
                   metadata::text as "metadata!", occurred_at, recorded_at
              from events
             where company_id = $1 and position > $2
-              and ($3::text is null or stream like $3 || '-%')
+              and ($3::text is null or split_part(stream, '-', 1) = $3)
               and ($4::text is null or event_type = $4)
-              and ($5 or (stream not like 'user-%' and stream not like 'api\_key-%'))
+              and not split_part(stream, '-', 1) = any($5)
             order by position
             limit $6"#,
         company_id,
         after,
         filter.category,
         filter.event_type,
-        filter.with_identity,
+        &filter.hidden_categories as &[&str],
         limit
     )
     .fetch_all(pool)
@@ -142,7 +142,7 @@ async fn stream_page(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let hidden = !filter.with_identity && ["user", "api_key"].contains(&name.category());
+    let hidden = filter.hidden_categories.contains(&name.category());
     let wanted = |event: &StoredEvent| {
         event.company_id == company_id
             && event.position > after

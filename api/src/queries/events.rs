@@ -1,7 +1,7 @@
 //! The company's events in log order.
 
 use axum::extract::State;
-use domain::role::Role;
+use domain::{Decider as _, api_key::ApiKey, role::Role, user::User};
 use eventstore::{Filter, StoredEvent, StreamName};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -42,8 +42,8 @@ impl EventFilter {
             return Err(Problem::bad_request("parameters must not contain a NUL character"));
         }
         let stream = self.stream.as_deref().map(|name| name.parse::<StreamName>().map_err(|e| Problem::bad_request(e.to_string())));
-        let with_identity = role >= Role::Admin;
-        Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()?, with_identity })
+        let hidden_categories = if role >= Role::Admin { Vec::new() } else { vec![User::CATEGORY, ApiKey::CATEGORY] };
+        Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()?, hidden_categories })
     }
 }
 
@@ -58,8 +58,8 @@ async fn list(
 ) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
     let after = paging.after::<i64>()?.or(filter.after).unwrap_or(0);
-    let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, paging.limit).await?;
-    Ok(Answer::ok(position, Items::page(events, paging.limit, |event| event.position, EventView::from)))
+    let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, paging.rows_to_read()).await?;
+    Ok(Answer::ok(position, Items::page(events, &paging, |event| event.position, EventView::from)))
 }
 
 /// The events as a history; of another company's there are none.
