@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::extract::Cursor;
+use crate::extract::{Cursor, Paging};
 
 /// Position of a command's last event, or how far the read model of a query is.
 pub const EVENT_POSITION: HeaderName = HeaderName::from_static("event-position");
@@ -68,10 +68,12 @@ pub struct Items<T> {
 }
 
 impl<T> Items<T> {
-    /// A page of `rows`, of which there may be more when it is full; `cursor` tells a row's place.
-    pub fn page<R, C: Cursor>(rows: Vec<R>, limit: i64, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
-        let full = i64::try_from(rows.len()).is_ok_and(|n| n >= limit);
-        let next_cursor = rows.last().filter(|_| full).map(|row| cursor(row).write());
+    /// A page of `rows`, which were read one further than the page goes ([`Paging::rows_to_read`]): that row shows that there is another
+    /// page. `cursor` gives a row's place.
+    pub fn page<R, C: Cursor>(mut rows: Vec<R>, paging: &Paging, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
+        let has_more = rows.len() > usize::from(paging.limit);
+        rows.truncate(usize::from(paging.limit));
+        let next_cursor = rows.last().filter(|_| has_more).map(|row| cursor(row).write());
         Self { items: rows.into_iter().map(view).collect(), next_cursor }
     }
 }

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::{edge::TooSlow, json, problem::Problem};
 
 /// Items of a list page: default and most.
-const LIMIT_DEFAULT: i64 = 50;
-const LIMIT_MAX: i64 = 200;
+const LIMIT_DEFAULT: u16 = 50;
+const LIMIT_MAX: u16 = 200;
 /// Times from outside lie between these years.
 const YEARS: (i32, i32) = (1970, 2200);
 
@@ -113,7 +113,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
 /// `limit` and `cursor` of a list.
 #[derive(Debug)]
 pub struct Paging {
-    pub limit: i64,
+    /// Items of a page.
+    pub limit: u16,
     cursor: Option<String>,
 }
 
@@ -128,15 +129,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let QueryOf(PagingParams { limit, cursor }) = QueryOf::from_request_parts(parts, state).await?;
-        let limit = limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}")));
+        let within = |limit: i64| u16::try_from(limit).ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        match limit.map_or(Some(LIMIT_DEFAULT), within) {
+            Some(limit) => Ok(Self { limit, cursor }),
+            None => Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}"))),
         }
-        Ok(Self { limit, cursor })
     }
 }
 
 impl Paging {
+    /// Rows to read for a page: one more, which shows whether there is another page.
+    pub fn rows_to_read(&self) -> i64 {
+        i64::from(self.limit) + 1
+    }
+
     /// Where the page begins: what the last page's `next_cursor` says.
     pub fn after<T: Cursor>(&self) -> Result<Option<T>, Problem> {
         self.cursor

@@ -101,13 +101,17 @@ async fn calls(
         from: params.from,
         to: params.to,
     };
-    let mut rows =
-        projections::calls::list(&mut *app.company(by.company_id()).await?, by.company_id(), &filter, paging.after()?, paging.limit)
-            .await?;
+    let mut rows = projections::calls::list(
+        &mut *app.company(by.company_id()).await?,
+        by.company_id(),
+        &filter,
+        paging.after()?,
+        paging.rows_to_read(),
+    )
+    .await?;
     app.store.persons().reveal(by.company_id(), &mut rows).await?;
-    let next_cursor =
-        Items::page(rows.iter().collect(), paging.limit, |row: &&CallRow| After { at: row.started_at, id: row.call_id }, drop).next_cursor;
-    Ok(Answer::ok(position, Items { items: with_metrics(&app, by.company_id(), rows).await?, next_cursor }))
+    let Items { items, next_cursor } = Items::page(rows, &paging, |row: &CallRow| After { at: row.started_at, id: row.call_id }, |row| row);
+    Ok(Answer::ok(position, Items { items: with_metrics(&app, by.company_id(), items).await?, next_cursor }))
 }
 
 /// The calls with their metrics and costs.
@@ -166,11 +170,16 @@ async fn turns(
     projections::calls::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
         .await?
         .ok_or_else(|| Problem::not_found("call"))?;
-    let mut rows =
-        projections::call_logs::of_call(&mut *app.company(by.company_id()).await?, by.company_id(), id, paging.after()?, paging.limit)
-            .await?;
+    let mut rows = projections::call_logs::of_call(
+        &mut *app.company(by.company_id()).await?,
+        by.company_id(),
+        id,
+        paging.after()?,
+        paging.rows_to_read(),
+    )
+    .await?;
     app.store.persons().reveal(by.company_id(), &mut rows).await?;
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| row.turn_index, TurnView::from)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.turn_index, TurnView::from)))
 }
 
 #[derive(Deserialize, IntoParams)]

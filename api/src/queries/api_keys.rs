@@ -40,7 +40,8 @@ struct ApiKeyView {
 async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ApiKeyView>>, Problem> {
     let position = fresh.wait(&app, &["api_keys"]).await?;
     let rows =
-        projections::api_keys::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.limit).await?;
+        projections::api_keys::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.rows_to_read())
+            .await?;
     let cursor = |row: &ApiKeyRow| After { at: row.created_at, id: row.api_key_id };
     let ids: Vec<_> = rows.iter().map(|row| row.api_key_id).collect();
     let uses = credentials::key_uses(&app.access.identity, by.company_id(), &ids).await?;
@@ -49,5 +50,5 @@ async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Pagin
         let (prefix, last_used_at) = uses.remove(&row.api_key_id).map(|known| (known.prefix, known.last_used_at)).unwrap_or_default();
         ApiKeyView { id: row.api_key_id, name: row.name, role: row.role, created_at: row.created_at, prefix, last_used_at }
     };
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, cursor, view)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, view)))
 }

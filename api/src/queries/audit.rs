@@ -92,8 +92,8 @@ async fn list(
         filter.from,
         filter.to,
         paging.after::<Uuid>()?,
-        paging.limit
+        paging.rows_to_read()
     );
     let rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| row.id, |row| row)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.id, |row| row)))
 }

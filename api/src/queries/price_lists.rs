@@ -51,8 +51,9 @@ fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
     let position = fresh.wait(&app, &["price_lists"]).await?;
     let rows =
-        projections::price_lists::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.limit).await?;
-    let page = Items::page(rows, paging.limit, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
+        projections::price_lists::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.rows_to_read())
+            .await?;
+    let page = Items::page(rows, &paging, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
     Ok(Answer::ok(position, Items { items: page.items.into_iter().collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
 }
 

@@ -88,11 +88,11 @@ async fn list(
         name,
         slug,
         paging.after()?,
-        paging.limit,
+        paging.rows_to_read(),
     )
     .await?;
     let cursor = |row: &SkillbaseRow| After { at: row.created_at, id: row.skillbase_id };
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, cursor, SkillbaseView::from)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, SkillbaseView::from)))
 }
 
 async fn row(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(SkillbaseRow, i64), Problem> {
@@ -147,11 +147,12 @@ async fn versions(
     let position = fresh.wait(&app, &["skillbases"]).await?;
     let before = paging.after::<i32>()?;
     let rows =
-        projections::skillbases::versions(&mut *app.company(by.company_id()).await?, by.company_id(), id, before, paging.limit).await?;
+        projections::skillbases::versions(&mut *app.company(by.company_id()).await?, by.company_id(), id, before, paging.rows_to_read())
+            .await?;
     if rows.is_empty() && before.is_none() {
         return Err(Problem::not_found("skillbase"));
     }
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| row.version, SkillbaseVersionView::from)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.version, SkillbaseVersionView::from)))
 }
 
 /// One version of a skillbase.

@@ -48,11 +48,12 @@ impl UserView {
 async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<UserView>>, Problem> {
     let position = fresh.wait(&app, &["users"]).await?;
     let mut rows =
-        projections::users::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.limit).await?;
+        projections::users::list(&mut *app.company(by.company_id()).await?, by.company_id(), paging.after()?, paging.rows_to_read())
+            .await?;
     app.store.persons().reveal(by.company_id(), &mut rows).await?;
     let view =
         |row: UserRow| UserView { id: row.user_id, email: row.email, role: row.role, status: row.status, created_at: row.created_at };
-    Ok(Answer::ok(position, Items::page(rows, paging.limit, |row| After { at: row.created_at, id: row.user_id }, view)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| After { at: row.created_at, id: row.user_id }, view)))
 }
 
 /// One user.
