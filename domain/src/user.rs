@@ -70,12 +70,20 @@ impl UserState {
 
 #[derive(Clone, Debug)]
 pub enum UserCommand {
-    Register { email: Personal<String>, role: Role },
-    Invite { email: Personal<String>, role: Role },
+    Register {
+        email: Personal<String>,
+        role: Role,
+    },
+    Invite {
+        email: Personal<String>,
+        role: Role,
+    },
     Join,
-    ChangeRole { role: Role },
-    Disable,
-    Enable,
+    /// What is `None` stays as it is.
+    Change {
+        role: Option<Role>,
+        disabled: Option<bool>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,12 +142,14 @@ impl Decider for User {
                 UserStatus::Active => Ok(vec![]),
                 UserStatus::Disabled => Err(UserRefusal::Disabled),
             },
-            (UserState::Known(user), C::ChangeRole { role }) if user.role == role => Ok(vec![]),
-            (UserState::Known(_), C::ChangeRole { role }) => Ok(vec![UserEvent::UserRoleChanged { role }]),
-            (UserState::Known(user), C::Disable) if user.status == UserStatus::Disabled => Ok(vec![]),
-            (UserState::Known(_), C::Disable) => Ok(vec![UserEvent::UserDisabled {}]),
-            (UserState::Known(user), C::Enable) if user.status != UserStatus::Disabled => Ok(vec![]),
-            (UserState::Known(_), C::Enable) => Ok(vec![UserEvent::UserEnabled {}]),
+            (UserState::Known(user), C::Change { role, disabled }) => {
+                let role = role.filter(|role| *role != user.role).map(|role| UserEvent::UserRoleChanged { role });
+                let is_disabled = user.status == UserStatus::Disabled;
+                let status = disabled
+                    .filter(|disabled| *disabled != is_disabled)
+                    .map(|disabled| if disabled { UserEvent::UserDisabled {} } else { UserEvent::UserEnabled {} });
+                Ok(role.into_iter().chain(status).collect())
+            }
         }
     }
 }
@@ -179,8 +189,10 @@ mod tests {
 
     #[test]
     fn whoever_is_enabled_again_is_what_they_were() {
-        given::<User>([registered(Role::Agent)]).when(UserCommand::Disable).then([UserEvent::UserDisabled {}]);
-        given::<User>([registered(Role::Agent), UserEvent::UserDisabled {}]).when(UserCommand::Enable).then([UserEvent::UserEnabled {}]);
+        let disable = |disabled| UserCommand::Change { role: None, disabled: Some(disabled) };
+        given::<User>([registered(Role::Agent)]).when(disable(true)).then([UserEvent::UserDisabled {}]);
+        given::<User>([registered(Role::Agent), UserEvent::UserDisabled {}]).when(disable(true)).then_nothing();
+        given::<User>([registered(Role::Agent), UserEvent::UserDisabled {}]).when(disable(false)).then([UserEvent::UserEnabled {}]);
         let status = |events: &[UserEvent]| User::fold(events).known().unwrap().status;
         assert_eq!(status(&[registered(Role::Agent), UserEvent::UserDisabled {}, UserEvent::UserEnabled {}]), UserStatus::Active);
         assert_eq!(status(&[invited(), UserEvent::UserDisabled {}, UserEvent::UserEnabled {}]), UserStatus::Invited);
@@ -188,8 +200,15 @@ mod tests {
 
     #[test]
     fn a_role_is_changed_once() {
-        let change = || UserCommand::ChangeRole { role: Role::Viewer };
+        let change = || UserCommand::Change { role: Some(Role::Viewer), disabled: None };
         given::<User>([registered(Role::Agent)]).when(change()).then([UserEvent::UserRoleChanged { role: Role::Viewer }]);
         given::<User>([registered(Role::Viewer)]).when(change()).then_nothing();
+    }
+    #[test]
+    fn role_and_status_change_in_one_command() {
+        let change = || UserCommand::Change { role: Some(Role::Viewer), disabled: Some(true) };
+        let changed = || [UserEvent::UserRoleChanged { role: Role::Viewer }, UserEvent::UserDisabled {}];
+        given::<User>([registered(Role::Agent)]).when(change()).then(changed());
+        given::<User>([registered(Role::Agent)].into_iter().chain(changed())).when(change()).then_nothing();
     }
 }

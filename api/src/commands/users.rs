@@ -73,11 +73,12 @@ async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>
     invalid.require(is_email(&email) && !email.contains('\0'), "email", "must be an e-mail address");
     invalid.into_result()?;
     let (id, pool) = (by.ids.make("user"), &app.access.identity);
-    let credentials = UserCredentials::new(id, by.company_id(), input.role, None);
+    let credentials = UserCredentials::invited(id, by.company_id(), input.role);
     let email_hash = credentials::email_hash(&app.master, &email);
-    if !credentials::save_user(pool, &email_hash, &credentials).await? {
+    let save = async || credentials::save_user(&mut *pool.acquire().await?, &email_hash, &credentials).await;
+    if !save().await? {
         forget_unfinished(&app, &email_hash).await?;
-        if !credentials::save_user(pool, &email_hash, &credentials).await? {
+        if !save().await? {
             return Err(Problem::conflict("this e-mail address is registered already"));
         }
     }
@@ -133,12 +134,8 @@ async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): 
         taken.commit().await?;
         app.callers.forget_all();
     }
-    let role = input.role.map(|role| UserCommand::ChangeRole { role });
-    let disabled = input.disabled.map(|disabled| if disabled { UserCommand::Disable } else { UserCommand::Enable });
-    let (mut position, mut if_version) = (loaded.position, by.if_match);
-    for command in role.into_iter().chain(disabled) {
-        position = app.store.execute_if::<User>(&context, id, if_version.take(), command).await?.position;
-    }
+    let command = UserCommand::Change { role: input.role, disabled: input.disabled };
+    let position = app.store.execute_if::<User>(&context, id, by.if_match, command).await?.position;
     match given {
         Some(given) => given.commit().await?,
         None => settle(&app, company_id, id).await?,
