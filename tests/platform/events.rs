@@ -117,3 +117,26 @@ async fn a_websocket_shows_a_call_from_its_beginning_and_as_it_goes_on() {
     socket.close(None).await.unwrap();
     platform.stop().await;
 }
+
+#[tokio::test]
+async fn a_stream_begins_with_an_id_and_refuses_places_that_are_not_in_the_log() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let open = async |query: &str, last: Option<&str>| {
+        let request = admin.request(reqwest::Method::GET, &format!("/events/stream{query}"));
+        let request = if let Some(last) = last { request.header("last-event-id", last) } else { request };
+        request.send().await.unwrap()
+    };
+    let end = admin.get("/events?limit=200").await.expect(200)["items"].as_array().unwrap().len();
+    // An empty id is what a browser sends that has received none.
+    for (query, last, begins) in [("", None, end), ("", Some(""), end), ("?after=2", None, 2), ("?after=1", Some("2"), 2)] {
+        let mut stream = open(query, last).await.bytes_stream();
+        let first = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("a frame at once").unwrap().unwrap();
+        assert!(first.starts_with(format!("id: {begins}\n\n").as_bytes()), "{query} {last:?}: {first:?}");
+    }
+    assert_eq!(open("", Some("999999")).await.status(), 409);
+    assert_eq!(open("?after=999999", None).await.status(), 409);
+    assert_eq!(open("", Some("x")).await.status(), 400);
+    assert_eq!(open("", Some("-1")).await.status(), 400);
+    platform.stop().await;
+}

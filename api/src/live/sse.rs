@@ -8,7 +8,7 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use eventstore::{Filter, StoredEvent};
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -32,8 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Wait after the database did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The company's events as they are appended: `id` is the position, `event` the type. Resumes after `Last-Event-ID`, or after `?after=`.
-#[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String)))]
+/// The company's events as they are appended: `id` is the position, `event` the type. Resumes after `Last-Event-ID`, or after `?after=`; 409
+/// if that is beyond the log, as after a restore from a backup. The first frame has an `id` only: where the stream begins.
+#[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String), (status = 409, body = Problem)))]
 async fn events(
     State(app): State<App>,
     by: By<Viewer>,
@@ -41,14 +42,30 @@ async fn events(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let filter = params.parse(by.identity.role)?;
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok());
-    let last = last.map(|id| id.trim().parse().map_err(|_| Problem::bad_request("Last-Event-ID must be a position"))).transpose()?;
-    let after = match last.or(params.after) {
-        Some(after) => after,
+    let after = match last_event_id(&headers)?.or(params.after) {
+        Some(after) => require_in_log(&app, after).await?,
         None => app.store.last_position().await?,
     };
+    // A client that loses the connection before the first event comes back to this place.
+    let begin = stream::once(std::future::ready(Ok(Event::default().id(after.to_string()))));
     let follow = Follow { app, watch: Watch::new(by.identity), filter, after, page: Vec::new().into_iter(), look_at: Instant::now() };
-    Ok(Sse::new(stream::unfold(follow, Follow::next)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+    Ok(Sse::new(begin.chain(stream::unfold(follow, Follow::next))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+/// Where the client left off. An empty id is none: a browser sends it when it has received no id yet.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").trim()).filter(|id| !id.is_empty());
+    let position = |id: &str| id.parse().ok().filter(|position| *position >= 0);
+    id.map(|id| position(id).ok_or_else(|| Problem::bad_request("Last-Event-ID must be a position"))).transpose()
+}
+
+/// A position that is not in the log yet may come to mean another event than the client has seen.
+async fn require_in_log(app: &App, after: i64) -> Result<i64, Problem> {
+    let last = app.store.last_position().await?;
+    if after <= last {
+        return Ok(after);
+    }
+    Err(Problem::conflict(format!("position {after} is beyond the log, which ends at {last}; begin again without Last-Event-ID and after")))
 }
 
 struct Follow {
