@@ -30,8 +30,17 @@ impl Default for Positions {
 }
 
 impl Positions {
+    /// The position of a projection. A name that no projection has would never be waited for: that is a mistake in the code that asks.
+    fn of(&self, name: &str) -> &watch::Sender<i64> {
+        match self.0.get(name) {
+            Some(sender) => sender,
+            None => panic!("there is no projection {name}"),
+        }
+    }
+
     /// Notes what this process has just committed.
     pub(crate) fn advance(&self, name: &str, position: i64) {
+        // Another release may have had a projection that this one does not know.
         if let Some(sender) = self.0.get(name) {
             sender.send_if_modified(|known| {
                 let higher = position > *known;
@@ -43,16 +52,14 @@ impl Positions {
 
     /// The lowest of the named projections' positions.
     pub fn lowest(&self, names: &[&str]) -> i64 {
-        names.iter().filter_map(|name| self.0.get(name)).map(|sender| *sender.borrow()).min().unwrap_or(0)
+        names.iter().map(|name| *self.of(name).borrow()).min().unwrap_or(0)
     }
 
     /// Waits until all the named projections have reached `position`; answers how far the slowest is.
     pub async fn reached(&self, names: &[&str], position: i64, patience: Duration) -> Result<i64, NotReached> {
         let all = async {
             for name in names {
-                if let Some(sender) = self.0.get(name) {
-                    let _ = sender.subscribe().wait_for(|known| *known >= position).await;
-                }
+                let _ = self.of(name).subscribe().wait_for(|known| *known >= position).await;
             }
         };
         match tokio::time::timeout(patience, all).await {
@@ -74,5 +81,16 @@ impl Positions {
             let somebody_waits = self.0.values().any(|sender| sender.receiver_count() > 0);
             tokio::time::sleep(if somebody_waits { LOOK_EVERY.0 } else { LOOK_EVERY.1 }).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "there is no projection call_task")]
+    fn a_misspelt_projection_is_not_silently_left_out() {
+        Positions::default().lowest(&["calls", "call_task"]);
     }
 }

@@ -129,12 +129,16 @@ impl Scope {
         let hour = TimeDelta::hours(1);
         let start = from.duration_trunc(hour).map_or(from, |floor| if floor < from { floor + hour } else { floor });
         let end = to.duration_trunc(hour).unwrap_or(to);
-        let now = Utc::now();
-        let odd_zone = [from.max(DateTime::UNIX_EPOCH), to.min(now), now]
-            .iter()
-            .any(|at| at.with_timezone(&self.timezone).offset().fix().local_minus_utc() % 3600 != 0);
+        let odd_zone = has_odd_hours(self.timezone, from.max(DateTime::UNIX_EPOCH), to.min(Utc::now()));
         if start >= end || (groups_by_time && odd_zone) { (to, to) } else { (start, end) }
     }
+}
+
+/// Whether a zone's hours do not begin with UTC's at some time between two moments. No zone keeps an offset for less than a week.
+fn has_odd_hours(zone: chrono_tz::Tz, from: DateTime<Utc>, to: DateTime<Utc>) -> bool {
+    let is_odd = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix().local_minus_utc() % 3600 != 0;
+    let mut weeks = std::iter::successors(Some(from), |at| Some(*at + TimeDelta::weeks(1))).take_while(|at| *at < to);
+    weeks.any(is_odd) || is_odd(to)
 }
 
 #[derive(Clone, Debug, Default)]
@@ -323,4 +327,21 @@ fn edge_calls<'a>(db: &'a mut PgConnection, scope: &'a Scope, hours: Hours) -> B
         scope.skillbase_id
     )
     .fetch(db)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::{Asia, Australia, Europe};
+
+    use super::*;
+
+    #[test]
+    fn a_zone_that_is_odd_in_winter_only_is_odd_over_a_year() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        // From one summer to the next, 30 minutes apart from it in between.
+        assert!(has_odd_hours(Australia::Lord_Howe, at("2025-12-01T00:00:00Z"), at("2026-12-01T00:00:00Z")));
+        assert!(!has_odd_hours(Australia::Lord_Howe, at("2025-12-01T00:00:00Z"), at("2026-01-01T00:00:00Z")));
+        assert!(has_odd_hours(Asia::Kolkata, at("2026-01-01T00:00:00Z"), at("2026-01-01T01:00:00Z")));
+        assert!(!has_odd_hours(Europe::Prague, at("2020-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z")));
+    }
 }

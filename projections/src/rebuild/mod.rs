@@ -23,7 +23,7 @@ use swap::Swap;
 use crate::{
     feed::Feed,
     projection::{ApplyError, Projection},
-    projector::{LEASE_SEC, apply_caught, is_passing, is_passing_sql, wanted},
+    projector::{LEASE_SEC, apply_caught, ensure_checkpoint, is_passing, is_passing_sql, wanted},
 };
 
 /// Events that the swap may still have to apply while the live projection waits for it.
@@ -116,6 +116,7 @@ impl<'a> Rebuild<'a> {
         start: Start,
         then: Then,
     ) -> Result<Self, RebuildError> {
+        ensure_checkpoint(pool, projection.as_ref()).await?;
         // One that was cut off goes on where it was, if it was after the same and nothing went wrong.
         let row = sqlx::query!(
             "insert into projection_rebuilds as r (name, version, holder, token, lease_until, swap, from_previous, began_at)
@@ -402,5 +403,5 @@ async fn renew(pool: Pool, name: &'static str, token: i64) -> std::convert::Infa
 /// Holds the live projection at its position until the transaction ends.
 async fn lock_checkpoint(tx: &mut Transaction<'_, Postgres>, name: &str) -> Result<i64, sqlx::Error> {
     let position = sqlx::query_scalar!("select position from projection_checkpoints where name = $1 for update", name);
-    Ok(position.fetch_optional(&mut **tx).await?.unwrap_or(0))
+    position.fetch_one(&mut **tx).await
 }
