@@ -54,16 +54,18 @@ impl Subscription {
     }
 
     /// The next events in log order, without a gap: at least one, or none if none came within `patience`. Fails if the database could
-    /// not be read all that time, or if an event is missing from the log; the next call goes on from the same place.
+    /// not be read all that time, or if an event is missing from the log; the next call continues from the same place.
     pub async fn next(&mut self, patience: Duration) -> Result<Vec<StoredEvent>, StoreError> {
         let deadline = Instant::now() + patience;
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
+            // Before the page is read: an event that comes in between is in the page or raises the head beyond this.
+            let known = self.head.position();
             match self.page().await {
                 Ok(page) if page.is_empty() && remaining.is_zero() => return Ok(page),
                 Ok(page) if page.is_empty() => {
                     // After a failover the log may be shorter than what was known of it.
-                    if self.head.position() > self.after {
+                    if known > self.after {
                         tokio::time::sleep(RETRY_EVERY.min(remaining)).await;
                     }
                     self.head.beyond(self.after, remaining).await;
