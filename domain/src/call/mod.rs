@@ -13,7 +13,7 @@ pub use turn::Turn;
 
 use crate::{
     Decider, DomainEvent, Personal,
-    outcome::{self, Classification, KeywordTally, Outcome, OutcomeMethod},
+    outcome::{self, Classification, Outcome, OutcomeMethod, PhraseTally},
 };
 
 /// How long after a call's end its turns may still come in, in hours.
@@ -110,7 +110,7 @@ pub struct KnownCall {
     pub started_at: Option<DateTime<Utc>>,
     /// Content of each turn as a digest.
     pub turns: HashMap<u32, [u8; 16]>,
-    pub said: KeywordTally,
+    pub said: PhraseTally,
     pub end: Option<CallEnd>,
     pub classification: Option<Classification>,
 }
@@ -126,7 +126,7 @@ impl CallState {
 
 impl KnownCall {
     fn new(subject: CallSubject) -> Self {
-        Self { subject, started_at: None, turns: HashMap::new(), said: KeywordTally::default(), end: None, classification: None }
+        Self { subject, started_at: None, turns: HashMap::new(), said: PhraseTally::default(), end: None, classification: None }
     }
 
     pub fn status(&self) -> CallStatus {
@@ -208,7 +208,7 @@ impl Decider for Call {
             }
             CallEvent::TurnRecorded(turn) => {
                 call.turns.insert(turn.turn_index, turn.fingerprint());
-                turn.texts().for_each(|text| call.said.add(text));
+                tally_turn(&mut call.said, turn);
             }
             CallEvent::CallEnded(end) => call.end = Some(end.clone()),
             CallEvent::CallOutcomeClassified(classification) => call.classification = Some(*classification),
@@ -283,7 +283,7 @@ impl KnownCall {
                 return Err(CallRefusal::TurnTooLate { position_in_request });
             }
             known.insert(turn.turn_index, fingerprint);
-            turn.texts().for_each(|text| said.add(text));
+            tally_turn(&mut said, &turn);
             events.push(CallEvent::TurnRecorded(Box::new(turn)));
         }
         if let Some(end) = self.end.as_ref().filter(|_| !events.is_empty()) {
@@ -319,10 +319,21 @@ impl KnownCall {
         Ok(CallEnd { ended_at, duration_sec: duration_sec.unwrap_or(lasted), final_state, hangup_by, outcome })
     }
 
-    /// The outcome, if it is another than the one told before.
-    fn classify(&self, end: &CallEnd, said: &KeywordTally) -> Option<CallEvent> {
+    /// The outcome, if it is another than the one told before. Once texts of the caller are erased, the outcome that was told
+    /// from them stands: the rest of the conversation would tell another.
+    fn classify(&self, end: &CallEnd, said: &PhraseTally) -> Option<CallEvent> {
+        if said.has_erased_text() && self.classification.is_some() {
+            return None;
+        }
         let classification = outcome::classify(end.outcome, end.final_state.as_deref(), said);
         (self.classification != Some(classification)).then_some(CallEvent::CallOutcomeClassified(classification))
+    }
+}
+
+/// Only what the caller said tells an outcome.
+fn tally_turn(said: &mut PhraseTally, turn: &Turn) {
+    if let Some(text) = &turn.user_text {
+        said.add(turn.turn_index, text.reveal());
     }
 }
 
@@ -419,10 +430,23 @@ mod tests {
     #[test]
     fn a_late_turn_can_change_the_outcome() {
         let ended = [started(), CallEvent::CallEnded(end_after(10)), CallEvent::CallOutcomeClassified(UNCLASSIFIED)];
-        let told = Classification { outcome: Some(Outcome::Voicemail), confidence_percent: 80, method: OutcomeMethod::Keywords };
+        let told = Classification { outcome: Some(Outcome::Voicemail), confidence_percent: 50, method: OutcomeMethod::Keywords };
         given::<Call>(ended)
             .when(record([turn(0, "please leave a message")]))
             .then([recorded(turn(0, "please leave a message")), CallEvent::CallOutcomeClassified(told)]);
+    }
+
+    #[test]
+    fn an_outcome_stands_once_the_texts_it_was_told_from_are_erased() {
+        let told = Classification { outcome: Some(Outcome::Success), confidence_percent: 65, method: OutcomeMethod::Keywords };
+        let ended =
+            |text| [started(), recorded(turn(0, text)), CallEvent::CallEnded(end_after(10)), CallEvent::CallOutcomeClassified(told)];
+        let late = || turn(1, "wrong number, remove me, stop calling");
+        given::<Call>(ended(crate::ERASED)).when(record([late()])).then([recorded(late())]);
+        let flipped = Classification { outcome: Some(Outcome::Fail), confidence_percent: 60, ..told };
+        given::<Call>(ended("sounds good, see you then"))
+            .when(record([late()]))
+            .then([recorded(late()), CallEvent::CallOutcomeClassified(flipped)]);
     }
 
     #[test]

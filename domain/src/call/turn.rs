@@ -100,11 +100,6 @@ impl Turn {
         all.into_iter().filter_map(|(component, provider, model, quantity)| Some(Usage { component, provider, model, quantity: quantity? }))
     }
 
-    /// The texts that were said.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        [&self.user_text, &self.agent_text].into_iter().flatten().map(|text| text.reveal().as_str())
-    }
-
     /// Checks the values; paths start with `prefix`, e.g. `turns[3].`.
     pub fn validate(&self, prefix: &str, invalid: &mut Invalid) {
         let path = |field: &str| format!("{prefix}{field}");

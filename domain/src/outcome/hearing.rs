@@ -1,0 +1,173 @@
+//! What is heard in one text of the caller: the phrases of the tables, without those that are negated or taken back.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::LazyLock,
+};
+
+use super::{
+    Outcome,
+    phrases::{BUT, KEYWORDS, Language, NEGATION_WORDS, NEUTRAL, THAT, negates},
+};
+
+/// A phrase of the tables and the outcome it tells.
+pub(super) type Told = (Outcome, &'static str);
+
+/// The phrases that were heard in a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Whether there was any word.
+    pub words: bool,
+    /// Consent and refusal.
+    pub answers: BTreeSet<Told>,
+    /// What machines say: voicemail, no answer, busy.
+    pub machine: BTreeSet<Told>,
+}
+
+/// Whether machines, not persons, say phrases of this outcome.
+const fn is_machine(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Voicemail | Outcome::NoAnswer | Outcome::Busy)
+}
+
+struct Phrase {
+    words: Vec<&'static str>,
+    text: &'static str,
+    /// `None` for a phrase that tells nothing.
+    tells: Option<(Outcome, Language)>,
+}
+
+/// All phrases by their first word, those with more words first.
+static BY_FIRST_WORD: LazyLock<HashMap<&'static str, Vec<Phrase>>> = LazyLock::new(|| {
+    let told = KEYWORDS.iter().flat_map(|(outcome, language, texts)| texts.iter().map(|text| (*text, Some((*outcome, *language)))));
+    let mut all: HashMap<&str, Vec<Phrase>> = HashMap::new();
+    for (text, tells) in told.chain(NEUTRAL.iter().map(|text| (*text, None))) {
+        let words: Vec<_> = text.split(' ').collect();
+        if let Some(first) = words.first() {
+            all.entry(first).or_default().push(Phrase { words, text, tells });
+        }
+    }
+    all.values_mut().for_each(|phrases| phrases.sort_by_key(|phrase| std::cmp::Reverse(phrase.words.len())));
+    all
+});
+
+pub(super) fn hear(text: &str) -> Heard {
+    let words = split_words(text);
+    let last_but = words.iter().rposition(|word| BUT.contains(&word.as_str()));
+    let mut heard = Heard { words: words.iter().any(|word| !is_stop(word)), ..Heard::default() };
+    let mut at = 0;
+    while at < words.len() {
+        let Some(phrase) = phrase_at(&words, at) else {
+            at += 1;
+            continue;
+        };
+        match phrase.tells {
+            None => {}
+            Some((Outcome::Success, language)) if negated(&words, at, language) => {}
+            Some((outcome, _)) if is_machine(outcome) && last_but.is_some_and(|but| at < but) => {}
+            Some((outcome, _)) => {
+                let phrases = if is_machine(outcome) { &mut heard.machine } else { &mut heard.answers };
+                phrases.insert((outcome, phrase.text));
+            }
+        }
+        at += phrase.words.len();
+    }
+    heard
+}
+
+fn phrase_at(words: &[String], at: usize) -> Option<&'static Phrase> {
+    let rest = words.get(at..)?;
+    let phrases = BY_FIRST_WORD.get(rest.first()?.as_str())?;
+    phrases.iter().find(|phrase| rest.len() >= phrase.words.len() && rest.iter().zip(&phrase.words).all(|(word, of)| word == of))
+}
+
+/// Whether a word shortly before `at` in the same clause negates what follows.
+fn negated(words: &[String], at: usize, language: Language) -> bool {
+    let before = words.get(..at).unwrap_or_default().iter().rev();
+    let clause = before.take_while(|word| !is_stop(word) && !BUT.contains(&word.as_str()));
+    clause.take(NEGATION_WORDS).any(|word| negates(language, word))
+}
+
+const COMMA: &str = ",";
+const STOP: &str = ".";
+
+fn is_stop(word: &str) -> bool {
+    word == COMMA || word == STOP
+}
+
+/// The words in lower case, with [`COMMA`] or [`STOP`] where a clause ends.
+fn split_words(text: &str) -> Vec<String> {
+    let lower = text.to_lowercase().replace('’', "'");
+    let mut words: Vec<String> = Vec::new();
+    let mut word = String::new();
+    // A blank at the end closes the last word.
+    for c in lower.chars().chain([' ']) {
+        if c.is_alphanumeric() || c == '\'' {
+            word.push(c);
+            continue;
+        }
+        let whole = std::mem::take(&mut word);
+        let whole = whole.trim_matches('\'');
+        if !whole.is_empty() {
+            if THAT.contains(&whole) && words.last().is_some_and(|last| last == COMMA) {
+                words.pop();
+            }
+            words.push(whole.to_owned());
+        }
+        match c {
+            ',' => words.push(COMMA.to_owned()),
+            '.' | '!' | '?' | ';' | ':' | '…' | '¿' | '¡' | '—' | '–' | '\n' => words.push(STOP.to_owned()),
+            _ => {}
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(text: &str) -> Vec<&'static str> {
+        hear(text).answers.into_iter().map(|(_, phrase)| phrase).collect()
+    }
+
+    #[test]
+    fn parts_of_words_are_not_heard() {
+        assert_eq!(hear("the mailboxes are full").machine, BTreeSet::new());
+    }
+
+    #[test]
+    fn a_longer_phrase_hides_the_ones_inside_it() {
+        assert_eq!(answers("No me interesa"), ["no me interesa"]);
+        assert_eq!(answers("I agree with nothing"), ["i agree with nothing"]);
+        assert_eq!(hear("Should I leave a message?").machine, BTreeSet::new());
+    }
+
+    #[test]
+    fn a_negation_reaches_to_the_end_of_its_clause() {
+        assert_eq!(answers("I never said I agree"), Vec::<&str>::new());
+        assert_eq!(answers("Not today. Sounds good"), ["sounds good"]);
+        assert_eq!(answers("No, me interesa"), ["me interesa"]);
+        assert_eq!(answers("Nemyslím, že souhlasím"), Vec::<&str>::new());
+        assert_eq!(answers("Не думаю, что мне интересно"), Vec::<&str>::new());
+        assert_eq!(answers("I did not expect it but sounds good"), ["sounds good"]);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_heard() {
+        assert_eq!(hear("He is not available, but I can help").machine, BTreeSet::new());
+        assert_eq!(hear("I am out, but leave a message").machine, BTreeSet::from([(Outcome::Voicemail, "leave a message")]));
+    }
+
+    #[test]
+    fn punctuation_is_no_word() {
+        assert!(!hear(" ... '' ?!").words);
+        assert!(hear("ok").words);
+    }
+
+    #[test]
+    fn the_tables_are_in_the_form_in_which_texts_are_compared() {
+        for text in KEYWORDS.iter().flat_map(|(_, _, texts)| *texts).chain(NEUTRAL) {
+            assert_eq!(split_words(text).join(" "), **text);
+        }
+    }
+}

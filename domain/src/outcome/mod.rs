@@ -1,0 +1,162 @@
+//! How a call or a task ended, and how that is told from a final state or from what the caller said.
+
+#[cfg(test)]
+mod dialogues;
+mod hearing;
+mod phrases;
+mod tally;
+
+use serde::{Deserialize, Serialize};
+
+pub use tally::PhraseTally;
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display, strum::EnumString, strum::EnumIter,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Outcome {
+    Success,
+    Fail,
+    Voicemail,
+    NoAnswer,
+    Busy,
+}
+
+/// Whether the person was spoken to, so that they are not called again. A call that the platform itself cut off reached nobody.
+pub fn was_reached(outcome: Outcome, hangup_by: Option<&str>) -> bool {
+    matches!(outcome, Outcome::Success | Outcome::Fail) && hangup_by != Some("system")
+}
+
+/// How many of something there are with each outcome, in the order of the enum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutcomeCounts(pub [i64; 5]);
+
+impl OutcomeCounts {
+    /// Adds `n` to the count of the outcome of that name; another name counts nowhere.
+    pub fn add(&mut self, name: Option<&str>, n: i64) {
+        let outcome = name.and_then(|name| name.parse::<Outcome>().ok());
+        if let Some(count) = outcome.and_then(|outcome| self.0.get_mut(outcome as usize)) {
+            *count += n;
+        }
+    }
+}
+
+/// What an outcome was told from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum OutcomeMethod {
+    /// The caller of the API said so.
+    Explicit,
+    /// The final state's name is in [`FINAL_STATES`].
+    State,
+    /// The caller said phrases of the table of keywords.
+    Keywords,
+    /// Nothing told.
+    None,
+}
+
+/// An outcome with how sure it is, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classification {
+    pub outcome: Option<Outcome>,
+    pub confidence_percent: u8,
+    pub method: OutcomeMethod,
+}
+
+/// Confidence of an outcome told from a final state, in percent.
+const STATE_CONFIDENCE_PERCENT: u8 = 90;
+
+/// Names of final states, compared in lower case with blanks and hyphens as `_`.
+pub const FINAL_STATES: &[(Outcome, &[&str])] = &[
+    (
+        Outcome::Success,
+        &[
+            "success",
+            "successful",
+            "succeeded",
+            "completed",
+            "complete",
+            "done",
+            "booked",
+            "appointment_booked",
+            "confirmed",
+            "accepted",
+            "agreed",
+            "converted",
+            "sold",
+            "paid",
+            "qualified",
+            "transferred",
+        ],
+    ),
+    (
+        Outcome::Fail,
+        &[
+            "fail",
+            "failed",
+            "failure",
+            "refused",
+            "rejected",
+            "declined",
+            "not_interested",
+            "do_not_call",
+            "wrong_number",
+            "hangup",
+            "hung_up",
+            "error",
+            "cancelled",
+            "canceled",
+        ],
+    ),
+    (Outcome::Voicemail, &["voicemail", "voicemail_left", "voicemail_reached", "left_voicemail", "answering_machine", "machine"]),
+    (Outcome::NoAnswer, &["no_answer", "unanswered", "not_answered", "ring_timeout", "timeout", "unreachable"]),
+    (Outcome::Busy, &["busy", "line_busy", "user_busy"]),
+];
+
+/// The outcome a final state's name means; `None` for names of the customer's own.
+pub fn from_final_state(state: &str) -> Option<Outcome> {
+    let name = state.trim().to_lowercase().replace([' ', '-'], "_");
+    FINAL_STATES.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(outcome, _)| *outcome)
+}
+
+/// An explicit outcome stands; else the final state tells it, else what the caller said.
+pub fn classify(explicit: Option<Outcome>, final_state: Option<&str>, said: &PhraseTally) -> Classification {
+    if let Some(outcome) = explicit {
+        return Classification { outcome: Some(outcome), confidence_percent: 100, method: OutcomeMethod::Explicit };
+    }
+    if let Some(outcome) = final_state.and_then(from_final_state) {
+        return Classification { outcome: Some(outcome), confidence_percent: STATE_CONFIDENCE_PERCENT, method: OutcomeMethod::State };
+    }
+    match said.majority() {
+        Some((outcome, confidence_percent)) => {
+            Classification { outcome: Some(outcome), confidence_percent, method: OutcomeMethod::Keywords }
+        }
+        None => Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explicit_outcome_stands_over_all_else() {
+        let c = classify(Some(Outcome::Busy), Some("booked"), &PhraseTally::default());
+        assert_eq!((c.outcome, c.confidence_percent, c.method), (Some(Outcome::Busy), 100, OutcomeMethod::Explicit));
+    }
+
+    #[test]
+    fn final_states_are_compared_without_regard_to_case_and_hyphens() {
+        assert_eq!(from_final_state("Voicemail-Left"), Some(Outcome::Voicemail));
+        assert_eq!(from_final_state("appointment booked"), Some(Outcome::Success));
+        assert_eq!(from_final_state("greeting"), None);
+    }
+
+    #[test]
+    fn silence_tells_nothing() {
+        let nothing = Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None };
+        assert_eq!(classify(None, Some("a state of our own"), &PhraseTally::default()), nothing);
+    }
+}
