@@ -23,6 +23,12 @@ const VOICEMAIL_GREETINGS: &[Dialogue] = &[
     (&[C("Sorry I can't talk please leave a message"), A("Hello, this is Acme. We call again tomorrow.")], Some(Voicemail)),
     (&[A("Hello?"), C("The person you are calling is not available."), C("At the tone, please record your message.")], Some(Voicemail)),
     (&[C("I'm out of the office, but leave a message and I'll call you back.")], Some(Voicemail)),
+    (
+        &[C(
+            "Your call has been forwarded to an automated voice messaging system. Jane is not available. At the tone, please record your message.",
+        )],
+        Some(Voicemail),
+    ),
     (&[C("The mailbox is full and cannot accept any messages. Goodbye.")], Some(Voicemail)),
     (&[C("Ha llamado al buzón de voz. Deje su mensaje después de la señal.")], Some(Voicemail)),
     (&[C("En este momento no puedo atenderle, grabe su mensaje al oír la señal.")], Some(Voicemail)),
@@ -70,7 +76,9 @@ const REFUSALS: &[Dialogue] = &[
     (&[A("Tenemos una oferta."), C("No me llamen más.")], Some(Fail)),
     (&[A("Máme nabídku."), C("Ne, nemám zájem.")], Some(Fail)),
     (&[A("Máme nabídku."), C("Prosím nevolejte sem.")], Some(Fail)),
+    (&[A("Máme nabídku."), C("Děkuji, nemám o to zájem.")], Some(Fail)),
     (&[A("У нас предложение."), C("Спасибо, не интересно.")], Some(Fail)),
+    (&[A("Вам это интересно?"), C("Мне неинтересно.")], Some(Fail)),
     (&[A("Алло"), C("Вы ошиблись номером.")], Some(Fail)),
 ];
 
