@@ -11,8 +11,8 @@ use crate::{Personal, latency::Latency, price::Component, validation::Invalid};
 pub const TURN_TEXT_MAX: usize = 50_000;
 /// Highest turn index.
 pub const TURN_INDEX_MAX: u32 = 99_999;
-/// Longest latency, in microseconds (one hour).
-pub const LATENCY_MAX_US: i64 = 3_600_000_000;
+/// Longest latency, in milliseconds (one hour).
+pub const LATENCY_MAX_MS: i64 = 3_600_000;
 /// Most tokens or characters in a turn.
 pub const COUNT_MAX: i64 = 10_000_000;
 /// Most speech in a turn, in seconds (one day).
@@ -115,7 +115,9 @@ impl Turn {
             }
         }
         for (latency, value) in self.latencies() {
-            invalid.range(&path(&format!("{latency}_ms")), value, 0, LATENCY_MAX_US);
+            // The limits are told in the unit in which clients send the field.
+            let is_valid = (0..=LATENCY_MAX_MS * 1_000).contains(&value);
+            invalid.require(is_valid, &path(&format!("{latency}_ms")), &format!("must be from 0 to {LATENCY_MAX_MS}"));
         }
         for usage in self.usage() {
             let (field, max) = match usage.component {
@@ -138,5 +140,22 @@ impl Turn {
                 invalid.text(&path(field), name, 200);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_a_latency_are_told_in_milliseconds() {
+        for us in [-1, LATENCY_MAX_MS * 1_000 + 1] {
+            let mut invalid = Invalid::default();
+            Turn { ttfb_stt_us: Some(us), ..Turn::default() }.validate("", &mut invalid);
+            assert_eq!(invalid.to_string(), "ttfb_stt_ms: must be from 0 to 3600000");
+        }
+        let mut invalid = Invalid::default();
+        Turn { ttfb_stt_us: Some(LATENCY_MAX_MS * 1_000), ..Turn::default() }.validate("", &mut invalid);
+        assert_eq!(invalid, Invalid::default());
     }
 }
