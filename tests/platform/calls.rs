@@ -1,3 +1,4 @@
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::{Value, json};
 use support::{Client, Platform};
@@ -237,5 +238,121 @@ async fn a_calls_history_says_who_and_when() {
     let actor = &items[1]["metadata"]["actor"];
     assert_eq!((&actor["kind"], &actor["name"]), (&json!("api_key"), &json!("bot 7")));
     assert_eq!(agent.get(&format!("/calls/{id}?as_of={before_end}")).await.expect(200)["status"], "in_progress");
+    platform.stop().await;
+}
+
+/// What the platform tells of a call and what it costs, without the ids.
+async fn told(client: &Client, id: &str) -> Value {
+    let call = client.get(&format!("/calls/{id}")).await.expect(200).body;
+    let mut metrics = client.get(&format!("/analytics/calls/{id}/metrics")).await.expect(200).body;
+    metrics.as_object_mut().unwrap().remove("call_id");
+    let times: Vec<_> = ["status", "started_at", "ended_at", "duration_sec", "outcome"].map(|field| call[field].clone()).into();
+    json!({"times": times, "metrics": metrics})
+}
+
+#[tokio::test]
+async fn start_and_end_in_either_order_give_the_same_call() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(2, json!({})).await;
+    let mut calls = Vec::new();
+    for end_first in [false, true] {
+        let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+        let (call, number) = (claim["call_id"].as_str().unwrap(), &claim["task"]["phone_number"]);
+        let start = json!({"call_id": call, "direction": "outbound", "phone_number": number, "started_at": "2026-03-01T10:59:30Z"});
+        let end = json!({"ended_at": "2026-03-01T11:00:45Z", "outcome": "success"});
+        let turn = json!({"turn_index": 0, "occurred_at": "2026-03-01T10:59:31Z", "stt_duration_sec": 2});
+        let mut requests = vec![("/calls".to_owned(), start), (format!("/calls/{call}/end"), end)];
+        if end_first {
+            requests.reverse();
+        }
+        for (path, body) in requests {
+            admin.post(&path, &body).await.expect(200);
+            // The read models see each request by itself.
+            admin.get(&format!("/analytics/calls/{call}/metrics")).await.expect(200);
+        }
+        admin.post(&format!("/calls/{call}/turns"), &turn).await.expect(201);
+        calls.push(told(&admin, call).await);
+    }
+    assert_eq!(calls[0], calls[1]);
+    assert_eq!((&calls[1]["times"][3], &calls[1]["metrics"]["duration_sec"]), (&json!(75.0), &json!(75.0)));
+    assert_eq!(calls[1]["metrics"]["cost_livekit"].as_str().unwrap().trim_end_matches('0'), "0.005");
+    assert_eq!(admin.get(&format!("/campaigns/{campaign}/stats")).await.expect(200)["average_duration_sec"], json!(75.0));
+    let groups = admin.get("/analytics/metrics?group_by=hour").await.expect(200)["groups"].clone();
+    assert_eq!((&groups[0]["call_count"], &groups[0]["duration_sec"]), (&json!(2), &json!(150.0)));
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_clock_is_slow_can_end_its_call() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let ended_at = Utc::now().trunc_subsecs(3) - TimeDelta::seconds(3);
+    let end = json!({"ended_at": ended_at, "duration_sec": 0.4});
+    for _ in 0..2 {
+        let ended = admin.post(&format!("/calls/{id}/end"), &end).await.expect(200);
+        let time = |field: &str| ended[field].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+        assert_eq!((time("started_at"), time("ended_at")), (ended_at - TimeDelta::milliseconds(400), ended_at));
+        assert_eq!(ended["duration_sec"], json!(0.4));
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_in_the_future_or_after_the_end_is_refused() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let start = |started_at: DateTime<Utc>| json!({"direction": "inbound", "phone_number": "+12025550100", "started_at": started_at});
+    for ahead in [TimeDelta::minutes(6), TimeDelta::days(400)] {
+        assert_eq!(admin.post("/calls", &start(Utc::now() + ahead)).await.problem(422).paths(), ["started_at"]);
+    }
+    let id = admin.post("/calls", &start(Utc::now() + TimeDelta::minutes(4))).await.expect(201).id();
+    let early = json!({"ended_at": Utc::now()});
+    assert_eq!(admin.post(&format!("/calls/{id}/end"), &early).await.problem(422).paths(), ["ended_at"]);
+
+    let campaign = admin.running_campaign(1, json!({})).await;
+    let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    let call = claim["call_id"].as_str().unwrap();
+    admin.post(&format!("/calls/{call}/end"), &json!({"ended_at": "2026-03-01T10:00:00Z"})).await.expect(200);
+    let number = &claim["task"]["phone_number"];
+    let late = json!({"call_id": call, "direction": "outbound", "phone_number": number, "started_at": "2026-03-01T10:00:01Z"});
+    assert_eq!(admin.post("/calls", &late).await.problem(422).paths(), ["started_at"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_sent_again_may_leave_fields_out() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let path = format!("/calls/{id}/end");
+    let end = json!({"duration_sec": 5, "final_state": "bye", "hangup_by": "agent", "outcome": "success"});
+    let ended = admin.post(&path, &end).await.expect(200);
+    for field in ["duration_sec", "final_state", "hangup_by", "outcome"] {
+        let mut again = end.clone();
+        again.as_object_mut().unwrap().remove(field);
+        assert_eq!(admin.post(&path, &again).await.expect(200).body, ended.body, "without {field}");
+        again[field] = if field == "duration_sec" { json!(6) } else { json!("busy") };
+        admin.post(&path, &again).await.problem(409);
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn limits_are_told_in_the_fields_own_unit() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let cases = [
+        ("turns", json!({"turn_index": 0, "ttfb_stt_ms": -1}), "ttfb_stt_ms", "must be from 0 to 3600000"),
+        ("turns", json!({"turn_index": 0, "ttfb_stt_ms": 3_600_000.1}), "ttfb_stt_ms", "must be from 0 to 3600000"),
+        ("end", json!({"duration_sec": -1}), "duration_sec", "must be from 0 to 864000"),
+        ("end", json!({"duration_sec": 1e300}), "duration_sec", "is out of range"),
+    ];
+    for (path, body, field, message) in cases {
+        let problem = admin.post(&format!("/calls/{id}/{path}"), &body).await.problem(422);
+        assert_eq!((problem.paths(), &problem["errors"][0]["message"]), (vec![field], &json!(message)), "{body}");
+    }
     platform.stop().await;
 }

@@ -111,11 +111,13 @@ fn call(company: &Company, n: i64, rng: &mut StdRng) -> Vec<CallEvent> {
         person_id: Some(company.persons[usize::try_from(n).unwrap() % company.persons.len()]),
         phone_number: "+12025550100".to_owned().into(),
     };
-    let mut events = vec![CallEvent::CallStarted { subject: Box::new(subject), started_at }];
+    let mut events = vec![CallEvent::CallStarted { subject: Box::new(subject), started_at, started_at_given: true }];
     events.extend((0..TURNS).map(|index| CallEvent::TurnRecorded(Box::new(turn(index, started_at, rng)))));
     events.push(CallEvent::CallEnded(CallEnd {
         ended_at: started_at + TimeDelta::seconds(TURNS * 6),
+        ended_at_given: true,
         duration_sec: Decimal::new(TURNS * 6_000 + rng.random_range(0..3_000), 3),
+        duration_given: true,
         final_state: Some("bye".to_owned()),
         hangup_by: Some("agent".to_owned()),
         outcome: None,

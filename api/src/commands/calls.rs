@@ -40,8 +40,6 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Turns in one request at most.
 const TURNS_MAX: usize = 500;
-/// Longest call, in seconds (ten days).
-const DURATION_MAX_SEC: i64 = 864_000;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +53,7 @@ struct StartCall {
     direction: Direction,
     #[schema(example = "+12025550100")]
     phone_number: String,
+    /// At most five minutes ahead of the server's clock and not after the end; absent: now
     started_at: Option<DateTime<Utc>>,
 }
 
@@ -280,7 +279,9 @@ async fn record(
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct EndCall {
+    /// Absent: `started_at` + `duration_sec` where that is given, else now
     ended_at: Option<DateTime<Utc>>,
+    /// Absent: from `started_at` to `ended_at`, whichever of the two arrives first
     #[schema(value_type = Option<f64>)]
     duration_sec: Option<Number>,
     final_state: Option<String>,
@@ -289,7 +290,8 @@ struct EndCall {
     hangup_by: Option<String>,
 }
 
-/// End a call. The outcome is the given one, else told from the final state, else from what was said.
+/// End a call. The outcome is the given one, else told from the final state, else from what the caller said. The same end again
+/// has no effect; fields that it leaves out contradict nothing.
 #[utoipa::path(post, path = "/calls/{id}/end", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = Option<EndCall>,
     responses((status = 200, body = CallView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn end(
@@ -300,23 +302,17 @@ async fn end(
 ) -> Result<Answer<CallView>, Problem> {
     let mut invalid = Invalid::default();
     check_time(&mut invalid, "ended_at", input.ended_at);
-    let duration_sec = input.duration_sec.as_ref().map(|number| exact(number).unwrap_or(Decimal::NEGATIVE_ONE));
-    if let Some(duration_sec) = duration_sec {
-        invalid.range("duration_sec", duration_sec, Decimal::ZERO, Decimal::from(DURATION_MAX_SEC));
-    }
-    for (field, text) in [("final_state", &input.final_state), ("hangup_by", &input.hangup_by)] {
-        if let Some(text) = text {
-            invalid.text(field, text, 200);
-        }
-    }
-    invalid.into_result()?;
+    let duration_sec = input.duration_sec.as_ref().map(exact);
+    invalid.require(duration_sec != Some(None), "duration_sec", "is out of range");
     let request = EndRequest {
         ended_at: input.ended_at,
-        duration_sec,
+        duration_sec: duration_sec.flatten(),
         final_state: input.final_state,
         hangup_by: input.hangup_by,
         outcome: input.outcome,
     };
+    request.validate(&mut invalid);
+    invalid.into_result()?;
     let committed = app.desk.end_call(&by.context(), id, request).await?;
     answer(&app, by.company_id(), id, committed).await
 }

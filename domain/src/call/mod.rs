@@ -1,19 +1,25 @@
 //! A call: dialed for a task or started by an agent, its turns in any order, its end and outcome.
 
+mod clock;
+mod end;
+#[cfg(test)]
+mod tests;
 pub mod turn;
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use clock::STARTED_AHEAD_MAX_MIN;
+use clock::{CallTimes, Moment, given, is_given};
+pub use end::{CallEnd, DURATION_MAX_SEC, EndRequest};
 pub use turn::Turn;
 
 use crate::{
     Decider, DomainEvent, Personal,
-    outcome::{self, Classification, Outcome, OutcomeMethod, PhraseTally},
+    outcome::{self, Classification, OutcomeMethod, PhraseTally},
 };
 
 /// How long after a call's end its turns may still come in, in hours.
@@ -24,14 +30,19 @@ pub const LATE_TURNS_MAX_HOURS: i64 = 24;
 pub enum CallEvent {
     /// A claim made this call the task's current attempt; nobody has answered yet.
     CallDialed(Box<CallSubject>),
-    /// The call began, or more became known of its beginning.
+    /// The call began, or more became known of its beginning; the last one stands.
     CallStarted {
         subject: Box<CallSubject>,
         started_at: DateTime<Utc>,
+        /// Whether the client gave `started_at`; otherwise the server's clock made it. Starts from before this was stored count
+        /// as given.
+        #[serde(default = "given", skip_serializing_if = "is_given")]
+        started_at_given: bool,
     },
     TurnRecorded(Box<Turn>),
+    /// The call ended; once more with other times, when its start arrives later. The last one stands.
     CallEnded(CallEnd),
-    /// The outcome, told anew whenever later turns tell otherwise.
+    /// The outcome, told again whenever later turns tell otherwise.
     CallOutcomeClassified(Classification),
 }
 
@@ -77,17 +88,6 @@ pub enum Direction {
     Inbound,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CallEnd {
-    pub ended_at: DateTime<Utc>,
-    /// Seconds, exact.
-    pub duration_sec: Decimal,
-    pub final_state: Option<String>,
-    pub hangup_by: Option<String>,
-    /// The outcome the caller of the API gave, if any.
-    pub outcome: Option<Outcome>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -108,8 +108,11 @@ pub enum CallState {
 pub struct KnownCall {
     pub subject: CallSubject,
     pub started_at: Option<DateTime<Utc>>,
+    /// Whether the client gave `started_at`.
+    pub started_at_given: bool,
     /// Content of each turn as a digest.
     pub turns: HashMap<u32, [u8; 16]>,
+    /// What the caller said, as far as it tells an outcome.
     pub said: PhraseTally,
     pub end: Option<CallEnd>,
     pub classification: Option<Classification>,
@@ -126,7 +129,15 @@ impl CallState {
 
 impl KnownCall {
     fn new(subject: CallSubject) -> Self {
-        Self { subject, started_at: None, turns: HashMap::new(), said: PhraseTally::default(), end: None, classification: None }
+        Self {
+            subject,
+            started_at: None,
+            started_at_given: false,
+            turns: HashMap::new(),
+            said: PhraseTally::default(),
+            end: None,
+            classification: None,
+        }
     }
 
     pub fn status(&self) -> CallStatus {
@@ -158,16 +169,6 @@ pub enum CallCommand {
     },
 }
 
-/// The end as it was reported; what is missing is worked out.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EndRequest {
-    pub ended_at: Option<DateTime<Utc>>,
-    pub duration_sec: Option<Decimal>,
-    pub final_state: Option<String>,
-    pub hangup_by: Option<String>,
-    pub outcome: Option<Outcome>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallRefusal {
     #[error("there is no such call")]
@@ -182,6 +183,10 @@ pub enum CallRefusal {
     TurnDiffers { position_in_request: usize, turn_index: u32 },
     #[error("turn came more than {LATE_TURNS_MAX_HOURS} hours after the call's end")]
     TurnTooLate { position_in_request: usize },
+    #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
+    StartsInFuture,
+    #[error("the call cannot start after it ended")]
+    StartsAfterEnd,
     #[error("the call cannot end before it started")]
     EndsBeforeStart,
 }
@@ -202,9 +207,10 @@ impl Decider for Call {
         let CallState::Known(call) = state else { return };
         match event {
             CallEvent::CallDialed(_) => {}
-            CallEvent::CallStarted { subject, started_at } => {
+            CallEvent::CallStarted { subject, started_at, started_at_given } => {
                 call.subject = subject.as_ref().clone();
                 call.started_at = Some(*started_at);
+                call.started_at_given = *started_at_given;
             }
             CallEvent::TurnRecorded(turn) => {
                 call.turns.insert(turn.turn_index, turn.fingerprint());
@@ -223,7 +229,8 @@ impl Decider for Call {
         match (state, command) {
             (CallState::None, CallCommand::Dial(subject)) => Ok(vec![CallEvent::CallDialed(subject)]),
             (CallState::None, CallCommand::Start { subject, started_at, now }) => {
-                Ok(vec![CallEvent::CallStarted { subject, started_at: started_at.unwrap_or(now) }])
+                let start = start_moment(started_at, now)?;
+                Ok(vec![CallEvent::CallStarted { subject, started_at: start.at, started_at_given: start.given }])
             }
             (CallState::None, _) => Err(CallRefusal::Unknown),
             (CallState::Known(call), CallCommand::Dial(subject)) if call.subject == *subject => Ok(vec![]),
@@ -241,8 +248,20 @@ impl KnownCall {
         match self.started_at {
             Some(at) if merged == self.subject && started_at.is_none_or(|given| given == at) => Ok(vec![]),
             Some(_) => Err(CallRefusal::StartedAlready),
-            None => Ok(vec![CallEvent::CallStarted { subject: Box::new(merged), started_at: started_at.unwrap_or(now) }]),
+            None => self.begin(merged, start_moment(started_at, now)?),
         }
+    }
+
+    /// The first start; an end that arrived before it gets the times that follow from both.
+    fn begin(&self, subject: CallSubject, start: Moment) -> Result<Vec<CallEvent>, CallRefusal> {
+        let started = |at| CallEvent::CallStarted { subject: Box::new(subject), started_at: at, started_at_given: start.given };
+        let Some(end) = &self.end else { return Ok(vec![started(start.at)]) };
+        let reported = Moment { at: end.ended_at, given: end.ended_at_given };
+        let times = CallTimes::settle(start, reported, end.duration_given.then_some(end.duration_sec));
+        let CallTimes { started_at, ended_at, duration_sec } = times.ok_or(CallRefusal::StartsAfterEnd)?;
+        let settled = CallEnd { ended_at, duration_sec, ..end.clone() };
+        let corrected = (settled != *end).then_some(CallEvent::CallEnded(settled));
+        Ok([started(started_at)].into_iter().chain(corrected).collect())
     }
 
     /// What is known already stands; what is new fills in; what contradicts is refused.
@@ -294,29 +313,33 @@ impl KnownCall {
 
     fn end(&self, request: EndRequest, now: DateTime<Utc>) -> Result<Vec<CallEvent>, CallRefusal> {
         if let Some(end) = &self.end {
-            let same = request.ended_at.is_none_or(|at| at == end.ended_at)
-                && request.duration_sec.is_none_or(|d| d == end.duration_sec)
-                && (&request.final_state, &request.hangup_by, request.outcome) == (&end.final_state, &end.hangup_by, end.outcome);
-            return if same { Ok(vec![]) } else { Err(CallRefusal::EndedAlready) };
+            return if request.repeats(end) { Ok(vec![]) } else { Err(CallRefusal::EndedAlready) };
         }
-        let end = self.work_out_end(request, now)?;
-        let classified = self.classify(&end, &self.said);
-        Ok([CallEvent::CallEnded(end)].into_iter().chain(classified).collect())
-    }
-
-    /// End and duration follow from each other and the start; a call nobody started lasted no time.
-    fn work_out_end(&self, request: EndRequest, now: DateTime<Utc>) -> Result<CallEnd, CallRefusal> {
-        let EndRequest { ended_at, duration_sec, final_state, hangup_by, outcome } = request;
-        let ended_at = match (ended_at, self.started_at, duration_sec) {
-            (Some(at), ..) => at,
-            (None, Some(started_at), Some(duration_sec)) => started_at + seconds(duration_sec),
-            (None, ..) => now.max(self.started_at.unwrap_or(now)),
+        let reported = Moment::new(request.ended_at, now);
+        let times = match self.started_at {
+            Some(at) => {
+                let start = Moment { at, given: self.started_at_given };
+                CallTimes::settle(start, reported, request.duration_sec).ok_or(CallRefusal::EndsBeforeStart)?
+            }
+            // Until a start arrives, the call lasted no time.
+            None => CallTimes { started_at: reported.at, ended_at: reported.at, duration_sec: request.duration_sec.unwrap_or_default() },
         };
-        if self.started_at.is_some_and(|started_at| ended_at < started_at) {
-            return Err(CallRefusal::EndsBeforeStart);
-        }
-        let lasted = self.started_at.map_or(Decimal::ZERO, |started_at| micros(ended_at - started_at));
-        Ok(CallEnd { ended_at, duration_sec: duration_sec.unwrap_or(lasted), final_state, hangup_by, outcome })
+        let moved = self.started_at.is_some_and(|at| at != times.started_at).then(|| CallEvent::CallStarted {
+            subject: Box::new(self.subject.clone()),
+            started_at: times.started_at,
+            started_at_given: false,
+        });
+        let end = CallEnd {
+            ended_at: times.ended_at,
+            ended_at_given: reported.given,
+            duration_sec: times.duration_sec,
+            duration_given: request.duration_sec.is_some(),
+            final_state: request.final_state,
+            hangup_by: request.hangup_by,
+            outcome: request.outcome,
+        };
+        let classified = self.classify(&end, &self.said);
+        Ok(moved.into_iter().chain([CallEvent::CallEnded(end)]).chain(classified).collect())
     }
 
     /// The outcome, if it is another than the one told before. Once texts of the caller are erased, the outcome that was told
@@ -330,6 +353,12 @@ impl KnownCall {
     }
 }
 
+fn start_moment(started_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<Moment, CallRefusal> {
+    let start = Moment::new(started_at, now);
+    let latest = now + TimeDelta::minutes(STARTED_AHEAD_MAX_MIN);
+    if start.at > latest { Err(CallRefusal::StartsInFuture) } else { Ok(start) }
+}
+
 /// Only what the caller said tells an outcome.
 fn tally_turn(said: &mut PhraseTally, turn: &Turn) {
     if let Some(text) = &turn.user_text {
@@ -337,162 +366,5 @@ fn tally_turn(said: &mut PhraseTally, turn: &Turn) {
     }
 }
 
-/// How an outcome nobody told looks.
+/// How the outcome of a call looks from which none can be told.
 pub const UNCLASSIFIED: Classification = Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None };
-
-fn seconds(duration_sec: Decimal) -> TimeDelta {
-    let micros = (duration_sec * Decimal::from(1_000_000)).round();
-    TimeDelta::microseconds(micros.try_into().unwrap_or_default())
-}
-
-fn micros(delta: TimeDelta) -> Decimal {
-    Decimal::new(delta.num_microseconds().unwrap_or_default(), 6).normalize()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testing::given;
-
-    const NOW: DateTime<Utc> = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-
-    fn subject() -> Box<CallSubject> {
-        Box::new(CallSubject {
-            campaign_id: None,
-            task_id: None,
-            skillbase_id: None,
-            skillbase_version: None,
-            direction: Direction::Outbound,
-            person_id: None,
-            phone_number: "+12025550100".to_owned().into(),
-        })
-    }
-
-    fn started() -> CallEvent {
-        CallEvent::CallStarted { subject: subject(), started_at: NOW }
-    }
-
-    fn turn(turn_index: u32, text: &str) -> Turn {
-        Turn { turn_index, user_text: Some(text.to_owned().into()), ..Turn::default() }
-    }
-
-    fn recorded(turn: Turn) -> CallEvent {
-        CallEvent::TurnRecorded(Box::new(turn))
-    }
-
-    fn record(turns: impl IntoIterator<Item = Turn>) -> CallCommand {
-        CallCommand::RecordTurns { turns: turns.into_iter().collect(), now: NOW }
-    }
-
-    fn end_after(seconds: i64) -> CallEnd {
-        CallEnd {
-            ended_at: NOW + TimeDelta::seconds(seconds),
-            duration_sec: Decimal::from(seconds),
-            final_state: None,
-            hangup_by: None,
-            outcome: None,
-        }
-    }
-
-    #[test]
-    fn a_dialed_call_is_filled_in_when_it_starts() {
-        let mut more = subject();
-        more.phone_number = "+12025550199".to_owned().into();
-        let start = |subject| CallCommand::Start { subject, started_at: Some(NOW), now: NOW };
-        given::<Call>([CallEvent::CallDialed(subject())])
-            .when(start(more.clone()))
-            .then([CallEvent::CallStarted { subject: more, started_at: NOW }]);
-        given::<Call>([started()]).when(start(subject())).then_nothing();
-        let mut inbound = subject();
-        inbound.direction = Direction::Inbound;
-        given::<Call>([started()]).when(start(inbound)).then_refused(CallRefusal::OtherSubject);
-    }
-
-    #[test]
-    fn a_turn_sent_again_changes_nothing_and_a_different_one_is_refused() {
-        given::<Call>([started()]).when(record([turn(0, "hi"), turn(0, "hi")])).then([recorded(turn(0, "hi"))]);
-        given::<Call>([started(), recorded(turn(0, "hi"))]).when(record([turn(0, "hi")])).then_nothing();
-        given::<Call>([started(), recorded(turn(0, "hi"))])
-            .when(record([turn(1, "new"), turn(0, "ho")]))
-            .then_refused(CallRefusal::TurnDiffers { position_in_request: 1, turn_index: 0 });
-    }
-
-    #[test]
-    fn turns_come_up_to_a_day_after_the_end() {
-        let ended = || [started(), CallEvent::CallEnded(end_after(10)), CallEvent::CallOutcomeClassified(UNCLASSIFIED)];
-        let at = |hours| Turn { occurred_at: Some(NOW + TimeDelta::hours(hours)), ..turn(0, "hi") };
-        given::<Call>(ended()).when(record([at(23)])).then([recorded(at(23))]);
-        given::<Call>(ended()).when(record([at(25)])).then_refused(CallRefusal::TurnTooLate { position_in_request: 0 });
-    }
-
-    #[test]
-    fn a_late_turn_can_change_the_outcome() {
-        let ended = [started(), CallEvent::CallEnded(end_after(10)), CallEvent::CallOutcomeClassified(UNCLASSIFIED)];
-        let told = Classification { outcome: Some(Outcome::Voicemail), confidence_percent: 50, method: OutcomeMethod::Keywords };
-        given::<Call>(ended)
-            .when(record([turn(0, "please leave a message")]))
-            .then([recorded(turn(0, "please leave a message")), CallEvent::CallOutcomeClassified(told)]);
-    }
-
-    #[test]
-    fn an_outcome_stands_once_the_texts_it_was_told_from_are_erased() {
-        let told = Classification { outcome: Some(Outcome::Success), confidence_percent: 65, method: OutcomeMethod::Keywords };
-        let ended =
-            |text| [started(), recorded(turn(0, text)), CallEvent::CallEnded(end_after(10)), CallEvent::CallOutcomeClassified(told)];
-        let late = || turn(1, "wrong number, remove me, stop calling");
-        given::<Call>(ended(crate::ERASED)).when(record([late()])).then([recorded(late())]);
-        let flipped = Classification { outcome: Some(Outcome::Fail), confidence_percent: 60, ..told };
-        given::<Call>(ended("sounds good, see you then"))
-            .when(record([late()]))
-            .then([recorded(late()), CallEvent::CallOutcomeClassified(flipped)]);
-    }
-
-    #[test]
-    fn the_duration_follows_from_start_and_end() {
-        let request = EndRequest { ended_at: Some(NOW + TimeDelta::seconds(51)), ..EndRequest::default() };
-        given::<Call>([started()])
-            .when(CallCommand::End { request, now: NOW })
-            .then([CallEvent::CallEnded(end_after(51)), CallEvent::CallOutcomeClassified(UNCLASSIFIED)]);
-    }
-
-    #[test]
-    fn the_end_follows_from_start_and_duration() {
-        let request = EndRequest { duration_sec: Some(Decimal::from(51)), ..EndRequest::default() };
-        let later = NOW + TimeDelta::days(900);
-        given::<Call>([started()])
-            .when(CallCommand::End { request, now: later })
-            .then([CallEvent::CallEnded(end_after(51)), CallEvent::CallOutcomeClassified(UNCLASSIFIED)]);
-    }
-
-    #[test]
-    fn a_call_ends_once_and_not_before_its_start() {
-        let request = EndRequest { ended_at: Some(NOW + TimeDelta::seconds(10)), ..EndRequest::default() };
-        let ended = || [started(), CallEvent::CallEnded(end_after(10)), CallEvent::CallOutcomeClassified(UNCLASSIFIED)];
-        given::<Call>(ended()).when(CallCommand::End { request: request.clone(), now: NOW }).then_nothing();
-        let other = EndRequest { outcome: Some(Outcome::Busy), ..request };
-        given::<Call>(ended()).when(CallCommand::End { request: other, now: NOW }).then_refused(CallRefusal::EndedAlready);
-        let early = EndRequest { ended_at: Some(NOW - TimeDelta::seconds(1)), ..EndRequest::default() };
-        given::<Call>([started()]).when(CallCommand::End { request: early, now: NOW }).then_refused(CallRefusal::EndsBeforeStart);
-    }
-
-    proptest! {
-        /// Turns in any order, in any pieces and with repeats give the same state as in order and once.
-        #[test]
-        fn the_order_and_repetition_of_turns_do_not_matter(order in prop::collection::vec(0..12_u32, 0..60), size in 1..5_usize) {
-            let said = ["hello", "sounds good", "not interested", "leave a message"];
-            let of = |i: u32| turn(i, said[i as usize % said.len()]);
-            let mut state = Call::fold(&[started()]);
-            for piece in order.chunks(size) {
-                let events = Call::decide(&state, record(piece.iter().map(|i| of(*i)))).unwrap();
-                events.iter().for_each(|event| Call::evolve(&mut state, event));
-            }
-            let mut distinct = order;
-            distinct.sort_unstable();
-            distinct.dedup();
-            let expected = Call::fold(&[started()].into_iter().chain(distinct.into_iter().map(|i| recorded(of(i)))).collect::<Vec<_>>());
-            prop_assert_eq!(state, expected);
-        }
-    }
-}

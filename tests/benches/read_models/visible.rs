@@ -116,5 +116,5 @@ fn started(company: &Company) -> CallEvent {
         person_id: None,
         phone_number: "+12025550100".to_owned().into(),
     };
-    CallEvent::CallStarted { subject: Box::new(subject), started_at: Utc::now() }
+    CallEvent::CallStarted { subject: Box::new(subject), started_at: Utc::now(), started_at_given: true }
 }
