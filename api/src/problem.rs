@@ -342,6 +342,7 @@ impl From<CallRefusal> for Problem {
                 Self { errors, ..Self::conflict(message) }
             }
             CallRefusal::TurnTooLate { position_in_request } => Self::invalid(format!("turns[{position_in_request}].occurred_at"), message),
+            CallRefusal::OtherNumber => Self::invalid("phone_number", message),
             CallRefusal::StartsInFuture | CallRefusal::StartsAfterEnd => Self::invalid("started_at", message),
             CallRefusal::EndsBeforeStart => Self::invalid("ended_at", message),
             CallRefusal::OtherSubject | CallRefusal::StartedAlready | CallRefusal::EndedAlready => Self::conflict(message),

@@ -340,6 +340,25 @@ async fn an_end_sent_again_may_leave_fields_out() {
 }
 
 #[tokio::test]
+async fn a_call_of_a_task_is_with_the_tasks_number() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(1, json!({})).await;
+    let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    for of in [json!({"call_id": claim["call_id"]}), json!({"task_id": claim["task"]["id"]})] {
+        let mut start = of;
+        start
+            .as_object_mut()
+            .unwrap()
+            .extend(json!({"direction": "outbound", "phone_number": "+12025559999"}).as_object().unwrap().clone());
+        assert_eq!(admin.post("/calls", &start).await.problem(422).paths(), ["phone_number"]);
+        start["phone_number"] = claim["task"]["phone_number"].clone();
+        assert!(matches!(admin.post("/calls", &start).await.status, 200 | 201));
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn limits_are_told_in_the_fields_own_unit() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;

@@ -6,7 +6,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::{
-    Personal,
+    ERASED, Personal,
     call::{Call, CallSubject, Direction, EndRequest, Turn},
     campaign::Campaign,
     outcome::Outcome,
@@ -51,6 +51,7 @@ struct StartCall {
     skillbase_id: Option<Uuid>,
     #[schema(value_type = DirectionName, example = "outbound")]
     direction: Direction,
+    /// Of a call of a task: the task's number
     #[schema(example = "+12025550100")]
     phone_number: String,
     /// At most five minutes ahead of the server's clock and not after the end; absent: now
@@ -69,7 +70,7 @@ async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCal
         invalid.add("phone_number", error.to_string());
         String::new()
     });
-    let task_campaign = require_task(&app, company_id, input.task_id, &mut invalid).await?;
+    let task_campaign = require_task(&app, company_id, input.task_id, &phone_number, &mut invalid).await?;
     require_skillbase(&app, company_id, input.skillbase_id, &mut invalid).await?;
     if let (Some(task_campaign), Some(campaign_id)) = (task_campaign, input.campaign_id) {
         invalid.require(task_campaign == campaign_id, "task_id", "the task belongs to another campaign");
@@ -112,16 +113,27 @@ async fn campaign_region(app: &App, company_id: Uuid, id: Option<Uuid>, invalid:
     }
 }
 
-async fn require_task(app: &App, company_id: Uuid, id: Option<Uuid>, invalid: &mut Invalid) -> Result<Option<Uuid>, Problem> {
+/// The task's campaign. A number that could not be read is empty; it is refused already.
+async fn require_task(
+    app: &App,
+    company_id: Uuid,
+    id: Option<Uuid>,
+    phone_number: &str,
+    invalid: &mut Invalid,
+) -> Result<Option<Uuid>, Problem> {
     let Some(id) = id else { return Ok(None) };
-    match app.store.load_fresh::<Task>(company_id, id).await {
-        Ok(loaded) if loaded.version > 0 => Ok(loaded.state.created().map(|task| task.contact.campaign_id)),
-        Ok(_) | Err(StoreError::OtherCompany(_)) => {
-            invalid.add("task_id", "there is no such task");
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+    let loaded = match app.store.load_fresh::<Task>(company_id, id).await {
+        Err(StoreError::OtherCompany(_)) => None,
+        loaded => Some(loaded?),
+    };
+    let Some(contact) = loaded.as_ref().and_then(|loaded| loaded.state.created()).map(|task| &task.contact) else {
+        invalid.add("task_id", "there is no such task");
+        return Ok(None);
+    };
+    let task_number = contact.phone_number.reveal();
+    let is_other = !phone_number.is_empty() && task_number != ERASED && task_number != phone_number;
+    invalid.require(!is_other, "phone_number", "this is not the number of the call's task");
+    Ok(Some(contact.campaign_id))
 }
 
 async fn require_skillbase(app: &App, company_id: Uuid, id: Option<Uuid>, invalid: &mut Invalid) -> Result<(), Problem> {

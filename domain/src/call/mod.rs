@@ -18,7 +18,7 @@ pub use end::{CallEnd, DURATION_MAX_SEC, EndRequest};
 pub use turn::Turn;
 
 use crate::{
-    Decider, DomainEvent, Personal,
+    Decider, DomainEvent, ERASED, Personal,
     outcome::{self, Classification, OutcomeMethod, PhraseTally},
 };
 
@@ -175,6 +175,8 @@ pub enum CallRefusal {
     Unknown,
     #[error("this call belongs to another campaign, task, skillbase or direction")]
     OtherSubject,
+    #[error("this is not the number of the call's task")]
+    OtherNumber,
     #[error("this call has started already, with other content")]
     StartedAlready,
     #[error("this call has ended already, with other content")]
@@ -274,6 +276,10 @@ impl KnownCall {
             && known.direction == given.direction;
         if !same {
             return Err(CallRefusal::OtherSubject);
+        }
+        let number = known.phone_number.reveal();
+        if known.task_id.is_some() && number != given.phone_number.reveal() && number != ERASED {
+            return Err(CallRefusal::OtherNumber);
         }
         Ok(CallSubject {
             campaign_id: known.campaign_id.or(given.campaign_id),

@@ -72,6 +72,10 @@ fn unclassified() -> CallEvent {
     CallEvent::CallOutcomeClassified(UNCLASSIFIED)
 }
 
+fn of_task(phone_number: &str) -> Box<CallSubject> {
+    Box::new(CallSubject { task_id: Some(Uuid::nil()), phone_number: phone_number.to_owned().into(), ..*subject() })
+}
+
 #[test]
 fn a_dialed_call_is_filled_in_when_it_starts() {
     let more = Box::new(CallSubject { skillbase_id: Some(Uuid::nil()), ..*subject() });
@@ -85,6 +89,16 @@ fn a_dialed_call_is_filled_in_when_it_starts() {
     let mut inbound = subject();
     inbound.direction = Direction::Inbound;
     given::<Call>([started()]).when(start(inbound)).then_refused(CallRefusal::OtherSubject);
+}
+
+#[test]
+fn a_call_of_a_task_is_with_the_tasks_number() {
+    let start = |phone_number| CallCommand::Start { subject: of_task(phone_number), started_at: None, now: NOW };
+    let dialed = |phone_number| CallEvent::CallDialed(of_task(phone_number));
+    given::<Call>([dialed("+12025550100")]).when(start("+12025550199")).then_refused(CallRefusal::OtherNumber);
+    let subject = of_task("+12025550199");
+    let started = CallEvent::CallStarted { subject, started_at: NOW, started_at_given: false };
+    given::<Call>([dialed(ERASED)]).when(start("+12025550199")).then([started]);
 }
 
 #[test]
@@ -127,7 +141,7 @@ fn an_outcome_stands_once_the_texts_it_was_told_from_are_erased() {
     let told = Classification { outcome: Some(Outcome::Success), confidence_percent: 65, method: OutcomeMethod::Keywords };
     let ended = |text| [started(), recorded(turn(0, text)), CallEvent::CallEnded(end_after(10)), CallEvent::CallOutcomeClassified(told)];
     let late = || turn(1, "wrong number, remove me, stop calling");
-    given::<Call>(ended(crate::ERASED)).when(record([late()])).then([recorded(late())]);
+    given::<Call>(ended(ERASED)).when(record([late()])).then([recorded(late())]);
     let flipped = Classification { outcome: Some(Outcome::Fail), confidence_percent: 60, ..told };
     given::<Call>(ended("sounds good, see you then"))
         .when(record([late()]))
