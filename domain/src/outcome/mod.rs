@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod dialogues;
-mod hearing;
+mod matching;
 mod phrases;
 mod tally;
 

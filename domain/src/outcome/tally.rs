@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Outcome,
-    hearing::{Heard, Told, hear},
+    matching::{PhraseMatch, TextMatches, match_phrases},
 };
 use crate::ERASED;
 
@@ -20,10 +20,10 @@ const CONFIDENCE_MIN_PERCENT: u8 = 30;
 /// The caller's phrases. Turns give the same tally in any order, each turn once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PhraseTally {
-    answers: BTreeSet<Told>,
+    answers: BTreeSet<PhraseMatch>,
     /// What machines say in the caller's first turns, by turn index.
-    opening: BTreeMap<u32, BTreeSet<Told>>,
-    /// Turns of the caller in which no machine is heard.
+    opening: BTreeMap<u32, BTreeSet<PhraseMatch>>,
+    /// Turns of the caller without a phrase of a machine.
     personal_turns: usize,
     has_erased_text: bool,
 }
@@ -35,8 +35,8 @@ impl PhraseTally {
             self.has_erased_text = true;
             return;
         }
-        let Heard { words, answers, machine } = hear(user_text);
-        if !words {
+        let TextMatches { has_words, answers, machine } = match_phrases(user_text);
+        if !has_words {
             return;
         }
         self.answers.extend(answers);
@@ -67,12 +67,12 @@ impl PhraseTally {
 
     /// The phrases of machines that count: none once a person has spoken after the opening turns, and of a greeting that
     /// takes messages only those that say so, not its reason ("is not available").
-    fn machine_phrases(&self) -> BTreeSet<Told> {
+    fn machine_phrases(&self) -> BTreeSet<PhraseMatch> {
         let opening_personal_turns = self.opening.values().filter(|machine| machine.is_empty()).count();
         if self.personal_turns > opening_personal_turns {
             return BTreeSet::new();
         }
-        let mut phrases: BTreeSet<Told> = self.opening.values().flatten().copied().collect();
+        let mut phrases: BTreeSet<PhraseMatch> = self.opening.values().flatten().copied().collect();
         if phrases.iter().any(|(outcome, _)| *outcome == Outcome::Voicemail) {
             phrases.retain(|(outcome, _)| *outcome == Outcome::Voicemail);
         }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_are_heard_in_the_first_two_turns_only() {
+    fn phrases_of_machines_count_in_the_first_two_turns_only() {
         let greeting = "Please leave a message after the tone";
         assert_eq!(majority(&["", "Hello", greeting]), Some((Outcome::Voicemail, 65)));
         assert_eq!(majority(&["Hello", "Speaking", greeting]), None);

@@ -1,4 +1,4 @@
-//! What is heard in one text of the caller: the phrases of the tables, without those that are negated or taken back.
+//! The phrases of the tables in one text of the caller, without those that are negated or taken back.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,17 +11,17 @@ use super::{
 };
 
 /// A phrase of the tables and the outcome it tells.
-pub(super) type Told = (Outcome, &'static str);
+pub(super) type PhraseMatch = (Outcome, &'static str);
 
-/// The phrases that were heard in a text.
+/// The phrases that count in a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct TextMatches {
     /// Whether there was any word.
-    pub words: bool,
+    pub has_words: bool,
     /// Consent and refusal.
-    pub answers: BTreeSet<Told>,
+    pub answers: BTreeSet<PhraseMatch>,
     /// What machines say: voicemail, no answer, busy.
-    pub machine: BTreeSet<Told>,
+    pub machine: BTreeSet<PhraseMatch>,
 }
 
 /// Whether machines, not persons, say phrases of this outcome.
@@ -50,10 +50,11 @@ static BY_FIRST_WORD: LazyLock<HashMap<&'static str, Vec<Phrase>>> = LazyLock::n
     all
 });
 
-pub(super) fn hear(text: &str) -> Heard {
+/// Finds the phrases that count in a text.
+pub(super) fn match_phrases(text: &str) -> TextMatches {
     let words = split_words(text);
     let last_but = words.iter().rposition(|word| BUT.contains(&word.as_str()));
-    let mut heard = Heard { words: words.iter().any(|word| !is_stop(word)), ..Heard::default() };
+    let mut matches = TextMatches { has_words: words.iter().any(|word| !is_stop(word)), ..TextMatches::default() };
     let mut at = 0;
     while at < words.len() {
         let Some(phrase) = phrase_at(&words, at) else {
@@ -65,13 +66,13 @@ pub(super) fn hear(text: &str) -> Heard {
             Some((Outcome::Success, language)) if negated(&words, at, language) => {}
             Some((outcome, _)) if is_machine(outcome) && last_but.is_some_and(|but| at < but) => {}
             Some((outcome, _)) => {
-                let phrases = if is_machine(outcome) { &mut heard.machine } else { &mut heard.answers };
+                let phrases = if is_machine(outcome) { &mut matches.machine } else { &mut matches.answers };
                 phrases.insert((outcome, phrase.text));
             }
         }
         at += phrase.words.len();
     }
-    heard
+    matches
 }
 
 fn phrase_at(words: &[String], at: usize) -> Option<&'static Phrase> {
@@ -127,19 +128,19 @@ mod tests {
     use super::*;
 
     fn answers(text: &str) -> Vec<&'static str> {
-        hear(text).answers.into_iter().map(|(_, phrase)| phrase).collect()
+        match_phrases(text).answers.into_iter().map(|(_, phrase)| phrase).collect()
     }
 
     #[test]
-    fn parts_of_words_are_not_heard() {
-        assert_eq!(hear("the mailboxes are full").machine, BTreeSet::new());
+    fn parts_of_words_do_not_match() {
+        assert_eq!(match_phrases("the mailboxes are full").machine, BTreeSet::new());
     }
 
     #[test]
     fn a_longer_phrase_hides_the_ones_inside_it() {
         assert_eq!(answers("No me interesa"), ["no me interesa"]);
         assert_eq!(answers("I agree with nothing"), ["i agree with nothing"]);
-        assert_eq!(hear("Should I leave a message?").machine, BTreeSet::new());
+        assert_eq!(match_phrases("Should I leave a message?").machine, BTreeSet::new());
     }
 
     #[test]
@@ -153,15 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_back_is_not_heard() {
-        assert_eq!(hear("He is not available, but I can help").machine, BTreeSet::new());
-        assert_eq!(hear("I am out, but leave a message").machine, BTreeSet::from([(Outcome::Voicemail, "leave a message")]));
+    fn what_is_taken_back_does_not_count() {
+        assert_eq!(match_phrases("He is not available, but I can help").machine, BTreeSet::new());
+        assert_eq!(match_phrases("I am out, but leave a message").machine, BTreeSet::from([(Outcome::Voicemail, "leave a message")]));
     }
 
     #[test]
     fn punctuation_is_no_word() {
-        assert!(!hear(" ... '' ?!").words);
-        assert!(hear("ok").words);
+        assert!(!match_phrases(" ... '' ?!").has_words);
+        assert!(match_phrases("ok").has_words);
     }
 
     #[test]
