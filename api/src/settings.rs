@@ -9,8 +9,8 @@ use eventstore::{
     persons::MasterKeyError,
 };
 
-/// Flags of `newvoice serve` and `newvoice demo`; each has an environment variable.
-#[derive(Clone, Debug, Args)]
+/// Flags of `newvoice serve` and `newvoice demo`; each has an environment variable. They hold secrets, so they are not printable.
+#[derive(Clone, Args)]
 pub struct Settings {
     /// Address to listen on.
     #[arg(long, env = "NEWVOICE_LISTEN", default_value = "127.0.0.1:8080")]
@@ -40,11 +40,13 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER")]
     pub allow_unsafe_server: bool,
 
-    /// 64 hexadecimal digits: the key that all personal data, and the passwords of the database's roles, hang on. Better kept in a file.
-    #[arg(long, env = "NEWVOICE_MASTER_KEY", hide_env_values = true)]
+    /// Instead of `NEWVOICE_MASTER_KEY` or the file.
+    #[arg(skip)]
     pub master_key: Option<MasterKey>,
 
-    /// The same in a file, made if it is not there; `master.key` in the data directory unless set. Back it up apart from the database.
+    /// File with the master key (64 hexadecimal digits), which encrypts personal data and derives the passwords of the database's roles. Made
+    /// if it is not there; `master.key` in the data directory unless set. Back it up apart from the database. NEWVOICE_MASTER_KEY may hold
+    /// the key itself instead.
     #[arg(long, env = "NEWVOICE_MASTER_KEY_FILE")]
     pub master_key_file: Option<PathBuf>,
 
@@ -158,10 +160,10 @@ impl Settings {
         self.seal_key_file.clone().unwrap_or_else(|| self.data_dir.join("seal-key.pem"))
     }
 
-    /// The master key: given, or from its file, which is made if it is not there.
+    /// The master key: given, from the environment, or from its file, which is made if it is not there.
     pub fn master_key(&self) -> Result<MasterKey, MasterKeyError> {
-        match &self.master_key {
-            Some(key) => Ok(key.clone()),
+        match self.master_key.clone().map_or_else(MasterKey::from_environment, |key| Ok(Some(key)))? {
+            Some(key) => Ok(key),
             None => MasterKey::open(&self.master_key_file()),
         }
     }

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use eventstore::{
     Database, EventStore, MasterKey,
-    database::{DatabaseSettings, default_data_dir},
+    database::{DatabaseSettings, OpenError, default_data_dir},
 };
 use output::Output;
 use tracing_subscriber::EnvFilter;
@@ -41,10 +41,8 @@ struct Connection {
     data_dir: PathBuf,
     #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER", global = true)]
     allow_unsafe_server: bool,
-    /// 64 hexadecimal digits: the key that personal data is read with.
-    #[arg(long, env = "NEWVOICE_MASTER_KEY", hide_env_values = true, global = true)]
-    master_key: Option<MasterKey>,
-    /// The same in a file; `master.key` in the data directory unless set. Without it personal data stays encrypted.
+    /// File with the key that personal data is read with; `master.key` in the data directory unless set. NEWVOICE_MASTER_KEY may hold the key
+    /// itself (64 hexadecimal digits). Without a key personal data stays encrypted.
     #[arg(long, env = "NEWVOICE_MASTER_KEY_FILE", global = true)]
     master_key_file: Option<PathBuf>,
 }
@@ -158,7 +156,8 @@ async fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("replay-tool: {error:#}");
-            ExitCode::from(if error.is::<WrongUse>() { 2 } else { 1 })
+            let is_wrong_use = error.is::<WrongUse>() || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_wrong_use);
+            ExitCode::from(if is_wrong_use { 2 } else { 1 })
         }
     }
 }
@@ -182,7 +181,7 @@ impl std::error::Error for WrongUse {}
 
 async fn run(cli: Cli) -> anyhow::Result<Finding> {
     let output = Output::new(cli.json);
-    let master_key = match cli.connection.master_key {
+    let master_key = match MasterKey::from_environment()? {
         Some(key) => Some(key),
         None => {
             let file = cli.connection.master_key_file.unwrap_or_else(|| cli.connection.data_dir.join("master.key"));

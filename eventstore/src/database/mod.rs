@@ -33,8 +33,8 @@ const PARTITION_AHEAD_EVENTS: i64 = 5_000_000;
 /// The oldest PostgreSQL that is supported, as `server_version_num`.
 const SERVER_VERSION_MIN: i32 = 150_000;
 
-/// Where to find PostgreSQL and which schema is ours.
-#[derive(Clone, Debug)]
+/// Where to find PostgreSQL and which schema is ours. The address may hold a password, so it is not printable.
+#[derive(Clone)]
 pub struct DatabaseSettings {
     /// `postgres://...`; without it a server of our own is started.
     pub url: Option<String>,

@@ -47,6 +47,15 @@ impl std::str::FromStr for MasterKey {
 }
 
 impl MasterKey {
+    /// The key in `NEWVOICE_MASTER_KEY`, if that is set. It is no flag: every user of a machine sees the arguments of its processes.
+    pub fn from_environment() -> Result<Option<Self>, MasterKeyError> {
+        match std::env::var("NEWVOICE_MASTER_KEY") {
+            Ok(text) => Ok(Some(text.parse()?)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err(MasterKeyError::NotHex),
+        }
+    }
+
     /// The key in a file; made if it is not there. Nobody but the owner can read it.
     pub fn open(path: &Path) -> Result<Self, MasterKeyError> {
         match Self::read(path)? {
