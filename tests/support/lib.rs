@@ -29,6 +29,14 @@ pub fn skillbase_config() -> Value {
     })
 }
 
+/// The seed of a test that makes things up: `NEWVOICE_TEST_SEED`, or another one each time, which is printed so that a failure can be
+/// repeated.
+pub fn seed() -> u64 {
+    let seed = std::env::var("NEWVOICE_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().expect("a seed is a number"));
+    println!("seed {seed} (NEWVOICE_TEST_SEED={seed} repeats it)");
+    seed
+}
+
 /// A setting of the suite that makes it run longer or shorter.
 pub fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)

@@ -1,4 +1,5 @@
 mod crash_points;
+mod oracle;
 mod processes;
 mod random;
 mod readers;
@@ -392,5 +393,39 @@ async fn a_newer_projection_is_rebuilt_at_start_and_the_old_one_can_be_restored(
     // What is restored goes on.
     let other = admin.running_campaign(2, json!({})).await;
     assert_eq!(admin.get(&format!("/campaigns/{other}/stats")).await.expect(200)["tasks"]["total"], 2);
+    platform.stop().await;
+}
+
+/// A read model that no projector has ever run: its rebuild makes the checkpoint too, so that a projector continues behind it.
+#[tokio::test]
+async fn a_rebuild_of_a_projection_without_a_checkpoint_counts_everything_once() {
+    let settings = newvoice_api::settings::Settings {
+        roles: vec![newvoice_api::settings::Role::Api],
+        ..support::settings(&support::new_database().await)
+    };
+    let platform = Platform::start_with(settings).await;
+    let admin = platform.admin().await;
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let turns: Vec<_> = (0..50).map(|i| json!({"turn_index": i, "stt_duration_sec": 1})).collect();
+    admin.post(&format!("/calls/{call}/turns"), &json!(turns)).await.expect(201);
+    let (pool, store) = (platform.app().owner.clone(), platform.app().store.clone());
+    let projection = projections::by_name("call_metrics").unwrap();
+    let rebuild = Rebuild::begin(&pool, &store, Arc::clone(&projection), Uuid::now_v7(), Start::Empty, Then::Swap).await.unwrap();
+    rebuild.run(|_| {}).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let positions = projections::Positions::default();
+    let projectors = projections::Projectors {
+        projections: vec![projection],
+        pool: pool.clone(),
+        owner: pool.clone(),
+        feed: projections::Feed::new(store.clone()),
+        positions: positions.clone(),
+    };
+    let projectors = tokio::spawn(projectors.run(stopped));
+    positions.reached(&["call_metrics"], store.last_position().await.unwrap(), std::time::Duration::from_secs(30)).await.unwrap();
+    let counted: i64 = sqlx::query_scalar("select sum(turn_count)::bigint from call_rollups").fetch_one(&pool).await.unwrap();
+    assert_eq!(counted, 50);
+    stop.send(true).unwrap();
+    projectors.await.unwrap();
     platform.stop().await;
 }
