@@ -3,7 +3,7 @@
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
 use chrono::{DateTime, Utc};
 use domain::validation::Invalid;
@@ -30,13 +30,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// A body as it came. Too large is 413, too slow 408.
+/// A body as it came. Too large is 413, too slow 408, compressed 415.
 pub struct Raw(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        require_identity(request.headers())?;
         let bytes = Bytes::from_request(request, state).await;
         bytes.map(Self).map_err(|rejection| unread(rejection.status(), &rejection, rejection.body_text()))
     }
@@ -45,6 +46,19 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 /// A body that could not be read to its end.
 pub fn unread(status: StatusCode, error: &(dyn std::error::Error + 'static), detail: String) -> Problem {
     if TooSlow::is_in(error) { Problem::new(StatusCode::REQUEST_TIMEOUT, TooSlow.to_string()) } else { Problem::new(status, detail) }
+}
+
+/// Refuses a body that is compressed or otherwise encoded.
+fn require_identity(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_identity =
+        |value: &HeaderValue| value.to_str().is_ok_and(|text| text.trim().is_empty() || text.trim().eq_ignore_ascii_case("identity"));
+    match headers.get_all(header::CONTENT_ENCODING).iter().find(|value| !is_identity(value)) {
+        Some(encoding) => {
+            let detail = format!("the body must not be compressed: send it without Content-Encoding, which is {encoding:?} here");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses another content type than JSON.
@@ -230,6 +244,15 @@ mod tests {
     use projections::page::After;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_compressed_body_is_refused() {
+        for (encoding, status) in [("gzip", Some(415)), ("identity, br", Some(415)), ("Identity", None)] {
+            let request = Request::builder().header(header::CONTENT_ENCODING, encoding).body("{}".into()).unwrap();
+            let read = Raw::from_request(request, &()).await;
+            assert_eq!(read.err().map(|problem| problem.status), status, "{encoding}");
+        }
+    }
 
     #[test]
     fn cursors_read_back_as_what_was_written() {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
+use domain::decimal::find_rounded_number;
 use serde::{
     Deserializer,
     de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -16,14 +17,18 @@ use crate::{objects::Objects, problem::Problem};
 
 /// Values in a JSON body: numbers, strings, lists, objects and what is in them.
 const VALUES_MAX: usize = 100_000;
+/// UTF-8's, which some programs write before a text (RFC 8259, section 8.1: a parser may ignore it).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Parses JSON: first whether it is JSON at all, then whether it fits.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     from_value(read(bytes)?)
 }
 
-/// Reads JSON. A value takes up to a hundred times the room of its text, so there may not be any number of them.
+/// Reads JSON, with or without a byte-order mark. A number that would be rounded is refused.
+/// A value takes up to a hundred times the room of its text, so their number is limited.
 pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let counted = Cell::new(0);
     if bytes.len() > VALUES_MAX
         && Count(&counted).deserialize(&mut serde_json::Deserializer::from_slice(bytes)).is_err()
@@ -31,7 +36,12 @@ pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     {
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {VALUES_MAX} values")));
     }
-    serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not JSON: {e}")))
+    let not_json = |error: &dyn fmt::Display| Problem::bad_request(format!("the body is not JSON: {error}"));
+    let value = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
+    match find_rounded_number(str::from_utf8(bytes).map_err(|error| not_json(&error))?) {
+        Some(path) => Err(Problem::invalid(path, "has more digits than a JSON number holds exactly")),
+        None => Ok(value),
+    }
 }
 
 /// Counts values and keeps none; gives up when there are too many.
@@ -143,6 +153,19 @@ mod tests {
         let text = format!("[\"{}\"]", "\\u00e9".repeat(1_000_000));
         assert!(read(text.as_bytes()).is_ok(), "a long text is one value");
         assert_eq!(read(format!("{},", zeros(VALUES_MAX - 1)).as_bytes()).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored() {
+        assert_eq!(read(b"\xef\xbb\xbf{\"a\": 1}").unwrap(), serde_json::json!({"a": 1}));
+        assert_eq!(read(b"\xef\xbb\xbf\xef\xbb\xbf1").unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn a_number_that_would_be_rounded_is_refused() {
+        let problem = read(br#"{"rates": [{"price": 0.12345678901234567890}]}"#).unwrap_err();
+        assert_eq!((problem.status, problem.errors[0].path.as_str()), (422, "rates[0].price"));
+        assert_eq!(read(b"[0.5, 1e3, 12345678901234567]").unwrap(), serde_json::json!([0.5, 1e3, 12345678901234567_u64]));
     }
 
     #[test]

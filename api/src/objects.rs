@@ -1,5 +1,9 @@
-//! JSON in which an object is an object: what serde derives takes an array for a struct too, field by field.
+//! JSON in which an object is an object and a whole number is whole however it is written.
+//!
+//! What serde derives takes an array for a struct too, field by field, and refuses `420.0` and `4.2e2` for an integer.
 
+use domain::decimal::read_exact;
+use rust_decimal::prelude::ToPrimitive as _;
 use serde::{
     Deserializer,
     de::{
@@ -8,10 +12,31 @@ use serde::{
     },
     forward_to_deserialize_any,
 };
-use serde_json::{Error, Value};
+use serde_json::{Error, Number, Value};
 
 /// Reads a value, whose objects are objects all the way down but for what is in enums.
 pub struct Objects(pub Value);
+
+/// The integer that a number is, if it is one that 64 bits hold.
+fn whole(number: &Number) -> Option<Number> {
+    let exact = read_exact(&number.to_string()).ok().filter(|exact| exact.is_integer())?;
+    exact.to_u64().map(Number::from).or_else(|| exact.to_i64().map(Number::from))
+}
+
+/// For integer fields: `420.0` and `4.2e2` are 420.
+macro_rules! deserialize_integers {
+    ($($method:ident)+) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match &self.0 {
+                Value::Number(number) if number.is_f64() => match whole(number) {
+                    Some(whole) => whole.deserialize_any(visitor),
+                    None => self.deserialize_any(visitor),
+                },
+                _ => self.deserialize_any(visitor),
+            }
+        })+
+    };
+}
 
 impl IntoDeserializer<'_, Error> for Objects {
     type Deserializer = Self;
@@ -63,8 +88,13 @@ impl<'de> Deserializer<'de> for Objects {
         self.0.deserialize_enum(name, variants, visitor)
     }
 
+    deserialize_integers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
+        bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
         identifier ignored_any
     }
 }
@@ -111,6 +141,41 @@ mod tests {
         assert_eq!(read(json!({"maybe": null})), Ok(Outer::default()));
         for bad in [json!({"all": [{"n": 256}]}), json!({"word": "two"}), json!({"more": 1}), json!({"all": {}})] {
             assert_eq!(read(bad.clone()), Err(serde_json::from_value::<Outer>(bad).unwrap_err().to_string()));
+        }
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Numbers {
+        small: Option<u8>,
+        signed: i64,
+        unsigned: u64,
+        list: Vec<i32>,
+        free: Value,
+        fraction: f64,
+    }
+
+    #[test]
+    fn a_whole_number_is_whole_however_it_is_written() {
+        let text = r#"{"small": 2.0e1, "signed": -4.2e2, "unsigned": 1e19, "list": [1, -0.0, 7.0], "free": 420.0, "fraction": 2.0}"#;
+        let read = Numbers::deserialize(Objects(serde_json::from_str(text).unwrap())).unwrap();
+        let list = vec![1, 0, 7];
+        let unsigned = 10_000_000_000_000_000_000;
+        assert_eq!(read, Numbers { small: Some(20), signed: -420, unsigned, list, free: json!(420.0), fraction: 2.0 });
+    }
+
+    #[test]
+    fn a_number_that_is_not_whole_or_does_not_fit_is_no_integer() {
+        for (bad, path) in [
+            (json!({"small": 420.5}), "small"),
+            (json!({"small": 256.0}), "small"),
+            (json!({"small": -1.0}), "small"),
+            (json!({"signed": 1e19}), "signed"),
+            (json!({"unsigned": 1e300}), "unsigned"),
+            (json!({"list": [1.0, 0.1]}), "list[1]"),
+        ] {
+            let error = serde_path_to_error::deserialize::<_, Numbers>(Objects(bad.clone())).unwrap_err();
+            assert_eq!(error.path().to_string(), path, "{bad}: {error}");
         }
     }
 

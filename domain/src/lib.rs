@@ -8,6 +8,7 @@ pub mod call;
 pub mod campaign;
 pub mod company;
 pub mod decider;
+pub mod decimal;
 pub mod fact;
 pub mod latency;
 pub mod outcome;

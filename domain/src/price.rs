@@ -7,7 +7,7 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::validation::Invalid;
+use crate::{decimal, validation::Invalid};
 
 /// Decimals of a quotient that has no finite decimal; rounded half-even, once.
 pub const QUOTIENT_DECIMALS: u32 = 12;
@@ -58,6 +58,7 @@ pub struct Rate {
     pub provider: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    #[serde(deserialize_with = "decimal::deserialize")]
     pub price: Decimal,
     pub per: u64,
     pub unit: Unit,

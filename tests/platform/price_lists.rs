@@ -52,6 +52,46 @@ async fn a_turn_is_priced_by_the_list_in_force_when_it_happened() {
 }
 
 #[tokio::test]
+async fn a_price_is_stored_exactly_or_refused() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    for price in ["0.00000000000000000000000000001", "1e-29", "1_000", " 1", "79228162514264337593543950336"] {
+        let problem = admin.post("/price-lists", &list("L", "2026-01-01T00:00:00Z", price)).await.problem(422);
+        assert_eq!(problem.paths(), ["rates[0].price"], "{price}");
+    }
+    for (written, stored) in [("0.0000000000000000000000000001", "0.0000000000000000000000000001"), ("2.50", "2.5"), ("1e-7", "0.0000001")]
+    {
+        let answer = admin.post("/price-lists", &list("L", "2026-01-01T00:00:00Z", written)).await.expect(201);
+        assert_eq!(answer["rates"][0]["price"], stored);
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_whole_number_is_taken_however_it_is_written() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let turn = json!({"turn_index": 0.0, "occurred_at": "2026-01-10T00:00:01Z", "llm_input_tokens": 4.2e2, "tts_characters": 420.0});
+    let id = call(&admin, "2026-01-10T00:00:00Z", turn).await;
+    for field in ["turn_index", "llm_input_tokens", "llm_output_tokens", "tts_characters"] {
+        let mut turn = json!({"turn_index": 1});
+        turn[field] = json!(420.5);
+        assert_eq!(admin.post(&format!("/calls/{id}/turns"), &turn).await.problem(422).paths(), [field]);
+        assert_eq!(admin.post(&format!("/calls/{id}/turns"), &json!([turn])).await.problem(422).paths(), [format!("turns[0].{field}")]);
+    }
+    let mut rates = list("L", "2026-01-01T00:00:00Z", "1");
+    rates["rates"][0]["per"] = json!(1e3);
+    assert_eq!(admin.post("/price-lists", &rates).await.expect(201)["rates"][0]["per"], 1000);
+    rates["rates"][0]["per"] = json!(0.5);
+    assert_eq!(admin.post("/price-lists", &rates).await.problem(422).paths(), ["rates[0].per"]);
+    let skillbase = admin.skillbase().await;
+    let campaign = |max_retries: f64| json!({"name": "C", "skillbase_id": skillbase, "max_retries": max_retries});
+    admin.post("/campaigns", &campaign(3.0)).await.expect(201);
+    assert_eq!(admin.post("/campaigns", &campaign(3.5)).await.problem(422).paths(), ["max_retries"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn the_most_specific_rate_wins() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
@@ -108,7 +148,9 @@ async fn a_minute_is_estimated_under_the_list_in_force() {
     );
     assert_eq!(estimate["assumptions"]["tts_characters"], 100);
     admin.get("/price-lists/estimate?stt_seconds=-1").await.problem(422);
-    admin.get("/price-lists/estimate?stt_seconds=x").await.problem(400);
+    for malformed in ["x", "1_0", "0.00000000000000000000000000001"] {
+        admin.get(&format!("/price-lists/estimate?stt_seconds={malformed}")).await.problem(400);
+    }
     platform.stop().await;
 }
 

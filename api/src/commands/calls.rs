@@ -9,6 +9,7 @@ use domain::{
     ERASED, Personal,
     call::{Call, CallSubject, Direction, EndRequest, Turn},
     campaign::Campaign,
+    decimal::read_exact,
     outcome::Outcome,
     phone::to_e164,
     skillbase::{Skillbase, SkillbaseState},
@@ -16,7 +17,7 @@ use domain::{
     validation::Invalid,
 };
 use eventstore::{Committed, Loaded, StoreError};
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use utoipa::ToSchema;
@@ -192,23 +193,22 @@ enum Turns {
     Many(Vec<TurnInput>),
 }
 
-/// The number a caller wrote, exactly; `None` beyond what a decimal holds.
-fn exact(number: &Number) -> Option<Decimal> {
-    let text = number.to_string();
-    text.parse().or_else(|_| Decimal::from_scientific(&text)).ok().map(|d: Decimal| d.normalize())
+/// Reads an optional number exactly; beyond what a decimal holds is an error at `path`.
+fn exact(path: &str, number: Option<&Number>, invalid: &mut Invalid) -> Option<Decimal> {
+    let read = number.map(|number| read_exact(&number.to_string())).transpose();
+    read.unwrap_or_else(|error| {
+        invalid.add(path, error.to_string());
+        None
+    })
 }
 
 impl TurnInput {
     /// The turn with exact values; `prefix` leads to it in the request.
     pub fn into_turn(self, prefix: &str, invalid: &mut Invalid) -> Turn {
-        let mut decimal = |field: &str, number: &Option<Number>| {
-            let value = number.as_ref().map(exact);
-            invalid.require(value != Some(None), &format!("{prefix}{field}"), "is out of range");
-            value.flatten()
-        };
+        let mut decimal = |field: &str, number: &Option<Number>| exact(&format!("{prefix}{field}"), number.as_ref(), invalid);
         let mut micros = |field: &str, number: &Option<Number>| {
-            let us = decimal(field, number)?.checked_mul(Decimal::from(1_000)).unwrap_or(Decimal::MAX).round();
-            Some(i64::try_from(us).unwrap_or(i64::MAX))
+            // Beyond an `i64` is out of range; `Turn::validate` says so.
+            Some(decimal(field, number)?.checked_mul(Decimal::from(1_000)).and_then(|us| us.round().to_i64()).unwrap_or(i64::MAX))
         };
         let turn = Turn {
             turn_index: self.turn_index,
@@ -314,11 +314,10 @@ async fn end(
 ) -> Result<Answer<CallView>, Problem> {
     let mut invalid = Invalid::default();
     check_time(&mut invalid, "ended_at", input.ended_at);
-    let duration_sec = input.duration_sec.as_ref().map(exact);
-    invalid.require(duration_sec != Some(None), "duration_sec", "is out of range");
+    let duration_sec = exact("duration_sec", input.duration_sec.as_ref(), &mut invalid);
     let request = EndRequest {
         ended_at: input.ended_at,
-        duration_sec: duration_sec.flatten(),
+        duration_sec,
         final_state: input.final_state,
         hangup_by: input.hangup_by,
         outcome: input.outcome,

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use domain::{
+    decimal,
     price::{Rate, validate_rates},
     price_list::{PriceList, PriceListCommand},
     validation::Invalid,
@@ -51,14 +52,10 @@ pub fn parse_rates(inputs: Vec<RateInput>) -> Result<Vec<Rate>, Problem> {
         .into_iter()
         .enumerate()
         .map(|(i, input)| {
-            let text = match &input.price {
-                Value::String(text) => text.clone(),
-                Value::Number(number) => number.to_string(),
-                _ => String::new(),
-            };
-            let price = text.parse::<Decimal>().or_else(|_| Decimal::from_scientific(&text)).ok();
-            invalid.require(price.is_some(), &format!("rates[{i}].price"), "must be a decimal, e.g. \"0.05\"");
-            let price = price.unwrap_or_default().normalize();
+            let price = decimal::read_value(&input.price).unwrap_or_else(|error| {
+                invalid.add(format!("rates[{i}].price"), error.to_string());
+                Decimal::ZERO
+            });
             Rate { component: input.component, provider: input.provider, model: input.model, price, per: input.per, unit: input.unit }
         })
         .collect();

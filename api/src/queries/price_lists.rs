@@ -2,7 +2,10 @@
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use domain::price::{self, Component, Rate};
+use domain::{
+    decimal,
+    price::{self, Component, Rate},
+};
 use projections::{
     call_metrics::Scope,
     cost_rollups::{self, Billed, Costs, UsageFrom, costs_of},
@@ -10,7 +13,7 @@ use projections::{
     price_lists::PriceListRow,
 };
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -23,7 +26,7 @@ use crate::{
     commands::{RateInput, parse_rates},
     extract::{Body, Id, Paging, QueryOf},
     problem::Problem,
-    views::CostView,
+    views::{CostView, seconds},
 };
 use eventstore::now;
 
@@ -125,7 +128,10 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
 #[serde(default)]
 struct Assumptions {
     /// Seconds of caller speech in a minute
-    stt_seconds: f64,
+    #[serde(deserialize_with = "decimal::deserialize", serialize_with = "write_number")]
+    #[param(value_type = f64)]
+    #[schema(value_type = f64)]
+    stt_seconds: Decimal,
     llm_input_tokens: i64,
     llm_output_tokens: i64,
     tts_characters: i64,
@@ -134,8 +140,13 @@ struct Assumptions {
 impl Default for Assumptions {
     fn default() -> Self {
         // Half of the time the caller speaks; six turns, each reading a prompt of some 600 tokens again.
-        Self { stt_seconds: 30.0, llm_input_tokens: 3_600, llm_output_tokens: 150, tts_characters: 450 }
+        Self { stt_seconds: Decimal::from(30), llm_input_tokens: 3_600, llm_output_tokens: 150, tts_characters: 450 }
     }
+}
+
+/// As a JSON number, as it was before it was exact.
+fn write_number<S: Serializer>(value: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+    seconds(*value).serialize(serializer)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -155,16 +166,15 @@ async fn estimate(
     let position = fresh.wait(&app, &["price_lists"]).await?;
     let row = projections::price_lists::in_force(&mut *app.company(by.company_id()).await?, by.company_id(), now()).await?;
     let rates = row.map(view).transpose()?.map(|list| list.rates).unwrap_or_default();
-    let quantity = |field: &str, number: Option<Decimal>| {
-        number
-            .filter(|n| (Decimal::ZERO..=Decimal::from(1_000_000_000)).contains(n))
-            .ok_or_else(|| Problem::invalid(field, "must be from 0 to 1000000000"))
+    let quantity = |field: &str, number: Decimal| {
+        let is_in_range = (Decimal::ZERO..=Decimal::from(1_000_000_000)).contains(&number);
+        is_in_range.then_some(number).ok_or_else(|| Problem::invalid(field, "must be from 0 to 1000000000"))
     };
     let used = [
-        (Component::Stt, quantity("stt_seconds", Decimal::try_from(assumptions.stt_seconds).ok())?),
-        (Component::LlmInput, quantity("llm_input_tokens", Some(assumptions.llm_input_tokens.into()))?),
-        (Component::LlmOutput, quantity("llm_output_tokens", Some(assumptions.llm_output_tokens.into()))?),
-        (Component::Tts, quantity("tts_characters", Some(assumptions.tts_characters.into()))?),
+        (Component::Stt, quantity("stt_seconds", assumptions.stt_seconds)?),
+        (Component::LlmInput, quantity("llm_input_tokens", assumptions.llm_input_tokens.into())?),
+        (Component::LlmOutput, quantity("llm_output_tokens", assumptions.llm_output_tokens.into())?),
+        (Component::Tts, quantity("tts_characters", assumptions.tts_characters.into())?),
         (Component::Livekit, Decimal::from(60)),
     ];
     let billed = used.map(|(component, quantity)| Billed {

@@ -6,7 +6,10 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
 
-use crate::validation::Invalid;
+use crate::{
+    decimal::{self, DecimalError},
+    validation::Invalid,
+};
 
 pub const LLM_PROVIDERS: &[&str] = &["openai", "groq", "anthropic", "gemini", "openai_realtime", "gemini_live", "custom"];
 pub const STT_PROVIDERS: &[&str] = &["deepgram", "openai", "google", "azure", "whisper", "custom"];
@@ -151,12 +154,10 @@ pub struct Temperature(Decimal);
 
 impl<'de> Deserialize<'de> for Temperature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = match Value::deserialize(deserializer)? {
-            Value::Number(number) => number.to_string().parse().ok(),
-            Value::String(stored) => stored.parse().ok(),
-            _ => None,
-        };
-        value.map(|t: Decimal| Self(t.normalize())).ok_or_else(|| D::Error::custom("must be a number from 0 to 2"))
+        decimal::read_value(&Value::deserialize(deserializer)?).map(Self).map_err(|error| match error {
+            DecimalError::Malformed => D::Error::custom("must be a number from 0 to 2"),
+            DecimalError::TooManyDigits => D::Error::custom(error),
+        })
     }
 }
 

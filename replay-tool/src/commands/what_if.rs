@@ -4,7 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
-use domain::price::{Rate, validate_rates};
+use domain::{
+    decimal::find_rounded_number,
+    price::{Rate, validate_rates},
+};
 use eventstore::{Database, Pool};
 use projections::{
     call_metrics::Scope,
@@ -64,10 +67,18 @@ fn rows(actual: &Costs, other: &Costs) -> [(&'static str, Decimal, Decimal); 5] 
 
 fn read_rates(path: &Path) -> anyhow::Result<Vec<Rate>> {
     let text = std::fs::read_to_string(path).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
-    let value: Value = serde_json::from_str(&text).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
+    parse_rates(&text).map_err(|message| WrongUse(format!("{}: {message}", path.display())).into())
+}
+
+/// Rates as the API takes them: a list, or an object with the list as `rates`.
+fn parse_rates(text: &str) -> Result<Vec<Rate>, String> {
+    let value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    if let Some(number) = find_rounded_number(text) {
+        return Err(format!("{number} has more digits than a JSON number holds exactly: write it as a string"));
+    }
     let rates = value.get("rates").cloned().unwrap_or(value);
-    let rates: Vec<Rate> = serde_json::from_value(rates).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
-    validate_rates(&rates).map_err(|e| WrongUse(format!("{}: {e}", path.display())))?;
+    let rates: Vec<Rate> = serde_json::from_value(rates).map_err(|e| e.to_string())?;
+    validate_rates(&rates).map_err(|e| e.to_string())?;
     Ok(rates)
 }
 
@@ -77,5 +88,24 @@ async fn only_company(pool: &Pool) -> anyhow::Result<Uuid> {
         [only] => Ok(*only),
         [] => Err(anyhow!("there is no company yet")),
         _ => Err(WrongUse("there are several companies: name one with --company".to_owned()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn price(json: &str) -> Result<String, String> {
+        let rates = parse_rates(&format!(r#"[{{"component": "stt", "price": {json}, "per": 1, "unit": "second"}}]"#))?;
+        Ok(rates[0].price.to_string())
+    }
+
+    #[test]
+    fn a_price_is_read_exactly_or_refused() {
+        assert_eq!(price(r#""0.0043""#).as_deref(), Ok("0.0043"));
+        assert_eq!(price("1e-7").as_deref(), Ok("0.0000001"));
+        for bad in [r#""0.00000000000000000000000000001""#, r#""1_000""#, "0.12345678901234567890"] {
+            assert!(price(bad).is_err(), "{bad}");
+        }
     }
 }

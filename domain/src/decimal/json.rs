@@ -1,0 +1,122 @@
+//! Numbers in a JSON text that the JSON reader rounds.
+//!
+//! serde_json reads a number as `u64`, `i64` or `f64`; beyond some 15 digits an `f64` is a neighbour of the number written, and its
+//! shortest form is another number. What was written can only be told from the text.
+
+use serde_json::Number;
+
+use super::Literal;
+
+/// Decimal digits that every `f64` holds.
+const DIGITS_EXACT: usize = 15;
+
+/// Where a value is in the document.
+enum Place {
+    Field(String),
+    Item(usize),
+}
+
+/// The path (`rates[0].price`) of the first number in a valid JSON text that reads back as another one.
+pub fn find_rounded_number(json: &str) -> Option<String> {
+    let mut path: Vec<Place> = Vec::new();
+    let mut last_text = "";
+    let mut rest = json;
+    while let Some(first) = rest.bytes().next() {
+        let length = match first {
+            b'"' => text_length(rest),
+            b'-' | b'0'..=b'9' => rest.find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E')).unwrap_or(rest.len()),
+            _ => rest.chars().next().map_or(1, char::len_utf8),
+        };
+        let (token, after) = rest.split_at(length);
+        match first {
+            b'"' => last_text = token,
+            b'{' => path.push(Place::Field(String::new())),
+            b'[' => path.push(Place::Item(0)),
+            b'}' | b']' => drop(path.pop()),
+            b':' => {
+                if let Some(Place::Field(name)) = path.last_mut() {
+                    *name = serde_json::from_str(last_text).ok()?;
+                }
+            }
+            b',' => {
+                if let Some(Place::Item(index)) = path.last_mut() {
+                    *index += 1;
+                }
+            }
+            b'-' | b'0'..=b'9' if is_rounded(token) => return Some(written(&path)),
+            _ => {}
+        }
+        rest = after;
+    }
+    None
+}
+
+/// The length of the quoted text that `rest` begins with.
+fn text_length(rest: &str) -> usize {
+    let mut is_escaped = false;
+    let end = rest.bytes().skip(1).position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.map_or(rest.len(), |end| end + 2)
+}
+
+fn is_rounded(literal: &str) -> bool {
+    if literal.len() <= DIGITS_EXACT && !literal.contains(['e', 'E']) {
+        return false;
+    }
+    let read = literal.parse::<Number>().map(|number| Literal::read(&number.to_string()));
+    read.ok().is_none_or(|read| read != Literal::read(literal))
+}
+
+fn written(path: &[Place]) -> String {
+    path.iter().fold(String::new(), |path, place| match place {
+        Place::Field(name) if path.is_empty() => name.clone(),
+        Place::Field(name) => format!("{path}.{name}"),
+        Place::Item(index) => format!("{path}[{index}]"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_reads_back_as_another_is_found_with_its_path() {
+        for (json, path) in [
+            (r#"{"rates": [{"price": 1}, {"price": 0.12345678901234567890}]}"#, "rates[1].price"),
+            (r#"{"a": {"b\n\"": [[], {}, [7, 123456789012345678901234567890]]}}"#, "a.b\n\"[2][1]"),
+            (r#"[{"é]\\": "1"}, 1e-400]"#, "[1]"),
+            (r#"{"price":0.1000000000000000055511151231257827}"#, "price"),
+            ("9007199254740993.0", ""),
+            ("-18446744073709551617", ""),
+        ] {
+            assert_eq!(find_rounded_number(json).as_deref(), Some(path), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_reads_back_as_itself_is_not() {
+        for json in [
+            r#"{"text": "0.12345678901234567890", "0.12345678901234567890": "\\\"", "n": 0.30000000000000004}"#,
+            "[18446744073709551615, -9223372036854775808, 100000000000000000000, 1e300, 4.20e2, 0.100000000000000000000, -0.0, 0e-999]",
+            "[0.1, 123456789.012345, true, null, \"\"]",
+        ] {
+            assert_eq!(find_rounded_number(json), None, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_found_reads_back_as_another(literal in "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,2})?") {
+            let json = format!("[{literal}]");
+            let read: Value = serde_json::from_str(&json).unwrap();
+            let same = Literal::read(&read[0].to_string()) == Literal::read(&literal);
+            prop_assert_eq!(find_rounded_number(&json).is_none(), same);
+        }
+    }
+}
