@@ -17,10 +17,12 @@ use uuid::Uuid;
 
 use crate::{
     personal::{envelopes, text_of},
-    projection::{ApplyError, Projection, Recorded, Table},
+    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
 };
 
 pub struct CallLogs;
+
+const PERSONAL: &[PersonalColumns] = &[PersonalColumns { envelope: "personal", placeholders: &["user_text", "agent_text"] }];
 
 /// A turn as it was recorded.
 pub struct CallLogRow {
@@ -75,7 +77,7 @@ impl Projection for CallLogs {
     }
 
     fn tables(&self) -> &'static [Table] {
-        const { &[Table::by("call_logs", "occurred_at")] }
+        const { &[Table::by("call_logs", "occurred_at").with_personal(PERSONAL)] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -20,10 +20,12 @@ use uuid::Uuid;
 use crate::{
     page::After,
     personal::{envelopes, text_of},
-    projection::{ApplyError, Projection, Recorded, Table},
+    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
 };
 
 pub struct Calls;
+
+const PERSONAL: &[PersonalColumns] = &[PersonalColumns { envelope: "personal", placeholders: &["phone_number"] }];
 
 #[derive(Clone)]
 pub struct CallRow {
@@ -59,7 +61,7 @@ impl Projection for Calls {
     }
 
     fn tables(&self) -> &'static [Table] {
-        const { &[Table::by("calls", "started_at")] }
+        const { &[Table::by("calls", "started_at").with_personal(PERSONAL)] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

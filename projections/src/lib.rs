@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 pub use feed::Feed;
 pub use positions::{NotReached, Positions, WAIT_MAX};
-pub use projection::{ApplyError, Projection, Recorded, Table};
+pub use projection::{ApplyError, PersonalColumns, Projection, Recorded, Table};
 pub use projector::Projectors;
 
 /// Every projection there is.

@@ -54,16 +54,29 @@ pub struct Table {
     pub name: &'static str,
     /// The column that says which period a row belongs to.
     pub period: Option<&'static str>,
+    pub personal: &'static [PersonalColumns],
+}
+
+/// Columns that hold placeholders instead of personal values, and the column with the envelope of those values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PersonalColumns {
+    pub envelope: &'static str,
+    pub placeholders: &'static [&'static str],
 }
 
 impl Table {
     /// A table whose rows belong to no period.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, period: None }
+        Self { name, period: None, personal: &[] }
     }
 
     pub const fn by(name: &'static str, period: &'static str) -> Self {
-        Self { name, period: Some(period) }
+        Self { name, period: Some(period), personal: &[] }
+    }
+
+    /// The same table with columns whose values are encrypted.
+    pub const fn with_personal(self, personal: &'static [PersonalColumns]) -> Self {
+        Self { personal, ..self }
     }
 }
 

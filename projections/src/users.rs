@@ -18,10 +18,12 @@ use uuid::Uuid;
 use crate::{
     page::After,
     personal::{envelopes, text_of},
-    projection::{ApplyError, Projection, Recorded, Table},
+    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
 };
 
 pub struct Users;
+
+const PERSONAL: &[PersonalColumns] = &[PersonalColumns { envelope: "personal", placeholders: &["email"] }];
 
 pub struct UserRow {
     pub user_id: Uuid,
@@ -59,7 +61,7 @@ impl Projection for Users {
     }
 
     fn tables(&self) -> &'static [Table] {
-        const { &[Table::by("users", "created_at")] }
+        const { &[Table::by("users", "created_at").with_personal(PERSONAL)] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

@@ -105,6 +105,9 @@ enum Command {
         what: String,
         #[arg(long, value_enum, default_value = "jsonl")]
         format: export::Format,
+        /// Begin CSV with a byte-order mark, so that Excel reads it as UTF-8.
+        #[arg(long)]
+        bom: bool,
         /// Events recorded, calls started, … at or after this moment (RFC 3339).
         #[arg(long)]
         from: Option<DateTime<Utc>>,
@@ -211,7 +214,8 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
         Command::Restore { projection } => commands::rebuild::restore(&database.pool, &store, &output, &projection).await,
         Command::Retry { projection } => commands::rebuild::retry(&database.pool, &output, &projection).await,
         Command::Compare { projection } => commands::rebuild::compare(&database.pool, &store, &output, &projection).await,
-        Command::Export { what, format, from, to, company, output: file } => {
+        Command::Export { what, format, bom, from, to, company, output: file } => {
+            let format = if bom { format.with_mark()? } else { format };
             let scope = export::Scope { from, to, company };
             commands::export::run(&database.access, &store, &output, &what, format, scope, file.as_deref()).await
         }

@@ -57,14 +57,19 @@ async fn the_replay_tool_tells_what_the_log_says() {
     for table in projections::all().iter().flat_map(|projection| projection.tables()) {
         let lines = tool.json(&["export", table.name]).await;
         let csv = tool.run(&["export", table.name, "--format", "csv"]).await;
-        let columns = String::from_utf8_lossy(&csv.stdout).lines().next().unwrap().split(',').count();
-        assert!(lines.iter().all(|row| row.as_object().unwrap().len() == columns), "{}", table.name);
+        let text = String::from_utf8_lossy(&csv.stdout).into_owned();
+        let columns: Vec<_> = text.lines().next().unwrap().split(',').collect();
+        assert!(lines.iter().all(|row| row.as_object().unwrap().len() == columns.len()), "{}", table.name);
+        let envelopes: Vec<_> = columns.into_iter().filter(|column| column.ends_with("personal")).collect();
+        assert_eq!(table.personal.iter().map(|personal| personal.envelope).collect::<Vec<_>>(), envelopes, "{}", table.name);
         let file = dir.path().join(table.name);
         let parquet = tool.run(&["export", table.name, "--format", "parquet", "--output", file.to_str().unwrap()]).await;
         assert!(parquet.status.success(), "{}: {}", table.name, String::from_utf8_lossy(&parquet.stderr));
         let bytes = std::fs::read(&file).unwrap();
         assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     }
+    let marked = tool.run(&["export", "calls", "--format", "csv", "--bom"]).await;
+    assert!(marked.stdout.starts_with(b"\xef\xbb\xbfcompany_id,"));
     let calls = tool.json(&["export", "call_metrics"]).await;
     assert_eq!((&calls[0]["call_id"], &calls[0]["stt_duration_sec"]), (&json!(call), &json!("10")));
     assert!(tool.json(&["export", "call_metrics", "--to", "2020-01-01T00:00:00Z"]).await.is_empty());
@@ -88,6 +93,7 @@ async fn the_replay_tool_tells_what_the_log_says() {
         &["rebuild", "nonsense"],
         &["frobnicate"],
         &["export", "nonsense"],
+        &["export", "calls", "--bom"],
         &["export", "campaign_stats", "--from", "2020-01-01T00:00:00Z"],
         &["export", "calls", "--from", "2020-01-01T00:00:00Z", "--to", "2020-01-01T00:00:00Z"],
         &["restore", "nonsense"],

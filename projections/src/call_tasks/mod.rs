@@ -24,10 +24,15 @@ pub use stats::{CampaignStatsRow, campaign_stats};
 
 use crate::{
     personal::{envelopes, text_of},
-    projection::{ApplyError, Projection, Recorded, Table},
+    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
 };
 
 pub struct CallTasks;
+
+const PERSONAL: &[PersonalColumns] = &[
+    PersonalColumns { envelope: "personal", placeholders: &["phone_number", "contact_name", "contact_data"] },
+    PersonalColumns { envelope: "failure_personal", placeholders: &["error_message"] },
+];
 
 #[derive(Clone)]
 pub struct CallTaskRow {
@@ -87,7 +92,7 @@ impl Projection for CallTasks {
     }
 
     fn tables(&self) -> &'static [Table] {
-        const { &[Table::by("call_tasks", "created_at"), Table::new("campaign_stats")] }
+        const { &[Table::by("call_tasks", "created_at").with_personal(PERSONAL), Table::new("campaign_stats")] }
     }
 
     fn categories(&self) -> &'static [&'static str] {

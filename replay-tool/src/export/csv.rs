@@ -1,27 +1,39 @@
 //! CSV that no spreadsheet takes for formulas and that reads back as it was.
 //!
-//! An empty cell is null. A text that is empty, or begins with what spreadsheets take for a formula or with an apostrophe, has an
-//! apostrophe before it (OWASP ASVS 5.0, 1.2.10); whoever reads it back takes one leading apostrophe off. Numbers, ids and times are as
-//! they are. Lists are JSON.
+//! An empty cell is null. Texts and JSON are in quotes, an empty text is `""`: programs that find out the quote character by themselves
+//! (DuckDB, Python's `csv.Sniffer`) find the right one. A text that begins with what spreadsheets take for a formula or with an
+//! apostrophe has an apostrophe before it, within the quotes (OWASP ASVS 5.0, 1.2.10); a reader takes one leading apostrophe off.
+//! Numbers, ids and times are as they are. Lists are JSON.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
 use super::{Cell, Column, RowWriter};
 
-pub struct Writer<W: Write>(csv::Writer<W>);
+/// Says "UTF-8" to Excel, which takes a file without it for text in the machine's own encoding.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+pub struct Writer<W: Write>(BufWriter<W>);
 
 impl<W: Write> Writer<W> {
-    pub fn new(columns: &[Column], out: W) -> anyhow::Result<Self> {
-        let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(columns.iter().map(|column| &column.name))?;
-        Ok(Self(writer))
+    pub fn new(columns: &[Column], out: W, has_mark: bool) -> anyhow::Result<Self> {
+        let mut writer = Self(BufWriter::new(out));
+        if has_mark {
+            writer.0.write_all(BYTE_ORDER_MARK)?;
+        }
+        // Names of columns are SQL's: nothing in them needs quotes.
+        writer.write_line(columns.iter().map(|column| column.name.clone()).collect())?;
+        Ok(writer)
+    }
+
+    fn write_line(&mut self, cells: Vec<String>) -> anyhow::Result<()> {
+        Ok(writeln!(self.0, "{}", cells.join(","))?)
     }
 }
 
 impl<W: Write> RowWriter for Writer<W> {
     fn write(&mut self, row: Vec<Cell>) -> anyhow::Result<()> {
-        let cells = row.into_iter().map(text).collect::<serde_json::Result<Vec<_>>>()?;
-        Ok(self.0.write_record(cells)?)
+        let cells = row.into_iter().map(written).collect::<serde_json::Result<_>>()?;
+        self.write_line(cells)
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
@@ -29,19 +41,22 @@ impl<W: Write> RowWriter for Writer<W> {
     }
 }
 
-fn text(cell: Cell) -> serde_json::Result<String> {
+/// A cell as it stands between two commas.
+fn written(cell: Cell) -> serde_json::Result<String> {
     Ok(match cell {
         Cell::Null => String::new(),
-        Cell::Text(text) | Cell::Json(text) => escape(text),
+        Cell::Text(text) | Cell::Json(text) => quote(&text),
         Cell::Decimal(value) => value.normalize().to_string(),
         Cell::Uuid(id) => id.to_string(),
         Cell::Time(at) => Cell::time(at),
-        Cell::Bool(_) | Cell::Int(_) | Cell::Ints(_) => cell.to_json()?,
+        Cell::Ints(_) => quote(&cell.to_json()?),
+        Cell::Bool(_) | Cell::Int(_) => cell.to_json()?,
     })
 }
 
-fn escape(text: String) -> String {
-    if text.is_empty() || text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) { format!("'{text}") } else { text }
+fn quote(text: &str) -> String {
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) { "'" } else { "" };
+    format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }
 
 #[cfg(test)]
@@ -51,9 +66,10 @@ mod tests {
     use super::*;
     use crate::export::Kind;
 
-    fn written(text: &str) -> String {
+    fn file(text: &str) -> String {
         let mut out = Vec::new();
-        let mut writer = Box::new(Writer::new(&[Column::new("text", Kind::Text), Column::new("n", Kind::Int)], &mut out).unwrap());
+        let columns = [Column::new("text", Kind::Text), Column::new("n", Kind::Int)];
+        let mut writer = Box::new(Writer::new(&columns, &mut out, false).unwrap());
         writer.write(vec![Cell::Text(text.to_owned()), Cell::Int(-1)]).unwrap();
         writer.write(vec![Cell::Null, Cell::Null]).unwrap();
         writer.finish().unwrap();
@@ -62,17 +78,28 @@ mod tests {
 
     #[test]
     fn no_cell_is_a_formula_and_numbers_stay_numbers() {
-        assert_eq!(written("+12025550100"), "text,n\n'+12025550100,-1\n,\n");
-        assert_eq!(written("=1+1"), "text,n\n'=1+1,-1\n,\n");
-        assert_eq!(written("{\"a\": 1}"), "text,n\n\"{\"\"a\"\": 1}\",-1\n,\n");
-        assert_eq!(written(""), "text,n\n',-1\n,\n");
+        assert_eq!(file("+12025550100"), "text,n\n\"'+12025550100\",-1\n,\n");
+        assert_eq!(file("=1+1"), "text,n\n\"'=1+1\",-1\n,\n");
+        assert_eq!(file("{\"a\": 1}"), "text,n\n\"{\"\"a\"\": 1}\",-1\n,\n");
+    }
+
+    #[test]
+    fn an_empty_text_is_two_quotes_and_null_is_nothing() {
+        assert_eq!(file(""), "text,n\n\"\",-1\n,\n");
+    }
+
+    #[test]
+    fn a_mark_stands_before_all_else() {
+        let mut out = Vec::new();
+        Box::new(Writer::new(&[Column::new("text", Kind::Text)], &mut out, true).unwrap()).finish().unwrap();
+        assert_eq!(out, b"\xef\xbb\xbftext\n");
     }
 
     proptest! {
         #[test]
         fn what_is_written_reads_back(text in prop_oneof![any::<String>(), "[=+@'\t\r\n\",-]{0,6}"]) {
-            let written = written(&text);
-            let mut reader = csv::Reader::from_reader(written.as_bytes());
+            let file = file(&text);
+            let mut reader = csv::Reader::from_reader(file.as_bytes());
             let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
             let read = &rows[0][0];
             prop_assert!(!read.starts_with(['=', '+', '-', '@', '\t', '\r']));

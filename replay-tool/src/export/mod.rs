@@ -11,6 +11,8 @@ use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use uuid::Uuid;
 
+use crate::WrongUse;
+
 pub use events::Events;
 pub use read_model::ReadModel;
 pub use table::{Cell, Column, Kind};
@@ -19,7 +21,20 @@ pub use table::{Cell, Column, Kind};
 pub enum Format {
     Jsonl,
     Csv,
+    /// CSV with a byte-order mark: `--format csv --bom`.
+    #[value(skip)]
+    CsvWithMark,
     Parquet,
+}
+
+impl Format {
+    /// The same with a byte-order mark.
+    pub fn with_mark(self) -> Result<Self, WrongUse> {
+        match self {
+            Self::Csv | Self::CsvWithMark => Ok(Self::CsvWithMark),
+            Self::Jsonl | Self::Parquet => Err(WrongUse("--bom is for CSV only: add --format csv".to_owned())),
+        }
+    }
 }
 
 /// Which rows; the period is half-open.
@@ -42,7 +57,7 @@ pub trait RowWriter {
 pub fn writer<'a>(format: Format, columns: Vec<Column>, out: impl std::io::Write + Send + 'a) -> anyhow::Result<Box<dyn RowWriter + 'a>> {
     Ok(match format {
         Format::Jsonl => Box::new(jsonl::Writer::new(columns, out)),
-        Format::Csv => Box::new(csv::Writer::new(&columns, out)?),
+        Format::Csv | Format::CsvWithMark => Box::new(csv::Writer::new(&columns, out, format == Format::CsvWithMark)?),
         Format::Parquet => Box::new(parquet::Writer::new(&columns, out)?),
     })
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
-use projections::{Table, all};
+use projections::{PersonalColumns, Table, all};
 use rust_decimal::Decimal;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
@@ -92,6 +92,20 @@ impl ReadModel {
         Ok(())
     }
 
+    /// What a column's cells are: null instead of a placeholder as long as the person's key exists, for then the value is not erased.
+    fn value(&self, column: &str) -> String {
+        match self.table.personal.iter().find(|personal| personal.placeholders.contains(&column)) {
+            Some(PersonalColumns { envelope, .. }) => {
+                let table = self.table.name;
+                format!(
+                    "(case when not exists (select from person_keys k where k.company_id = {table}.company_id
+                                               and k.person_id = ({table}.{envelope} ->> 'person_id')::uuid) then {column} end)"
+                )
+            }
+            None => column.to_owned(),
+        }
+    }
+
     fn query(&self, select: &str) -> String {
         let period = self
             .table
@@ -112,11 +126,14 @@ impl ReadModel {
 
     /// Writes the rows in the order of their period; `progress` hears how many.
     pub async fn write(&self, db: &mut PgConnection, writer: &mut dyn RowWriter, mut progress: impl FnMut(u64)) -> anyhow::Result<()> {
-        let select = self.columns.iter().map(|column| match column.kind {
-            Kind::Int => format!("{}::bigint", column.name),
-            Kind::Ints => format!("{}::bigint[]", column.name),
-            Kind::Text | Kind::Json => format!("{}::text", column.name),
-            Kind::Bool | Kind::Decimal { .. } | Kind::Uuid | Kind::Time => column.name.clone(),
+        let select = self.columns.iter().map(|column| {
+            let value = self.value(&column.name);
+            match column.kind {
+                Kind::Int => format!("{value}::bigint"),
+                Kind::Ints => format!("{value}::bigint[]"),
+                Kind::Text | Kind::Json => format!("{value}::text"),
+                Kind::Bool | Kind::Decimal { .. } | Kind::Uuid | Kind::Time => value,
+            }
         });
         let order = self.table.period.map(|column| format!(" order by {column}")).unwrap_or_default();
         let sql = self.query(&select.collect::<Vec<_>>().join(", ")) + &order;

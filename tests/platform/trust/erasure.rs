@@ -66,6 +66,25 @@ impl Installation {
         all
     }
 
+    /// In how many rows of an export each personal column says `erased`; every other row's is null.
+    fn erased_cells(&self) -> Vec<usize> {
+        let columns = [
+            ("calls", "phone_number"),
+            ("call_tasks", "phone_number"),
+            ("call_tasks", "error_message"),
+            ("call_logs", "user_text"),
+            ("call_logs", "agent_text"),
+            ("users", "email"),
+        ];
+        let count = |(table, column): &(&str, &str)| {
+            let rows = self.tool(&["export", table], false);
+            let cells: Vec<Value> = rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()[column].clone()).collect();
+            assert!(!cells.is_empty() && cells.iter().all(|cell| cell.is_null() || cell == "erased"), "{table}.{column}: {cells:?}");
+            cells.iter().filter(|cell| *cell == "erased").count()
+        };
+        columns.iter().map(count).collect()
+    }
+
     fn exports(&self) -> String {
         let what = ["events", "calls", "call_tasks", "call_logs", "users"];
         what.iter().map(|what| self.tool(&["export", what, "--format", "csv"], true)).collect()
@@ -166,6 +185,7 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
         assert!(!installation.tables().await.contains(needle) && !installation.exports().contains(needle), "{needle} is in clear");
         assert_eq!(file_with(installation.dir.path(), needle), None, "{needle} is in a file of the server, its log or ours");
     }
+    assert_eq!(installation.erased_cells(), [0; 6], "nobody is erased yet");
     // Somebody else's number, and no number.
     client.post("/persons/erase", &json!({"phone_number": "+12025550199"})).await.problem(404);
     client.post("/persons/erase", &json!({"phone_number": "nobody"})).await.problem(422);
@@ -178,6 +198,7 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
             installation.tool(&["compare", "all"], true);
             installation.tool(&["verify"], false);
         }
+        assert_eq!(installation.erased_cells(), [1, 1, 1, 1, 1, 0], "the erased person's rows and no others");
         let after = shown(client, &campaign, &task, &call).await;
         assert!(!after.contains(WORDS) && !after.contains(digits), "{after}");
         assert!(after.contains("\"phone_number\":\"erased\"") && after.contains("\"user_text\":\"erased\""));
