@@ -203,11 +203,13 @@ impl Cursor for i32 {
     }
 }
 
+#[expect(clippy::expect_used, reason = "see the message")]
 fn base36(number: i64) -> String {
     let mut digits = Vec::new();
     let mut rest = number.unsigned_abs();
     loop {
-        digits.push(char::from_digit(u32::try_from(rest % 36).unwrap_or_default(), 36).unwrap_or('0'));
+        let digit = u32::try_from(rest % 36).ok().and_then(|digit| char::from_digit(digit, 36));
+        digits.push(digit.expect("a remainder by 36 is a digit to base 36"));
         rest /= 36;
         if rest == 0 {
             break;

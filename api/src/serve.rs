@@ -42,9 +42,10 @@ pub struct Running {
 }
 
 /// Prometheus metrics of this process; `None` when another recorder is installed already.
+#[expect(clippy::expect_used, reason = "only an empty list of buckets is refused")]
 pub fn prometheus() -> PrometheusHandle {
     let builder = PrometheusBuilder::new();
-    let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), DURATION_BUCKETS).unwrap_or_default();
+    let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), DURATION_BUCKETS).expect("there are buckets");
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() {

@@ -183,12 +183,15 @@ fn rational(value: Decimal) -> BigRational {
 }
 
 /// The finite decimal of `value`, or the nearest with [`QUOTIENT_DECIMALS`] decimals when there is none that fits.
+#[expect(clippy::expect_used, reason = "limits of prices and usage, see the message")]
 fn to_decimal(value: BigRational) -> Decimal {
     let finite = (0..=Decimal::MAX_SCALE).find_map(|scale| {
         let scaled = &value * BigRational::from_integer(BigInt::from(10).pow(scale));
         scaled.is_integer().then(|| decimal(&scaled.to_integer(), scale)).flatten()
     });
-    finite.or_else(|| decimal(&round_half_even(&value), QUOTIENT_DECIMALS)).unwrap_or(Decimal::MAX)
+    finite
+        .or_else(|| decimal(&round_half_even(&value), QUOTIENT_DECIMALS))
+        .expect("PRICE_MAX times all usage of a call is below 10^16, and a decimal holds 10^16 with 12 decimals")
 }
 
 fn decimal(mantissa: &BigInt, scale: u32) -> Option<Decimal> {

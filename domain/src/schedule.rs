@@ -1,6 +1,6 @@
 //! When a campaign may call: between its start and end, at the allowed hours of the allowed days, in its own time zone.
 
-use chrono::{DateTime, Datelike, NaiveTime, Utc};
+use chrono::{DateTime, Datelike, NaiveTime, Utc, Weekday};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ impl Schedule {
 
     fn is_open_daily(&self, now: DateTime<Utc>) -> bool {
         let local = now.with_timezone(&self.timezone).naive_local();
-        let today = u8::try_from(local.weekday().number_from_monday()).unwrap_or_default();
+        let today = iso_day(local.weekday());
         let yesterday = if today == 1 { 7 } else { today - 1 };
         match self.daily {
             Some(DailyWindow { start, end }) if start < end => self.is_allowed_day(today) && start <= local.time() && local.time() < end,
@@ -47,6 +47,19 @@ impl Schedule {
 
     fn is_allowed_day(&self, day: u8) -> bool {
         self.days_of_week.as_ref().is_none_or(|days| days.contains(&day))
+    }
+}
+
+/// 1 is Monday, 7 Sunday.
+const fn iso_day(day: Weekday) -> u8 {
+    match day {
+        Weekday::Mon => 1,
+        Weekday::Tue => 2,
+        Weekday::Wed => 3,
+        Weekday::Thu => 4,
+        Weekday::Fri => 5,
+        Weekday::Sat => 6,
+        Weekday::Sun => 7,
     }
 }
 

@@ -115,10 +115,11 @@ pub struct CommandIdentity {
 
 impl CommandIdentity {
     /// A `UUIDv7` as of the command's begin: ids that ascend with time keep the index of ids compact.
+    #[expect(clippy::expect_used, reason = "the clock of a running server is past 1970")]
     fn event_id(&self, stream: &str, version: i64) -> Uuid {
         let name = Uuid::new_v5(&self.id, format!("{stream} {version}").as_bytes());
-        let (random, _) = name.as_bytes().split_first_chunk::<10>().unwrap_or((&[0; 10], &[]));
-        let millis = u64::try_from(self.begun_at.timestamp_millis()).unwrap_or_default();
+        let [random @ .., _, _, _, _, _, _] = name.as_bytes();
+        let millis = u64::try_from(self.begun_at.timestamp_millis()).expect("a command began after 1970");
         uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid()
     }
 }

@@ -3,7 +3,7 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Decider, DomainEvent, fact};
+use domain::{Decider, DomainEvent, count, fact};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
@@ -331,7 +331,7 @@ impl<'a> Unit<'a> {
         let mut after = loaded.clone();
         events.iter().for_each(|event| D::evolve(Arc::make_mut(&mut after.state), event));
         let prepared = self.prepare(&stream, Some(loaded.version), &events, D::person(id, &after.state)).await?;
-        after.version += i64::try_from(events.len()).unwrap_or(i64::MAX);
+        after.version += count::to_i64(events.len());
         let (state, version) = (Arc::clone(&after.state), after.version);
         let (position, event_id) = (loaded.position, prepared.first().map(|event| event.event_id));
         if !events.is_empty() {

@@ -157,7 +157,7 @@ async fn notify(
         None => {
             let mut connection = PgConnection::connect_with(options).await?;
             let pid = sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#).fetch_one(&mut connection).await?;
-            own_backend.store(u32::try_from(pid).unwrap_or_default(), Ordering::Relaxed);
+            own_backend.store(pid.cast_unsigned(), Ordering::Relaxed);
             connection
         }
     };

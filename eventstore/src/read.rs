@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use domain::count;
 use futures::{Stream, TryStreamExt};
 use uuid::Uuid;
 
@@ -162,7 +163,7 @@ async fn stream_page(
     let Some(seen) = seen.fetch_optional(pool).await? else { return Ok(Vec::new()) };
     let mut events: Vec<StoredEvent> = stream(pool, name, seen, None).try_collect().await?;
     events.retain(wanted);
-    events.truncate(usize::try_from(limit).unwrap_or_default());
+    events.truncate(count::to_usize(limit));
     Ok(events)
 }
 

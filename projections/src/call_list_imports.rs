@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table},
+    projection::{ApplyError, Projection, Recorded, Table, fit},
 };
 
 pub struct CallListImports;
@@ -47,7 +47,7 @@ impl Projection for CallListImports {
             else {
                 continue;
             };
-            let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            let [total, created, error_count] = [fit::<_, i64>(*total)?, fit(*created)?, fit(*error_count)?];
             sqlx::query!(
                 "insert into call_list_imports (company_id, import_id, campaign_id, file_name, total, created, error_count, errors, imported_at)
                  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -55,9 +55,9 @@ impl Projection for CallListImports {
                 import_id,
                 event.id,
                 file_name,
-                count(*total),
-                count(*created),
-                count(*error_count),
+                total,
+                created,
+                error_count,
                 errors,
                 event.recorded_at
             )

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     personal::{envelopes, text_of},
-    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
+    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table, fit},
 };
 
 pub struct CallLogs;
@@ -97,11 +97,12 @@ impl Projection for CallLogs {
     }
 }
 
-async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(), sqlx::Error> {
+async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(), ApplyError> {
     fn column<'a, T>(turns: &[(&'a Recorded, &'a Turn)], of: impl Fn(&'a Recorded, &'a Turn) -> T) -> Vec<T> {
         turns.iter().map(|(event, turn)| of(event, turn)).collect()
     }
     let text = |of: fn(&Turn) -> &Option<Personal<String>>| column(turns, |_, t| of(t).as_ref().map(|text| text.reveal().clone()));
+    let indexes = turns.iter().map(|(_, turn)| fit(turn.turn_index)).collect::<Result<Vec<i32>, _>>()?;
     sqlx::query!(
         "insert into call_logs (company_id, call_id, turn_index, occurred_at, recorded_at, user_text, agent_text, state,
                 ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us, stt_duration_sec, llm_input_tokens, llm_output_tokens,
@@ -111,7 +112,7 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
                 $16::bigint[], $17::bool[], $18::text[], $19::text[], $20::text[], $21::text[], $22::jsonb[])",
         &column(turns, |e, _| e.company_id),
         &column(turns, |e, _| e.id),
-        &column(turns, |_, t| i32::try_from(t.turn_index).unwrap_or(i32::MAX)),
+        &indexes,
         &column(turns, |e, _| e.occurred_at),
         &column(turns, |e, _| e.recorded_at),
         &text(|t| &t.user_text) as &[Option<String>],

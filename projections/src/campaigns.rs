@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table},
+    projection::{ApplyError, Projection, Recorded, Table, fit},
 };
 
 pub struct Campaigns;
@@ -60,7 +60,7 @@ impl Projection for Campaigns {
                 CampaignEvent::CampaignCreated { settings } => create(db, event, settings).await?,
                 CampaignEvent::CampaignUpdated { settings } => update(db, event, Some(settings), None, 0).await?,
                 CampaignEvent::TasksAdded { count, .. } => {
-                    update(db, event, None, None, i64::try_from(*count).unwrap_or(i64::MAX)).await?;
+                    update(db, event, None, None, fit(*count)?).await?;
                 }
                 CampaignEvent::CallListImported { .. } => update(db, event, None, None, 0).await?,
                 CampaignEvent::CampaignStarted {} | CampaignEvent::CampaignResumed {} => {

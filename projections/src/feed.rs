@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use domain::count;
 use eventstore::{EventStore, StoreError, StoredEvent};
 use futures::{
     FutureExt as _,
@@ -46,7 +47,7 @@ pub(crate) struct Page {
 impl Page {
     /// How many events of the log it covers, wanted or not.
     pub fn len(&self) -> usize {
-        usize::try_from(self.last_position - self.after).unwrap_or_default()
+        count::to_usize(self.last_position - self.after)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -173,7 +174,7 @@ impl Feed {
     }
 
     async fn read(&self, after: i64, limit: usize) -> Result<Page, StoreError> {
-        let missing = |n: usize| i64::try_from(limit - n).unwrap_or(i64::MAX);
+        let missing = |n: usize| count::to_i64(limit - n);
         let mut page = Page { entries: Vec::new(), after, last_position: after };
         let mut bytes = 0;
         let mut events = self.store.next_page(after, missing(0), PATIENCE).await?;

@@ -90,6 +90,11 @@ pub enum ApplyError {
     Contradiction(String),
 }
 
+/// A number of an event as the type of its column.
+pub(crate) fn fit<T: Copy + std::fmt::Display, U: TryFrom<T>>(number: T) -> Result<U, ApplyError> {
+    U::try_from(number).map_err(|_| ApplyError::Contradiction(format!("{number} is too large for its column")))
+}
+
 /// A read model: which facts it wants and what they do to its tables.
 ///
 /// `apply` runs in a transaction that also moves the checkpoint, so that each event counts exactly once. It must depend on

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table},
+    projection::{ApplyError, Projection, Recorded, Table, fit},
 };
 
 pub struct Skillbases;
@@ -57,7 +57,7 @@ impl Projection for Skillbases {
             match &event.fact {
                 Fact::Skillbase(
                     SkillbaseEvent::SkillbaseCreated { content, version } | SkillbaseEvent::SkillbaseUpdated { content, version },
-                ) => save(db, event, content, i32::try_from(*version).unwrap_or(i32::MAX)).await?,
+                ) => save(db, event, content, fit(*version)?).await?,
                 Fact::Skillbase(SkillbaseEvent::SkillbaseDeleted {}) => {
                     sqlx::query!("delete from skillbases where company_id = $1 and skillbase_id = $2", event.company_id, event.id)
                         .execute(&mut *db)

@@ -34,8 +34,8 @@ impl Output {
     }
 
     /// A bar over `total` events, on a terminal only.
-    pub fn progress(&self, what: &str, total: u64) -> ProgressBar {
-        let bar = ProgressBar::new(total);
+    pub fn progress(&self, what: &str, total: i64) -> ProgressBar {
+        let bar = ProgressBar::new(steps(total));
         let hidden = self.json || !std::io::stderr().is_terminal();
         bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
         let template = "{msg:18} {bar:30} {percent:>3} %  {human_pos} of {human_len}  {per_sec}  {eta} left";
@@ -45,4 +45,9 @@ impl Output {
         bar.set_message(what.to_owned());
         bar
     }
+}
+
+/// How far a bar is at a position; it begins at zero.
+pub fn steps(position: i64) -> u64 {
+    position.max(0).cast_unsigned()
 }

@@ -22,7 +22,7 @@ impl Cluster {
         match PgConnection::connect_with(&self.server.options()).await {
             Ok(connection) => connection,
             Err(error) => {
-                let log = std::fs::read_to_string(self.dir.join("postgres.log")).unwrap_or_default();
+                let log = std::fs::read_to_string(self.dir.join("postgres.log")).unwrap_or_else(|error| error.to_string());
                 let last: Vec<&str> = log.lines().rev().take(20).collect();
                 panic!(
                     "the tests' PostgreSQL does not answer ({error}); its log ends:\n{}",

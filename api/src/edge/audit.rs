@@ -169,6 +169,7 @@ async fn write_batch(pool: &Pool, entries: &[AuditEntry]) {
     tracing::error!(entries = entries.len(), "audit entries could not be written and are lost");
 }
 
+#[expect(clippy::expect_used, reason = "see the message")]
 async fn insert(pool: &Pool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> {
     fn column<T>(entries: &[AuditEntry], of: impl Fn(&AuditEntry) -> T) -> Vec<T> {
         entries.iter().map(of).collect()
@@ -186,7 +187,7 @@ async fn insert(pool: &Pool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> 
         &column(entries, actor) as &[Option<Value>],
         &column(entries, |e| e.action.clone()),
         &column(entries, |e| clean(&e.path)),
-        &column(entries, |e| i16::try_from(e.status.as_u16()).unwrap_or_default()),
+        &column(entries, |e| i16::try_from(e.status.as_u16()).expect("an HTTP status has three digits")),
         &column(entries, |e| e.reason.as_deref().map(clean)) as &[Option<String>],
         &column(entries, |e| e.request_id),
         &column(entries, |e| e.client.clone()) as &[Option<String>],

@@ -7,6 +7,7 @@ use axum::{
     http::HeaderMap,
     response::sse::{Event, KeepAlive, Sse},
 };
+use domain::count;
 use eventstore::{Filter, StoredEvent};
 use futures::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
@@ -107,7 +108,7 @@ impl Follow {
                 }
                 Ok(page) => {
                     // A full page has more behind it.
-                    if page.len() < usize::try_from(PAGE).unwrap_or_default() {
+                    if count::to_i64(page.len()) < PAGE {
                         self.look_at = looked_at + LOOK_GAP;
                     }
                     self.page = page.into_iter();

@@ -46,8 +46,9 @@ pub struct Counters {
 }
 
 impl CampaignView {
+    #[expect(clippy::expect_used, reason = "every task is an event, and positions are below 2^63")]
     pub fn from_state(id: Uuid, company_id: Uuid, live: &LiveCampaign, counters: Counters, times: (DateTime<Utc>, DateTime<Utc>)) -> Self {
-        let total = i64::try_from(live.total_tasks).unwrap_or(i64::MAX);
+        let total = i64::try_from(live.total_tasks).expect("a campaign has fewer than 2^63 tasks");
         Self::new(id, company_id, live.settings.clone(), live.status.to_string(), total, counters, times)
     }
 

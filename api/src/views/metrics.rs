@@ -1,4 +1,5 @@
 use domain::{
+    count,
     latency::{Latency, percentile},
     outcome::OutcomeCounts,
 };
@@ -84,7 +85,7 @@ impl LatenciesView {
 
 /// Of one call's values, ascending, in microseconds: exact.
 fn exact(values: &[i64]) -> Six {
-    let count = i64::try_from(values.len()).unwrap_or_default();
+    let count = count::to_i64(values.len());
     let avg = share(values.iter().sum(), count).map(|us| us / 1_000.0);
     let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| percentile(values, q).map(ms));
     [avg, values.first().copied().map(ms), values.last().copied().map(ms), p50, p95, p99]

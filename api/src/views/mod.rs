@@ -77,8 +77,9 @@ pub fn ms(us: i64) -> f64 {
 }
 
 /// An exact number of seconds as a JSON number.
+#[expect(clippy::expect_used, reason = "Decimal::to_f64 always gives one")]
 pub fn seconds(exact: Decimal) -> f64 {
-    exact.to_f64().unwrap_or_default()
+    exact.to_f64().expect("every decimal has a nearest f64")
 }
 
 /// `part / whole` as a share; `None` of nothing.

@@ -163,10 +163,12 @@ impl<'de> Deserialize<'de> for Temperature {
 
 impl SkillbaseConfig {
     /// The configuration as the API shows it: as stored, with `llm.temperature` as a number.
+    #[expect(clippy::expect_used, reason = "texts, lists, maps with text keys and decimals can be written as JSON")]
     pub fn to_api(&self) -> Value {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
+        let mut value = serde_json::to_value(self).expect("a configuration can be written as JSON");
         if let (Some(temperature), Some(llm)) = (self.llm.temperature, value.get_mut("llm").and_then(Value::as_object_mut)) {
-            llm.insert("temperature".into(), temperature.0.to_string().parse().map(Value::Number).unwrap_or_default());
+            let number = temperature.0.to_string().parse().expect("a decimal is written as JSON writes numbers");
+            llm.insert("temperature".into(), Value::Number(number));
         }
         value
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use domain::count;
 use uuid::Uuid;
 
 use super::{Appended, ExpectedVersion, Fate, Outcome, Pending, Size};
@@ -110,7 +111,7 @@ impl Batch {
                 self.streams.push(Slot { name: write.stream.clone(), company_id: next.company_id, expected: write.expected, count: 0 });
             }
             if let Some(slot) = self.streams.get_mut(index) {
-                slot.count += i64::try_from(write.events.len()).unwrap_or(i64::MAX);
+                slot.count += count::to_i64(write.events.len());
             }
             self.write_slots.push(index);
         }
@@ -148,7 +149,7 @@ impl Batch {
     pub fn won(self, position: i64, recorded_at: DateTime<Utc>) -> i64 {
         let mut position = position;
         for pending in self.commands {
-            position += i64::try_from(pending.size.events).unwrap_or_default();
+            position += count::to_i64(pending.size.events);
             pending.answer(Ok(Appended { position, recorded_at, repeated: false }));
         }
         position

@@ -32,6 +32,7 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Without content they are enough to place the events that are copied in.
+    #[expect(clippy::expect_used, reason = "APPEND_BATCH_MAX and APPEND_BATCH_EVENTS")]
     pub fn of(batch: &'a Batch, with_content: bool) -> Self {
         let mut columns = Self::default();
         for slot in &batch.streams {
@@ -46,7 +47,7 @@ impl<'a> Columns<'a> {
                 *count += 1;
                 columns.offsets.push(*count);
             }
-            columns.slots.push(i32::try_from(slot + 1).unwrap_or(i32::MAX));
+            columns.slots.push(i32::try_from(slot + 1).expect("a batch has far fewer than 2^31 streams"));
             columns.event_ids.push(event.event_id);
             columns.digests.extend_from_slice(&event.digest);
             if with_content {
@@ -163,8 +164,9 @@ fn jsonb(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+#[expect(clippy::expect_used, reason = "texts of an event have a limit")]
 fn length(out: &mut Vec<u8>, bytes: usize) {
-    out.extend_from_slice(&i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes());
+    out.extend_from_slice(&i32::try_from(bytes).expect("a field of an event has far less than 2 GiB").to_be_bytes());
 }
 
 fn timestamp(at: DateTime<Utc>) -> [u8; 8] {

@@ -72,6 +72,7 @@ impl Worker {
     }
 
     /// Until nobody can append any more.
+    #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 commands")]
     pub async fn run(mut self) {
         while let Some(batch) = self.gather().await {
             // Everybody in it may have been answered when it was gathered.
@@ -80,7 +81,7 @@ impl Worker {
             }
             let begun = Instant::now();
             self.last_commands = batch.commands.len();
-            metrics::histogram!("newvoice_append_batch_commands").record(f64::from(u32::try_from(self.last_commands).unwrap_or(u32::MAX)));
+            metrics::histogram!("newvoice_append_batch_commands").record(self.last_commands as f64);
             self.flush(batch).await;
             self.last_write = begun.elapsed();
             metrics::histogram!("newvoice_append_duration_seconds").record(self.last_write.as_secs_f64());

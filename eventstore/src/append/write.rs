@@ -4,6 +4,7 @@
 use std::{collections::HashMap, time::Instant};
 
 use chrono::{DateTime, Utc};
+use domain::count;
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection, types::Json};
 use uuid::Uuid;
@@ -87,7 +88,7 @@ impl Writer {
         if self.last_position == Some(position) {
             self.foresight = answer.foresight(position, batch, read);
         }
-        self.last_position = Some(position + i64::try_from(batch.size.events).unwrap_or_default());
+        self.last_position = Some(position + count::to_i64(batch.size.events));
         Ok(Written::At { position, recorded_at })
     }
 }
@@ -129,13 +130,14 @@ impl Answer {
 
     fn foresight(&self, before: i64, batch: &Batch, read: Instant) -> Option<Foresight> {
         let hash = self.last_hash.as_deref()?.try_into().ok()?;
-        let position = before + i64::try_from(batch.size.events).ok()?;
+        let position = before + count::to_i64(batch.size.events);
         Some(Foresight { position, hash, recorded_at: self.recorded_at, clock: (self.clock?, read) })
     }
 
+    #[expect(clippy::expect_used, reason = "recorded_at is a server's clock")]
     fn found(self) -> Found {
         let stored = self.stored.map(|json| json.0).unwrap_or_default().into_iter().map(|row| {
-            let recorded_at = DateTime::from_timestamp_micros(row.recorded_at_us).unwrap_or_default();
+            let recorded_at = DateTime::from_timestamp_micros(row.recorded_at_us).expect("recorded_at is not 262 000 years away");
             (row.event_id, Stored { stream: row.stream, position: row.position, recorded_at })
         });
         let stored: HashMap<_, _> = stored.collect();

@@ -107,9 +107,9 @@ fn derive(key: &[u8; KEY_BYTES], purpose: &str) -> [u8; KEY_BYTES] {
 }
 
 /// HMAC-SHA-256.
+#[expect(clippy::expect_used, reason = "RFC 2104 takes keys of any length")]
 pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; KEY_BYTES] {
-    // HMAC takes keys of any length, so this cannot fail.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; KEY_BYTES] };
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()
 }
@@ -123,10 +123,13 @@ impl Cipher {
     }
 
     /// `aad` binds the message to where it belongs: it opens nowhere else.
+    #[expect(
+        clippy::expect_used,
+        reason = "AES-GCM fails for messages of more than 64 GiB only; bodies and payloads have far smaller limits"
+    )]
     pub fn encrypt(&self, aad: &[u8], message: &[u8]) -> Vec<u8> {
         let nonce = rand::random::<[u8; NONCE_BYTES]>();
-        // Fails for messages of more than 64 GiB only.
-        let ciphertext = self.0.encrypt(&nonce.into(), Payload { msg: message, aad }).unwrap_or_default();
+        let ciphertext = self.0.encrypt(&nonce.into(), Payload { msg: message, aad }).expect("a message has less than 64 GiB");
         [&nonce[..], &ciphertext].concat()
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, DurationRound, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use domain::{
+    count,
     latency::{Histogram, Latency, bucket},
     outcome::OutcomeCounts,
 };
@@ -181,12 +182,7 @@ impl Aggregate {
         for latency in Latency::iter() {
             let values = row.latency(latency);
             let sums = self.latencies.entry(latency).or_default();
-            sums.add(
-                i64::try_from(values.len()).unwrap_or(i64::MAX),
-                values.iter().copied().map(Decimal::from).sum(),
-                values.first(),
-                values.last(),
-            );
+            sums.add(count::to_i64(values.len()), values.iter().copied().map(Decimal::from).sum(), values.first(), values.last());
             values.iter().for_each(|value| sums.histogram.add(bucket(*value), 1));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use domain::{
+    count,
     latency::{Histogram, Latency, bucket},
     outcome::{Outcome, OutcomeCounts},
 };
@@ -81,7 +82,7 @@ impl Deltas {
     fn add_latency(&mut self, key: RollupKey, latency: Latency, values: &[i64], sign: i64) {
         let (Some(min), Some(max)) = (values.first(), values.last()) else { return };
         let sums = self.latencies.entry((key, latency)).or_default();
-        sums.count += sign * i64::try_from(values.len()).unwrap_or(i64::MAX);
+        sums.count += sign * count::to_i64(values.len());
         sums.sum_us += Decimal::from(sign * values.iter().sum::<i64>());
         // What goes away cannot be taken out of an extreme; calls that move are looked at again, see `mend_extremes`.
         if sign > 0 {

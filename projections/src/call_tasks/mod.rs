@@ -24,7 +24,7 @@ pub use stats::{CampaignStatsRow, campaign_stats};
 
 use crate::{
     personal::{envelopes, text_of},
-    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
+    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table, fit},
 };
 
 pub struct CallTasks;
@@ -149,7 +149,7 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
         TaskEvent::TaskCreated(_) => {}
         TaskEvent::TaskClaimed { call_id, attempt, lease_sec, claimed_at, .. } => {
             row.set("in_progress", None);
-            row.attempt_count = i32::try_from(*attempt).unwrap_or(i32::MAX);
+            row.attempt_count = fit(*attempt)?;
             row.last_attempt_at = Some(*claimed_at);
             row.call_id = Some(*call_id);
             row.lease_sec = i32::try_from(*lease_sec).ok();

@@ -12,7 +12,7 @@ use eventstore::{EventStore, database::Access};
 use crate::{
     Finding, WrongUse,
     export::{Events, Format, ReadModel, Scope, read_model, writer},
-    output::Output,
+    output::{Output, steps},
 };
 
 pub const EVENTS: &str = "events";
@@ -42,7 +42,8 @@ pub async fn run(
             let written = write(access, store, output, what, format, scope, out).await;
             match &written {
                 Ok(_) => fs::rename(&part, path).with_context(|| format!("{} cannot be written", path.display()))?,
-                Err(_) => fs::remove_file(&part).unwrap_or_default(),
+                // The error that is reported is the one of writing.
+                Err(_) => drop(fs::remove_file(&part)),
             }
             written
         }
@@ -59,9 +60,9 @@ async fn write(
     out: impl io::Write + Send,
 ) -> anyhow::Result<Finding> {
     if what == EVENTS {
-        let bar = output.progress(what, u64::try_from(store.last_position().await?).unwrap_or_default());
+        let bar = output.progress(what, store.last_position().await?);
         let mut writer = writer(format, Events::columns(), out)?;
-        let progress = |position| bar.set_position(u64::try_from(position).unwrap_or_default());
+        let progress = |position| bar.set_position(steps(position));
         Events { store, scope }.write(&mut *writer, progress).await?;
         writer.finish()?;
         bar.finish_and_clear();
@@ -71,7 +72,7 @@ async fn write(
         // However long it takes.
         sqlx::query!("select set_config('statement_timeout', '0', true)").fetch_one(&mut *snapshot).await?;
         let model = ReadModel::find(&mut snapshot, what, scope, format).await?;
-        let bar = output.progress(what, u64::try_from(model.count(&mut snapshot).await?).unwrap_or_default());
+        let bar = output.progress(what, model.count(&mut snapshot).await?);
         let mut writer = writer(format, model.columns(), out)?;
         model.write(&mut snapshot, &mut *writer, |rows| bar.set_position(rows)).await?;
         writer.finish()?;

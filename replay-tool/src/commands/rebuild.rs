@@ -11,7 +11,10 @@ use projections::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Finding, WrongUse, output::Output};
+use crate::{
+    Finding, WrongUse,
+    output::{Output, steps},
+};
 
 pub async fn rebuild(pool: &Pool, store: &EventStore, output: &Output, name: &str, compare: bool) -> anyhow::Result<Finding> {
     let then = if compare { Then::CompareAndSwap } else { Then::Swap };
@@ -75,15 +78,15 @@ async fn run(
     done: &str,
 ) -> anyhow::Result<usize> {
     let name = projection.name();
-    let bar = output.progress(name, u64::try_from(store.last_position().await?).unwrap_or_default());
+    let bar = output.progress(name, store.last_position().await?);
     let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), start, then).await.map_err(|error| refusal(name, error))?;
     // What an earlier process did is no measure of how fast this one is.
     let mut began = false;
     let mut listed = Vec::new();
     let differences = rebuild.run(|progress| match progress {
         Progress::At { position, head } => {
-            bar.set_length(u64::try_from(head).unwrap_or_default());
-            bar.set_position(u64::try_from(position).unwrap_or_default());
+            bar.set_length(steps(head));
+            bar.set_position(steps(position));
             if !std::mem::replace(&mut began, true) {
                 bar.reset_eta();
             }

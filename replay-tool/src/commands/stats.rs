@@ -42,8 +42,10 @@ pub async fn run(pool: &Pool, output: &Output) -> anyhow::Result<Finding> {
         text.push('\n');
         for p in &projections {
             let error = p.error.as_ref().map(|e| format!("  {}", e.message)).unwrap_or_default();
-            let status = serde_json::to_value(p.status).ok().and_then(|s| s.as_str().map(str::to_owned)).unwrap_or_default();
-            text.push_str(&format!("\n{:<18} v{} {:<12} at {:>10}, {} behind{error}", p.name, p.version, status, p.position, p.lag_events));
+            text.push_str(&format!(
+                "\n{:<18} v{} {:<12} at {:>10}, {} behind{error}",
+                p.name, p.version, p.status, p.position, p.lag_events
+            ));
         }
         text
     })?;

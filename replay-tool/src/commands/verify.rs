@@ -14,7 +14,10 @@ use eventstore::{
 };
 use serde_json::json;
 
-use crate::{Finding, WrongUse, output::Output};
+use crate::{
+    Finding, WrongUse,
+    output::{Output, steps},
+};
 
 pub async fn run(
     pool: &Pool,
@@ -33,8 +36,8 @@ pub async fn run(
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let any_key = keys.is_empty();
     let first = from.unwrap_or(1);
-    let bar = output.progress("verifying", u64::try_from(head - first + 1).unwrap_or_default());
-    let progress = |position: i64| bar.set_position(u64::try_from(position - first + 1).unwrap_or_default());
+    let bar = output.progress("verifying", head - first + 1);
+    let progress = |position: i64| bar.set_position(steps(position - first + 1));
     let verdict = verify::verify(pool, Scope { from, seals, keys }, progress).await?;
     bar.finish_and_clear();
     let fault = verdict.fault.as_ref().map(ToString::to_string);

@@ -38,7 +38,7 @@ pub async fn run(
     let scope =
         Scope { company_id, campaign_id: campaign, skillbase_id: None, from: Some(from), to: Some(to), timezone: chrono_tz::Tz::UTC };
     let total = cost_rollups::count(&mut *database.access.company(company_id).await?, &scope).await?;
-    let bar = output.progress("replaying calls", u64::try_from(total).unwrap_or_default());
+    let bar = output.progress("replaying calls", total);
     let (actual, other) = cost_rollups::what_if(&database.access, &scope, &rates, UsageFrom::Log, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
     let rows = rows(&actual, &other);

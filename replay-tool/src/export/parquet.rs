@@ -75,7 +75,7 @@ fn data_type(kind: Kind) -> DataType {
     match kind {
         Kind::Bool => DataType::Boolean,
         Kind::Int => DataType::Int64,
-        Kind::Decimal { scale } => DataType::Decimal128(PRECISION, i8::try_from(scale).unwrap_or(i8::MAX)),
+        Kind::Decimal { scale } => DataType::Decimal128(PRECISION, scale),
         Kind::Text | Kind::Uuid | Kind::Json => DataType::Utf8,
         Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         Kind::Ints => DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true))),
@@ -127,9 +127,9 @@ fn array(kind: Kind, cells: impl Iterator<Item = Cell>) -> anyhow::Result<ArrayR
 }
 
 /// The number times 10^`scale`, which every value of the column has room for.
-fn mantissa(value: Decimal, scale: u8) -> anyhow::Result<i128> {
+fn mantissa(value: Decimal, scale: i8) -> anyhow::Result<i128> {
     let value = value.normalize();
-    let missing = u32::from(scale).checked_sub(value.scale());
+    let missing = u32::try_from(scale).ok().and_then(|scale| scale.checked_sub(value.scale()));
     let mantissa = missing.and_then(|missing| value.mantissa().checked_mul(10_i128.checked_pow(missing)?));
     mantissa.ok_or_else(|| anyhow::anyhow!("{value} does not fit a Parquet decimal with {scale} decimals; export it as JSON lines"))
 }

@@ -1,5 +1,6 @@
 //! A read model's table, as of one moment.
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use projections::{PersonalColumns, Table, all};
@@ -75,7 +76,7 @@ impl ReadModel {
     }
 
     /// A Parquet column has one number of decimals: the most that any of its values has.
-    async fn measure_decimals(&mut self, db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn measure_decimals(&mut self, db: &mut PgConnection) -> anyhow::Result<()> {
         let select = |column: &Column| format!("coalesce(max(scale(trim_scale({}))), 0)", column.name);
         let decimals: Vec<_> = self.columns.iter().filter(|column| matches!(column.kind, Kind::Decimal { .. })).map(select).collect();
         if decimals.is_empty() {
@@ -86,7 +87,8 @@ impl ReadModel {
         let mut scales = scales.into_iter();
         for column in &mut self.columns {
             if let Kind::Decimal { scale } = &mut column.kind {
-                *scale = scales.next().and_then(|found| u8::try_from(found).ok()).unwrap_or_default();
+                let found = scales.next().context("a column of numbers was not measured")?;
+                *scale = i8::try_from(found).with_context(|| format!("{} has {found} decimals: export it as JSON lines", column.name))?;
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ pub enum Kind {
     Int,
     /// Exact, with at most so many decimals.
     Decimal {
-        scale: u8,
+        scale: i8,
     },
     Text,
     Uuid,
