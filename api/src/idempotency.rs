@@ -343,7 +343,7 @@ async fn finish(app: &App, request: &KeyedRequest, response: Response, epoch: u6
         request.method,
         request.path,
         request.key_hash,
-        i16::try_from(status.as_u16()).unwrap_or(i16::MAX),
+        status.as_u16().cast_signed(),
         request.company_key.answers().encrypt(request.key_hash.as_bytes(), &answer)
     )
     .execute(&mut *tx)

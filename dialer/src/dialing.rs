@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -69,7 +69,7 @@ impl Dialer {
     async fn beat(self: Arc<Self>) {
         loop {
             tokio::time::sleep(ALIVE_EVERY).await;
-            let calls: Vec<Uuid> = self.at_work.lock().map(|calls| calls.iter().copied().collect()).unwrap_or_default();
+            let calls: Vec<Uuid> = self.at_work.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
             let alive = self.desk.store.head().silence().unless(slots::keep_alive(&self.desk.pool, &calls)).await;
             if let Err(error) = alive.flatten() {
                 tracing::warn!(%error, "the claims of calls under way could not be prolonged");
@@ -123,7 +123,7 @@ impl Dialer {
     }
 
     fn note(&self, change: impl FnOnce(&mut HashSet<Uuid>) -> bool) {
-        change(&mut self.at_work.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        change(&mut self.at_work.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     async fn work_on(&self, context: CommandContext, claim: Claim, mut stop: watch::Receiver<bool>) {

@@ -54,6 +54,11 @@ impl AbsentProcesses {
     }
 }
 
+#[expect(clippy::expect_used, reason = "see there")]
+fn count_of_tasks(stored: i64) -> u64 {
+    stored.try_into().expect("a campaign has no fewer than zero tasks")
+}
+
 impl Housekeeping {
     pub fn new(desk: Desk) -> Self {
         Self { desk, absent: AbsentProcesses::default() }
@@ -108,7 +113,7 @@ impl Desk {
     async fn complete_finished_campaigns(&self) -> Result<(), StoreError> {
         for campaign in campaigns::finished(&self.pool).await? {
             let context = CommandContext::system(campaign.company_id, "campaign completion", now());
-            let command = CampaignCommand::Complete { total_tasks: u64::try_from(campaign.total_tasks).unwrap_or_default() };
+            let command = CampaignCommand::Complete { total_tasks: count_of_tasks(campaign.total_tasks) };
             match self.store.execute::<Campaign>(&context, campaign.campaign_id, command).await {
                 Ok(committed) if !committed.events.is_empty() => tracing::info!(campaign = %campaign.campaign_id, "campaign completed"),
                 Ok(_) | Err(ExecuteError::Refused(_)) => {}

@@ -4,7 +4,6 @@
 //! Nothing here does I/O, asks the clock or draws a random number: times and new ids are passed in.
 
 pub mod api_key;
-#[allow(clippy::disallowed_methods, reason = "`seconds` in call/mod.rs: to be mended")]
 pub mod call;
 pub mod campaign;
 pub mod company;
@@ -13,7 +12,6 @@ pub mod decider;
 pub mod decimal;
 pub mod fact;
 pub mod latency;
-#[allow(clippy::disallowed_methods, reason = "the confidence in outcome.rs: to be mended")]
 pub mod outcome;
 pub mod person;
 pub mod personal;

@@ -93,7 +93,8 @@ async fn try_send(client: &Client, path: &str, key: &str, body: Option<&Value>) 
     let response = request.send().await.ok()?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = response.bytes().await.ok()?;
-    Some(Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or_default() })
+    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+    Some(Answer { status, headers, body })
 }
 
 /// Sends until it is answered with something lasting.

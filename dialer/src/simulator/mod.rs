@@ -49,7 +49,7 @@ impl Provider for Simulator {
             outcome: script.outcome,
             final_state: script.final_state,
             hangup_by: Some(script.hangup_by.to_owned()),
-            duration_sec: Some(Decimal::new(i64::try_from(script.talk_ms).unwrap_or(i64::MAX), 3).normalize()),
+            duration_sec: Some((Decimal::from(script.talk_ms) / Decimal::ONE_THOUSAND).normalize()),
         })
     }
 }

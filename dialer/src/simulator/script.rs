@@ -3,6 +3,7 @@
 use domain::{
     Personal,
     call::Turn,
+    count,
     outcome::Outcome,
     skillbase::config::{FlowState, SkillbaseConfig},
 };
@@ -59,8 +60,9 @@ const EXPLAINING: &[&str] = &[
 
 /// The script of a call under a seed.
 pub fn draw(seed: u64, placement: &Placement) -> Script {
-    let mixed = u64::from_le_bytes(placement.call_id.as_bytes()[8..].try_into().unwrap_or_default());
-    let mut dice = Dice { rng: StdRng::seed_from_u64(seed ^ mixed), context_characters: 0 };
+    // A UUIDv7 begins with the time; its other half is random.
+    let (_, random) = placement.call_id.as_u64_pair();
+    let mut dice = Dice { rng: StdRng::seed_from_u64(seed ^ random.swap_bytes()), context_characters: 0 };
     let outcome = dice.outcome();
     match outcome {
         Outcome::NoAnswer => silent(&mut dice, outcome, 25_000..30_000, "system"),
@@ -148,7 +150,7 @@ impl Dice {
     /// A turn in which the callee and then the agent speak, and how long it lasts in milliseconds.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "short texts")]
     fn turn(&mut self, turn_index: u32, user_text: Option<&str>, agent_text: &str, state: &str) -> (Turn, u64) {
-        let characters = |text: &str| i64::try_from(text.chars().count()).unwrap_or_default();
+        let characters = |text: &str| count::to_i64(text.chars().count());
         let spoken_ms = |characters: i64| (characters as f64 / CHARACTERS_PER_SEC * 1_000.0).round() as i64;
         let (heard, said) = (user_text.map_or(0, characters), characters(agent_text));
         let (stt, llm, tts) = (self.latency_us(STT_MS), self.latency_us(LLM_MS), self.latency_us(TTS_MS));

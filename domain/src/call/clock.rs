@@ -58,13 +58,15 @@ pub(super) const fn is_given(given: &bool) -> bool {
     *given
 }
 
+#[expect(clippy::expect_used, reason = "see there")]
 fn delta(duration_sec: Decimal) -> TimeDelta {
     let micros = (duration_sec * Decimal::from(1_000_000)).round();
-    TimeDelta::microseconds(micros.try_into().unwrap_or_default())
+    TimeDelta::microseconds(micros.try_into().expect("a call lasts at most DURATION_MAX_SEC"))
 }
 
+#[expect(clippy::expect_used, reason = "see there")]
 fn seconds(delta: TimeDelta) -> Decimal {
-    Decimal::new(delta.num_microseconds().unwrap_or_default(), 6).normalize()
+    Decimal::new(delta.num_microseconds().expect("times from outside lie within three centuries"), 6).normalize()
 }
 
 #[cfg(test)]
