@@ -144,6 +144,11 @@ async fn calls_are_listed_by_what_they_are() {
     assert_eq!(count("direction=outbound").await, 0);
     assert_eq!(count("phone_number=%2B12025550100").await, 12);
     assert_eq!(count("phone_number=%2B12025550199").await, 0);
+    assert_eq!(count("phone_number=+1 202-555-0100").await, 12, "a + that is not encoded");
+    for bad in ["2025550100", "12025550100", "(202) 555-0100", "00420601123456"] {
+        let problem = admin.get(&format!("/analytics/calls?phone_number={bad}")).await.problem(400);
+        assert!(problem.body.to_string().contains("with + and the country code"), "{}", problem.body);
+    }
     assert_eq!(count("from=2026-03-01T09:00:00Z&to=2026-03-01T10:00:00Z").await, 3);
     for bad in ["outcome=great", "direction=up", "from=soon", "campaign_id=7", "phone_number=x", "cursor=%00"] {
         admin.get(&format!("/analytics/calls?{bad}")).await.problem(400);

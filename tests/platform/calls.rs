@@ -136,6 +136,19 @@ async fn metrics_and_costs_are_those_of_the_turns_whatever_their_order() {
 }
 
 #[tokio::test]
+async fn a_call_has_a_number_without_extension() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let start = async |number: &str| admin.post("/calls", &json!({"direction": "inbound", "phone_number": number})).await;
+    let problem = start("+1 202-555-0100 x7").await.problem(422);
+    assert_eq!(problem.paths(), ["phone_number"]);
+    assert!(problem.body.to_string().contains("send the number without it"), "{}", problem.body);
+    assert_eq!(start("2025550100").await.problem(422).paths(), ["phone_number"]);
+    assert_eq!(start("tel:+1-202-555-0100").await.expect(201)["phone_number"], "+12025550100");
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn a_call_without_turns_has_metrics_of_nothing() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;

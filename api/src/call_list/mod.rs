@@ -6,11 +6,13 @@ mod xlsx;
 
 use std::collections::HashMap;
 
-use domain::{Personal, phone::to_e164};
+use domain::{Personal, phone};
 use serde_json::{Map, Value};
 
 /// Names and cells of one row at most, in bytes: escaped six times over they still fit into an event.
 const ROW_MAX_BYTES: usize = 100_000;
+/// The field of contact data that holds the extension written after a phone number.
+const EXTENSION_NAME: &str = "phone_extension";
 
 /// What a file may hold.
 #[derive(Clone, Copy, Debug)]
@@ -118,10 +120,7 @@ impl Columns {
     fn contact(&self, row: u32, cells: &[String], region: Option<&str>) -> Result<Contact, RowError> {
         let cell = |i: usize| cells.get(i).map_or("", |cell| cell.trim());
         let fault = |message: String| RowError { row, message };
-        // Spreadsheets mark a text that begins with + by an apostrophe.
-        let raw = cell(self.phone_number);
-        let raw = raw.strip_prefix('\'').unwrap_or(raw);
-        let phone_number = to_e164(raw, region).map_err(|e| fault(e.to_string()))?;
+        let phone_number = phone::parse(cell(self.phone_number), region).map_err(|e| fault(e.to_string()))?;
         let priority = match self.priority.map(cell).unwrap_or_default() {
             "" => 0,
             text => text.parse().map_err(|_| fault("priority is not a whole number".to_owned()))?,
@@ -131,8 +130,10 @@ impl Columns {
         if size > ROW_MAX_BYTES {
             return Err(fault(format!("the row has more than {ROW_MAX_BYTES} bytes")));
         }
+        let extension = phone_number.extension.map(|extension| (EXTENSION_NAME.to_owned(), Value::from(extension)));
         let data = self.data.iter().map(|(i, name)| (name.clone(), Value::from(cell(*i))));
-        Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data: Personal::new(data.collect()), priority })
+        let contact_data = Personal::new(data.chain(extension).collect());
+        Ok(Contact { row, phone_number: phone_number.e164.into(), contact_name, contact_data, priority })
     }
 }
 
@@ -192,6 +193,15 @@ mod tests {
         let (contacts, errors) = read(text.as_bytes()).unwrap();
         assert_eq!(contacts.iter().map(|c| c.row).collect::<Vec<_>>(), [5, 7]);
         assert_eq!(errors.iter().map(|e| e.row).collect::<Vec<_>>(), [3, 6]);
+    }
+
+    #[test]
+    fn an_extension_is_kept_with_the_contact() {
+        let (contacts, errors) = read(b"phone_number,city\n202-555-0100 x123,Brno\n\"=\"\"+12025550101\"\"\",Praha\n").unwrap();
+        assert!(errors.is_empty(), "{errors:?}");
+        let numbers = contacts.iter().map(|c| (c.phone_number.reveal().as_str(), c.contact_data.reveal().get(EXTENSION_NAME)));
+        let extension = Value::from("123");
+        assert_eq!(numbers.collect::<Vec<_>>(), [("+12025550100", Some(&extension)), ("+12025550101", None)]);
     }
 
     #[test]

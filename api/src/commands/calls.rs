@@ -11,7 +11,7 @@ use domain::{
     campaign::Campaign,
     decimal::read_exact,
     outcome::Outcome,
-    phone::to_e164,
+    phone::{self, PhoneNumber},
     skillbase::{Skillbase, SkillbaseState},
     task::Task,
     validation::Invalid,
@@ -67,10 +67,7 @@ async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCal
     let mut invalid = Invalid::default();
     check_time(&mut invalid, "started_at", input.started_at);
     let region = campaign_region(&app, company_id, input.campaign_id, &mut invalid).await?;
-    let phone_number = to_e164(&input.phone_number, region.as_deref()).unwrap_or_else(|error| {
-        invalid.add("phone_number", error.to_string());
-        String::new()
-    });
+    let phone_number = read_phone_number(&input.phone_number, region.as_deref(), &mut invalid);
     let task_campaign = require_task(&app, company_id, input.task_id, &phone_number, &mut invalid).await?;
     require_skillbase(&app, company_id, input.skillbase_id, &mut invalid).await?;
     if let (Some(task_campaign), Some(campaign_id)) = (task_campaign, input.campaign_id) {
@@ -91,6 +88,16 @@ async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCal
     let committed = app.desk.start_call(&by.context(), id, subject, input.started_at).await?;
     let answer = answer(&app, company_id, id, committed).await?;
     Ok(Answer { status: if known { StatusCode::OK } else { StatusCode::CREATED }, ..answer })
+}
+
+/// The number as E.164, or an empty text with the reason in `invalid`. A call has no place for an extension.
+fn read_phone_number(text: &str, region: Option<&str>, invalid: &mut Invalid) -> String {
+    match phone::parse(text, region) {
+        Ok(PhoneNumber { e164, extension: None }) => return e164,
+        Ok(_) => invalid.add("phone_number", "an extension cannot be kept: send the number without it"),
+        Err(error) => invalid.add("phone_number", error.to_string()),
+    }
+    String::new()
 }
 
 /// Whether the call is there already. Another company's is a conflict without details.

@@ -55,7 +55,17 @@ struct CallParams {
     from: Option<DateTime<Utc>>,
     /// Calls that started before
     to: Option<DateTime<Utc>>,
+    /// With `+` and the country code (`%2B12025550100`)
     phone_number: Option<String>,
+}
+
+/// A phone number in a query, as E.164. No campaign gives national numbers their country there.
+fn number_in_query(text: &str) -> Result<String, Problem> {
+    // A + that is not encoded reads as a blank.
+    let decoded = text.strip_prefix(' ').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).map(|rest| format!("+{rest}"));
+    let text = decoded.as_deref().unwrap_or(text);
+    let number = text.trim_start().starts_with('+').then(|| to_e164(text, None).ok()).flatten();
+    number.ok_or_else(|| Problem::bad_request("phone_number must be a phone number with + and the country code, e.g. %2B12025550100"))
 }
 
 /// A call with what was measured and what it costs.
@@ -82,9 +92,7 @@ async fn calls(
     if params.direction.as_ref().is_some_and(|d| d.parse::<Direction>().is_err()) {
         return Err(Problem::bad_request("direction must be outbound or inbound"));
     }
-    // A + in a query reads as a blank: +1202… and 1202… both find the number.
-    let phone_number = params.phone_number.as_deref().map(|number| to_e164(&format!("+{}", number.trim().trim_start_matches('+')), None));
-    let phone_number = phone_number.transpose().map_err(|_| Problem::bad_request("phone_number must be a number in E.164"))?;
+    let phone_number = params.phone_number.as_deref().map(number_in_query).transpose()?;
     check_period(params.from, params.to)?;
     let person_id = match &phone_number {
         // Nobody is behind a number that was never called, or whose person is erased.
@@ -346,4 +354,19 @@ fn cost_json(row: &CostRow) -> Result<Value, Problem> {
     });
     fields["unpriced"] = unpriced.collect();
     Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_queries_have_a_plus() {
+        for text in ["+12025550100", " 12025550100", " 1 202-555-0100", " +12025550100"] {
+            assert_eq!(number_in_query(text).ok().as_deref(), Some("+12025550100"), "{text}");
+        }
+        for text in ["2025550100", "12025550100", "(202) 555-0100", "00420601123456", "  12025550100", " ", "", "x"] {
+            assert!(number_in_query(text).is_err(), "{text}");
+        }
+    }
 }

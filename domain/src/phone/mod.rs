@@ -177,14 +177,10 @@ fn holds_two_numbers(text: &str, region: Option<Region>) -> bool {
         let ends_here = match separator {
             "/" => count_digits(right) > 0,
             _ if right.starts_with("- ") => count_digits(right) > DIRECT_DIAL_DIGITS_MAX,
-            _ => is_long && right.starts_with('0') && count_digits(right) >= UNASSIGNED_DIGITS_MIN && is_whole(right, region),
+            _ => is_long && right.starts_with('0') && count_digits(right) >= UNASSIGNED_DIGITS_MIN && valid(right, region).is_some(),
         };
-        ends_here && is_whole(left, region)
+        ends_here && valid(left, region).is_some()
     })
-}
-
-fn is_whole(text: &str, region: Option<Region>) -> bool {
-    valid(text, region).is_some()
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn questions(ids: &Ids) -> Vec<(Method, String, Option<Value>)> {
         format!("/analytics/calls/{call}/costs"),
         format!("/analytics/calls?campaign_id={campaign}"),
         format!("/analytics/calls?skillbase_id={skillbase}"),
-        format!("/analytics/calls?phone_number={}", ids.phone_number.trim_start_matches('+')),
+        format!("/analytics/calls?phone_number=%2B{}", ids.phone_number.trim_start_matches('+')),
         format!("/analytics/metrics?campaign_id={campaign}&group_by=campaign"),
         format!("/analytics/costs?skillbase_id={skillbase}&group_by=skillbase"),
         format!("/skillbases/{skillbase}"),
