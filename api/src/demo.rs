@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::credentials,
+    auth::{credentials, operators},
     commands::{
         auth::{Register, create_company},
         import,
@@ -68,6 +68,7 @@ pub async fn prepare(app: &App) -> Result<(), DemoError> {
             create_company(app, &Ids::default(), Uuid::now_v7(), register).await?.body.company.id
         }
     };
+    make_operator(app).await.map_err(|e| DemoError(e.to_string()))?;
     start_campaign(app, company_id).await?;
     let address = app.settings.listen;
     tracing::info!("demo: log in with {EMAIL} and {PASSWORD}");
@@ -77,6 +78,15 @@ pub async fn prepare(app: &App) -> Result<(), DemoError> {
     tracing::info!(
         "demo: with the token, look at http://{address}/api/v1/analytics/overview, /campaigns, /events/stream, or try http://{address}/docs"
     );
+    Ok(())
+}
+
+/// The demo's user runs the installation, so that a rebuild can be tried.
+async fn make_operator(app: &App) -> Result<(), sqlx::Error> {
+    let pool = &app.access.identity;
+    if let Some(user) = credentials::user(pool, &credentials::email_hash(&app.master, EMAIL)).await? {
+        operators::add(&mut *pool.acquire().await?, user.user_id).await?;
+    }
     Ok(())
 }
 

@@ -6,7 +6,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use eventstore::database::EmbeddedServer;
+use eventstore::{
+    Database,
+    database::{DatabaseSettings, EmbeddedServer},
+};
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 
@@ -34,6 +37,8 @@ impl Cluster {
 }
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+/// Name of a database with all migrations, which is copied for each test.
+static MIGRATED: OnceCell<String> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 async fn cluster() -> &'static Cluster {
@@ -63,8 +68,20 @@ fn remove_when_done(dir: &std::path::Path) {
     std::mem::forget(watcher);
 }
 
-/// The address of a new, empty database.
+/// The address of a new database with all migrations and nothing else.
 pub async fn new_database() -> String {
+    let migrated = MIGRATED.get_or_init(|| async {
+        let url = empty_database().await;
+        // As the owner, without a master key: a platform that opens a copy is the first to do so.
+        let settings = DatabaseSettings { master_key: None, as_platform: false, ..crate::settings(&url).database(crate::master_key()) };
+        Database::open(&settings).await.unwrap().close().await;
+        url.rsplit_once('/').unwrap().1.to_owned()
+    });
+    create_database(migrated.await).await
+}
+
+/// The address of a new database without anything.
+pub async fn empty_database() -> String {
     create_database("template1").await
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +36,7 @@ pub struct Proxy {
     cut: Arc<Mutex<Cut>>,
     cuts: Arc<AtomicI64>,
     trap: Arc<Mutex<Option<Trap>>>,
+    drops_options: Arc<AtomicBool>,
 }
 
 /// What happens when a statement comes by, once, beside the cut.
@@ -68,6 +69,7 @@ impl Proxy {
             cut: Arc::new(Mutex::new(Cut::Before)),
             cuts: Arc::default(),
             trap: Arc::default(),
+            drops_options: Arc::default(),
         };
         let serving = proxy.clone();
         tokio::spawn(async move {
@@ -87,6 +89,11 @@ impl Proxy {
     pub fn cut_after(&self, statements: i64, cut: Cut) {
         *self.cut.lock().unwrap() = cut;
         self.left.store(statements, Ordering::SeqCst);
+    }
+
+    /// Leaves the `options` of new connections out, as PgBouncer does when it is told to ignore them.
+    pub fn drop_options(&self) {
+        self.drops_options.store(true, Ordering::SeqCst);
     }
 
     /// Runs `action` when the next statement that contains one of the needles comes by: before PostgreSQL gets it, or after it has run it
@@ -125,6 +132,10 @@ impl Proxy {
         let length = from.read_i32().await?;
         let mut body = vec![0; usize::try_from(length - 4).unwrap()];
         from.read_exact(&mut body).await?;
+        if self.drops_options.load(Ordering::SeqCst) {
+            body = without_options(&body);
+        }
+        let length = i32::try_from(body.len() + 4).unwrap();
         to.write_all(&[&length.to_be_bytes()[..], &body].concat()).await?;
         let mut statement = Vec::new();
         let (mut prepared, mut text) = (HashMap::new(), String::new());
@@ -173,6 +184,15 @@ impl Proxy {
             return Ok(());
         }
     }
+}
+
+/// A startup message, which has the protocol's version and then names and values, without `options`.
+fn without_options(body: &[u8]) -> Vec<u8> {
+    let (version, parameters) = body.split_at(4);
+    let strings: Vec<&[u8]> = parameters.split(|byte| *byte == 0).collect();
+    let kept = strings.chunks(2).take_while(|pair| !pair[0].is_empty()).filter(|pair| pair[0] != b"options");
+    let kept = kept.flat_map(|pair| pair.iter().flat_map(|text| text.iter().copied().chain([0])));
+    version.iter().copied().chain(kept).chain([0]).collect()
 }
 
 /// The n-th of the strings, each of which ends with a zero, that a message begins with.

@@ -28,6 +28,8 @@ struct Me {
     /// Null for a user
     api_key: Option<KeyView>,
     company: CompanyView,
+    /// Whether the user runs the installation: may rebuild, restore and retry projections
+    is_operator: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -52,7 +54,7 @@ async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answ
         _ => (None, Some(KeyView { id, name: actor.name.clone().unwrap_or_default(), role: by.identity.role.to_string() })),
     };
     let user = user.map(|known| RegisteredUser { id, email: known.email.into_inner(), role: known.role.to_string() });
-    Ok(Answer::ok(position, Me { user, api_key, company }))
+    Ok(Answer::ok(position, Me { user, api_key, company, is_operator: by.identity.is_operator }))
 }
 
 /// The caller's company.

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use newvoice_api::{auth::credentials, settings::RegistrationMode};
 use serde_json::{Value, json};
-use support::{MASTER_KEY, Platform, binary, master_key, new_database, settings};
+use support::{MASTER_KEY, Platform, Proxy, binary, empty_database, master_key, new_database, settings};
 use uuid::Uuid;
 
 fn register(name: &str) -> Value {
@@ -157,11 +157,31 @@ async fn wrong_use_is_told_in_one_line_and_changes_nothing() {
     platform.stop().await;
 }
 
+/// A connection pooler in between drops what says which schema is ours: nothing is migrated into another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_between_platform_and_database_is_refused() {
+    let url = empty_database().await;
+    let port: u16 = url.rsplit_once(':').unwrap().1.split_once('/').unwrap().0.parse().unwrap();
+    let pooler = Proxy::start(port).await;
+    pooler.drop_options();
+    let through = url.replace(&format!(":{port}/"), &format!(":{}/", pooler.port));
+    let refused = tokio::task::spawn_blocking(move || newvoice(&through, MASTER_KEY, &["--listen", "127.0.0.1:0"])).await.unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    assert!(error.contains("PgBouncer") && error.contains("search_path"), "{error}");
+    let database = sqlx::PgPool::connect(&url).await.unwrap();
+    let made: i64 = sqlx::query_scalar("select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
+        .fetch_one(&database)
+        .await
+        .unwrap();
+    assert_eq!(made, 0);
+}
+
 /// Two processes with different keys start on an empty database at once: one of them is the platform, the other stops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_master_keys_on_an_empty_database_one_wins() {
     for _ in 0..3 {
-        let url = new_database().await;
+        let url = empty_database().await;
         let open = |key: String| {
             let settings = newvoice_api::settings::Settings { master_key: Some(key.parse().unwrap()), ..settings(&url) };
             async move { eventstore::Database::open(&settings.database(key.parse().unwrap())).await.map(|database| (key, database)) }
