@@ -88,16 +88,14 @@ async fn a_request_whose_answer_was_lost_finds_its_effect() {
 async fn a_stored_answer_is_for_its_caller_and_role_only() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let invited = admin.post("/users", &json!({"email": "b@example.com", "role": "admin"})).await.expect(201);
-    let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
-    let joined = admin.post("/auth/accept-invitation", &accept).await.expect(200);
-    let other = admin.with_token(joined["token"].as_str().unwrap());
+    let other = admin.invited("b@example.com", "admin").await;
     let body = json!({"name": "root", "role": "admin"});
     let issue = |client: &Client| client.request(Method::POST, "/api-keys").header("idempotency-key", "issue").json(&body);
     let issued = other.send(issue(&other)).await.expect(201);
     assert_eq!(other.send(issue(&other)).await.expect(201)["key"], issued["key"]);
     assert_ne!(admin.send(issue(&admin)).await.expect(201)["key"], issued["key"]);
-    admin.put(&format!("/users/{}", invited.id()), &json!({"role": "viewer"})).await.expect(200);
+    let id = other.get("/auth/me").await.expect(200)["user"]["id"].as_str().unwrap().to_owned();
+    admin.put(&format!("/users/{id}"), &json!({"role": "viewer"})).await.expect(200);
     let refused = other.send(issue(&other)).await.problem(422);
     assert!(refused.get("key").is_none());
     let events = admin.get("/events?event_type=ApiKeyIssued").await;
@@ -172,10 +170,7 @@ async fn the_same_key_of_two_callers_stands_for_two_commands() {
 async fn logging_out_under_anothers_key_ends_ones_own_session() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let invited = admin.post("/users", &json!({"email": "b@example.com", "role": "admin"})).await.expect(201);
-    let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
-    let joined = admin.post("/auth/accept-invitation", &accept).await.expect(200);
-    let other = admin.with_token(joined["token"].as_str().unwrap());
+    let other = admin.invited("b@example.com", "admin").await;
     for user in [&admin, &other] {
         user.send(user.request(Method::POST, "/auth/logout").header("idempotency-key", "1")).await.expect(204);
         user.get("/campaigns").await.problem(401);

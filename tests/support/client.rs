@@ -85,6 +85,14 @@ impl Client {
         Self { token: registered["token"].as_str().map(str::to_owned), ..self }
     }
 
+    /// A user of the company whom this admin has invited and who has joined.
+    pub async fn invited(&self, email: &str, role: &str) -> Self {
+        let invited = self.post("/users", &json!({"email": email, "role": role})).await.expect(201);
+        let accept = json!({"invitation": invited["invitation"], "password": "correct horse"});
+        let joined = self.post("/auth/accept-invitation", &accept).await.expect(200);
+        self.with_token(joined["token"].as_str().unwrap())
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}/api/v1{path}", self.base));
         match &self.token {
