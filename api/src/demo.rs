@@ -13,6 +13,7 @@ use crate::{
     app::App,
     auth::{credentials, operators},
     commands::{
+        CallListFile, UploadPermit,
         auth::{Register, create_company},
         import,
     },
@@ -123,7 +124,8 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         ..CampaignSettings::new(format!("Autumn check-ups, round {round}"), skillbase_id)
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
-    import(app, &context, campaign_id, import_id, "contacts.csv".into(), call_list().into_bytes()).await?;
+    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes(), permit: UploadPermit::acquire().await };
+    import(app, &context, campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");
     Ok(())

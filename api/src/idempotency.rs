@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     app::{App, BODY_MAX_BYTES},
     auth::{self, Identity},
-    commands::auth::AUTH_BODY_MAX_BYTES,
+    commands::{UploadPermit, auth::AUTH_BODY_MAX_BYTES},
     extract::unread,
     problem::Problem,
 };
@@ -45,6 +45,8 @@ const LOOKS_MAX: usize = 100;
 const KEEP_HOURS: i32 = 48;
 /// A form is read in pieces of this size when its digest is made.
 const FORM_PIECE_BYTES: usize = 64 << 10;
+/// The end of the path that call lists are uploaded to.
+const CALL_LIST: &str = "/call-list";
 /// Whoever registers has no company yet.
 const REGISTER: &str = "/auth/register";
 /// Paths whose answers are not stored: most of them give out credentials, and a client that lost its own logs in again. Logging out is
@@ -123,9 +125,12 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(next.run(Request::from_parts(parts, body)).await),
         Err(problem) => return Err(problem),
     };
+    if path.ends_with(CALL_LIST) {
+        parts.extensions.insert(UploadPermit::acquire().await);
+    }
     let limit = match path.as_str() {
         REGISTER => AUTH_BODY_MAX_BYTES,
-        path if path.ends_with("/call-list") => app.settings.upload_max_bytes + (1 << 20),
+        path if path.ends_with(CALL_LIST) => app.settings.upload_max_bytes + (1 << 20),
         _ => BODY_MAX_BYTES,
     };
     let unread = |e: axum::Error| unread(StatusCode::PAYLOAD_TOO_LARGE, &e, "the body is too large".to_owned());

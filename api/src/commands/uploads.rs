@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     extract::{DefaultBodyLimit, Multipart, State, multipart::MultipartRejection},
     http::StatusCode,
 };
@@ -15,7 +16,7 @@ use domain::{
 };
 use eventstore::{CommandContext, ExpectedVersion, Loaded, StoreError, retry_conflicts};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use utoipa::ToSchema;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
@@ -27,7 +28,7 @@ use crate::{
     answer::Answer,
     app::App,
     auth::{By, Manager},
-    call_list::{Contact, Limits, RowError, Unreadable, read_contacts},
+    call_list::{Contact, Limits, Reading, RowError, Source, Unreadable, read_contacts},
     extract::{Id, unread},
     problem::Problem,
 };
@@ -36,9 +37,32 @@ use crate::{
 const CHUNK_ROWS: usize = 1_000;
 /// Chunks that are read ahead of the log.
 const CHUNKS_AHEAD: usize = 2;
-/// Lines of errors that are answered and kept; the rest is counted.
+/// Lines of errors that are answered and kept, and of notes that are answered; the rest is counted.
 const ERROR_LINES_MAX: usize = 1_000;
 const FILE_NAME_MAX_CHARS: usize = 200;
+/// Uploads that are received and parsed at once, in the whole process: each takes up to `Settings::upload_max_bytes` and what its parser
+/// needs. The others wait, as long as a request may take.
+const UPLOADS_AT_ONCE: usize = 2;
+static UPLOADS: Semaphore = Semaphore::const_new(UPLOADS_AT_ONCE);
+
+/// The right to hold a call list in memory. It goes with the bytes of the file; the last clone gives it back.
+#[derive(Clone, Debug)]
+pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<SemaphorePermit<'static>>);
+
+impl UploadPermit {
+    #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
+    pub async fn acquire() -> Self {
+        Self(Arc::new(UPLOADS.acquire().await.expect("the semaphore is never closed")))
+    }
+}
+
+/// A call list as it was sent.
+#[derive(Debug)]
+pub struct CallListFile {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    pub permit: UploadPermit,
+}
 
 pub fn router() -> OpenApiRouter<App> {
     // The handler itself counts the bytes of the file; see `Settings::upload_max_bytes`.
@@ -60,8 +84,21 @@ pub struct Import {
     /// Rows under the header that are not blank
     pub total: u64,
     pub created: u64,
-    /// `Row 5: …`, where the header is row 1
+    /// `Row 5: …`, where the header is row 1; at most 1,000, then `and 12 more`
     pub errors: Vec<String>,
+    /// The sheet of the workbook that was read: the first visible one with a column phone_number. Null for text
+    pub sheet: Option<String>,
+    /// The encoding of the text, by its mark or as it was detected: UTF-8, UTF-16LE, UTF-16BE, windows-1250, windows-1251, windows-1252 or
+    /// ISO-8859-2. Null for workbooks
+    pub encoding: Option<String>,
+    /// The character between the text's cells: a comma, a semicolon, a tab or `|`. Null for workbooks
+    pub delimiter: Option<String>,
+    /// Rows of the sheet that hold something but are hidden, by the user, a filter or a height of zero: they are left out and not part of
+    /// the total
+    pub hidden_rows: u64,
+    /// What was read in another way than it is written, or set aside: `Row 5: the name "#N/A" is read as no name`. At most 1,000, then
+    /// `and 12 more`
+    pub notes: Vec<String>,
 }
 
 /// Upload a call list. Bad rows are reported and the others go in; a file that is no call list changes nothing.
@@ -72,6 +109,7 @@ async fn upload(
     State(app): State<App>,
     by: By<Manager>,
     Id(id): Id,
+    permit: Option<Extension<UploadPermit>>,
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Answer<Import>, Problem> {
     let multipart = multipart.map_err(|r| match r {
@@ -80,19 +118,23 @@ async fn upload(
     })?;
     // Refuse early what has no campaign to go to.
     app.store.load_fresh::<Campaign>(by.company_id(), id).await?.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
-    let (file_name, bytes) = receive(multipart, app.settings.upload_max_bytes).await?;
-    let (import, position) = import(&app, &by.context(), id, by.ids.make("import"), file_name, bytes).await?;
+    // A request with an Idempotency-Key has its permit already, since its body has been read.
+    let permit = match permit {
+        Some(Extension(permit)) => permit,
+        None => UploadPermit::acquire().await,
+    };
+    let file = receive(multipart, app.settings.upload_max_bytes, permit).await?;
+    let (import, position) = import(&app, &by.context(), id, by.ids.make("import"), file).await?;
     Ok(Answer::ok(position, import))
 }
 
-/// The file's name and content.
-async fn receive(mut multipart: Multipart, max_bytes: usize) -> Result<(String, Vec<u8>), Problem> {
+async fn receive(mut multipart: Multipart, max_bytes: usize, permit: UploadPermit) -> Result<CallListFile, Problem> {
     let broken = |e: axum::extract::multipart::MultipartError| unread(e.status(), &e, e.body_text());
     while let Some(mut field) = multipart.next_field().await.map_err(broken)? {
         if field.name() != Some("file") {
             continue;
         }
-        let file_name = field.file_name().unwrap_or("call-list").replace('\0', "").chars().take(FILE_NAME_MAX_CHARS).collect();
+        let name = field.file_name().unwrap_or("call-list").replace('\0', "").chars().take(FILE_NAME_MAX_CHARS).collect();
         let mut bytes = Vec::new();
         while let Some(chunk) = field.chunk().await.map_err(broken)? {
             if bytes.len() + chunk.len() > max_bytes {
@@ -100,7 +142,7 @@ async fn receive(mut multipart: Multipart, max_bytes: usize) -> Result<(String, 
             }
             bytes.extend_from_slice(&chunk);
         }
-        return Ok((file_name, bytes));
+        return Ok(CallListFile { name, bytes, permit });
     }
     Err(Problem::invalid("file", "the form has no field `file`"))
 }
@@ -114,31 +156,48 @@ pub async fn import(
     context: &CommandContext,
     campaign_id: Uuid,
     import_id: Uuid,
-    file_name: String,
-    bytes: Vec<u8>,
+    file: CallListFile,
 ) -> Result<(Import, i64), Problem> {
     let loaded: Loaded<Campaign> = app.store.load_fresh(context.company_id, campaign_id).await?;
     let region = loaded.state.live().ok_or_else(|| Problem::not_found("campaign"))?.settings.default_region.clone();
     let limits = Limits { rows: app.settings.upload_max_rows, columns: app.settings.upload_max_columns };
-    let bytes = Arc::new(bytes);
+    let file = Arc::new(file);
     // Once for nothing but to know that the whole file can be read: nothing of a broken one goes in.
-    parse(bytes.clone(), limits, region.clone(), None).await?;
+    let source = parse(file.clone(), limits, region.clone(), None).await?;
     let (chunks, mut parsed) = mpsc::channel(CHUNKS_AHEAD);
-    let reading = tokio::spawn(parse(bytes, limits, region, Some(chunks)));
+    let reading = tokio::spawn(parse(file.clone(), limits, region, Some(chunks)));
     let mut importer =
-        Importer { app, context, campaign_id, seen: HashMap::new(), result: Import { import_id, ..Import::default() }, error_count: 0 };
+        Importer { app, context, campaign_id, seen: HashMap::new(), result: describe(import_id, &source), error_count: 0, note_count: 0 };
+    source.notes.into_iter().for_each(|note| importer.add_note(note));
     while let Some(chunk) = parsed.recv().await {
         importer.take(chunk).await?;
     }
     reading.await.map_err(|e| Problem::internal(&e))??;
-    importer.finish(file_name).await
+    importer.finish(file.name.clone()).await
+}
+
+/// The answer before the first row.
+fn describe(import_id: Uuid, source: &Source) -> Import {
+    Import {
+        import_id,
+        sheet: source.sheet.clone(),
+        encoding: source.encoding.map(str::to_owned),
+        delimiter: source.delimiter.map(String::from),
+        hidden_rows: source.hidden_rows,
+        ..Import::default()
+    }
 }
 
 /// Reads the file on a thread of its own, sending the rows in chunks. A reader that panics has met a broken file.
-async fn parse(bytes: Arc<Vec<u8>>, limits: Limits, region: Option<String>, to: Option<mpsc::Sender<Vec<Row>>>) -> Result<(), Problem> {
+async fn parse(
+    file: Arc<CallListFile>,
+    limits: Limits,
+    region: Option<String>,
+    to: Option<mpsc::Sender<Vec<Row>>>,
+) -> Result<Source, Problem> {
     let reading = tokio::task::spawn_blocking(move || {
         let mut chunk: Vec<Row> = Vec::new();
-        read_contacts(&bytes, limits, region.as_deref(), |row| {
+        let source = read_contacts(&file.bytes, Reading { limits, region: region.as_deref() }, |row| {
             let Some(to) = &to else { return Ok(()) };
             chunk.push(row);
             if chunk.len() >= CHUNK_ROWS {
@@ -150,7 +209,7 @@ async fn parse(bytes: Arc<Vec<u8>>, limits: Limits, region: Option<String>, to: 
         if let Some(to) = to.filter(|_| !chunk.is_empty()) {
             let _ = to.blocking_send(chunk);
         }
-        Ok::<_, Unreadable>(())
+        Ok::<_, Unreadable>(source)
     });
     let result = reading.await.unwrap_or_else(|_| Err(Unreadable::NoSpreadsheet("its content is broken".to_owned())));
     result.map_err(|unreadable| Problem::invalid("file", unreadable.to_string()))
@@ -171,6 +230,7 @@ struct Importer<'a> {
     seen: HashMap<Uuid, u32>,
     result: Import,
     error_count: u64,
+    note_count: u64,
 }
 
 impl Importer<'_> {
@@ -179,7 +239,10 @@ impl Importer<'_> {
         let (mut contacts, mut errors) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
-                Ok(contact) => contacts.push(contact),
+                Ok(contact) => {
+                    contact.notes.iter().for_each(|note| self.add_note(format!("Row {}: {note}", contact.row)));
+                    contacts.push(contact);
+                }
                 Err(error) => errors.push(error),
             }
         }
@@ -213,6 +276,13 @@ impl Importer<'_> {
             }
         }
         Ok(())
+    }
+
+    fn add_note(&mut self, note: String) {
+        self.note_count += 1;
+        if self.result.notes.len() < ERROR_LINES_MAX {
+            self.result.notes.push(note);
+        }
     }
 
     /// Appends the tasks that are not there yet, together with the campaign's count of them. Answers which were there, and
@@ -264,6 +334,10 @@ impl Importer<'_> {
         let more = self.error_count - self.result.errors.len() as u64;
         if more > 0 {
             self.result.errors.push(format!("and {more} more"));
+        }
+        let more = self.note_count - self.result.notes.len() as u64;
+        if more > 0 {
+            self.result.notes.push(format!("and {more} more"));
         }
         let command = CampaignCommand::FinishImport {
             import_id: self.result.import_id,

@@ -43,15 +43,15 @@ pub async fn patience(request: Request, next: Next) -> Response {
 struct Awaited {
     body: Body,
     pause_max: Duration,
-    until: Instant,
+    timeout: Duration,
+    /// Set when the body is read for the first time: an upload may wait for its turn before.
+    until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Awaited {
     fn new(body: Body, pause_max: Duration, timeout: Duration) -> Self {
-        let until = Instant::now() + timeout;
-        let timer = Box::pin(sleep_until(until.min(Instant::now() + pause_max)));
-        Self { body, pause_max, until, timer }
+        Self { body, pause_max, timeout, until: None, timer: Box::pin(sleep_until(Instant::now() + pause_max)) }
     }
 }
 
@@ -60,10 +60,17 @@ impl HttpBody for Awaited {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            let next = self.until.min(Instant::now() + self.pause_max);
+        let now = Instant::now();
+        let is_first = self.until.is_none();
+        let timeout = self.timeout;
+        let until = *self.until.get_or_insert_with(|| now + timeout);
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if is_first || frame.is_ready() {
+            let next = until.min(now + self.pause_max);
             self.timer.as_mut().reset(next);
-            return Poll::Ready(frame);
+        }
+        if frame.is_ready() {
+            return frame;
         }
         self.timer.as_mut().poll(context).map(|()| Some(Err(axum::Error::new(TooSlow))))
     }
@@ -82,6 +89,17 @@ mod tests {
     use futures::{StreamExt as _, stream};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_body_begins_when_it_is_read() {
+        let chunk = stream::once(async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+        });
+        let body = Body::new(Awaited::new(Body::from_stream(chunk), PAUSE_MAX, BODY_TIMEOUT));
+        tokio::time::sleep(BODY_TIMEOUT + PAUSE_MAX).await;
+        assert_eq!(axum::body::to_bytes(body, 1_000).await.unwrap().len(), 1);
+    }
 
     async fn read(pauses_sec: &[u64]) -> Result<usize, bool> {
         let pauses: Vec<_> = pauses_sec.iter().map(|seconds| Duration::from_secs(*seconds)).collect();

@@ -1,14 +1,12 @@
-//! `.xls` (BIFF in an OLE container). The reader builds whole sheets in memory and trusts what the file says of their
-//! size, so the records are walked first and a file that spans too much is refused.
+//! The records of an `.xls` ([MS-XLS]). The reader builds whole sheets in memory and trusts what the file says of their size, so the
+//! records are walked first and a file that spans too much is refused. On the way the hidden rows are collected.
 
-use std::io::{Cursor, Read as _};
-
-use calamine::{Data, Reader, SheetType, Xls, XlsError};
-
-use super::{
-    Limits, Sink, Unreadable,
-    xlsx::{date_text, number_text},
+use std::{
+    collections::HashSet,
+    io::{Cursor, Read as _},
 };
+
+use super::super::Unreadable;
 
 /// Cells of the rectangle from the first to the last used cell, over all sheets: 4 million take about 250 MiB.
 const GRID_MAX_CELLS: u64 = 4_000_000;
@@ -17,50 +15,12 @@ const SHEETS_MAX: usize = 64;
 const ROWS_MAX: u32 = 65_536;
 const COLUMNS_MAX: u32 = 256;
 
-pub(super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Result<(), Unreadable> {
-    check(&workbook(bytes)?)?;
-    let mut book: Xls<_> = Xls::new(Cursor::new(bytes)).map_err(unreadable)?;
-    let sheets = book.sheets_metadata();
-    let sheet = sheets.iter().find(|sheet| sheet.typ == SheetType::WorkSheet).map(|sheet| sheet.name.clone());
-    let range = book.worksheet_range(&sheet.ok_or_else(broken)?).map_err(unreadable)?;
-    let Some((first_row, first_column)) = range.start() else { return Ok(()) };
-    for (row, cells) in (first_row + 1..).zip(range.rows()) {
-        if row > limits.rows.saturating_add(1) {
-            return Err(Unreadable::TooMany("rows"));
-        }
-        let blanks = std::iter::repeat_n(String::new(), first_column as usize);
-        let cells: Vec<String> = blanks.chain(cells.iter().map(text)).collect();
-        sink(row, &cells)?;
-    }
-    Ok(())
-}
-
-fn text(value: &Data) -> String {
-    match value {
-        Data::Empty => String::new(),
-        Data::String(text) => text.clone(),
-        Data::Float(number) => number_text(*number),
-        Data::Int(number) => number.to_string(),
-        Data::Bool(value) => value.to_string(),
-        Data::DateTime(at) => date_text(at),
-        Data::DateTimeIso(text) | Data::DurationIso(text) => text.clone(),
-        Data::Error(error) => error.to_string(),
-    }
-}
-
-fn unreadable(error: XlsError) -> Unreadable {
-    match error {
-        XlsError::Password => Unreadable::Encrypted,
-        error => Unreadable::NoSpreadsheet(error.to_string()),
-    }
-}
-
 fn broken() -> Unreadable {
     Unreadable::NoSpreadsheet("its records are broken".to_owned())
 }
 
 /// The workbook's stream. The container is validated strictly: its chains of sectors have an end.
-fn workbook(bytes: &[u8]) -> Result<Vec<u8>, Unreadable> {
+pub(super) fn workbook(bytes: &[u8]) -> Result<Vec<u8>, Unreadable> {
     let mut container = cfb::CompoundFile::open_strict(Cursor::new(bytes)).map_err(|e| Unreadable::NoSpreadsheet(e.to_string()))?;
     if container.exists("/EncryptedPackage") {
         return Err(Unreadable::Encrypted);
@@ -106,13 +66,18 @@ const EOF: u32 = 0x000A;
 const FILE_PASS: u32 = 0x002F;
 const BOUND_SHEET: u32 = 0x0085;
 const DIMENSIONS: u32 = 0x0200;
+const ROW: u32 = 0x0208;
 const FORMULA: u32 = 0x0006;
 const STRING: u32 = 0x0207;
 const MUL_RK: u32 = 0x00BD;
 const CELLS: [u32; 8] = [FORMULA, 0x0203, 0x0204, 0x00D6, 0x0205, 0x027E, 0x00FD, MUL_RK];
 
-/// Walks the workbook's globals, then each sheet.
-fn check(stream: &[u8]) -> Result<(), Unreadable> {
+// Flags of a row, from [MS-XLS] 2.4.221.
+const ROW_IS_HIDDEN: u32 = 0x20;
+const ROW_HAS_OWN_HEIGHT: u32 = 0x40;
+
+/// Walks the workbook's globals, then each sheet. Gives the hidden rows of each, numbered from 1.
+pub(super) fn check(stream: &[u8]) -> Result<Vec<HashSet<u32>>, Unreadable> {
     let mut records = Records { stream, at: 0 };
     let mut sheets = Vec::new();
     while let Some((kind, content)) = records.next()? {
@@ -127,20 +92,23 @@ fn check(stream: &[u8]) -> Result<(), Unreadable> {
         return Err(Unreadable::TooMany("sheets"));
     }
     let mut cells = 0;
+    let mut hidden_rows = Vec::with_capacity(sheets.len());
     for at in sheets {
         if at >= stream.len() {
             return Err(broken());
         }
-        cells += span(Records { stream, at })?;
+        let mut hidden = HashSet::new();
+        cells += span(Records { stream, at }, &mut hidden)?;
         if cells > GRID_MAX_CELLS {
             return Err(Unreadable::TooMany("cells"));
         }
+        hidden_rows.push(hidden);
     }
-    Ok(())
+    Ok(hidden_rows)
 }
 
-/// Cells of the rectangle that a sheet's used cells span.
-fn span(mut records: Records<'_>) -> Result<u64, Unreadable> {
+/// Cells of the rectangle that a sheet's used cells span. Adds its hidden rows to `hidden`.
+fn span(mut records: Records<'_>, hidden: &mut HashSet<u32>) -> Result<u64, Unreadable> {
     let (mut rows, mut columns) = ((u32::MAX, 0), (u32::MAX, 0));
     let mut depth = 0_u32;
     let mut formula = (0, 0);
@@ -152,6 +120,12 @@ fn span(mut records: Records<'_>) -> Result<u64, Unreadable> {
             EOF => depth -= 1,
             _ if depth > 1 => {}
             DIMENSIONS => check_dimensions(content)?,
+            ROW if content.len() >= 14 => {
+                let (row, height, flags) = (u16_at(content, 0)?, u16_at(content, 6)? & 0x7FFF, u16_at(content, 12)?);
+                if flags & ROW_IS_HIDDEN != 0 || (height == 0 && flags & ROW_HAS_OWN_HEIGHT != 0) {
+                    hidden.insert(row + 1);
+                }
+            }
             STRING => note(&mut rows, &mut columns, formula.0, formula.1, formula.1)?,
             _ if CELLS.contains(&kind) && content.len() >= 6 => {
                 let (row, column) = (u16_at(content, 0)?, u16_at(content, 2)?);

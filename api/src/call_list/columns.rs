@@ -1,0 +1,179 @@
+//! What the columns of a call list mean, and a contact from one row.
+
+use std::collections::{HashMap, HashSet};
+
+use domain::{
+    Personal,
+    phone::{self, PhoneNumber},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    Cells, Limits, Unreadable,
+    header_names::{Candidate, PHONE_NUMBER, describe_missing},
+};
+
+/// Names and cells of one row at most, in bytes: escaped six times over they still fit into an event.
+const ROW_MAX_BYTES: usize = 100_000;
+/// Under what name the extension after a phone number is stored.
+const EXTENSION: &str = "phone_extension";
+/// What programs write where a name is missing: read as no name. The last two in any case.
+const NO_NAMES: [&str; 3] = ["#N/A", "#REF!", "None"];
+const NO_NAMES_IN_ANY_CASE: [&str; 2] = ["null", "nan"];
+
+/// A person to call, from one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contact {
+    pub row: u32,
+    /// E.164
+    pub phone_number: Personal<String>,
+    pub contact_name: Option<Personal<String>>,
+    pub contact_data: Personal<Map<String, Value>>,
+    pub priority: i32,
+    /// What was read in another way than it is written, or set aside; without personal content.
+    pub notes: Vec<String>,
+}
+
+/// What is wrong with one row, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowError {
+    pub row: u32,
+    pub message: String,
+}
+
+/// Which column means what.
+pub(super) struct Columns {
+    phone_number: u32,
+    contact_name: Option<u32>,
+    priority: Option<u32>,
+    /// The others that have a name.
+    data: Vec<(u32, String)>,
+    taken: HashSet<String>,
+    /// Whether cells that are empty are stored as empty texts. Exports of all properties name hundreds of columns that nothing stands in.
+    stores_empty: bool,
+    /// Columns that are stored under another name than their header.
+    pub notes: Vec<String>,
+}
+
+impl Columns {
+    pub fn of(header: &Cells, limits: Limits) -> Result<Self, Unreadable> {
+        if header.iter().any(|(_, cell)| cell.contains('\0')) {
+            return Err(Unreadable::NulInHeader);
+        }
+        let names: Vec<(u32, String)> = header.iter().map(|(column, cell)| (column, cell.to_lowercase())).collect();
+        let find = |name: &'static str| {
+            let mut found = names.iter().filter(|(_, n)| *n == name).map(|(column, _)| *column);
+            let first = found.next();
+            if found.next().is_some() { Err(Unreadable::ColumnTwice(name)) } else { Ok(first) }
+        };
+        let missing = || {
+            let columns = header.iter().map(|(_, cell)| cell.to_owned()).collect();
+            Unreadable::NoPhoneColumn(describe_missing(&[Candidate { sheet: None, columns }], 0))
+        };
+        let phone_number = find(PHONE_NUMBER)?.ok_or_else(missing)?;
+        let contact_name = match find("contact_name")? {
+            Some(column) => Some(column),
+            None => find("name")?,
+        };
+        let priority = find("priority")?;
+        let known = [Some(phone_number), contact_name, priority];
+        let others: Vec<(u32, &str)> = header.iter().filter(|(column, _)| !known.contains(&Some(*column))).collect();
+        let mut columns = Self {
+            phone_number,
+            contact_name,
+            priority,
+            data: Vec::with_capacity(others.len()),
+            taken: others.iter().map(|(_, name)| (*name).to_owned()).collect(),
+            stores_empty: names.len() <= limits.columns as usize,
+            notes: Vec::new(),
+        };
+        columns.name_data(&others);
+        Ok(columns)
+    }
+
+    /// The first column of a name has it; each further one gets a name that no other column has.
+    fn name_data(&mut self, others: &[(u32, &str)]) {
+        let mut next_number: HashMap<&str, u32> = HashMap::new();
+        for (column, name) in others {
+            let Some(number) = next_number.get_mut(name) else {
+                next_number.insert(name, 2);
+                self.data.push((*column, (*name).to_owned()));
+                continue;
+            };
+            let free = free_name(name, number, &self.taken);
+            self.notes.push(format!("Column {}: another column has the name {name:?}; the values are stored as {free:?}", column + 1));
+            self.taken.insert(free.clone());
+            self.data.push((*column, free));
+        }
+    }
+
+    pub fn contact(&self, row: u32, cells: &Cells, region: Option<&str>) -> Result<Contact, RowError> {
+        let fault = |message: String| RowError { row, message };
+        if cells.iter().any(|(_, cell)| cell.contains('\0')) {
+            return Err(fault("a cell holds a NUL character".to_owned()));
+        }
+        let read = phone::parse(cells.get(self.phone_number), region).map_err(|e| fault(e.to_string()))?;
+        let PhoneNumber { e164: phone_number, extension } = read;
+        let priority = priority(self.priority.map(|column| cells.get(column)).unwrap_or_default());
+        let priority = priority.ok_or_else(|| fault("priority is not a whole number".to_owned()))?;
+        let mut notes = Vec::new();
+        let name = self.contact_name.map(|column| cells.get(column)).filter(|name| !name.is_empty());
+        let contact_name = match name {
+            Some(name) if is_no_name(name) => {
+                notes.push(format!("the name {name:?} is read as no name"));
+                None
+            }
+            name => name.map(|name| Personal::new(name.to_owned())),
+        };
+        let mut data = self.data(cells);
+        if let Some(extension) = &extension {
+            let name = EXTENSION.to_owned();
+            let name = if self.taken.contains(&name) { free_name(EXTENSION, &mut 2, &self.taken) } else { name };
+            notes.push(format!("the phone number's extension is stored as {name:?}"));
+            data.push((name, extension));
+        }
+        if data.iter().map(|(name, cell)| name.len() + cell.len()).sum::<usize>() > ROW_MAX_BYTES {
+            return Err(fault(format!("the row has more than {ROW_MAX_BYTES} bytes")));
+        }
+        let data = data.into_iter().map(|(name, cell)| (name, Value::from(cell)));
+        Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data: Personal::new(data.collect()), priority, notes })
+    }
+
+    /// The named columns, and what stands in columns without a name.
+    fn data<'a>(&self, cells: &'a Cells) -> Vec<(String, &'a str)> {
+        let named = self.data.iter().map(|(column, name)| (name.clone(), cells.get(*column)));
+        let mut data: Vec<(String, &str)> = named.filter(|(_, cell)| self.stores_empty || !cell.is_empty()).collect();
+        let known = [Some(self.phone_number), self.contact_name, self.priority];
+        for (column, cell) in cells.iter() {
+            if !known.contains(&Some(column)) && self.data.binary_search_by_key(&column, |(column, _)| *column).is_err() {
+                let name = format!("column {}", column + 1);
+                data.push((if self.taken.contains(&name) { free_name(&name, &mut 2, &self.taken) } else { name }, cell));
+            }
+        }
+        data
+    }
+}
+
+/// `name (2)`, or the first number from `number` on that no column has.
+fn free_name(name: &str, number: &mut u32, taken: &HashSet<String>) -> String {
+    loop {
+        let free = format!("{name} ({number})");
+        *number += 1;
+        if !taken.contains(&free) {
+            return free;
+        }
+    }
+}
+
+fn is_no_name(name: &str) -> bool {
+    NO_NAMES.contains(&name) || NO_NAMES_IN_ANY_CASE.iter().any(|no_name| no_name.eq_ignore_ascii_case(name))
+}
+
+/// A whole number, also written `5.0`; 0 without one.
+fn priority(text: &str) -> Option<i32> {
+    let whole = match text.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,
+        _ => text,
+    };
+    if text.is_empty() { Some(0) } else { whole.parse().ok() }
+}

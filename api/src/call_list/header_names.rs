@@ -1,0 +1,147 @@
+//! Headers that are not `phone_number` but surely mean it: an error names them, so that the column can be renamed.
+
+/// The name of the column that a call list needs.
+pub(super) const PHONE_NUMBER: &str = "phone_number";
+
+/// Headers that mean a phone number, as `plain` gives them: lower case, letters and digits only.
+///
+/// | language | headers |
+/// |---|---|
+/// | English | Phone, Phone No., Phone Number, Telephone (Number), Tel., Tel. No., Mobile (Phone, Number), Cell (Phone, Number), Contact Number, Primary Phone, Home / Work / Business Phone, MSISDN, E.164, WhatsApp |
+/// | Spanish | Teléfono, Número de teléfono, Nº de teléfono, Teléfono móvil, Móvil, Celular, Número de celular |
+/// | Czech | Telefon, Telefonní číslo, Číslo telefonu, Tel. číslo, Mobil, Mobilní telefon, Mobilní číslo |
+/// | Russian | Телефон, Номер телефона, Тел., Мобильный (телефон), Номер, Сотовый (телефон), Контактный телефон |
+/// | German | Telefonnummer, Rufnummer, Tel.-Nr., Telefon-Nr., Handy, Handynummer, Mobilnummer, Mobiltelefon, Mobilfunknummer |
+#[rustfmt::skip]
+const MEANING_PHONE_NUMBER: &[&str] = &[
+    // English, and what CRMs export
+    "phone", "phoneno", "phonenr", "phonenumber", "phonenumbers", "phonenum", "phone1", "telephone", "telephoneno",
+    "telephonenumber", "tel", "telno", "telnumber", "mobile", "mobileno", "mobilenumber", "mobilephone",
+    "mobilephonenumber", "cell", "cellno", "cellnumber", "cellphone", "cellphonenumber", "contactnumber", "contactphone",
+    "primaryphone", "homephone", "workphone", "businessphone", "customerphone", "msisdn", "e164", "whatsapp", "whatsappnumber",
+    // Spanish
+    "teléfono", "telefono", "númerodeteléfono", "numerodetelefono", "nºdeteléfono", "nodetelefono", "teléfonomóvil",
+    "telefonomovil", "móvil", "movil", "celular", "númerodecelular", "numerodecelular", "teléfonocelular",
+    // Czech
+    "telefon", "telefonníčíslo", "telefonnicislo", "číslotelefonu", "cislotelefonu", "telčíslo", "telcislo", "mobil",
+    "mobilnítelefon", "mobilnitelefon", "mobilníčíslo", "mobilnicislo",
+    // Russian
+    "телефон", "номертелефона", "тел", "номертел", "мобильный", "мобильныйтелефон", "мобильныйномер", "номер", "сотовый",
+    "сотовыйтелефон", "контактныйтелефон",
+    // German
+    "telefonnummer", "telefonnr", "telnr", "rufnummer", "handy", "handynummer", "handynr", "mobilnummer", "mobilnr",
+    "mobiltelefon", "mobilfunknummer", "festnetz", "festnetznummer",
+];
+
+/// Columns of one sheet that are named in an error, and characters of each name.
+const NAMED_COLUMNS_MAX: usize = 100;
+const NAME_MAX_CHARS: usize = 60;
+/// Sheets that are named in an error.
+const NAMED_SHEETS_MAX: usize = 20;
+
+/// Whether a header cell is `phone_number`, without regard to case and surrounding blanks.
+pub(super) fn is_phone_number(header: &str) -> bool {
+    header.trim().to_lowercase() == PHONE_NUMBER
+}
+
+fn means_phone_number(header: &str) -> bool {
+    MEANING_PHONE_NUMBER.contains(&plain(header).as_str())
+}
+
+fn plain(header: &str) -> String {
+    header.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// A table without a column `phone_number`.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Its name in a workbook.
+    pub sheet: Option<String>,
+    pub columns: Vec<String>,
+}
+
+/// Why none of the tables is a call list: which column looks like the one that is missing, and the columns that there are.
+pub(super) fn describe_missing(tables: &[Candidate], hidden_sheets: usize) -> String {
+    let mut parts = Vec::new();
+    let alike = tables.iter().find_map(|table| {
+        let name = table.columns.iter().find(|column| means_phone_number(column))?;
+        Some((name, table.sheet.as_ref()))
+    });
+    if let Some((name, sheet)) = alike {
+        let place = sheet.map(|sheet| format!(" on the sheet \"{}\"", cut(sheet))).unwrap_or_default();
+        parts.push(format!("\"{}\"{place} looks like it: rename it to {PHONE_NUMBER}", cut(name)));
+    }
+    for table in tables.iter().take(NAMED_SHEETS_MAX) {
+        parts.push(match &table.sheet {
+            Some(sheet) if table.columns.is_empty() => format!("the sheet \"{}\" is empty", cut(sheet)),
+            Some(sheet) => format!("the columns of the sheet \"{}\" are: {}", cut(sheet), list(&table.columns)),
+            None => format!("the columns are: {}", list(&table.columns)),
+        });
+    }
+    match tables.len().saturating_sub(NAMED_SHEETS_MAX) {
+        0 => {}
+        more => parts.push(format!("{more} more sheets have none either")),
+    }
+    match hidden_sheets {
+        0 => {}
+        1 => parts.push("1 hidden sheet was not read".to_owned()),
+        n => parts.push(format!("{n} hidden sheets were not read")),
+    }
+    parts.join("; ")
+}
+
+fn list(columns: &[String]) -> String {
+    let mut names: Vec<String> = columns.iter().take(NAMED_COLUMNS_MAX).map(|name| cut(name)).collect();
+    let more = columns.len().saturating_sub(NAMED_COLUMNS_MAX);
+    if more > 0 {
+        names.push(format!("and {more} more"));
+    }
+    names.join(", ")
+}
+
+fn cut(name: &str) -> String {
+    let name = name.trim();
+    match name.char_indices().nth(NAME_MAX_CHARS) {
+        Some((at, _)) => format!("{}…", name.get(..at).unwrap_or_default()),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_mean_the_number_are_known_in_five_languages() {
+        for header in [
+            "Phone",
+            "Phone Number",
+            "PHONE-NUMBER",
+            "Mobile",
+            "tel",
+            "Tel.",
+            " Cell ",
+            "MSISDN",
+            "Telefon",
+            "Telefonní číslo",
+            "Teléfono",
+            "Móvil",
+            "Телефон",
+            "Номер телефона",
+            "Telefonnummer",
+            "Handy",
+        ] {
+            assert!(means_phone_number(header), "{header}");
+        }
+        for header in ["name", "city", "phone type", "number of calls", "hotel", "mobile plan", ""] {
+            assert!(!means_phone_number(header), "{header}");
+        }
+    }
+
+    #[test]
+    fn an_error_stays_short_however_many_columns_there_are() {
+        let columns = (0..10_000).map(|i| format!("{i}{}", "x".repeat(1_000))).collect();
+        let text = describe_missing(&[Candidate { sheet: None, columns }], 0);
+        assert!(text.len() < 10_000 && text.ends_with("and 9900 more"), "{}", text.len());
+    }
+}

@@ -1,0 +1,295 @@
+//! Which encoding a text is in. Excel writes `.csv` in the code page of its Windows: 1250 in Central Europe, 1251 where
+//! people write Cyrillic, 1252 in the West.
+
+use std::borrow::Cow;
+
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::{Encoding, ISO_8859_2, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252};
+
+use super::super::Unreadable;
+
+const UTF_8_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// What is looked at to tell an encoding that has no mark, in bytes.
+const SAMPLE_BYTES: usize = 1 << 20;
+const NEARLY_ALL_PERCENT: usize = 90;
+
+/// A text whose line ends, delimiters and quotes are ASCII bytes; the cells are decoded one by one.
+pub(super) struct Decoded<'a> {
+    pub data: Cow<'a, [u8]>,
+    /// As the answer names it.
+    pub name: &'static str,
+    /// None for UTF-8.
+    code_page: Option<&'static Encoding>,
+}
+
+impl Decoded<'_> {
+    /// The text of a cell; None if its bytes are no text in this encoding.
+    pub fn text<'c>(&self, cell: &'c [u8]) -> Option<Cow<'c, str>> {
+        match self.code_page {
+            None => std::str::from_utf8(cell).ok().map(Cow::Borrowed),
+            Some(code_page) => {
+                let text = code_page.decode_without_bom_handling_and_without_replacement(cell)?;
+                // The WHATWG tables give bytes without a meaning to these control characters.
+                (!text.chars().any(is_c1_control)).then_some(text)
+            }
+        }
+    }
+}
+
+fn is_c1_control(c: char) -> bool {
+    matches!(c, '\u{80}'..='\u{9F}')
+}
+
+/// By its mark, else UTF-16 or UTF-8 if it is that, else the code page that its letters fit. A file is UTF-8 if at least as many
+/// of its lines with other than ASCII characters are valid UTF-8 as are not: one damaged line does not decide for the others.
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded<'_>, Unreadable> {
+    let utf_8 = |data| Decoded { data: Cow::Borrowed(data), name: "UTF-8", code_page: None };
+    if bytes.starts_with(UTF_8_MARK) {
+        return Ok(utf_8(after_marks(bytes)));
+    }
+    if let Some((little_endian, start)) = utf_16(bytes) {
+        let data = transcode(bytes.get(start..).unwrap_or_default(), little_endian);
+        let data = after_marks(&data).to_vec();
+        return Ok(Decoded { data: Cow::Owned(data), name: if little_endian { "UTF-16LE" } else { "UTF-16BE" }, code_page: None });
+    }
+    if std::str::from_utf8(bytes).is_ok() {
+        return Ok(utf_8(bytes));
+    }
+    let (valid, invalid) =
+        high_lines(bytes).fold(
+            (0_u64, 0_u64),
+            |(valid, invalid), line| {
+                if std::str::from_utf8(line).is_ok() { (valid + 1, invalid) } else { (valid, invalid + 1) }
+            },
+        );
+    if valid >= invalid {
+        return Ok(utf_8(bytes));
+    }
+    let code_page = code_page(bytes)?;
+    Ok(Decoded { data: Cow::Borrowed(bytes), name: code_page.name(), code_page: Some(code_page) })
+}
+
+/// Files that were joined or exported twice have more than one mark.
+fn after_marks(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(UTF_8_MARK) {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Whether it is UTF-16 and which, and where its text begins. Without a mark it is if at least a third of the first characters
+/// are ASCII (delimiters, digits, the header) and almost none has its bytes the other way round.
+fn utf_16(bytes: &[u8]) -> Option<(bool, usize)> {
+    const LOOKED_AT_BYTES: usize = 4 << 10;
+    match bytes {
+        [0xFF, 0xFE, ..] => return Some((true, 2)),
+        [0xFE, 0xFF, ..] => return Some((false, 2)),
+        _ => {}
+    }
+    let (mut units, mut low_zero, mut high_zero) = (0, 0, 0);
+    for unit in bytes.get(..LOOKED_AT_BYTES).unwrap_or(bytes).as_chunks::<2>().0 {
+        units += 1;
+        match unit {
+            [0, 0] => return None,
+            [0, _] => low_zero += 1,
+            [_, 0] => high_zero += 1,
+            _ => {}
+        }
+    }
+    let clear = |ascii: usize, other: usize| ascii * 3 >= units && other * 100 <= units;
+    match units {
+        0 => None,
+        _ if clear(high_zero, low_zero) => Some((true, 0)),
+        _ if clear(low_zero, high_zero) => Some((false, 0)),
+        _ => None,
+    }
+}
+
+/// UTF-16 as UTF-8. What is no character becomes a byte that is not UTF-8, so that its row is an error.
+fn transcode(bytes: &[u8], little_endian: bool) -> Vec<u8> {
+    const NO_CHARACTER: u8 = 0xFF;
+    let (units, rest) = bytes.as_chunks::<2>();
+    let units = units.iter().map(|unit| if little_endian { u16::from_le_bytes(*unit) } else { u16::from_be_bytes(*unit) });
+    let mut data = Vec::with_capacity(bytes.len() / 2);
+    for character in char::decode_utf16(units) {
+        match character {
+            Ok(c) => data.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            Err(_) => data.push(NO_CHARACTER),
+        }
+    }
+    if !rest.is_empty() {
+        data.push(NO_CHARACTER);
+    }
+    data
+}
+
+fn high_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|b| matches!(b, b'\n' | b'\r')).filter(|line| !line.is_ascii())
+}
+
+/// The code page of a text that is not UTF-8. A page is chosen if the detector finds it in the lines that are text in it, and these
+/// are nearly all: a few stray bytes that have no meaning in a page must not rule the page out for the whole file. If there is
+/// none, half of the lines have to do.
+fn code_page(bytes: &[u8]) -> Result<&'static Encoding, Unreadable> {
+    let mut rest = SAMPLE_BYTES;
+    let lines: Vec<&[u8]> = high_lines(bytes)
+        .take_while(|line| {
+            let fits = rest > 0;
+            rest = rest.saturating_sub(line.len());
+            fits
+        })
+        .collect();
+    let candidates = [WINDOWS_1252, WINDOWS_1250, WINDOWS_1251, ISO_8859_2].map(|page| {
+        let is_text = |line: &[u8]| !page.decode_without_bom_handling(line).0.chars().any(is_c1_control);
+        let readable: Vec<&[u8]> = lines.iter().copied().filter(|line| is_text(line)).collect();
+        (page, readable)
+    });
+    let find = |least_percent: usize| {
+        candidates.iter().find(|(page, readable)| {
+            let are_enough = !readable.is_empty() && readable.len() * 100 >= lines.len() * least_percent;
+            are_enough && central_european(detect(readable), readable) == *page
+        })
+    };
+    let best = find(NEARLY_ALL_PERCENT).or_else(|| find(50));
+    best.map(|(page, _)| *page).ok_or_else(|| {
+        let name = detect(&lines).name();
+        Unreadable::NoSpreadsheet(format!("its encoding is not known for sure (it looks like {name}); save it as UTF-8"))
+    })
+}
+
+fn detect(lines: &[&[u8]]) -> &'static Encoding {
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
+    for line in lines {
+        detector.feed(line, false);
+        detector.feed(b"\n", false);
+    }
+    detector.feed(b"", true);
+    detector.guess(None, Utf8Detection::Deny)
+}
+
+/// Windows-1250 and ISO-8859-2 have most letters in the same places, and the detector prefers ISO for Polish. They differ in these
+/// bytes: letters that only one of them has decide, else B9 (`ą` or `š`) and BE (`ľ` or `ž`) by the language that the other letters
+/// are of, else it is Windows-1250, which Excel writes.
+fn central_european(guess: &'static Encoding, lines: &[&[u8]]) -> &'static Encoding {
+    if guess != WINDOWS_1250 && guess != ISO_8859_2 {
+        return guess;
+    }
+    let (mut windows, mut iso, mut polish, mut southern, mut czech) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut b9, mut be) = (0_u64, 0_u64);
+    for byte in lines.iter().copied().flatten() {
+        let count = match byte {
+            // ŠŚŤŽŹ šśťžź
+            0x8A | 0x8C..=0x8F | 0x9A | 0x9C..=0x9F => &mut windows,
+            // ŠŚŤŽĄ šśťą
+            0xA9 | 0xA6 | 0xAB | 0xAE | 0xA1 | 0xB6 | 0xBB | 0xB1 => &mut iso,
+            0xB9 => &mut b9,
+            0xBE => &mut be,
+            // Łł Żż ęĘ ńŃ
+            0xA3 | 0xB3 | 0xAF | 0xBF | 0xEA | 0xCA | 0xF1 | 0xD1 => &mut polish,
+            // řŘ ěĚ ůŮ
+            0xF8 | 0xD8 | 0xEC | 0xCC | 0xF9 | 0xD9 => &mut czech,
+            // čČ áÁ íÍ ýÝ
+            0xE8 | 0xC8 | 0xE1 | 0xC1 | 0xED | 0xCD | 0xFD | 0xDD => &mut southern,
+            _ => continue,
+        };
+        *count += 1;
+    }
+    let is_iso = if windows > 0 || iso > 0 { iso > windows } else { (b9 > 0 && czech + southern > polish) || (be > 0 && czech > polish) };
+    if is_iso { ISO_8859_2 } else { WINDOWS_1250 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CZECH: [&str; 5] = ["Jiří", "Žofie", "Šťastný", "Dvořák", "Kučera"];
+    const POLISH: [&str; 5] = ["Łukasz", "Dąbrowska", "Wójcik", "Kamiński", "Zieliński"];
+    const SLOVAK: [&str; 5] = ["Ľuboš", "Šťastná", "Kováč", "Žiak", "Ďurica"];
+    const HUNGARIAN: [&str; 5] = ["Kovács", "Szűcs", "Tóth", "Erdős", "Zoltán"];
+    const RUSSIAN: [&str; 5] = ["Мария", "Иван Петров", "Сидоров", "Ольга", "Анна"];
+    const UKRAINIAN: [&str; 5] = ["Олексій", "Ірина", "Шевченко", "Їжак", "Євген"];
+    const SPANISH: [&str; 5] = ["María", "José Núñez", "Peña", "Martínez", "Ángel"];
+    const GERMAN: [&str; 5] = ["Müller", "Jörg Schäfer", "Weiß", "Günther", "Köhler"];
+    const FRENCH: [&str; 5] = ["François", "Hélène", "Benoît", "Zoë", "Noël"];
+    const DANISH: [&str; 5] = ["Søren Møller", "Bjørn", "Østergård", "Åse", "Kjær"];
+
+    /// A list that begins with rows of ASCII.
+    fn list(names: &[&str]) -> String {
+        let ascii = "+420601123456;John Smith;Brno\n".repeat(20);
+        let rows: String = names.iter().map(|name| format!("+420602123456;{name};Praha\n")).collect();
+        format!("phone_number;name;city\n{ascii}{rows}")
+    }
+
+    fn encode(text: &str, encoding: &'static Encoding) -> Vec<u8> {
+        let (bytes, _, unmappable) = encoding.encode(text);
+        assert!(!unmappable, "{text}");
+        bytes.into_owned()
+    }
+
+    #[track_caller]
+    fn assert_read(names: &[&str], encoding: &'static Encoding) {
+        let text = list(names);
+        let bytes = encode(&text, encoding);
+        let decoded = decode(&bytes).unwrap();
+        assert_eq!(decoded.text(&decoded.data).as_deref(), Some(text.as_str()), "{} as {}", encoding.name(), decoded.name);
+    }
+
+    #[test]
+    fn short_lists_of_names_come_out_as_they_were_written() {
+        for names in [CZECH, POLISH, SLOVAK, HUNGARIAN] {
+            assert_read(&names, WINDOWS_1250);
+            assert_read(&names, ISO_8859_2);
+        }
+        for names in [RUSSIAN, UKRAINIAN] {
+            assert_read(&names, WINDOWS_1251);
+        }
+        for names in [SPANISH, GERMAN, FRENCH, DANISH] {
+            assert_read(&names, WINDOWS_1252);
+        }
+    }
+
+    #[test]
+    fn two_names_or_one_are_enough() {
+        for names in [["Łukasz", "Dąbrowska"], ["Tomáš", "Růžičková"], ["Jiří Novák", "Ťapka"]] {
+            assert_read(&names, WINDOWS_1250);
+            assert_read(&names, ISO_8859_2);
+        }
+        assert_read(&["Анна"], WINDOWS_1251);
+        assert_read(&["Mary López"], WINDOWS_1252);
+        assert_read(&["Pat O’Brien"], WINDOWS_1252);
+        assert_read(&["pays 5 €"], WINDOWS_1252);
+    }
+
+    #[test]
+    fn one_damaged_row_does_not_decide_for_the_others() {
+        let damaged = |names: &[&str], encoding, row: &[u8]| [&encode(&list(names), encoding), row].concat();
+        let utf_8 = damaged(&CZECH, encoding_rs::UTF_8, b"+420602123456;Ji\xF8\xED;x\n");
+        assert_eq!(decode(&utf_8).unwrap().name, "UTF-8");
+        let spanish = damaged(&[SPANISH, FRENCH].concat(), WINDOWS_1252, b"+420602123456;a\x9Db;x\n");
+        let spanish = decode(&spanish).unwrap();
+        assert_eq!((spanish.name, spanish.text(b"a\x9Db"), spanish.text(b"Pe\xF1a").as_deref()), ("windows-1252", None, Some("Peña")));
+        let czech = damaged(&CZECH, WINDOWS_1250, b"+420602123456;a\x81b;x\n");
+        assert_eq!(decode(&czech).unwrap().name, "windows-1250");
+    }
+
+    #[test]
+    fn utf_16_is_known_with_and_without_a_mark() {
+        for names in [RUSSIAN, CZECH] {
+            let text = list(&names);
+            for (name, unit) in [("UTF-16LE", u16::to_le_bytes as fn(u16) -> [u8; 2]), ("UTF-16BE", u16::to_be_bytes)] {
+                for mark in ["", "\u{feff}"] {
+                    let bytes: Vec<u8> = mark.encode_utf16().chain(text.encode_utf16()).flat_map(unit).collect();
+                    let decoded = decode(&bytes).unwrap();
+                    assert_eq!((decoded.name, &decoded.data[..]), (name, text.as_bytes()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_encodings_are_refused_by_name() {
+        let greek = encode(&list(&["Γιώργος Παπαδόπουλος", "Μαρία Ιωάννου", "Ελένη"]), encoding_rs::WINDOWS_1253);
+        let refused = decode(&greek).err().unwrap().to_string();
+        assert!(refused.contains("windows-1253") || refused.contains("ISO-8859-7"), "{refused}");
+    }
+}

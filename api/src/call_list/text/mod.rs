@@ -1,0 +1,129 @@
+//! Delimited text: encoding and delimiter are detected.
+
+mod delimiter;
+mod encoding;
+mod records;
+
+use domain::phone::to_e164;
+
+use self::records::{Record, Records, Shape};
+use super::{Cells, Line, Reading, Sink, Unreadable, header_names::is_phone_number};
+
+/// What is looked at to tell a text from other files, in bytes, and how many percent of it may be control characters.
+const BINARY_SAMPLE_BYTES: usize = 4 << 10;
+const CONTROL_MAX_PERCENT: usize = 2;
+/// The end of a file under CP/M and DOS.
+const END_OF_FILE: u8 = 0x1A;
+
+/// How a text was read.
+pub(super) struct TextSource {
+    pub encoding: &'static str,
+    pub delimiter: char,
+}
+
+pub(super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result<TextSource, Unreadable> {
+    if let Some(kind) = known_kind(bytes) {
+        return Err(Unreadable::NoSpreadsheet(format!("it is {kind}")));
+    }
+    let decoded = encoding::decode(bytes)?;
+    let data = before_end_of_file(&decoded.data);
+    if is_binary(data) {
+        return Err(Unreadable::NoSpreadsheet("it is binary".to_owned()));
+    }
+    let (delimiter, data) = delimiter::hint(data).unwrap_or_else(|| (delimiter::detect(data, &decoded), data));
+    let is_phone_number = |cell: &[u8]| is_written_phone_number(cell, reading.region);
+    let shape_of = |header: &[&[u8]]| Shape {
+        delimiter,
+        delimiters: header.len().saturating_sub(1),
+        phone_column: header.iter().position(|cell| decoded.text(cell).is_some_and(|cell| header_cell_is_phone_number(&cell))),
+        is_phone_number: &is_phone_number,
+    };
+    let mut records = Records::new(data, delimiter);
+    let mut record = Record::default();
+    let mut shape: Option<Shape<'_>> = None;
+    while records.read(&mut record)? {
+        if record.is_blank() {
+            continue;
+        }
+        let is_header = shape.is_none();
+        // The header itself is compared with its own first line.
+        let row_shape = shape.get_or_insert_with(|| shape_of(&first_line(data, delimiter)));
+        let swallows = |(column, inside): &(usize, std::ops::Range<usize>)| {
+            record.has_text_after_quote || row_shape.is_in(data.get(inside.clone()).unwrap_or_default(), *column)
+        };
+        if record.multi_line.iter().any(swallows) {
+            return Err(Unreadable::StrayQuote { row: record.row });
+        }
+        if is_header {
+            shape = Some(shape_of(&record.cells().collect::<Vec<_>>()));
+        }
+        if record.has_text_after_quote {
+            sink(record.row, Line::Faulty("text follows a closing quote".to_owned()))?;
+            continue;
+        }
+        let mut cells = Cells::default();
+        let texts = record.cells().map(|cell| decoded.text(cell));
+        let complete = (0..).zip(texts).all(|(column, text)| text.map(|text| cells.push(column, &text)).is_some());
+        let line = if complete { Line::Cells(&cells) } else { Line::Faulty(format!("is not {} text", decoded.name)) };
+        sink(record.row, line)?;
+    }
+    Ok(TextSource { encoding: decoded.name, delimiter: char::from(delimiter) })
+}
+
+/// The cells of the first line that is not blank, as if it had no quotes.
+fn first_line(data: &[u8], delimiter: u8) -> Vec<&[u8]> {
+    let line = data.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+    line.split(|b| *b == delimiter).collect()
+}
+
+fn header_cell_is_phone_number(cell: &str) -> bool {
+    is_phone_number(cell.trim().trim_matches('"'))
+}
+
+/// Whether a cell is a phone number that would be called. A date is none, though some countries have numbers of eight digits.
+fn is_written_phone_number(cell: &[u8], region: Option<&str>) -> bool {
+    let Ok(cell) = std::str::from_utf8(cell) else { return false };
+    let number = cell.trim().trim_matches(['"', '\'', '=']);
+    let groups: Vec<&str> = number.split(['-', '.', '/', ' ']).filter(|group| !group.is_empty()).collect();
+    let is_digits = |group: &&str| group.bytes().all(|b| b.is_ascii_digit());
+    let is_date = groups.len() == 3 && groups.iter().all(is_digits) && groups.iter().map(|group| group.len()).sum::<usize>() <= 8;
+    !is_date && to_e164(number, region).is_ok()
+}
+
+/// Files of other kinds, by how they begin.
+fn known_kind(bytes: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 9] = [
+        (b"\x89PNG", "a picture (PNG)"),
+        (b"\xFF\xD8\xFF", "a picture (JPEG)"),
+        (b"GIF8", "a picture (GIF)"),
+        (b"%PDF-", "a PDF document"),
+        (b"{\\rtf", "a text document (RTF)"),
+        (b"\x1F\x8B", "a gzip archive"),
+        (b"7z\xBC\xAF\x27\x1C", "a 7z archive"),
+        (b"Rar!\x1A\x07", "a RAR archive"),
+        (b"SQLite format 3\0", "a database (SQLite)"),
+    ];
+    const MARKUP: [&[u8]; 4] = [b"<!doctype", b"<html", b"<table", b"<?xml"];
+    let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes).trim_ascii_start();
+    let begins_with = |tag: &&[u8]| text.get(..tag.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(tag));
+    if MARKUP.iter().any(begins_with) {
+        return Some("a web page or XML; save it as .csv or .xlsx");
+    }
+    KINDS.iter().find(|(begin, _)| bytes.starts_with(begin)).map(|(_, kind)| *kind)
+}
+
+/// Whether it has too many control characters for a text, or one in its first line. Tabs, vertical tabs and form feeds occur in texts; a
+/// NUL is an error of its row.
+fn is_binary(data: &[u8]) -> bool {
+    let is_control = |b: &&u8| (b.is_ascii_control()) && !matches!(b, b'\t' | b'\r' | b'\n' | 0x0B | 0x0C | 0);
+    let sample = data.get(..BINARY_SAMPLE_BYTES).unwrap_or(data);
+    let first_line = sample.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    first_line.iter().any(|b| is_control(&b)) || sample.iter().filter(is_control).count() * 100 > sample.len() * CONTROL_MAX_PERCENT
+}
+
+fn before_end_of_file(data: &[u8]) -> &[u8] {
+    let is_end = |b: &u8| matches!(*b, b'\r' | b'\n' | END_OF_FILE);
+    let text = data.iter().rposition(|b| !is_end(b)).map_or(0, |last| last + 1);
+    let mark = data.iter().skip(text).position(|b| *b == END_OF_FILE);
+    data.get(..mark.map_or(data.len(), |mark| text + mark)).unwrap_or(data)
+}

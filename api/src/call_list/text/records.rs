@@ -1,0 +1,175 @@
+//! Records of delimited text (RFC 4180), as the csv crate reads them, but with an eye on quotes: a quote that opens a cell and is
+//! never closed is an error here and not a cell that holds the rest of the file.
+//!
+//! - A quote opens a quoted cell only as the cell's first character; elsewhere in an unquoted cell it is a character (`5" pipe`).
+//! - Inside a quoted cell two quotes are one, and line ends and delimiters are text.
+//! - A quoted cell that is open at the end of the file refuses the file.
+//! - Blanks after the closing quote are left out. Other text after it makes the row an error; if the cell holds line ends as well, the
+//!   file is refused, since the quotes are out of step and may have swallowed other rows.
+//! - A quoted cell with line ends refuses the file if what it holds looks like rows of the list, see [`Shape::is_in`].
+//!
+//! A record is one row however many lines its quotes hold; a line without anything is a row too.
+
+use super::super::{CELLS_MAX, Unreadable};
+
+/// Continuation lines of one cell that are compared with rows of the list.
+const LINES_MAX: usize = 1_000;
+/// From so many delimiters per row on, lines with about as many look like rows whatever stands in them.
+const DELIMITERS_OF_WIDE_ROWS: usize = 4;
+
+/// One record; its buffers are used again for the next.
+#[derive(Default)]
+pub(super) struct Record {
+    pub row: u32,
+    text: Vec<u8>,
+    /// Where each cell ends in `text`.
+    ends: Vec<usize>,
+    /// Quoted cells with line ends: their column, and where their text begins and ends in the data.
+    pub multi_line: Vec<(usize, std::ops::Range<usize>)>,
+    pub has_text_after_quote: bool,
+}
+
+impl Record {
+    pub fn cells(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
+    }
+
+    pub fn width(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_blank(&self) -> bool {
+        self.text.is_empty()
+    }
+}
+
+pub(super) struct Records<'a> {
+    data: &'a [u8],
+    at: usize,
+    delimiter: u8,
+    row: u32,
+}
+
+impl<'a> Records<'a> {
+    pub fn new(data: &'a [u8], delimiter: u8) -> Self {
+        Self { data, at: 0, delimiter, row: 0 }
+    }
+
+    /// Reads the next record into `record`; false at the end.
+    pub fn read(&mut self, record: &mut Record) -> Result<bool, Unreadable> {
+        if self.at >= self.data.len() {
+            return Ok(false);
+        }
+        self.row = self.row.saturating_add(1);
+        record.row = self.row;
+        record.text.clear();
+        record.ends.clear();
+        record.multi_line.clear();
+        record.has_text_after_quote = false;
+        loop {
+            if self.data.get(self.at) == Some(&b'"') {
+                self.read_quoted(record)?;
+            } else {
+                record.text.extend_from_slice(self.advance_to_end_of_cell());
+            }
+            record.ends.push(record.text.len());
+            if record.ends.len() > CELLS_MAX as usize {
+                return Err(Unreadable::TooMany("columns"));
+            }
+            match self.data.get(self.at..).unwrap_or_default() {
+                [b'\r', b'\n', ..] => self.at += 2,
+                [b'\r' | b'\n', ..] => self.at += 1,
+                [] => {}
+                _ => {
+                    self.at += 1;
+                    continue;
+                }
+            }
+            return Ok(true);
+        }
+    }
+
+    fn advance_to_end_of_cell(&mut self) -> &'a [u8] {
+        let rest = self.data.get(self.at..).unwrap_or_default();
+        let end = rest.iter().position(|b| *b == self.delimiter || matches!(b, b'\r' | b'\n')).unwrap_or(rest.len());
+        self.at += end;
+        rest.get(..end).unwrap_or_default()
+    }
+
+    fn read_quoted(&mut self, record: &mut Record) -> Result<(), Unreadable> {
+        let start = self.at + 1;
+        self.at = start;
+        loop {
+            let rest = self.data.get(self.at..).unwrap_or_default();
+            let quote = rest.iter().position(|b| *b == b'"').ok_or(Unreadable::OpenQuote { row: record.row })?;
+            record.text.extend_from_slice(rest.get(..quote).unwrap_or_default());
+            self.at += quote + 1;
+            if self.data.get(self.at) != Some(&b'"') {
+                break;
+            }
+            record.text.push(b'"');
+            self.at += 1;
+        }
+        let inside = start..self.at - 1;
+        if self.data.get(inside.clone()).unwrap_or_default().iter().any(|b| matches!(b, b'\r' | b'\n')) {
+            record.multi_line.push((record.ends.len(), inside));
+        }
+        let after = self.advance_to_end_of_cell();
+        if !after.iter().all(u8::is_ascii_whitespace) {
+            record.has_text_after_quote = true;
+            record.text.extend_from_slice(after);
+        }
+        Ok(())
+    }
+}
+
+/// What a row of the list looks like.
+pub(super) struct Shape<'a> {
+    pub delimiter: u8,
+    /// Delimiters of the header.
+    pub delimiters: usize,
+    pub phone_column: Option<usize>,
+    pub is_phone_number: &'a dyn Fn(&[u8]) -> bool,
+}
+
+impl Shape<'_> {
+    /// Whether a quoted cell with line ends holds rows of the list, because one quote opened it by mistake and another one closed it. It
+    /// does if
+    /// - its first line completes the row: it has the row's phone number where the phone column is; or
+    /// - at least half of its further lines look like rows: they have a phone number where the phone column is and at least
+    ///   half as many delimiters as the header, or, in lists of five columns and more, a number of delimiters within a quarter of
+    ///   the header's.
+    ///
+    /// A note over many lines, with some commas in it, does neither.
+    pub fn is_in(&self, cell: &[u8], column: usize) -> bool {
+        let mut lines = cell.split(|b| matches!(b, b'\r' | b'\n')).filter(|line| !line.trim_ascii().is_empty());
+        // The part before the first line end, if something stands there.
+        let first = cell.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+        if !first.trim_ascii().is_empty() {
+            lines.next();
+            let after = self.phone_column.and_then(|phone_column| phone_column.checked_sub(column)).filter(|after| *after > 0);
+            let number = after.and_then(|after| first.split(|b| *b == self.delimiter).nth(after));
+            if number.is_some_and(|number| (self.is_phone_number)(number)) {
+                return true;
+            }
+        }
+        let (mut alike, mut all) = (0, 0);
+        for line in lines.take(LINES_MAX) {
+            all += 1;
+            alike += usize::from(self.is_row(line));
+        }
+        // In a list of one column two numbers may share a cell.
+        let least = if self.delimiters == 0 { 2 } else { 1 };
+        alike >= least && alike * 2 >= all
+    }
+
+    fn is_row(&self, line: &[u8]) -> bool {
+        let delimiters = line.iter().filter(|b| **b == self.delimiter).count();
+        let number = self.phone_column.and_then(|column| line.split(|b| *b == self.delimiter).nth(column));
+        if number.is_some_and(|number| (self.is_phone_number)(number)) && delimiters * 2 >= self.delimiters {
+            return true;
+        }
+        self.delimiters >= DELIMITERS_OF_WIDE_ROWS && delimiters.abs_diff(self.delimiters) <= self.delimiters / 4
+    }
+}
