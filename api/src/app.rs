@@ -16,7 +16,7 @@ use eventstore::{Database, EventStore, MasterKey, Pool, database::Access};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Positions, WAIT_MAX};
 use sqlx::{Postgres, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -70,6 +70,8 @@ pub struct App {
     pub master: MasterKey,
     pub prometheus: PrometheusHandle,
     pub statuses: Statuses,
+    /// One permit for each call list that is received and parsed.
+    pub uploads: Arc<Semaphore>,
     /// True once the process is about to stop: `/readyz` says no.
     pub draining: watch::Receiver<bool>,
     /// True once the process is to stop: streams end.
@@ -108,6 +110,7 @@ impl App {
             master,
             prometheus,
             statuses: Statuses::default(),
+            uploads: Arc::new(Semaphore::new(commands::UPLOADS_AT_ONCE)),
             draining,
             shutdown,
         })

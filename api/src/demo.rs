@@ -124,7 +124,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         ..CampaignSettings::new(format!("Autumn check-ups, round {round}"), skillbase_id)
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
-    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes(), permit: UploadPermit::acquire().await };
+    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes(), permit: UploadPermit::acquire(app).await };
     import(app, &context, campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");

@@ -126,7 +126,7 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
         Err(problem) => return Err(problem),
     };
     if path.ends_with(CALL_LIST) {
-        parts.extensions.insert(UploadPermit::acquire().await);
+        parts.extensions.insert(UploadPermit::acquire(app).await);
     }
     let limit = match path.as_str() {
         REGISTER => AUTH_BODY_MAX_BYTES,

@@ -117,3 +117,73 @@ async fn an_upload_whose_answer_was_lost_counts_its_own_tasks_as_created() {
     assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 145);
     platform.stop().await;
 }
+
+#[tokio::test]
+async fn the_answer_reports_what_was_read() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let (czech, rows): (&[u8], _) =
+        (b"sep=;\nphone_number;name;name 2;name 2\n+12025550100;Ji\xf8\xed;\x8a\x9dastn\xfd;x\n+12025550101;#N/A;;\n", 2);
+    let answer = admin.upload(&id, "list.csv", czech.to_vec()).await.expect(200);
+    assert_eq!((&answer["total"], &answer["created"]), (&json!(rows), &json!(rows)), "{}", answer.body);
+    assert_eq!(
+        [&answer["sheet"], &answer["encoding"], &answer["delimiter"], &answer["hidden_rows"]],
+        [&json!(null), &json!("windows-1250"), &json!(";"), &json!(0)]
+    );
+    assert_eq!(
+        answer["notes"],
+        json!([
+            "Column 4: another column has the name \"name 2\"; the values are stored as \"name 2 (2)\"",
+            "Row 3: the name \"#N/A\" is read as no name"
+        ])
+    );
+    let sheets = include_bytes!("../fixtures/sheets.xls");
+    let answer = admin.upload(&id, "list.xls", sheets.to_vec()).await.expect(200);
+    assert_eq!(
+        [&answer["sheet"], &answer["encoding"], &answer["delimiter"], &answer["hidden_rows"], &answer["total"], &answer["notes"]],
+        [&json!("List"), &json!(null), &json!(null), &json!(2), &json!(4), &json!([])]
+    );
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_stray_quote_changes_nothing() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let rows: String = (0..100).map(|i| format!("+120255501{i:02},x\n")).collect();
+    let list = format!("phone_number,note\n+12025550200,x\n+12025550201,\"oops\n{rows}");
+    let refused = admin.upload(&id, "list.csv", list.into_bytes()).await.problem(422);
+    assert!(refused.body.to_string().contains("row 3: a quote opens a cell"), "{}", refused.body);
+    assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 0);
+    platform.stop().await;
+}
+
+/// A body that does not come holds a place; the third upload waits for one, with a key as without.
+#[tokio::test]
+async fn two_uploads_are_received_at_once_and_the_others_wait() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let held: Vec<_> = ["a", "b"]
+        .map(|key| {
+            let (chunks, body) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+            let part = reqwest::multipart::Part::stream(reqwest::Body::wrap_stream(body)).file_name("list.csv");
+            let form = reqwest::multipart::Form::new().part("file", part);
+            let request = admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).multipart(form);
+            let request = if key == "a" { request.header("idempotency-key", key) } else { request };
+            (chunks, tokio::spawn(request.send()))
+        })
+        .into();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let third = || admin.upload(&id, "list.csv", b"phone_number\n+12025550100\n".to_vec());
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), third()).await.is_err(), "there is no place");
+    for (chunks, sent) in held {
+        chunks.unbounded_send(Ok(b"phone_number\n+12025550101\n".to_vec())).unwrap();
+        drop(chunks);
+        assert_eq!(sent.await.unwrap().unwrap().status(), 200);
+    }
+    third().await.expect(200);
+    platform.stop().await;
+}

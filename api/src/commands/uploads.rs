@@ -16,7 +16,7 @@ use domain::{
 };
 use eventstore::{CommandContext, ExpectedVersion, Loaded, StoreError, retry_conflicts};
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use utoipa::ToSchema;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
@@ -42,17 +42,16 @@ const ERROR_LINES_MAX: usize = 1_000;
 const FILE_NAME_MAX_CHARS: usize = 200;
 /// Uploads that are received and parsed at once, in the whole process: each takes up to `Settings::upload_max_bytes` and what its parser
 /// needs. The others wait, as long as a request may take.
-const UPLOADS_AT_ONCE: usize = 2;
-static UPLOADS: Semaphore = Semaphore::const_new(UPLOADS_AT_ONCE);
+pub const UPLOADS_AT_ONCE: usize = 2;
 
 /// The right to hold a call list in memory. It goes with the bytes of the file; the last clone gives it back.
 #[derive(Clone, Debug)]
-pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<SemaphorePermit<'static>>);
+pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
 impl UploadPermit {
     #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
-    pub async fn acquire() -> Self {
-        Self(Arc::new(UPLOADS.acquire().await.expect("the semaphore is never closed")))
+    pub async fn acquire(app: &App) -> Self {
+        Self(Arc::new(app.uploads.clone().acquire_owned().await.expect("the semaphore is never closed")))
     }
 }
 
@@ -121,7 +120,7 @@ async fn upload(
     // A request with an Idempotency-Key has its permit already, since its body has been read.
     let permit = match permit {
         Some(Extension(permit)) => permit,
-        None => UploadPermit::acquire().await,
+        None => UploadPermit::acquire(&app).await,
     };
     let file = receive(multipart, app.settings.upload_max_bytes, permit).await?;
     let (import, position) = import(&app, &by.context(), id, by.ids.make("import"), file).await?;
