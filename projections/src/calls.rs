@@ -60,6 +60,10 @@ impl Projection for Calls {
         "calls"
     }
 
+    fn version(&self) -> i32 {
+        2
+    }
+
     fn tables(&self) -> &'static [Table] {
         const { &[Table::by("calls", "started_at").with_personal(PERSONAL)] }
     }
@@ -123,7 +127,8 @@ impl CallRow {
             person_id: None,
             personal: None,
             status: "dialing".to_owned(),
-            started_at: event.occurred_at,
+            // Until it starts: when it was dialed, as the call's own state has it.
+            started_at: event.recorded_at,
             ended_at: None,
             duration_sec: None,
             final_state: None,

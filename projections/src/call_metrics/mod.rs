@@ -78,7 +78,7 @@ impl Projection for CallMetrics {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -131,7 +131,7 @@ impl CallMetricsRow {
             call_id: event.id,
             campaign_id: None,
             skillbase_id: None,
-            started_at: event.occurred_at,
+            started_at: event.recorded_at,
             turn_count: 0,
             interruption_count: 0,
             stt_duration_sec: None,

@@ -95,7 +95,7 @@ impl LedgerCall {
             call_id: event.id,
             campaign_id: None,
             skillbase_id: None,
-            started_at: event.occurred_at,
+            started_at: event.recorded_at,
             duration_sec: None,
             first_usage_at: event.occurred_at,
             last_usage_at: event.occurred_at,
@@ -153,7 +153,7 @@ impl Projection for CostRollups {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [Table] {
