@@ -17,6 +17,9 @@ use tokio::{sync::watch, time::Instant};
 
 static NEWVOICE: LazyLock<PathBuf> = LazyLock::new(|| binary("newvoice-api", "newvoice"));
 
+/// More than what six workers claim and complete between two kills.
+const CLAIMS_BETWEEN_KILLS_MAX: usize = 600;
+
 /// A platform in a process of its own, which can be killed and started again.
 struct Node {
     url: String,
@@ -79,7 +82,11 @@ async fn campaign(node: &Node, contacts: usize, max_concurrent_calls: u32) -> (C
     let key = admin.post("/api-keys", &json!({"name": "k", "role": "admin"})).await.expect(201);
     let admin = admin.with_token(key["key"].as_str().unwrap());
     let limits = json!({"max_concurrent_calls": max_concurrent_calls, "calls_per_minute": 100_000});
-    let id = admin.running_campaign(contacts, limits).await;
+    let id = admin.campaign(limits).await;
+    let rows: String = (0..contacts).map(|i| format!("+420601{i:06}\n")).collect();
+    let answer = admin.upload(&id, "list.csv", format!("phone_number\n{rows}").into_bytes()).await.expect(200);
+    assert_eq!(answer["created"], contacts, "{}", answer["errors"]);
+    admin.act(&format!("/campaigns/{id}/start")).await.expect(200);
     (admin, id)
 }
 
@@ -161,7 +168,7 @@ async fn claims_go_on_although_the_process_is_killed_again_and_again() {
     let kills = setting("NEWVOICE_TEST_CLAIM_KILLS", 6);
     let url = new_database().await;
     let node = Node::start(&url);
-    let (admin, id) = campaign(&node, 4_000, CONCURRENT).await;
+    let (admin, id) = campaign(&node, CLAIMS_BETWEEN_KILLS_MAX * (kills + 1), CONCURRENT).await;
     // When the platform was ready last; none while it is down.
     let (ready, _) = watch::channel(Some(Instant::now()));
     let (stop, stopped) = watch::channel(false);

@@ -1,7 +1,7 @@
 //! What the log costs, as ratios against bare PostgreSQL work that is measured in the same run on the same table.
 //!
 //! `cargo bench -p newvoice-tests --bench log` starts a private PostgreSQL in a temporary directory and writes `docs/benchmarks/log.json`
-//! and `docs/benchmarks/log.md`. `-- append lone bulk catch-up growth` picks scenarios; `NEWVOICE_BENCH_GROWTH_EVENTS` says
+//! and `docs/benchmarks/log.md`. `-- append lone bulk catch-up growth subscribe` picks scenarios; `NEWVOICE_BENCH_GROWTH_EVENTS` says
 //! how far the log grows (1 million unless set).
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to report")]
 
@@ -9,6 +9,7 @@ mod append;
 mod bulk;
 mod catch_up;
 mod growth;
+mod subscribe;
 mod writing;
 
 use support::bench::{Ground, Report};
@@ -33,6 +34,9 @@ async fn main() {
     }
     if is_wanted("growth") {
         growth::run(&ground, &mut report).await;
+    }
+    if is_wanted("subscribe") {
+        subscribe::run(&ground, &mut report).await;
     }
     report.write(&ground).await;
 }
