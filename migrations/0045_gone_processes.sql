@@ -1,5 +1,6 @@
 -- Which process took a claim slot or a projection's lease. A process tags all of its connections with a name of its own
--- (`application_name`, followed by what the connection is for) and always has some. A process without a connection has ended, and what it held can be judged at once.
+-- (`application_name`, followed by what the connection is for) and always has some. A process without a connection has ended: its slots and leases can be
+-- reclaimed at once.
 create function is_process_gone(p_process text) returns boolean language sql stable as
 $$ select p_process is not null and not exists (
        select from pg_catalog.pg_stat_activity where datname = current_database() and starts_with(application_name || ' ', p_process || ' ')) $$;
@@ -20,7 +21,8 @@ begin
     perform pg_advisory_xact_lock(hashtextextended(current_schema() || p_campaign::text, 0));
     v_now := clock_timestamp();
     -- The same claim again, perhaps from another process. While its first try may still come into the log, the call has no second slot.
-    update claim_slots set taken_by = p_process where call_id = p_call and task_id = p_task and released_at is null;
+    -- It renews the moment of its taking: a process that resolves an abandoned slot says which taking it has seen.
+    update claim_slots set taken_by = p_process, taken_at = v_now where call_id = p_call and task_id = p_task and released_at is null;
     if found then return 'ok'; end if;
     if exists (select from claim_slots where call_id = p_call and released_at is null) then return 'taken'; end if;
     delete from claim_slots where call_id = p_call and confirmed_at is null;

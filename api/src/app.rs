@@ -11,12 +11,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use dialer::Desk;
+use dialer::{ClaimsUnderWay, Desk};
 use eventstore::{Database, EventStore, MasterKey, Pool, database::Access};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::{Positions, WAIT_MAX};
 use sqlx::{Postgres, Transaction};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -34,12 +34,14 @@ use crate::{
     auth::{Callers, Sessions, credentials, tokens::Tokens},
     commands,
     edge::{self, Audit, Guesses, Limits},
-    idempotency, live,
+    idempotency::{self, KeyedRequests},
+    live,
     openapi::complete,
     operations::{self, Statuses},
     problem::Problem,
     queries,
     settings::Settings,
+    uploads::Uploads,
 };
 
 /// Largest body that is no upload, in bytes: 500 long turns fit.
@@ -71,7 +73,8 @@ pub struct App {
     pub prometheus: PrometheusHandle,
     pub statuses: Statuses,
     /// One permit for each call list that is received and parsed.
-    pub uploads: Arc<Semaphore>,
+    pub uploads: Uploads,
+    pub keyed_requests: KeyedRequests,
     /// True once the process is about to stop: `/readyz` says no.
     pub draining: watch::Receiver<bool>,
     /// True once the process is to stop: streams end.
@@ -96,7 +99,12 @@ impl App {
         credentials::conceal_addresses(&access.identity, &master).await?;
         let positions = Positions::default();
         Ok(Self {
-            desk: Desk { store: store.clone(), pool: access.work.clone(), positions: positions.clone() },
+            desk: Desk {
+                store: store.clone(),
+                pool: access.work.clone(),
+                positions: positions.clone(),
+                claiming: ClaimsUnderWay::default(),
+            },
             tokens: Arc::new(Tokens::load(&access.identity, &master, settings.token_minutes).await?),
             callers: Callers::new(access.identity.clone()),
             limits: Arc::new(Limits::new(settings.rate_per_caller, settings.rate_per_company)),
@@ -110,7 +118,8 @@ impl App {
             master,
             prometheus,
             statuses: Statuses::default(),
-            uploads: Arc::new(Semaphore::new(commands::UPLOADS_AT_ONCE)),
+            uploads: Uploads::default(),
+            keyed_requests: KeyedRequests::default(),
             draining,
             shutdown,
         })

@@ -1,5 +1,6 @@
 //! `newvoice demo`: a sample company with a bot, a price list and a campaign that the simulator dials.
 
+use axum::http::HeaderMap;
 use domain::{
     campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignStatus},
     retry::Backoff,
@@ -13,7 +14,7 @@ use crate::{
     app::App,
     auth::{credentials, operators},
     commands::{
-        CallListFile, UploadPermit,
+        CallListFile,
         auth::{Register, create_company},
         import,
     },
@@ -124,7 +125,8 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         ..CampaignSettings::new(format!("Autumn check-ups, round {round}"), skillbase_id)
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
-    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes(), permit: UploadPermit::acquire(app).await };
+    let permit = app.uploads.acquire(company_id, &HeaderMap::new(), 0).await;
+    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes(), permit };
     import(app, &context, campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");

@@ -5,7 +5,12 @@
 //! between effect and answer) names the same streams and finds its effect there already. That is as good as one transaction for both,
 //! which the log's batches of many commands could not share with it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -15,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use eventstore::{CommandIdentity, Pool, persons::CompanyKey};
+use eventstore::{CommandIdentity, Pool, database::process_name, persons::CompanyKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -24,7 +29,7 @@ use uuid::Uuid;
 use crate::{
     app::{App, BODY_MAX_BYTES},
     auth::{self, Identity, Manager, Needs as _},
-    commands::{UploadPermit, auth::AUTH_BODY_MAX_BYTES},
+    commands::auth::AUTH_BODY_MAX_BYTES,
     extract::unread,
     problem::Problem,
 };
@@ -34,8 +39,9 @@ pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// What is kept of a path.
 const PATH_MAX_CHARS: usize = 300;
 pub const KEY_MAX_CHARS: usize = 255;
-/// How long the first of two equal requests may be silent before the second takes it over, in seconds, and how often it says that it
-/// goes on. If it should go on all the same, the two find each other's effect.
+/// How long the first of two equal requests may be silent before the second takes it over, in seconds, and how often it renews its lock. The
+/// second takes over at once if the first one's process has ended. If the first should continue all the same, the two find each other's
+/// effect.
 const LOCK_SEC: f64 = 4.0;
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
 /// How often and how long the second of two simultaneous requests looks for the first one's answer.
@@ -126,11 +132,12 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
         Err(problem) => return Err(problem),
     };
     if path.ends_with(CALL_LIST) {
-        if identity.as_ref().is_none_or(|identity| Manager::check(identity).is_err()) {
+        let Some(manager) = identity.as_ref().filter(|identity| Manager::check(identity).is_ok()) else {
             // The handler refuses it, without a look at its body.
             return Ok(next.run(Request::from_parts(parts, body)).await);
-        }
-        parts.extensions.insert(UploadPermit::acquire(app).await);
+        };
+        let permit = app.uploads.acquire(manager.company_id, &parts.headers, app.settings.upload_max_bytes).await;
+        parts.extensions.insert(permit);
     }
     let limit = match path.as_str() {
         REGISTER => AUTH_BODY_MAX_BYTES,
@@ -154,7 +161,9 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
     let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
     let epoch = app.store.persons().epoch();
     for _ in 0..LOOKS_MAX {
-        match begin(app, &keyed).await? {
+        // If this process runs an equal request, that one answers; the lock in the database tells of those in other processes.
+        let run = app.keyed_requests.begin(&keyed.key_hash);
+        match begin(app, &keyed, run.is_some()).await? {
             Begun::Run { first_at, comes_again } => {
                 let identity = keyed.identity(first_at, comes_again);
                 parts.extensions.insert(Ids(Some(Keyed { identity, key: keyed.key_hash.clone() })));
@@ -220,6 +229,33 @@ async fn form_digest(boundary: &str, body: &Bytes) -> Result<[u8; 32], multer::E
     Ok(hash.finalize().into())
 }
 
+/// The keys of the requests that this process runs. Clones share them.
+#[derive(Clone, Default)]
+pub struct KeyedRequests(Arc<Mutex<HashSet<String>>>);
+
+/// One of them; it ends when this is dropped, also if the request is given up.
+struct KeyedRun {
+    all: KeyedRequests,
+    key_hash: String,
+}
+
+impl KeyedRequests {
+    /// `None` if this process runs a request under the key already.
+    fn begin(&self, key_hash: &str) -> Option<KeyedRun> {
+        self.lock().insert(key_hash.to_owned()).then(|| KeyedRun { all: self.clone(), key_hash: key_hash.to_owned() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for KeyedRun {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.key_hash);
+    }
+}
+
 enum Begun {
     /// `first_at`: when the key came for the first time, now or before.
     Run {
@@ -231,20 +267,25 @@ enum Begun {
     UnderWay,
 }
 
-async fn begin(app: &App, request: &KeyedRequest) -> Result<Begun, Problem> {
+/// `is_alone`: whether no other request of this process runs under the key.
+async fn begin(app: &App, request: &KeyedRequest, is_alone: bool) -> Result<Begun, Problem> {
     let mut tx = app.company(request.company_id).await?;
     let locked = sqlx::query!(
-        r#"insert into idempotency_keys as k (company_id, method, path, key_hash, body_hash, locked_until)
-         values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6))
-         on conflict (company_id, method, path, key_hash) do update set locked_until = excluded.locked_until
-          where k.status is null and k.locked_until < clock_timestamp() and k.body_hash = excluded.body_hash
+        r#"insert into idempotency_keys as k (company_id, method, path, key_hash, body_hash, locked_until, locked_by)
+         values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6), $7)
+         on conflict (company_id, method, path, key_hash) do update
+            set locked_until = excluded.locked_until, locked_by = excluded.locked_by
+          where k.status is null and k.body_hash = excluded.body_hash
+            and (k.locked_until < clock_timestamp() or ($8 and k.locked_by = excluded.locked_by) or is_process_gone(k.locked_by))
          returning created_at, created_at < now() as "comes_again!""#,
         request.company_id,
         request.method,
         request.path,
         request.key_hash,
         request.body_hash,
-        LOCK_SEC
+        LOCK_SEC,
+        process_name(),
+        is_alone
     );
     if let Some(row) = locked.fetch_optional(&mut *tx).await? {
         tx.commit().await?;
@@ -265,7 +306,7 @@ async fn begin(app: &App, request: &KeyedRequest) -> Result<Begun, Problem> {
     let opened = request.company_key.answers().decrypt(request.key_hash.as_bytes(), &sealed);
     let answer = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let answer: Answer = answer.ok_or_else(|| Problem::internal(&"a kept answer cannot be decrypted"))?;
-    Ok(Begun::Answered(answer.replay(status)))
+    Ok(Begun::Answered(answer.replay(status)?))
 }
 
 /// Says again and again that the request goes on.
@@ -302,8 +343,9 @@ struct Answer {
 }
 
 impl Answer {
-    fn replay(self, status: i16) -> Response {
-        let status = u16::try_from(status).ok().and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(StatusCode::OK);
+    fn replay(self, status: i16) -> Result<Response, Problem> {
+        let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        let status = status.ok_or_else(|| Problem::internal(&"a stored answer has no status"))?;
         let mut response = (status, self.body).into_response();
         response.headers_mut().remove(header::CONTENT_TYPE);
         for (name, value) in &self.headers {
@@ -312,7 +354,7 @@ impl Answer {
             }
         }
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        response
+        Ok(response)
     }
 }
 

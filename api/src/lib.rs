@@ -19,5 +19,6 @@ pub mod problem;
 pub mod queries;
 pub mod serve;
 pub mod settings;
+pub mod uploads;
 pub mod views;
 mod words;

@@ -33,7 +33,7 @@ enum Command {
     Serve(Settings),
     /// The same with a sample company and a simulated campaign running.
     Demo(Settings),
-    /// Who runs the installation: rebuilds, restores and retries projections.
+    /// Manage operators, who may rebuild, restore and retry projections.
     Operator {
         #[command(subcommand)]
         command: OperatorCommand,
@@ -101,8 +101,9 @@ fn is_wrong_use(error: &anyhow::Error) -> bool {
 
 async fn operate(settings: &Settings, command: OperatorCommand) -> anyhow::Result<()> {
     let file = settings.master_key_file();
-    let master_key = settings.master_key().with_context(|| format!("no master key in {}", file.display()))?;
-    // What there is not yet has no operators: nothing is made here.
+    // Neither a key nor an installation is made here: one that is not there has no operators.
+    let master_key = settings.existing_master_key().with_context(|| file.display().to_string())?;
+    let master_key = master_key.ok_or_else(|| OpenError::NoMasterKey(file))?;
     let database = Database::open(&DatabaseSettings { may_create: false, ..settings.database(master_key) }).await?;
     let done = operators::run(&database, command).await;
     database.close().await;

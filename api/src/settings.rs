@@ -162,9 +162,17 @@ impl Settings {
 
     /// The master key: given, from the environment, or from its file, which is made if it is not there.
     pub fn master_key(&self) -> Result<MasterKey, MasterKeyError> {
-        match self.master_key.clone().map_or_else(MasterKey::from_environment, |key| Ok(Some(key)))? {
+        match self.existing_master_key()? {
             Some(key) => Ok(key),
             None => MasterKey::open(&self.master_key_file()),
+        }
+    }
+
+    /// The same, but no key is made: `None` if there is none.
+    pub fn existing_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
+        match self.master_key.clone().map_or_else(MasterKey::from_environment, |key| Ok(Some(key)))? {
+            Some(key) => Ok(Some(key)),
+            None => MasterKey::read(&self.master_key_file()),
         }
     }
 

@@ -1,5 +1,10 @@
 //! Claiming the next task of a campaign.
 
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use domain::{
     ERASED,
     call::{Call, CallCommand, CallSubject, Direction},
@@ -58,6 +63,42 @@ struct Attempt<'a> {
     lease_sec: u32,
 }
 
+/// The calls for which a process is claiming a task. Clones share them.
+#[derive(Clone, Default)]
+pub struct ClaimsUnderWay(Arc<Mutex<HashMap<Uuid, usize>>>);
+
+/// Ends when it is dropped, also if the claim is cut off.
+struct ClaimUnderWay {
+    all: ClaimsUnderWay,
+    call_id: Uuid,
+}
+
+impl ClaimsUnderWay {
+    fn begin(&self, call_id: Uuid) -> ClaimUnderWay {
+        *self.lock().entry(call_id).or_default() += 1;
+        ClaimUnderWay { all: self.clone(), call_id }
+    }
+
+    pub(crate) fn call_ids(&self) -> Vec<Uuid> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ClaimUnderWay {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut entry) = self.all.lock().entry(self.call_id) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
 /// Why there was nothing to claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "snake_case")]
@@ -94,6 +135,7 @@ impl Desk {
         worker: Worker<'_>,
         lease_sec: u32,
     ) -> Result<Result<Claim, NothingToClaim>, ClaimError> {
+        let _under_way = self.claiming.begin(call_id);
         if let Some(claim) = self.claimed_before(context, call_id).await? {
             return Ok(Ok(claim));
         }
@@ -104,7 +146,7 @@ impl Desk {
             if let Some(reason) = closed(&live.settings, live.status, worker) {
                 return Ok(Err(reason));
             }
-            // A bot that was deleted calls nobody, whatever the campaign says.
+            // A deleted skillbase places no calls, whatever the campaign says.
             let Some(skillbase_version) = self.skillbase_version(context.company_id, Some(live.settings.skillbase_id)).await? else {
                 return Ok(Err(NothingToClaim::NotRunning));
             };
@@ -119,6 +161,7 @@ impl Desk {
                 // An equal request may have claimed meanwhile.
                 return Ok(self.claimed_before(context, call_id).await?.ok_or(NothingToClaim::Empty));
             }
+            let mut stale_until = 0;
             let attempt = Attempt { campaign_id, campaign: &campaign, skillbase_version, call_id, lease_sec };
             for task_id in candidates {
                 let request = SlotRequest {
@@ -137,26 +180,29 @@ impl Desk {
                 }
                 match self.append_claim(context, &attempt, task_id).await {
                     Ok((position, event_id)) => {
-                        slots::confirm(&self.pool, call_id).await?;
+                        slots::confirm(&self.pool, &request).await?;
                         return Ok(Ok(Claim { task_id, call_id, position, event_id }));
                     }
                     // The read model was behind: another worker had this task.
-                    Err(ExecuteError::Refused(_)) => slots::give_up(&self.pool, call_id, task_id).await?,
-                    Err(error) if error.is_conflict() => {
+                    Err(ExecuteError::Refused(_)) => {
                         slots::give_up(&self.pool, call_id, task_id).await?;
+                        stale_until = self.store.load::<Task>(context.company_id, task_id).await?.position.max(stale_until);
+                    }
+                    Err(error) if error.is_conflict() => {
+                        // First: an equal request may have claimed with this very slot.
                         if let Some(claim) = self.claimed_before(context, call_id).await? {
                             return Ok(Ok(claim));
                         }
+                        slots::give_up(&self.pool, call_id, task_id).await?;
                         // The campaign may have changed: look at it again.
                         break;
                     }
-                    // Whether the claim is in the log is not known: housekeeping looks, and so does the same claim if it comes again.
+                    // Whether the claim is in the log is not known: housekeeping checks, and a repeated claim checks as well.
                     Err(ExecuteError::Store(error)) => return Err(error.into()),
                 }
             }
-            // All candidates were taken: the read model has to see that before it names others.
-            let head = self.store.head().position();
-            self.positions.reached(&["call_tasks"], head, projections::WAIT_MAX).await.map_err(|_| ClaimError::Behind)?;
+            // The read model has to have what made candidates unclaimable before it names others.
+            self.positions.reached(&["call_tasks"], stale_until, projections::WAIT_MAX).await.map_err(|_| ClaimError::Behind)?;
         }
         Err(ClaimError::Behind)
     }

@@ -18,7 +18,7 @@ use projections::{
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
-use crate::{Desk, slots};
+use crate::{DIALER_LEASE_SEC, Desk, slots};
 
 const ROUND_EVERY: Duration = Duration::from_millis(500);
 /// A round that takes longer hangs on a dead connection.
@@ -44,8 +44,8 @@ pub struct Housekeeping {
 struct AbsentProcesses(HashMap<String, Instant>);
 
 impl AbsentProcesses {
-    /// Takes note of who is absent now; answers who has been for [`GONE_AFTER`]: a process that has lost its connections makes new ones
-    /// sooner.
+    /// Records the absent processes; returns those that have been absent for [`GONE_AFTER`]. A process that has lost its connections makes
+    /// new ones sooner.
     fn update(&mut self, absent: Vec<String>, now: Instant) -> Vec<String> {
         let before = std::mem::take(&mut self.0);
         self.0 =
@@ -54,7 +54,7 @@ impl AbsentProcesses {
     }
 }
 
-#[expect(clippy::expect_used, reason = "see there")]
+#[expect(clippy::expect_used, reason = "a count of rows is not negative")]
 fn count_of_tasks(stored: i64) -> u64 {
     stored.try_into().expect("a campaign has no fewer than zero tasks")
 }
@@ -93,20 +93,22 @@ impl Housekeeping {
             note("the log's room ahead", desk.store.ensure_partitions().await.map(drop));
             note("old claim slots", slots::purge(&desk.pool).await.map_err(StoreError::from));
         }
+        // What others wait for comes first.
+        note("claim slots left over", free_stale_slots(desk, &mut self.absent).await);
         note("expired claims", desk.release_expired_claims().await);
-        note("tasks of ended campaigns", desk.cancel_tasks_of_ended_campaigns().await);
         note("finished campaigns", desk.complete_finished_campaigns().await);
-        note("claim slots left over", self.free_stale_slots().await);
+        note("tasks of ended campaigns", desk.cancel_tasks_of_ended_campaigns().await);
     }
+}
 
-    async fn free_stale_slots(&mut self) -> Result<(), StoreError> {
-        slots::confirm_claimed(&self.desk.pool).await?;
-        let gone = self.absent.update(slots::absent_processes(&self.desk.pool).await?, Instant::now());
-        for slot in slots::suspicious(&self.desk.pool, &gone).await? {
-            note("a claim slot", self.desk.judge_slot(&slot).await);
-        }
-        Ok(())
+async fn free_stale_slots(desk: &Desk, absent: &mut AbsentProcesses) -> Result<(), StoreError> {
+    slots::confirm_claimed(&desk.pool).await?;
+    let gone = absent.update(slots::absent_processes(&desk.pool).await?, Instant::now());
+    let under_way = desk.claiming.call_ids();
+    for slot in slots::suspicious(&desk.pool, &gone, &under_way).await? {
+        note("a claim slot", desk.resolve_slot(&slot).await);
     }
+    Ok(())
 }
 
 impl Desk {
@@ -155,9 +157,11 @@ impl Desk {
         if call.updated_at + TimeDelta::seconds(i64::from(lease_sec)) > now() {
             return Ok(false);
         }
+        // Of our own dialer's calls the platform itself hangs up when the process stops; what others call `system` is theirs.
+        let is_own = u32::try_from(lease_sec) == Ok(DIALER_LEASE_SEC);
         let ended = call.state.known().and_then(|call| Some((call.end.as_ref()?, call.classification?.outcome?)));
         let command = match ended {
-            Some((end, outcome)) if was_reached(outcome, end.hangup_by.as_deref()) => {
+            Some((end, outcome)) if was_reached(outcome, end.hangup_by.as_deref().filter(|_| is_own)) => {
                 TaskCommand::Complete { call_id: claim.call_id, outcome }
             }
             ended => {
@@ -186,20 +190,18 @@ impl Desk {
         Ok(!decided.events.is_empty())
     }
 
-    /// Compares a slot with the log: it stays open while the attempt is in progress, is released when the attempt has ended, and
-    /// never was if the claim did not come into the log.
-    async fn judge_slot(&self, slot: &slots::OpenSlot) -> Result<(), StoreError> {
+    /// Compares a slot with the log. It stays open while the attempt is in progress, is closed if the attempt has ended, and is deleted if the
+    /// log has no claim.
+    async fn resolve_slot(&self, slot: &slots::OpenSlot) -> Result<(), StoreError> {
+        // The call first: what is appended in between is then seen at the task.
+        let was_claimed = self.store.load_fresh::<Call>(slot.company_id, slot.call_id).await?.version > 0;
         let task = self.store.load_fresh::<Task>(slot.company_id, slot.task_id).await?;
         let in_progress =
             task.state.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(slot.call_id));
-        if in_progress {
-            return Ok(());
-        }
-        let was_claimed = self.store.load_fresh::<Call>(slot.company_id, slot.call_id).await?.version > 0;
-        if was_claimed {
-            slots::release(&self.pool, slot.call_id).await?;
-        } else {
-            slots::give_up(&self.pool, slot.call_id, slot.task_id).await?;
+        match (in_progress, was_claimed) {
+            (true, _) => {}
+            (false, true) => slots::close(&self.pool, slot).await?,
+            (false, false) => slots::delete_abandoned(&self.pool, slot).await?,
         }
         Ok(())
     }
@@ -227,8 +229,10 @@ impl Desk {
         };
         let context = CommandContext::system(company_id, reason, now());
         let mut unit = self.store.unit(&context);
-        // The end may be moved at this moment.
-        unit.hold(campaign_id, &campaign);
+        if *campaign.state != CampaignState::Deleted {
+            // Its end may be moved at this moment.
+            unit.hold(campaign_id, &campaign);
+        }
         for task_id in call_tasks::waiting_of(&self.pool, campaign_id, CANCEL_MAX).await? {
             match unit.decide::<Task>(task_id, TaskCommand::Cancel).await {
                 Ok(_) | Err(ExecuteError::Refused(_)) => {}

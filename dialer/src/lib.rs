@@ -14,7 +14,7 @@ use eventstore::{EventStore, ExecuteError, Pool, StoreError};
 use projections::Positions;
 
 pub use calls::{CallError, Recorded};
-pub use claim::{Claim, ClaimError, NothingToClaim, Worker};
+pub use claim::{Claim, ClaimError, ClaimsUnderWay, NothingToClaim, Worker};
 pub use dialing::Dialer;
 pub use housekeeping::Housekeeping;
 pub use provider::{Ended, Line, Placement, Provider, ProviderError};
@@ -35,6 +35,8 @@ pub struct Desk {
     /// Sees every company.
     pub pool: Pool,
     pub positions: Positions,
+    /// Calls for which this process is claiming a task at the moment.
+    pub claiming: ClaimsUnderWay,
 }
 
 /// A command's refusal, or the log's failure.

@@ -1,5 +1,6 @@
 //! Claim slots: what keeps a campaign within its limits across all processes; see the table's migration.
 
+use chrono::{DateTime, Utc};
 use eventstore::{Pool, database::process_name};
 use uuid::Uuid;
 
@@ -37,17 +38,30 @@ pub(crate) async fn take(pool: &Pool, request: &SlotRequest) -> Result<Slot, sql
     )
     .fetch_one(pool)
     .await?;
-    Ok(match answer.as_str() {
-        "ok" => Slot::Taken,
-        "taken" => Slot::TaskBusy,
-        "concurrency" => Slot::Concurrency,
-        _ => Slot::Rate,
-    })
+    match answer.as_str() {
+        "ok" => Ok(Slot::Taken),
+        "taken" => Ok(Slot::TaskBusy),
+        "concurrency" => Ok(Slot::Concurrency),
+        "rate" => Ok(Slot::Rate),
+        other => Err(sqlx::Error::Protocol(format!("take_claim_slot answered {other}"))),
+    }
 }
 
-/// The claim is in the log: from now on it counts for 60 s.
-pub(crate) async fn confirm(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("update claim_slots set confirmed_at = clock_timestamp() where call_id = $1", call_id).execute(pool).await?;
+/// The claim is in the log: from now on it is within the limit per minute for 60 s. A slot that was given up meanwhile, because its process
+/// seemed to be gone, is there again.
+pub(crate) async fn confirm(pool: &Pool, request: &SlotRequest) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into claim_slots (call_id, company_id, campaign_id, task_id, taken_at, confirmed_at, taken_by)
+         values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp(), $5)
+         on conflict (call_id) do update set confirmed_at = clock_timestamp()",
+        request.call_id,
+        request.company_id,
+        request.campaign_id,
+        request.task_id,
+        process_name()
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
@@ -112,19 +126,50 @@ pub(crate) struct OpenSlot {
     pub company_id: Uuid,
     pub task_id: Uuid,
     pub call_id: Uuid,
+    /// A claim that comes again takes its slot again: then another moment.
+    pub taken_at: DateTime<Utc>,
 }
 
-/// Open slots whose task does not look in progress with this call, as far as the read model knows: of the processes that are gone at
-/// once, of others after a while.
-pub(crate) async fn suspicious(pool: &Pool, gone: &[String]) -> Result<Vec<OpenSlot>, sqlx::Error> {
+/// Closes a slot whose claim is in the log and whose attempt is over, unless it was taken again since.
+pub(crate) async fn close(pool: &Pool, slot: &OpenSlot) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update claim_slots set released_at = clock_timestamp(), confirmed_at = coalesce(confirmed_at, clock_timestamp())
+          where call_id = $1 and taken_at = $2 and released_at is null",
+        slot.call_id,
+        slot.taken_at
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Deletes a slot whose claim is not in the log, unless it was taken again since.
+pub(crate) async fn delete_abandoned(pool: &Pool, slot: &OpenSlot) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from claim_slots where call_id = $1 and taken_at = $2 and confirmed_at is null", slot.call_id, slot.taken_at)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// How long this process may still append a claim that it has given up waiting for, in seconds: longer than its appender reconnects.
+const OWN_APPEND_MAX_SEC: f64 = 10.0;
+
+/// Open slots whose task does not look in progress with this call, as far as the read model knows: of processes that are gone at once, of
+/// this process once no claim under way holds them, of others after a minute.
+pub(crate) async fn suspicious(pool: &Pool, gone: &[String], under_way: &[Uuid]) -> Result<Vec<OpenSlot>, sqlx::Error> {
     sqlx::query_as!(
         OpenSlot,
-        "select s.company_id, s.task_id, s.call_id
+        "select s.company_id, s.task_id, s.call_id, s.taken_at
            from claim_slots s left join call_tasks t on t.company_id = s.company_id and t.task_id = s.task_id
           where s.released_at is null and (t.call_id is distinct from s.call_id or t.status <> 'in_progress')
             and ((s.confirmed_at is null and s.taken_by = any($1))
+                 or (s.confirmed_at is null and s.taken_by = $2 and not s.call_id = any($3)
+                     and s.taken_at + make_interval(secs => $4) < clock_timestamp())
                  or coalesce(s.confirmed_at + interval '5 seconds', s.taken_at + interval '60 seconds') < clock_timestamp())",
-        gone
+        gone,
+        process_name(),
+        under_way,
+        OWN_APPEND_MAX_SEC
     )
     .fetch_all(pool)
     .await

@@ -24,6 +24,12 @@ pub enum ApiKeyState {
     Revoked,
 }
 
+impl ApiKeyState {
+    pub fn is_revoked(&self) -> bool {
+        matches!(self, Self::Revoked)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum ApiKeyCommand {
     Issue { name: String, role: Role },

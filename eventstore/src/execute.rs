@@ -206,36 +206,45 @@ impl EventStore {
         retry_conflicts(ExecuteError::is_conflict, || self.execute_once(context, id, if_version, command.clone())).await
     }
 
-    /// Where the log has what a command that comes again has appended before: events under the same key, of the types that it would append
-    /// now, or of any if it is refused now because it has happened. Whatever has happened on the stream since.
-    pub async fn happened_before<D: Decider>(
+    /// Where the log has what a command that comes again would append once more: events of the same types under the same key,
+    /// whatever has happened on the stream since.
+    async fn happened_before<D: Decider>(
         &self,
         context: &CommandContext,
         id: Uuid,
         command: &D::Command,
     ) -> Result<Option<i64>, StoreError> {
-        let Some(identity) = context.identity.filter(|identity| identity.comes_again) else { return Ok(None) };
+        if !context.identity.is_some_and(|identity| identity.comes_again) {
+            return Ok(None);
+        }
         let loaded = self.load_fresh::<D>(context.company_id, id).await?;
-        let types = match D::decide(&loaded.state, command.clone()) {
-            Ok(events) => {
-                let types = events.iter().map(|event| fact::encode(event).map(|(event_type, _)| event_type));
-                Some(types.collect::<Result<Vec<_>, _>>().map_err(|e| NotStorable::Json(e.to_string()))?)
-            }
-            Err(_) => None,
-        };
+        let Ok(events) = D::decide(&loaded.state, command.clone()) else { return Ok(None) };
+        let types = events.iter().map(|event| fact::encode(event).map(|(event_type, _)| event_type));
+        let types = types.collect::<Result<Vec<_>, _>>().map_err(|e| NotStorable::Json(e.to_string()))?;
+        self.recorded_before::<D>(context, id, &types).await
+    }
+
+    /// Where the log has events of all these types under the key of a command that comes again. For commands that are refused once they
+    /// have had their effect, as starting what runs.
+    pub async fn recorded_before<D: Decider>(
+        &self,
+        context: &CommandContext,
+        id: Uuid,
+        types: &[String],
+    ) -> Result<Option<i64>, StoreError> {
+        let Some(identity) = context.identity.filter(|identity| identity.comes_again) else { return Ok(None) };
         let before = sqlx::query!(
             r#"select max(position) as position, array_agg(distinct event_type) as types from events
-                where stream = $1 and company_id = $2 and recorded_at >= $3 and metadata ->> 'idempotency_key' = $4
-                  and ($5::text[] is null or event_type = any($5))"#,
+                where stream = $1 and company_id = $2 and recorded_at >= $3 and metadata ->> 'idempotency_key' = $4 and event_type = any($5)"#,
             StreamName::of::<D>(id).to_string(),
             context.company_id,
             identity.begun_at - CLOCKS_DIFFER,
             context.metadata.idempotency_key,
-            types.as_deref()
+            types
         );
         let before = self.head().silence().unless(before.fetch_one(&self.pool)).await.flatten()?;
         let known = before.types.unwrap_or_default();
-        Ok(before.position.filter(|_| types.iter().flatten().all(|event_type| known.contains(event_type))))
+        Ok(before.position.filter(|_| types.iter().all(|event_type| known.contains(event_type))))
     }
 
     /// A stream that has versions but no events begins in a partition that was detached: nothing can be decided on it.

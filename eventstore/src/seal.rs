@@ -153,6 +153,10 @@ impl Sealer {
             make_key(path)?;
         }
         let key = SigningKey::read_pkcs8_pem_file(path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+        // The key may be in a place that only its owner writes to: sealing does not depend on this.
+        if let Err(error) = write_public_half(path, &key) {
+            tracing::warn!(%error, file = %path.display(), "the public half of the seal key could not be written beside it");
+        }
         Ok(Self(key))
     }
 
@@ -216,13 +220,18 @@ async fn next_end(pool: &Pool, sealed: i64, end: i64) -> Result<Option<i64>, Sto
     Ok(Some(end.fetch_one(pool).await?).filter(|end| *end > sealed))
 }
 
-/// Makes the key's file and that of its public half; of two processes at once one wins.
+/// Makes the key's file unless it is there; of two processes at once one wins.
 fn make_key(path: &Path) -> io::Result<()> {
-    let key = SigningKey::from_bytes(&rand::random());
-    let private = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
-    if secret_file::create_once(path, private.as_bytes())? {
-        let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)?;
-        fs::write(path.with_extension("pub"), public)?;
+    let private = SigningKey::from_bytes(&rand::random()).to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
+    secret_file::create_once(path, private.as_bytes()).map(drop)
+}
+
+/// Writes the public half beside the key, if it is not there: for who verifies seals elsewhere.
+fn write_public_half(path: &Path, key: &SigningKey) -> io::Result<()> {
+    let public_path = path.with_extension("pub");
+    if public_path.exists() {
+        return Ok(());
     }
-    Ok(())
+    let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)?;
+    fs::write(public_path, public)
 }

@@ -12,7 +12,8 @@ pub(crate) fn create_once(path: &Path, content: &[u8]) -> io::Result<bool> {
     file.write_all(content)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
-        Ok(_) => Ok(true),
+        // The name is on the disk, too.
+        Ok(_) => fs::File::open(dir)?.sync_all().map(|()| true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
     }

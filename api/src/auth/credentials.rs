@@ -34,7 +34,7 @@ impl UserCredentials {
         Self { user_id, company_id, role: role.to_string(), password_hash: None, disabled_at: None, pending_since: None }
     }
 
-    /// Of a user who registers a company as its admin: good for nothing until the log has the registration.
+    /// Of a user who registers a company as its admin: not valid until the log contains the registration.
     pub fn registering(user_id: Uuid, company_id: Uuid, password_hash: String, now: DateTime<Utc>) -> Self {
         let (role, password_hash) = (Role::Admin.to_string(), Some(password_hash));
         Self { user_id, company_id, role, password_hash, disabled_at: None, pending_since: Some(now) }
@@ -89,7 +89,7 @@ pub async fn older_user(pool: &Pool, email_hash: &str, minutes: i32) -> Result<O
     .await
 }
 
-/// Stores a new user's credentials; says false when another user has the address.
+/// Stores a new user's credentials; returns false if another user has the address.
 pub async fn save_user(db: &mut PgConnection, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
     let saved = sqlx::query!(
         "insert into user_credentials as c (email_hash, user_id, company_id, role, password_hash, pending_since)
@@ -114,12 +114,17 @@ pub struct OtherUser {
     pub is_abandoned: bool,
 }
 
-/// The oldest user but `user_id`.
+/// A user other than `user_id`: one whose registration is complete, else the one whose registration has been pending for longest.
 pub async fn first_other_user(db: &mut PgConnection, user_id: Uuid, minutes: i32) -> Result<Option<OtherUser>, sqlx::Error> {
     sqlx::query_as!(
         OtherUser,
-        r#"select user_id, company_id, coalesce(pending_since < now() - make_interval(mins => $2), false) as "is_abandoned!"
-             from user_credentials where user_id <> $1 order by created_at, user_id limit 1"#,
+        r#"select user_id as "user_id!", company_id as "company_id!", is_abandoned as "is_abandoned!" from (
+               (select user_id, company_id, false as is_abandoned from user_credentials
+                 where user_id <> $1 and pending_since is null limit 1)
+               union all
+               (select user_id, company_id, pending_since < now() - make_interval(mins => $2) from user_credentials
+                 where user_id <> $1 and pending_since is not null order by pending_since limit 1)) other
+            limit 1"#,
         user_id,
         minutes
     )

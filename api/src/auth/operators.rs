@@ -13,13 +13,13 @@ pub struct OperatorRow {
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-/// Gives a user the operator's right. Says false if they had it.
+/// Gives a user the operator's right. Returns false if they had it.
 pub async fn add(db: &mut PgConnection, user_id: Uuid) -> Result<bool, sqlx::Error> {
     let added = sqlx::query!("update user_credentials set operator_since = now() where user_id = $1 and operator_since is null", user_id);
     Ok(added.execute(db).await?.rows_affected() == 1)
 }
 
-/// Takes the operator's right from a user. Says false if they did not have it.
+/// Takes the operator's right from a user. Returns false if they did not have it.
 pub async fn remove(db: &mut PgConnection, user_id: Uuid) -> Result<bool, sqlx::Error> {
     let removed =
         sqlx::query!("update user_credentials set operator_since = null where user_id = $1 and operator_since is not null", user_id);

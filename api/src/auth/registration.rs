@@ -19,17 +19,22 @@ impl Registration<'_> {
             RegistrationMode::Open => Ok(()),
             RegistrationMode::Closed => Err(Problem::forbidden("registration is closed here")),
             RegistrationMode::First => {
-                let mut db = self.app.access.identity.acquire().await?;
-                match credentials::first_other_user(&mut db, user_id, UNFINISHED_MINUTES).await? {
+                // The connection is given back before the next one is asked for.
+                let other = {
+                    let mut db = self.app.access.identity.acquire().await?;
+                    credentials::first_other_user(&mut db, user_id, UNFINISHED_MINUTES).await?
+                };
+                match other {
                     None => Ok(()),
-                    Some(other) => self.forget_abandoned(&other).await,
+                    Some(other) => self.purge_abandoned(&other).await,
                 }
             }
         }
     }
 
-    /// The first registration may have been cut off before it came into the log: then its credentials go, and the next one is first.
-    async fn forget_abandoned(&self, other: &credentials::OtherUser) -> Result<(), Problem> {
+    /// Deletes the credentials of a first registration that was cut off before the log had it, so that the next one is first. 403 if it was
+    /// not.
+    async fn purge_abandoned(&self, other: &credentials::OtherUser) -> Result<(), Problem> {
         let abandoned = other.is_abandoned && self.app.store.load_fresh::<User>(other.company_id, other.user_id).await?.version == 0;
         if !abandoned {
             return Err(by_invitation());
@@ -37,7 +42,8 @@ impl Registration<'_> {
         Ok(credentials::forget_user(&self.app.access.identity, other.user_id).await?)
     }
 
-    /// Stores the credentials of a registration; says false when another user has the address. Of two that want to be first, one is.
+    /// Stores the credentials of a registration; returns false if another user has the address. Of concurrent first registrations exactly
+    /// one succeeds.
     pub async fn store(&self, email_hash: &str, user: &UserCredentials) -> Result<bool, Problem> {
         let mut tx = self.app.access.identity.begin().await?;
         let is_first = self.mode == RegistrationMode::First;

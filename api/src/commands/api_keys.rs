@@ -51,6 +51,9 @@ async fn issue(State(app): State<App>, by: By<Admin>, Body(input): Body<IssueKey
     let (id, key) = (by.ids.make("api_key"), new_secret(API_KEY_PREFIX));
     let command = ApiKeyCommand::Issue { name: input.name.clone(), role: input.role };
     let committed = app.store.execute::<ApiKey>(&by.context(), id, command).await?;
+    if committed.state.is_revoked() {
+        return Err(Problem::conflict("this API key has been revoked meanwhile"));
+    }
     // Rights are given once the log has them. If the process dies before, the repeated request stores a key of its own.
     credentials::save_api_key(&app.access.identity, &key, id, by.company_id(), &input.name, input.role).await?;
     Ok(Answer::created(committed.position, IssuedKey { id, name: input.name, role: input.role.to_string(), key }))

@@ -114,6 +114,9 @@ pub async fn create_company(app: &App, ids: &Ids, correlation_id: Uuid, input: R
     let (pool, email_hash) = (&app.access.identity, credentials::email_hash(&app.master, &email));
     let registered_already = || Problem::conflict("this e-mail address is registered already");
     let is_taken = async || Ok::<_, Problem>(credentials::user(pool, &email_hash).await?.is_some_and(|known| known.user_id != user_id));
+    let mode = Registration { app, mode: app.settings.registration };
+    // Where registration is not allowed, the answer does not tell which addresses are registered.
+    mode.require_open(user_id).await?;
     // Hashing a password is work: not for an address that cannot be registered.
     if is_taken().await? {
         forget_unfinished(app, &email_hash).await?;
@@ -121,8 +124,6 @@ pub async fn create_company(app: &App, ids: &Ids, correlation_id: Uuid, input: R
             return Err(registered_already());
         }
     }
-    let mode = Registration { app, mode: app.settings.registration };
-    mode.require_open(user_id).await?;
     let password_hash = hash_password(input.password).await?;
     let credentials = UserCredentials::registering(user_id, company_id, password_hash, now());
     if !mode.store(&email_hash, &credentials).await? {

@@ -254,14 +254,15 @@ async fn clone(
 }
 
 /// Starts or resumes a campaign, whose skillbase must be there: in the same append, so that it is not deleted at the same moment.
-async fn begin(
+async fn start_or_resume(
     app: &App,
     by: &By<Manager>,
     id: Uuid,
+    event_type: &str,
     command: impl Fn(DateTime<Utc>) -> CampaignCommand,
 ) -> Result<Answer<CampaignView>, Problem> {
     let context = by.context();
-    if let Some(position) = app.store.happened_before::<Campaign>(&context, id, &command(context.now)).await? {
+    if let Some(position) = app.store.recorded_before::<Campaign>(&context, id, &[event_type.to_owned()]).await? {
         return view(app, by.company_id(), id, position).await;
     }
     let begun = retry_conflicts(
@@ -300,7 +301,7 @@ async fn transition(app: &App, by: &By<Manager>, id: Uuid, command: CampaignComm
 #[utoipa::path(post, path = "/campaigns/{id}/start", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn start(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
-    begin(&app, &by, id, |now| CampaignCommand::Start { now }).await
+    start_or_resume(&app, &by, id, "CampaignStarted", |now| CampaignCommand::Start { now }).await
 }
 
 /// Pause: no further task is claimed, calls under way go on.
@@ -314,7 +315,7 @@ async fn pause(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<An
 #[utoipa::path(post, path = "/campaigns/{id}/resume", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
-    begin(&app, &by, id, |now| CampaignCommand::Resume { now }).await
+    start_or_resume(&app, &by, id, "CampaignResumed", |now| CampaignCommand::Resume { now }).await
 }
 
 #[derive(Serialize, ToSchema)]

@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 
 pub use price_lists::{RateInput, parse_rates};
-pub use uploads::{CallListFile, UPLOADS_AT_ONCE, UploadPermit, import};
+pub use uploads::{CallListFile, import};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()

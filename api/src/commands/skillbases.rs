@@ -129,14 +129,14 @@ async fn update(
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Done, Problem> {
     let context = by.context();
-    let head = app.store.last_position().await?;
-    app.caught_up(&["campaigns"], Some(head)).await?;
-    if projections::campaigns::runs_on(&mut *app.company(by.company_id()).await?, by.company_id(), id).await? {
-        return Err(Problem::conflict("a running campaign uses this skillbase"));
-    }
     let position = retry_conflicts(
         |p: &Problem| p.lost_race(by.if_match),
         || async {
+            let head = app.store.last_position().await?;
+            app.caught_up(&["campaigns"], Some(head)).await?;
+            if projections::campaigns::runs_on(&mut *app.company(by.company_id()).await?, by.company_id(), id).await? {
+                return Err(Problem::conflict("a running campaign uses this skillbase"));
+            }
             let loaded = app.store.load_fresh::<Skillbase>(context.company_id, id).await?;
             let mut unit = app.store.unit(&context);
             unit.require::<Skillbase>(id, by.if_match.or(Some(loaded.version))).await?;

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Extension,
     extract::{DefaultBodyLimit, Multipart, State, multipart::MultipartRejection},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use domain::{
     campaign::{Campaign, CampaignCommand},
@@ -16,7 +16,7 @@ use domain::{
 };
 use eventstore::{CommandContext, ExpectedVersion, Loaded, StoreError, retry_conflicts};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use utoipa::ToSchema;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
@@ -31,6 +31,7 @@ use crate::{
     call_list::{Contact, Limits, Reading, RowError, Source, Unreadable, read_contacts},
     extract::{Id, unread},
     problem::Problem,
+    uploads::UploadPermit,
 };
 
 /// Tasks that are appended in one step.
@@ -40,21 +41,6 @@ const CHUNKS_AHEAD: usize = 2;
 /// Lines of errors that are answered and kept, and of notes that are answered; the rest is counted.
 const ERROR_LINES_MAX: usize = 1_000;
 const FILE_NAME_MAX_CHARS: usize = 200;
-/// Uploads that are received and parsed at once, in the whole process: each takes up to `Settings::upload_max_bytes` and what its parser
-/// needs. The others wait, as long as a request may take.
-pub const UPLOADS_AT_ONCE: usize = 2;
-
-/// The right to hold a call list in memory. It goes with the bytes of the file; the last clone gives it back.
-#[derive(Clone, Debug)]
-pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
-
-impl UploadPermit {
-    #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
-    pub async fn acquire(app: &App) -> Self {
-        Self(Arc::new(app.uploads.clone().acquire_owned().await.expect("the semaphore is never closed")))
-    }
-}
-
 /// A call list as it was sent.
 #[derive(Debug)]
 pub struct CallListFile {
@@ -109,6 +95,7 @@ async fn upload(
     by: By<Manager>,
     Id(id): Id,
     permit: Option<Extension<UploadPermit>>,
+    headers: HeaderMap,
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Answer<Import>, Problem> {
     let multipart = multipart.map_err(|r| match r {
@@ -120,7 +107,7 @@ async fn upload(
     // A request with an Idempotency-Key has its permit already, since its body has been read.
     let permit = match permit {
         Some(Extension(permit)) => permit,
-        None => UploadPermit::acquire(&app).await,
+        None => app.uploads.acquire(by.company_id(), &headers, app.settings.upload_max_bytes).await,
     };
     let file = receive(multipart, app.settings.upload_max_bytes, permit).await?;
     let (import, position) = import(&app, &by.context(), id, by.ids.make("import"), file).await?;

@@ -47,7 +47,7 @@ async fn events(
         Some(after) => require_in_log(&app, after).await?,
         None => app.store.last_position().await?,
     };
-    // A client that loses the connection before the first event comes back to this place.
+    // A client that loses the connection before the first event resumes at this position.
     let begin = stream::once(std::future::ready(Ok(Event::default().id(after.to_string()))));
     let follow = Follow { app, watch: Watch::new(by.identity), filter, after, page: Vec::new().into_iter(), look_at: Instant::now() };
     Ok(Sse::new(begin.chain(stream::unfold(follow, Follow::next))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))

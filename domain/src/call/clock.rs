@@ -58,13 +58,13 @@ pub(super) const fn is_given(given: &bool) -> bool {
     *given
 }
 
-#[expect(clippy::expect_used, reason = "see there")]
+#[expect(clippy::expect_used, reason = "durations are bounded where they come in")]
 fn delta(duration_sec: Decimal) -> TimeDelta {
     let micros = (duration_sec * Decimal::from(1_000_000)).round();
     TimeDelta::microseconds(micros.try_into().expect("a call lasts at most DURATION_MAX_SEC"))
 }
 
-#[expect(clippy::expect_used, reason = "see there")]
+#[expect(clippy::expect_used, reason = "times are bounded where they come in")]
 fn seconds(delta: TimeDelta) -> Decimal {
     Decimal::new(delta.num_microseconds().expect("times from outside lie within three centuries"), 6).normalize()
 }

@@ -42,7 +42,7 @@ pub enum CallEvent {
     TurnRecorded(Box<Turn>),
     /// The call ended; once more with other times, when its start arrives later. The last one stands.
     CallEnded(CallEnd),
-    /// The outcome, told again whenever later turns tell otherwise.
+    /// The outcome, classified again when later turns change it.
     CallOutcomeClassified(Classification),
 }
 

@@ -23,9 +23,14 @@ pub enum Outcome {
     Busy,
 }
 
-/// Whether the person was spoken to, so that they are not called again. A call that the platform itself cut off reached nobody.
+/// Whether the person was spoken to, so that they are not called again. A call that failed because the platform itself hung up
+/// reached nobody.
 pub fn was_reached(outcome: Outcome, hangup_by: Option<&str>) -> bool {
-    matches!(outcome, Outcome::Success | Outcome::Fail) && hangup_by != Some("system")
+    match outcome {
+        Outcome::Success => true,
+        Outcome::Fail => hangup_by != Some("system"),
+        Outcome::Voicemail | Outcome::NoAnswer | Outcome::Busy => false,
+    }
 }
 
 /// How many of something there are with each outcome, in the order of the enum.

@@ -80,6 +80,8 @@ pub enum OpenError {
     UnsafeServer(&'static str),
     #[error("the role of DATABASE_URL may not make the roles under which the platform works ({0}); give it CREATEROLE")]
     MayNotMakeRoles(String),
+    #[error("there is no master key in {0}; set NEWVOICE_MASTER_KEY, NEWVOICE_MASTER_KEY_FILE or NEWVOICE_DATA_DIR")]
+    NoMasterKey(PathBuf),
     #[error("the master key is not the one that the keys of this database are wrapped with")]
     OtherMasterKey,
     #[error("PostgreSQL does not let the role {role} in with its password ({error}); see pg_hba.conf")]
@@ -94,7 +96,12 @@ impl OpenError {
     /// Whether another call is the remedy: another address, schema or key.
     pub fn is_wrong_use(&self) -> bool {
         match self {
-            Self::Url(_) | Self::SchemaName(_) | Self::NoData(_) | Self::PoolerInBetween { .. } | Self::OtherMasterKey => true,
+            Self::Url(_)
+            | Self::SchemaName(_)
+            | Self::NoData(_)
+            | Self::PoolerInBetween { .. }
+            | Self::NoMasterKey(_)
+            | Self::OtherMasterKey => true,
             Self::NoPostgres
             | Self::Embedded(_)
             | Self::Unreachable { .. }

@@ -152,7 +152,7 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
             row.attempt_count = fit(*attempt)?;
             row.last_attempt_at = Some(*claimed_at);
             row.call_id = Some(*call_id);
-            row.lease_sec = i32::try_from(*lease_sec).ok();
+            row.lease_sec = Some(fit(*lease_sec)?);
         }
         TaskEvent::TaskCompleted { outcome, .. } => {
             row.set("completed", None);

@@ -103,7 +103,9 @@ pub async fn candidates(pool: &Pool, campaign_id: Uuid, now: DateTime<Utc>, limi
 /// A campaign's tasks that wait.
 pub async fn waiting_of(pool: &Pool, campaign_id: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "select task_id from call_tasks where campaign_id = $1 and status in ('pending', 'retry') limit $2",
+        r#"select task_id as "task_id!" from (
+               (select task_id from call_tasks where campaign_id = $1 and status = 'pending' limit $2)
+               union all (select task_id from call_tasks where campaign_id = $1 and status = 'retry' limit $2)) waiting limit $2"#,
         campaign_id,
         limit
     )

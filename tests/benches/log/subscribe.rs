@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rand::RngExt as _;
 use support::bench::{Ground, Report, median};
 use tokio::sync::mpsc;
 
@@ -33,7 +32,7 @@ pub async fn run(ground: &Ground, report: &mut Report) {
         let appending = tokio::spawn(async move {
             let mut answered = Vec::with_capacity(APPENDS);
             for _ in 0..APPENDS {
-                tokio::time::sleep(GAP_MAX.mul_f64(rand::rng().random())).await;
+                tokio::time::sleep(GAP_MAX.mul_f64(rand::random())).await;
                 writer.append().await.unwrap();
                 answered.push(Instant::now());
             }

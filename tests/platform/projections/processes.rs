@@ -17,6 +17,9 @@ use support::{
 
 use super::{content, differences};
 
+/// Far longer than a lease: a takeover that takes longer does not happen.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(120);
+
 fn projectors(url: &str) -> Child {
     let mut command = Command::new(binary("newvoice-api", "newvoice"));
     command
@@ -60,9 +63,12 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
     }
     let mut processes = [first, projectors(&platform.database_url)];
     // The second one has nothing to do; its connections show that it is there.
-    while connected_processes(&pool).await < 3 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let both_there = async {
+        while connected_processes(&pool).await < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(TAKEOVER_TIMEOUT, both_there).await.expect("the second process connects");
     let mut turns = 0;
     for round in 0..4 {
         let still = &processes[round % 2];
@@ -70,7 +76,9 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
         signal(still, "-STOP");
         // Work is done all the while, so that the process that wakes up has a page in its hands. The other one has taken over once all
         // leases have another holder.
+        let began = tokio::time::Instant::now();
         while holders(&pool).await.iter().zip(&before).any(|(now, before)| now == before) {
+            assert!(began.elapsed() < TAKEOVER_TIMEOUT, "the other process never took over");
             let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
             let some: Vec<_> = (0..5).map(|i| json!({"turn_index": i, "stt_duration_sec": 1, "ttfb_stt_ms": 100 + i})).collect();
             admin.post(&format!("/calls/{call}/turns"), &json!(some)).await.expect(201);

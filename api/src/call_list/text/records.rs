@@ -40,7 +40,7 @@ impl Record {
     }
 
     pub fn is_blank(&self) -> bool {
-        self.text.is_empty()
+        self.text.trim_ascii().is_empty()
     }
 }
 

@@ -44,7 +44,7 @@ fn check_part(part: &mut impl Read, name: &str, rest: u64) -> Result<u64, Unread
         if size > limit {
             return Err(Unreadable::TooMany("bytes when inflated"));
         }
-        if name.ends_with(".xml") {
+        if name.ends_with(".xml") || name.ends_with(".rels") {
             for byte in piece {
                 stretch = if *byte == b'<' { 0 } else { stretch + 1 };
                 if stretch > XML_TEXT_MAX_BYTES {
