@@ -345,6 +345,7 @@ impl From<CallRefusal> for Problem {
             CallRefusal::OtherNumber => Self::invalid("phone_number", message),
             CallRefusal::StartsInFuture | CallRefusal::StartsAfterEnd => Self::invalid("started_at", message),
             CallRefusal::EndsBeforeStart => Self::invalid("ended_at", message),
+            CallRefusal::LastsTooLong => Self::invalid("duration_sec", message),
             CallRefusal::OtherSubject | CallRefusal::StartedAlready | CallRefusal::EndedAlready => Self::conflict(message),
         }
     }

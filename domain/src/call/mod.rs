@@ -127,6 +127,13 @@ impl CallState {
     }
 }
 
+/// A client's wrong clock must not become a bill: the time to an end that it gave is bounded as a duration is. A call that a client ends
+/// without a time has lasted until now, however long ago it started.
+fn require_possible(times: CallTimes, end: Moment) -> Result<CallTimes, CallRefusal> {
+    let is_possible = !end.given || times.duration_sec <= DURATION_MAX_SEC.into();
+    if is_possible { Ok(times) } else { Err(CallRefusal::LastsTooLong) }
+}
+
 impl KnownCall {
     fn new(subject: CallSubject) -> Self {
         Self {
@@ -191,6 +198,8 @@ pub enum CallRefusal {
     StartsAfterEnd,
     #[error("the call cannot end before it started")]
     EndsBeforeStart,
+    #[error("the call would have lasted longer than {DURATION_MAX_SEC} seconds; check its times, or give duration_sec")]
+    LastsTooLong,
 }
 
 pub struct Call;
@@ -260,7 +269,8 @@ impl KnownCall {
         let Some(end) = &self.end else { return Ok(vec![started(start.at)]) };
         let reported = Moment { at: end.ended_at, given: end.ended_at_given };
         let times = CallTimes::settle(start, reported, end.duration_given.then_some(end.duration_sec));
-        let CallTimes { started_at, ended_at, duration_sec } = times.ok_or(CallRefusal::StartsAfterEnd)?;
+        let times = times.ok_or(CallRefusal::StartsAfterEnd)?;
+        let CallTimes { started_at, ended_at, duration_sec } = require_possible(times, reported)?;
         let settled = CallEnd { ended_at, duration_sec, ..end.clone() };
         let corrected = (settled != *end).then_some(CallEvent::CallEnded(settled));
         Ok([started(started_at)].into_iter().chain(corrected).collect())
@@ -325,7 +335,8 @@ impl KnownCall {
         let times = match self.started_at {
             Some(at) => {
                 let start = Moment { at, given: self.started_at_given };
-                CallTimes::settle(start, reported, request.duration_sec).ok_or(CallRefusal::EndsBeforeStart)?
+                let times = CallTimes::settle(start, reported, request.duration_sec).ok_or(CallRefusal::EndsBeforeStart)?;
+                require_possible(times, reported)?
             }
             // Until a start arrives, the call lasted no time.
             None => CallTimes { started_at: reported.at, ended_at: reported.at, duration_sec: request.duration_sec.unwrap_or_default() },

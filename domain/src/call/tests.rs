@@ -168,6 +168,15 @@ fn an_end_before_a_given_start_is_refused_on_the_one_that_arrives_second() {
     given::<Call>(ended).when(start(Some(at(11)))).then_refused(CallRefusal::StartsAfterEnd);
 }
 
+/// An end in the next year is a wrong clock and no bill of a year.
+#[test]
+fn a_call_that_would_have_lasted_for_weeks_is_refused() {
+    let weeks = 3 * 7 * 86_400;
+    given::<Call>([started()]).when(end(Some(at(weeks)), None)).then_refused(CallRefusal::LastsTooLong);
+    let ended = CallEnd { duration_sec: Decimal::from(60), duration_given: true, ..end_after(weeks) };
+    given::<Call>([started()]).when(end(Some(at(weeks)), Some(60))).then([CallEvent::CallEnded(ended), unclassified()]);
+}
+
 #[test]
 fn an_end_before_a_start_of_the_servers_clock_moves_the_start() {
     let ended = |duration_sec: i64, duration_given| {
