@@ -12,7 +12,7 @@ use domain::{
     reserved_name::{NameCommand, ReservedName},
 };
 use eventstore::{CommandContext, Database, EventStore, ExecuteError, StoreError, now};
-use support::{new_database, settings};
+use support::{empty_database, new_database, settings};
 use uuid::Uuid;
 
 /// Whom the calls of these tests are with.
@@ -63,7 +63,7 @@ async fn another_companys_stream_cannot_be_touched() {
 
 #[tokio::test]
 async fn two_installations_in_one_database_never_notice_each_other() {
-    let url = new_database().await;
+    let url = empty_database().await;
     let stores = futures::future::join_all(["one", "two"].map(|schema| {
         let settings = newvoice_api::settings::Settings { schema: schema.to_owned(), ..settings(&url) };
         async move { Database::open(&settings.database(support::master_key())).await.unwrap() }
