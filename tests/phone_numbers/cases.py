@@ -24,7 +24,7 @@ AMBIGUOUS = "!the digits can be read as more than one phone number: write it wit
 DECIMAL = "!a decimal number: format the column as text, so that the phone number keeps all of its digits"
 UNPARSABLE = "!not a phone number"
 
-# Disagreements that were looked at, and the most there may be of each. None is of a valid number in international form but one.
+# Disagreements that were looked at, and the most there may be of each. None is of a valid number in international form but those that say so.
 EXPLAINED = {
     # Digits without + or 0 in front that are a valid number of another country, too, and no mobile number here. German, Austrian and Indonesian
     # plans take nearly all digits for a landline; 33101234501 is a voicemail in Italy and a telephone in Paris.
@@ -41,8 +41,11 @@ EXPLAINED = {
     ("no-plus", "possible, refused: " + AMBIGUOUS): 4,
     # 00 is the beginning of free numbers in Japan, and of 0015, 005 and other prefixes with a carrier's digits in Brazil and elsewhere.
     ("double-zero", "valid, refused: " + AMBIGUOUS): 37,
-    # Unassigned, and shorter than seven digits.
-    ("foreign", "possible, refused: " + UNPARSABLE): 73,
+    # Of a possible length, but not valid: without the country code only North American numbers are read so.
+    ("foreign", "possible, refused: " + UNPARSABLE): 2623,
+    # +84 912 345 678 in Russia: a number of Vietnam, or 8 912 345 678 with +8 for +7.
+    ("international", "valid, refused: " + AMBIGUOUS): 4,
+    ("pasted international", "valid, refused: " + AMBIGUOUS): 1,
     # +989601.0: decimals of fewer than seven digits are no phone numbers that a spreadsheet changed.
     ("decimal international", "valid, refused: " + DECIMAL): 1,
 }
