@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Cells, Limits, Unreadable,
-    header_names::{Candidate, PHONE_NUMBER, describe_missing},
+    header_names::{self, Candidate, PHONE_NUMBER, describe_missing},
 };
 
 /// Names and cells of one row at most, in bytes: escaped six times over they still fit into an event.
@@ -60,7 +60,7 @@ impl Columns {
         if header.iter().any(|(_, cell)| cell.contains('\0')) {
             return Err(Unreadable::NulInHeader);
         }
-        let names: Vec<(u32, String)> = header.iter().map(|(column, cell)| (column, cell.to_lowercase())).collect();
+        let names: Vec<(u32, String)> = header.iter().map(|(column, cell)| (column, header_names::lower_case(cell))).collect();
         let find = |name: &'static str| {
             let mut found = names.iter().filter(|(_, n)| *n == name).map(|(column, _)| *column);
             let first = found.next();
@@ -77,7 +77,9 @@ impl Columns {
         };
         let priority = find("priority")?;
         let known = [Some(phone_number), contact_name, priority];
-        let others: Vec<(u32, &str)> = header.iter().filter(|(column, _)| !known.contains(&Some(*column))).collect();
+        let others = header.iter().filter(|(column, _)| !known.contains(&Some(*column)));
+        let others: Vec<(u32, &str)> = others.map(|(column, name)| (column, header_names::trim(name))).collect();
+        let others: Vec<(u32, &str)> = others.into_iter().filter(|(_, name)| !name.is_empty()).collect();
         let mut columns = Self {
             phone_number,
             contact_name,

@@ -1,5 +1,7 @@
 //! Headers that are not `phone_number` but surely mean it: an error names them, so that the column can be renamed.
 
+use domain::phone::is_invisible;
+
 /// The name of the column that a call list needs.
 pub(super) const PHONE_NUMBER: &str = "phone_number";
 
@@ -7,7 +9,7 @@ pub(super) const PHONE_NUMBER: &str = "phone_number";
 ///
 /// | language | headers |
 /// |---|---|
-/// | English | Phone, Phone No., Phone Number, Telephone (Number), Tel., Tel. No., Mobile (Phone, Number), Cell (Phone, Number), Contact Number, Primary Phone, Home / Work / Business Phone, MSISDN, E.164, WhatsApp |
+/// | English | Phone, Phone 1 (- Value), Phone No., Phone Number, Telephone (Number), Tel., Tel. No., Mobile (Phone, Number), Cell (Phone, Number), Contact Number, Primary Phone, Home / Work / Business Phone, MSISDN, E.164, WhatsApp |
 /// | Spanish | Teléfono, Número de teléfono, Nº de teléfono, Teléfono móvil, Móvil, Celular, Número de celular |
 /// | Czech | Telefon, Telefonní číslo, Číslo telefonu, Tel. číslo, Mobil, Mobilní telefon, Mobilní číslo |
 /// | Russian | Телефон, Номер телефона, Тел., Мобильный (телефон), Номер, Сотовый (телефон), Контактный телефон |
@@ -15,7 +17,7 @@ pub(super) const PHONE_NUMBER: &str = "phone_number";
 #[rustfmt::skip]
 const MEANING_PHONE_NUMBER: &[&str] = &[
     // English, and what CRMs export
-    "phone", "phoneno", "phonenr", "phonenumber", "phonenumbers", "phonenum", "phone1", "telephone", "telephoneno",
+    "phone", "phoneno", "phonenr", "phonenumber", "phonenumbers", "phonenum", "phone1", "phone1value", "telephone", "telephoneno",
     "telephonenumber", "tel", "telno", "telnumber", "mobile", "mobileno", "mobilenumber", "mobilephone",
     "mobilephonenumber", "cell", "cellno", "cellnumber", "cellphone", "cellphonenumber", "contactnumber", "contactphone",
     "primaryphone", "homephone", "workphone", "businessphone", "customerphone", "msisdn", "e164", "whatsapp", "whatsappnumber",
@@ -39,13 +41,27 @@ const NAME_MAX_CHARS: usize = 60;
 /// Sheets that are named in an error.
 const NAMED_SHEETS_MAX: usize = 20;
 
-/// Whether a header cell is `phone_number`, without regard to case and surrounding blanks.
+/// Whether a header cell is `phone_number`, without regard to case, surrounding blanks and invisible characters.
 pub(super) fn is_phone_number(header: &str) -> bool {
-    header.trim().to_lowercase() == PHONE_NUMBER
+    lower_case(header) == PHONE_NUMBER
+}
+
+/// The text of a header cell that is compared with the names of columns that mean something.
+pub(super) fn lower_case(header: &str) -> String {
+    let visible: String = header.chars().filter(|c| !is_invisible(*c)).collect();
+    visible.trim().to_lowercase()
+}
+
+/// A header cell without invisible characters around it. Within a word some languages need them.
+pub(super) fn trim(header: &str) -> &str {
+    header.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
 }
 
 fn means_phone_number(header: &str) -> bool {
-    MEANING_PHONE_NUMBER.contains(&plain(header).as_str())
+    let is_meant = |header: &str| MEANING_PHONE_NUMBER.contains(&plain(header).as_str());
+    // `phone_number (required)`
+    let without_remark = header.trim_end().strip_suffix(')').and_then(|header| header.rsplit_once('('));
+    is_meant(header) || without_remark.is_some_and(|(header, _)| is_meant(header))
 }
 
 fn plain(header: &str) -> String {
@@ -130,10 +146,15 @@ mod tests {
             "Номер телефона",
             "Telefonnummer",
             "Handy",
+            "Phone 1 - Value",
+            "phone_number (required)",
+            "Phone\u{200B} (with +) ",
         ] {
             assert!(means_phone_number(header), "{header}");
         }
-        for header in ["name", "city", "phone type", "number of calls", "hotel", "mobile plan", ""] {
+        for header in
+            ["name", "city", "phone type", "number of calls", "hotel", "mobile plan", "", "Phone 1 - Label", "Name (of the phone)", ")"]
+        {
             assert!(!means_phone_number(header), "{header}");
         }
     }

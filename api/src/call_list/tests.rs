@@ -144,6 +144,27 @@ fn an_honest_note_over_many_lines_stays_one_cell() {
 }
 
 #[test]
+fn invisible_characters_around_headers_are_left_out() {
+    let text = "\u{200B}phone\u{200B}_number\u{200B},\u{200B}name,city\u{200B},\u{200B}\n+12025550100,Ada,Brno,x\n";
+    let (contacts, errors) = read(text.as_bytes()).unwrap();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(contacts[0].contact_name.as_ref().unwrap().reveal(), "Ada");
+    assert_eq!(serde_json::Value::from(contacts[0].contact_data.reveal().clone()), serde_json::json!({"city": "Brno", "column 4": "x"}));
+}
+
+#[test]
+fn utf_32_is_refused_by_its_name() {
+    for mark in ["", "\u{feff}"] {
+        for unit in [u32::to_le_bytes as fn(u32) -> [u8; 4], u32::to_be_bytes] {
+            let text = format!("{mark}phone_number,name\n+12025550100,Jiří\n");
+            let bytes: Vec<u8> = text.chars().flat_map(|c| unit(c.into())).collect();
+            let refused = read(&bytes).unwrap_err().to_string();
+            assert!(refused.contains("UTF-32"), "{refused}");
+        }
+    }
+}
+
+#[test]
 fn text_after_a_closing_quote_is_an_error_of_its_row() {
     let text =
         "phone_number,name,note\n+12025550100,\"abc\"def,\n+12025550101,\"B\" ,x\n+12025550102,C,5\" pipe \"x\"\n+12025550103,\"\",\n";
@@ -251,5 +272,7 @@ fn a_column_that_looks_like_the_missing_one_is_proposed() {
         refused,
         "there is no column phone_number; \"Mobile\" looks like it: rename it to phone_number; the columns are: Name, Mobile, City"
     );
+    let google = read(b"Name,Phone 1 - Label,Phone 1 - Value\nA,1,B\n").unwrap_err().to_string();
+    assert!(google.contains("\"Phone 1 - Value\" looks like it"), "{google}");
     assert_eq!(read(b"Name,City\nA,B\n").unwrap_err().to_string(), "there is no column phone_number; the columns are: Name, City");
 }

@@ -43,6 +43,9 @@ fn is_c1_control(c: char) -> bool {
 /// By its mark, else UTF-16 or UTF-8 if it is that, else the code page that its letters fit. A file is UTF-8 if at least as many
 /// of its lines with other than ASCII characters are valid UTF-8 as are not: one damaged line does not decide for the others.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded<'_>, Unreadable> {
+    if is_utf_32(bytes) {
+        return Err(Unreadable::NoSpreadsheet("its encoding is UTF-32; save it as UTF-8".to_owned()));
+    }
     let utf_8 = |data| Decoded { data: Cow::Borrowed(data), name: "UTF-8", code_page: None };
     if bytes.starts_with(UTF_8_MARK) {
         return Ok(utf_8(after_marks(bytes)));
@@ -75,6 +78,17 @@ fn after_marks(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
+}
+
+/// By its mark, or by the zeros around each of its first characters. The mark of little-endian UTF-32 begins like that of UTF-16.
+fn is_utf_32(bytes: &[u8]) -> bool {
+    const LOOKED_AT: usize = 16;
+    let (characters, _) = bytes.as_chunks::<4>();
+    let begin = characters.get(..LOOKED_AT).unwrap_or(characters);
+    let is_little_endian = |character: &[u8; 4]| matches!(character, [1..=0x7F, 0, 0, 0]);
+    let is_big_endian = |character: &[u8; 4]| matches!(character, [0, 0, 0, 1..=0x7F]);
+    let is_marked = matches!(bytes, [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..]);
+    is_marked || (!begin.is_empty() && (begin.iter().all(is_little_endian) || begin.iter().all(is_big_endian)))
 }
 
 /// Whether it is UTF-16 and which, and where its text begins. Without a mark it is if at least a third of the first characters
