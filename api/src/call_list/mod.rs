@@ -85,7 +85,11 @@ impl Cells {
 
 /// What stands in one row.
 pub(crate) enum Line<'a> {
-    Cells(&'a Cells),
+    Cells {
+        cells: &'a Cells,
+        /// What is doubtful in it, for the notes of the contact.
+        note: Option<&'static str>,
+    },
     /// It cannot be read, for this reason.
     Faulty(String),
     /// It is hidden and therefore not read.
@@ -142,14 +146,17 @@ pub fn read_contacts(
             (Line::Hidden, _) => hidden_rows += 1,
             (Line::Faulty(message), None) => return Err(Unreadable::FaultyHeader { row, message }),
             (Line::Faulty(message), Some(_)) => each(Err(RowError { row, message }))?,
-            (Line::Cells(cells), _) if cells.is_empty() => {}
-            (Line::Cells(cells), None) => columns = Some(Columns::of(cells, limits)?),
-            (Line::Cells(cells), Some(columns)) => {
+            (Line::Cells { cells, .. }, _) if cells.is_empty() => {}
+            (Line::Cells { cells, .. }, None) => columns = Some(Columns::of(cells, limits)?),
+            (Line::Cells { cells, note }, Some(columns)) => {
                 used_columns.extend(cells.iter().map(|(column, _)| column));
                 if used_columns.len() > limits.columns as usize {
                     return Err(Unreadable::TooMany("columns"));
                 }
-                each(columns.contact(row, cells, reading.region))?;
+                each(columns.contact(row, cells, reading.region).map(|mut contact| {
+                    contact.notes.extend(note.map(str::to_owned));
+                    contact
+                }))?;
             }
         }
         Ok(())

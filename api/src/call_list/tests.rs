@@ -77,7 +77,11 @@ fn limits_hold() {
     let columns = format!("phone_number{0}\n1{0}\n", ",x".repeat(20));
     assert_eq!(read(columns.as_bytes()), Err(Unreadable::TooMany("columns")));
     let spread: String = (0..20).map(|i| format!("1,{}x\n", ",".repeat(i))).collect();
-    assert_eq!(read(format!("phone_number\n{spread}").as_bytes()), Err(Unreadable::TooMany("columns")), "each row has two");
+    assert_eq!(
+        read(format!("phone_number{}\n{spread}", ",".repeat(20)).as_bytes()),
+        Err(Unreadable::TooMany("columns")),
+        "each row has two"
+    );
     let cells = format!("phone_number\n1{}\n", ",".repeat(20_000));
     assert_eq!(read(cells.as_bytes()), Err(Unreadable::TooMany("columns")), "none of them holds anything");
 }
@@ -123,24 +127,54 @@ fn two_stray_quotes_do_not_swallow_the_rows_between_them() {
     refused(2, "name,phone_number\nA,+12025550101\nB\"\n".replace("A,", "\"A,").as_str());
     refused(2, "\"phone_number\",\"note\"\n\"+12025550101\",\"oops\n\"+12025550102\",\"x\"\n");
     refused(1, "phone_number,\"note\n+12025550101,x\n+12025550102,y\"\n");
-    refused(2, "a,b,phone_number,c,d\n1,\"oops,n/a,x,y\n1,2,n/a,x,y\n1,2,n/a,x,y\n\",+12025550101,x,y\n");
+    refused(
+        2,
+        "phone_number,name,city,note\n+12025550100,Ada,X,\"oops\n+12025550101\n+12025550102\n+12025550103,Ben,Y,bye\"\n+12025550104,Cy,Z,\n",
+    );
+    refused(2, "phone_number,name,note\n+12025550100,\"Ada\nx\ny\n+12025550101,Ben\nz\",bye\n+12025550104,Cy,\n");
 }
 
 #[test]
-fn an_honest_note_over_many_lines_stays_one_cell() {
-    for note in [
-        "two\nlines",
-        "Called Monday, no answer\nCall back Tuesday, or Wednesday, or later\nHe said \"\"later\"\", twice",
-        "12 Main St, Apt 4\nSpringfield, IL\n\nUSA",
-        "2026-11-20, no answer, busy\n20.11.2026, no answer\n11/21/2026, called back",
-        "\n- one\n- two, three\n",
+fn numbers_in_groups_are_no_dates() {
+    let text = "name,phone_number,note\nKari,412 34 567,\"ring\nOla,412 34 568,\nPer,412 34 569,\nAnne,412 34 570,ok\"\nLiv,412 34 571,\n";
+    let reading = Reading { limits: LIMITS, region: Some("NO") };
+    assert_eq!(read_contacts(text.as_bytes(), reading, |_| Ok(())), Err(Unreadable::StrayQuote { row: 2 }));
+    let dates = "phone_number,note\n41234567,\"calls\n22.11.2026\n2026-11-23\n24/11/26\"\n";
+    assert!(read_contacts(dates.as_bytes(), reading, |_| Ok(())).is_ok());
+}
+
+#[test]
+fn a_note_in_which_a_few_lines_look_like_rows_is_read_and_noted() {
+    for text in [
+        "phone_number,name\n+12025550100,\"Ada\n+12025550101,Ben\nsee note,Cy\nsee note,Di\"\n+12025550104,Ed\n",
+        "phone_number,note\n+12025550100,\"her son:\n202-555-0101\nin the evening\nor on Sunday\"\n+12025550104,\"a\nb\"\n",
     ] {
-        let text = format!("phone_number,name,note\n+12025550100,A,\"{note}\"\n+12025550101,\"B\",x\n");
         let (contacts, errors) = read(text.as_bytes()).unwrap();
         assert!(errors.is_empty() && contacts.len() == 2, "{errors:?}");
-        assert_eq!(contacts[0].contact_data.reveal()["note"], note.replace("\"\"", "\"").trim());
-        assert_eq!(contacts[1].row, 3);
+        assert_eq!(contacts[0].notes, ["a cell holds several lines, one of which looks like a row"]);
+        assert_eq!(contacts[1].notes, Vec::<String>::new());
     }
+}
+
+#[test]
+fn two_numbers_in_one_cell_are_an_error_of_their_row() {
+    for text in ["phone_number\n\"+12025550100\n+12025550101\"\n", "phone_number,name\n\"+12025550100\n+12025550101\",Ada\n"] {
+        let (contacts, errors) = read(text.as_bytes()).unwrap();
+        assert_eq!((contacts.len(), errors.len(), errors[0].row), (0, 1, 2), "{text}");
+    }
+}
+
+#[test]
+fn a_row_that_is_wider_than_the_header_is_an_error() {
+    let text = "id,name,work,phone_number\n1,Smith, John,+12025550100,+12025550101\n2,\"Smith, John\",,+12025550102\n\
+                3, \"Smith, John\",+12025550103,+12025550104\n4,A,,+12025550105,, ,\n";
+    let (contacts, errors) = read(text.as_bytes()).unwrap();
+    let message = "has more cells than the header: is a comma in a cell not quoted?";
+    assert_eq!(errors, [2, 4].map(|row| RowError { row, message: message.to_owned() }));
+    assert_eq!(contacts.iter().map(|contact| contact.row).collect::<Vec<_>>(), [3, 5]);
+    let (contacts, errors) = read(b"phone_number;;\n+12025550100;a;b\n+12025550101;a;b;c\n").unwrap();
+    assert_eq!(contacts[0].contact_data.reveal()["column 3"], "b");
+    assert!(errors[0].message.contains("is a semicolon in a cell"), "{errors:?}");
 }
 
 #[test]
@@ -162,6 +196,32 @@ fn utf_32_is_refused_by_its_name() {
             assert!(refused.contains("UTF-32"), "{refused}");
         }
     }
+}
+
+#[test]
+fn an_honest_note_over_many_lines_stays_one_cell() {
+    for note in [
+        "two\nlines",
+        "Called Monday, no answer\nCall back Tuesday, or Wednesday, or later\nHe said \"\"later\"\", twice",
+        "12 Main St, Apt 4\nSpringfield, IL\n\nUSA",
+        "2026-11-20, no answer, busy\n20.11.2026, no answer\n11/21/2026, called back",
+        "\n- one\n- two, three\n",
+        "Met in Brno.\nLikes tea, jazz",
+    ] {
+        let text = format!("phone_number,name,note\n+12025550100,A,\"{note}\"\n+12025550101,\"B\",x\n");
+        let (contacts, errors) = read(text.as_bytes()).unwrap();
+        assert!(errors.is_empty() && contacts.len() == 2, "{errors:?}");
+        assert_eq!(contacts[0].contact_data.reveal()["note"], note.replace("\"\"", "\"").trim());
+        assert_eq!(contacts[1].row, 3);
+    }
+}
+
+#[test]
+fn a_note_with_as_many_commas_as_the_header_is_read() {
+    let text = "First Name,Last Name,phone_number,Company,Notes\nAda,L,+12025550100,Acme,\"Met in Brno.\nLikes tea, jazz, chess, hiking\"\n\
+                Ben,M,+12025550101,Acme,\n";
+    let (contacts, errors) = read(text.as_bytes()).unwrap();
+    assert!(errors.is_empty() && contacts.len() == 2, "{errors:?}");
 }
 
 #[test]
@@ -221,7 +281,7 @@ fn the_delimiter_that_shows_the_column_wins() {
 fn columns_of_the_same_name_all_keep_their_values() {
     let mut source = Source::default();
     let mut stored = Vec::new();
-    let text = b"phone_number,note,note,note (2),,column 5,note\n+12025550100,a,b,c,d,e,f,g\n";
+    let text = b"phone_number,note,note,note (2),,column 5,note,\n+12025550100,a,b,c,d,e,f,g\n";
     for_each(text, |row| stored.push(row.unwrap().contact_data.reveal().clone()), &mut source);
     let expected = serde_json::json!(
         {"note": "a", "note (3)": "b", "note (2)": "c", "column 5 (2)": "d", "column 5": "e", "note (4)": "f", "column 8": "g"}

@@ -6,7 +6,7 @@ mod records;
 
 use domain::phone::to_e164;
 
-use self::records::{Record, Records, Shape};
+use self::records::{Record, Records, Shape, Swallowed};
 use super::{Cells, Line, Reading, Sink, Unreadable, header_names::is_phone_number};
 
 /// What is looked at to tell a text from other files, in bytes, and how many percent of it may be control characters.
@@ -14,6 +14,8 @@ const BINARY_SAMPLE_BYTES: usize = 4 << 10;
 const CONTROL_MAX_PERCENT: usize = 2;
 /// The end of a file under CP/M and DOS.
 const END_OF_FILE: u8 = 0x1A;
+/// The note of a row that may hold another one.
+const LOOKS_LIKE_A_ROW: &str = "a cell holds several lines, one of which looks like a row";
 
 /// How a text was read.
 pub(super) struct TextSource {
@@ -34,7 +36,7 @@ pub(super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result
     let is_phone_number = |cell: &[u8]| is_written_phone_number(cell, reading.region);
     let shape_of = |header: &[&[u8]]| Shape {
         delimiter,
-        delimiters: header.len().saturating_sub(1),
+        cells: header.len(),
         phone_column: header.iter().position(|cell| decoded.text(cell).is_some_and(|cell| header_cell_is_phone_number(&cell))),
         is_phone_number: &is_phone_number,
     };
@@ -48,12 +50,11 @@ pub(super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result
         let is_header = shape.is_none();
         // The header itself is compared with its own first line.
         let row_shape = shape.get_or_insert_with(|| shape_of(&first_line(data, delimiter)));
-        let swallows = |(column, inside): &(usize, std::ops::Range<usize>)| {
-            record.has_text_after_quote || row_shape.is_in(data.get(inside.clone()).unwrap_or_default(), *column)
-        };
-        if record.multi_line.iter().any(swallows) {
+        let swallowed = row_shape.most_swallowed(&record, data);
+        if swallowed == Swallowed::Rows || (record.has_text_after_quote && !record.multi_line.is_empty()) {
             return Err(Unreadable::StrayQuote { row: record.row });
         }
+        let header_cells = if is_header { record.width() } else { row_shape.cells };
         if is_header {
             shape = Some(shape_of(&record.cells().collect::<Vec<_>>()));
         }
@@ -61,10 +62,17 @@ pub(super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result
             sink(record.row, Line::Faulty("text follows a closing quote".to_owned()))?;
             continue;
         }
+        if record.cells().skip(header_cells).any(|cell| !cell.trim_ascii().is_empty()) {
+            let delimiter = name_of(delimiter);
+            let message = format!("has more cells than the header: is a {delimiter} in a cell not quoted?");
+            sink(record.row, Line::Faulty(message))?;
+            continue;
+        }
         let mut cells = Cells::default();
         let texts = record.cells().map(|cell| decoded.text(cell));
         let complete = (0..).zip(texts).all(|(column, text)| text.map(|text| cells.push(column, &text)).is_some());
-        let line = if complete { Line::Cells(&cells) } else { Line::Faulty(format!("is not {} text", decoded.name)) };
+        let note = (swallowed == Swallowed::Doubtful).then_some(LOOKS_LIKE_A_ROW);
+        let line = if complete { Line::Cells { cells: &cells, note } } else { Line::Faulty(format!("is not {} text", decoded.name)) };
         sink(record.row, line)?;
     }
     Ok(TextSource { encoding: decoded.name, delimiter: char::from(delimiter) })
@@ -84,10 +92,32 @@ fn header_cell_is_phone_number(cell: &str) -> bool {
 fn is_written_phone_number(cell: &[u8], region: Option<&str>) -> bool {
     let Ok(cell) = std::str::from_utf8(cell) else { return false };
     let number = cell.trim().trim_matches(['"', '\'', '=']);
-    let groups: Vec<&str> = number.split(['-', '.', '/', ' ']).filter(|group| !group.is_empty()).collect();
-    let is_digits = |group: &&str| group.bytes().all(|b| b.is_ascii_digit());
-    let is_date = groups.len() == 3 && groups.iter().all(is_digits) && groups.iter().map(|group| group.len()).sum::<usize>() <= 8;
-    !is_date && to_e164(number, region).is_ok()
+    !is_date(number) && to_e164(number, region).is_ok()
+}
+
+/// Whether it is a date: `2026-11-20`, `20.11.2026`, `11/20/26`. Groups of digits with blanks between them are none (`412 34 567`).
+fn is_date(text: &str) -> bool {
+    let is_shape = |separator: char| {
+        let groups: Vec<&str> = text.split(separator).collect();
+        let [first, second, third] = groups[..] else { return false };
+        let numbers_of = |group: &str| group.bytes().all(|b| b.is_ascii_digit()).then(|| group.parse::<u32>().ok()).flatten();
+        let is_day_and_month = |one: &str, other: &str| {
+            let (Some(a), Some(b)) = (numbers_of(one), numbers_of(other)) else { return false };
+            one.len() <= 2 && other.len() <= 2 && a.min(b) >= 1 && a.min(b) <= 12 && a.max(b) <= 31
+        };
+        let is_year = |group: &str, lengths: &[usize]| lengths.contains(&group.len()) && numbers_of(group).is_some();
+        (is_year(first, &[4]) && is_day_and_month(second, third)) || (is_year(third, &[2, 4]) && is_day_and_month(first, second))
+    };
+    ['.', '-', '/'].into_iter().any(is_shape)
+}
+
+fn name_of(delimiter: u8) -> &'static str {
+    match delimiter {
+        b';' => "semicolon",
+        b'\t' => "tab",
+        b'|' => "vertical bar",
+        _ => "comma",
+    }
 }
 
 /// Files of other kinds, by how they begin.

@@ -6,7 +6,7 @@
 //! - A quoted cell that is open at the end of the file refuses the file.
 //! - Blanks after the closing quote are left out. Other text after it makes the row an error; if the cell holds line ends as well, the
 //!   file is refused, since the quotes are out of step and may have swallowed other rows.
-//! - A quoted cell with line ends refuses the file if what it holds looks like rows of the list, see [`Shape::is_in`].
+//! - A quoted cell with line ends refuses the file if what it holds looks like rows of the list, see [`Shape::swallowed`].
 //!
 //! A record is one row however many lines its quotes hold; a line without anything is a row too.
 
@@ -14,8 +14,6 @@ use super::super::{CELLS_MAX, Unreadable};
 
 /// Continuation lines of one cell that are compared with rows of the list.
 const LINES_MAX: usize = 1_000;
-/// From so many delimiters per row on, lines with about as many look like rows whatever stands in them.
-const DELIMITERS_OF_WIDE_ROWS: usize = 4;
 
 /// One record; its buffers are used again for the next.
 #[derive(Default)]
@@ -127,49 +125,69 @@ impl<'a> Records<'a> {
 /// What a row of the list looks like.
 pub(super) struct Shape<'a> {
     pub delimiter: u8,
-    /// Delimiters of the header.
-    pub delimiters: usize,
+    /// Cells of the header.
+    pub cells: usize,
     pub phone_column: Option<usize>,
     pub is_phone_number: &'a dyn Fn(&[u8]) -> bool,
 }
 
+/// Whether a quoted cell with line ends holds rows of the list, because one quote opened it by mistake and another one closed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Swallowed {
+    Nothing,
+    /// A row, or a phone number in an honest note.
+    Doubtful,
+    Rows,
+}
+
 impl Shape<'_> {
-    /// Whether a quoted cell with line ends holds rows of the list, because one quote opened it by mistake and another one closed it. It
-    /// does if
-    /// - its first line completes the row: it has the row's phone number where the phone column is; or
-    /// - at least half of its further lines look like rows: they have a phone number where the phone column is and at least
-    ///   half as many delimiters as the header, or, in lists of five columns and more, a number of delimiters within a quarter of
-    ///   the header's.
+    pub fn most_swallowed(&self, record: &Record, data: &[u8]) -> Swallowed {
+        let of_cell = |(column, inside): &(usize, std::ops::Range<usize>)| {
+            let is_last = record.width() == self.cells && column + 1 == self.cells;
+            self.swallowed(data.get(inside.clone()).unwrap_or_default(), *column, is_last)
+        };
+        record.multi_line.iter().map(of_cell).max().unwrap_or(Swallowed::Nothing)
+    }
+
+    /// What a quoted cell with line ends holds:
+    /// - rows if its first line completes the row: it has the row's phone number where the phone column is;
+    /// - rows if a further line looks like one: it has a phone number where the phone column is;
+    /// - but if less than half of the further lines do, and the cell is the last one of a row that is as wide as the header, it is doubtful:
+    ///   a note may have a phone number on a line of its own.
     ///
-    /// A note over many lines, with some commas in it, does neither.
-    pub fn is_in(&self, cell: &[u8], column: usize) -> bool {
+    /// Delimiters alone do not make a line look like a row: notes have commas.
+    fn swallowed(&self, cell: &[u8], column: usize, is_last: bool) -> Swallowed {
         let mut lines = cell.split(|b| matches!(b, b'\r' | b'\n')).filter(|line| !line.trim_ascii().is_empty());
         // The part before the first line end, if something stands there.
         let first = cell.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
         if !first.trim_ascii().is_empty() {
             lines.next();
             let after = self.phone_column.and_then(|phone_column| phone_column.checked_sub(column)).filter(|after| *after > 0);
-            let number = after.and_then(|after| first.split(|b| *b == self.delimiter).nth(after));
-            if number.is_some_and(|number| (self.is_phone_number)(number)) {
-                return true;
+            if after.is_some_and(|after| self.has_number(first, after)) {
+                return Swallowed::Rows;
             }
         }
         let (mut alike, mut all) = (0, 0);
         for line in lines.take(LINES_MAX) {
             all += 1;
-            alike += usize::from(self.is_row(line));
+            alike += usize::from(self.is_row(line, column));
         }
-        // In a list of one column two numbers may share a cell.
-        let least = if self.delimiters == 0 { 2 } else { 1 };
-        alike >= least && alike * 2 >= all
+        match alike {
+            0 => Swallowed::Nothing,
+            // Two numbers may share a cell.
+            1 if self.cells == 1 => Swallowed::Nothing,
+            _ if is_last && alike * 2 < all => Swallowed::Doubtful,
+            _ => Swallowed::Rows,
+        }
     }
 
-    fn is_row(&self, line: &[u8]) -> bool {
-        let delimiters = line.iter().filter(|b| **b == self.delimiter).count();
-        let number = self.phone_column.and_then(|column| line.split(|b| *b == self.delimiter).nth(column));
-        if number.is_some_and(|number| (self.is_phone_number)(number)) && delimiters * 2 >= self.delimiters {
-            return true;
-        }
-        self.delimiters >= DELIMITERS_OF_WIDE_ROWS && delimiters.abs_diff(self.delimiters) <= self.delimiters / 4
+    /// Numbers below each other in the cell of the phone column are no rows (unless the list has no other column): their row is an error.
+    fn is_row(&self, line: &[u8], column: usize) -> bool {
+        let is_further_number = self.cells > 1 && self.phone_column == Some(column) && !line.contains(&self.delimiter);
+        !is_further_number && self.phone_column.is_some_and(|phone_column| self.has_number(line, phone_column))
+    }
+
+    fn has_number(&self, line: &[u8], column: usize) -> bool {
+        line.split(|b| *b == self.delimiter).nth(column).is_some_and(self.is_phone_number)
     }
 }

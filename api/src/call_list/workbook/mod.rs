@@ -65,7 +65,7 @@ fn read_sheet(rows: &mut impl Rows, limits: Limits, sink: Sink<'_>) -> Result<Op
                 sink(row, Line::Hidden)?;
             }
         }
-        sink(row, Line::Cells(&cells))?;
+        sink(row, Line::Cells { cells: &cells, note: None })?;
     }
     Ok(if has_header { None } else { Some(Vec::new()) })
 }

@@ -65,6 +65,16 @@ fn write_list(sheet: &mut Worksheet, numbers: std::ops::Range<u32>) {
     }
 }
 
+#[test]
+fn a_cell_beside_the_header_of_a_sheet_is_stored_under_its_column() {
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet();
+    write_list(sheet, 100..101);
+    sheet.write(1, 3, "beside").unwrap();
+    let (_, contacts) = read(&save(book)).unwrap();
+    assert_eq!(Value::from(contacts[0].contact_data.reveal().clone()), json!({"column 4": "beside"}));
+}
+
 fn sheets_xlsx() -> Vec<u8> {
     let mut book = Workbook::new();
     book.add_worksheet().set_name("Cover").unwrap().write(1, 0, "Call list of November").unwrap();
