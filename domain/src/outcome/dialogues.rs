@@ -35,6 +35,10 @@ const VOICEMAIL_GREETINGS: &[Dialogue] = &[
     (&[C("Dobrý den, dovolali jste se do hlasové schránky. Zanechte vzkaz po zaznění tónu.")], Some(Voicemail)),
     (&[C("Volaný účastník není dostupný, zanechte zprávu.")], Some(Voicemail)),
     (&[C("Здравствуйте, это автоответчик. Оставьте сообщение после сигнала.")], Some(Voicemail)),
+    (&[C("Hi, you've reached Anna, leave your name and number and I'll get back to you.")], Some(Voicemail)),
+    (&[C("We can't take your call right now. Please leave your name and number.")], Some(Voicemail)),
+    (&[C("Deja un mensaje y te llamo.")], Some(Voicemail)),
+    (&[C("deja tu mensaje después del bip")], Some(Voicemail)),
 ];
 
 const NETWORK_ANNOUNCEMENTS: &[Dialogue] = &[
@@ -47,6 +51,11 @@ const NETWORK_ANNOUNCEMENTS: &[Dialogue] = &[
     (&[C("La línea está ocupada.")], Some(Busy)),
     (&[C("Volané číslo je obsazeno.")], Some(Busy)),
     (&[C("Линия занята, перезвоните позже.")], Some(Busy)),
+    (&[C("The customer you are calling is currently unavailable.")], Some(NoAnswer)),
+    (&[C("The number you have dialed is not in service.")], Some(NoAnswer)),
+    (&[C("Volaná stanice je dočasně nedostupná.")], Some(NoAnswer)),
+    (&[C("Набранный вами номер не существует.")], Some(NoAnswer)),
+    (&[C("The number you are calling is busy.")], Some(Busy)),
 ];
 
 const MENUS_AND_OPERATORS: &[Dialogue] = &[
@@ -95,6 +104,8 @@ const NEGATIONS: &[Dialogue] = &[
     (&[A("Souhlasíte?"), C("Nemůžu říct, že souhlasím.")], None),
     (&[A("Вы согласны?"), C("Нет, не согласен.")], Some(Fail)),
     (&[A("Вам интересно?"), C("Не думаю, что мне интересно.")], None),
+    (&[C("That sounds good but I'm going to pass.")], Some(Fail)),
+    (&[C("It sounds good but no, thanks.")], Some(Fail)),
 ];
 
 const THE_AGENTS_OWN_WORDS: &[Dialogue] = &[
@@ -122,6 +133,74 @@ const SMALL_TALK: &[Dialogue] = &[
     (&[C("Sounds good."), A("Tuesday then."), C("Wait, this is the wrong number.")], None),
     (&[C("If I agree, what does it cost?")], None),
     (&[A("Hello?"), C("...")], None),
+];
+
+const OPT_OUTS: &[&str] = &[
+    "Please don't ever call me again.",
+    "Never call this number again.",
+    "Take me off your calling list.",
+    "Please unsubscribe me.",
+    "Lose my number.",
+    "I'm not really interested.",
+    "I don't want this.",
+    "You've got the wrong person.",
+    "No me vuelvan a llamar.",
+    "Deje de llamarme.",
+    "Quíteme de su lista.",
+    "No quiero nada.",
+    "Se ha equivocado de número.",
+    "Přestaňte mi volat.",
+    "Vymažte mě z databáze.",
+    "Nezájem.",
+    "To je omyl.",
+    "Не звони мне больше!",
+    "Хватит звонить.",
+    "Удалите мой номер из базы.",
+    "Мне это не нужно.",
+    "Вы не туда попали.",
+    "Вы ошиблись.",
+];
+
+/// With a refusal of something else, or of calls at a time.
+const FIRM_CONSENT: &[&str] = &[
+    "Не надо переносить, подтверждаю.",
+    "Nechci nic měnit, potvrzuji.",
+    "Nechci to zrušit, souhlasím s termínem.",
+    "Yes. That works for me. But please don't call me before nine.",
+    "Sounds good. Don't call, just text me the address.",
+    "I got your voicemail about the appointment. Tuesday works for me.",
+    "Yes, Tuesday works.",
+    "El martes me viene bien.",
+    "To se mi hodí.",
+    "Да, подходит.",
+];
+
+const NO_CONSENT: &[&str] = &[
+    "Who says I'm interested? I'm not.",
+    "I agree that this is spam.",
+    "I would say I agree if it were cheaper.",
+    "I'm interested to know why you keep calling me.",
+    "Perfecto, otra llamada de spam. Adiós.",
+    "Sounds good. But no, thanks.",
+    "El martes no me viene bien.",
+    "Нет, мне не подходит.",
+    "Мне интересно, откуда у вас мой номер.",
+    "Yes please.",
+    "Sure, go ahead.",
+    "Давайте во вторник.",
+];
+
+/// What sounds like a machine but is said by a person.
+const PERSONS: &[&str] = &[
+    "Hi, I just listened to your voicemail, what is this about?",
+    "Bob is not available right now, call back at five.",
+    "He's not here, you can leave a message with me.",
+    "No, no contesta nadie a esta hora, soy su vecina, dígame.",
+    "Volaný účastník jsem já, co potřebujete?",
+    "Mám obsazeno, zavolejte později.",
+    "Está ocupado, llame luego.",
+    "The line is busy here in the shop, give me a second.",
+    "My mailbox is full of your letters, stop it.",
 ];
 
 fn outcome_of(lines: &[Line]) -> Option<Outcome> {
@@ -157,6 +236,13 @@ fn check(dialogues: &[Dialogue]) {
         (told != *expected).then(|| format!("{text:?} tells {told:?}, not {expected:?}"))
     });
     let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[track_caller]
+fn check_texts(texts: &[&'static str], expected: Option<Outcome>) {
+    let wrong = texts.iter().map(|text| (text, outcome_of(&[C(text)]))).filter(|(_, told)| *told != expected);
+    let wrong: Vec<_> = wrong.map(|(text, told)| format!("{text:?} tells {told:?}, not {expected:?}")).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -203,4 +289,24 @@ fn a_person_who_answers_for_another_is_no_machine() {
 #[test]
 fn small_talk_and_contradictions_tell_nothing() {
     check(SMALL_TALK);
+}
+
+#[test]
+fn opt_outs_are_fail() {
+    check_texts(OPT_OUTS, Some(Fail));
+}
+
+#[test]
+fn consent_is_success_beside_a_limit_or_a_refused_change() {
+    check_texts(FIRM_CONSENT, Some(Success));
+}
+
+#[test]
+fn conditions_complaints_and_answers_to_anything_tell_nothing() {
+    check_texts(NO_CONSENT, None);
+}
+
+#[test]
+fn a_person_who_speaks_of_lines_and_messages_is_no_machine() {
+    check_texts(PERSONS, None);
 }

@@ -7,7 +7,9 @@ use std::{
 
 use super::{
     Outcome,
-    phrases::{BUT, KEYWORDS, Language, NEGATION_WORDS, NEUTRAL, THAT, negates},
+    context::{COMMA, PhraseContext, QUESTION, STOP, is_stop},
+    neutral::NEUTRAL,
+    phrases::{BUT, KEYWORDS, Language, THAT},
 };
 
 /// A phrase of the tables and the outcome it tells.
@@ -52,7 +54,8 @@ static BY_FIRST_WORD: LazyLock<HashMap<&'static str, Vec<Phrase>>> = LazyLock::n
 
 /// Finds the phrases that count in a text.
 pub(super) fn match_phrases(text: &str) -> TextMatches {
-    let words = split_words(text);
+    let mut words = split_words(text);
+    words.push(STOP.to_owned());
     let last_but = words.iter().rposition(|word| BUT.contains(&word.as_str()));
     let mut matches = TextMatches { has_words: words.iter().any(|word| !is_stop(word)), ..TextMatches::default() };
     let mut at = 0;
@@ -61,16 +64,22 @@ pub(super) fn match_phrases(text: &str) -> TextMatches {
             at += 1;
             continue;
         };
-        match phrase.tells {
-            None => {}
-            Some((Outcome::Success, language)) if negated(&words, at, language) => {}
-            Some((outcome, _)) if is_machine(outcome) && last_but.is_some_and(|but| at < but) => {}
-            Some((outcome, _)) => {
+        let end = at + phrase.words.len();
+        let context = PhraseContext { words: &words, phrase: phrase.text, start: at, end };
+        if let Some((outcome, language)) = phrase.tells {
+            let counts = match outcome {
+                Outcome::Success => context.is_consent(language),
+                Outcome::Fail => context.is_refusal(),
+                Outcome::Voicemail => true,
+                Outcome::NoAnswer | Outcome::Busy => context.is_network_announcement(),
+            };
+            let is_taken_back = is_machine(outcome) && last_but.is_some_and(|but| at < but);
+            if counts && !is_taken_back {
                 let phrases = if is_machine(outcome) { &mut matches.machine } else { &mut matches.answers };
                 phrases.insert((outcome, phrase.text));
             }
         }
-        at += phrase.words.len();
+        at = end;
     }
     matches
 }
@@ -81,21 +90,7 @@ fn phrase_at(words: &[String], at: usize) -> Option<&'static Phrase> {
     phrases.iter().find(|phrase| rest.len() >= phrase.words.len() && rest.iter().zip(&phrase.words).all(|(word, of)| word == of))
 }
 
-/// Whether a word shortly before `at` in the same clause negates what follows.
-fn negated(words: &[String], at: usize, language: Language) -> bool {
-    let before = words.get(..at).unwrap_or_default().iter().rev();
-    let clause = before.take_while(|word| !is_stop(word) && !BUT.contains(&word.as_str()));
-    clause.take(NEGATION_WORDS).any(|word| negates(language, word))
-}
-
-const COMMA: &str = ",";
-const STOP: &str = ".";
-
-fn is_stop(word: &str) -> bool {
-    word == COMMA || word == STOP
-}
-
-/// The words in lower case, with [`COMMA`] or [`STOP`] where a clause ends.
+/// The words in lower case, with [`COMMA`], [`STOP`] or [`QUESTION`] where a clause ends.
 fn split_words(text: &str) -> Vec<String> {
     let lower = text.to_lowercase().replace('’', "'");
     let mut words: Vec<String> = Vec::new();
@@ -116,7 +111,8 @@ fn split_words(text: &str) -> Vec<String> {
         }
         match c {
             ',' => words.push(COMMA.to_owned()),
-            '.' | '!' | '?' | ';' | ':' | '…' | '¿' | '¡' | '—' | '–' | '\n' => words.push(STOP.to_owned()),
+            '?' => words.push(QUESTION.to_owned()),
+            '.' | '!' | ';' | ':' | '…' | '¿' | '¡' | '—' | '–' | '\n' => words.push(STOP.to_owned()),
             _ => {}
         }
     }
@@ -151,6 +147,21 @@ mod tests {
         assert_eq!(answers("Nemyslím, že souhlasím"), Vec::<&str>::new());
         assert_eq!(answers("Не думаю, что мне интересно"), Vec::<&str>::new());
         assert_eq!(answers("I did not expect it but sounds good"), ["sounds good"]);
+    }
+
+    #[test]
+    fn consent_with_a_condition_or_in_a_question_does_not_count() {
+        assert_eq!(answers("If it is cheaper, I agree"), Vec::<&str>::new());
+        assert_eq!(answers("Souhlasím, pokud to bude levnější"), Vec::<&str>::new());
+        assert_eq!(answers("You think I'm interested?"), Vec::<&str>::new());
+        assert_eq!(answers("Sounds good, let me know if it moves"), ["sounds good"]);
+        assert_eq!(answers("Sounds good, what time?"), ["sounds good"]);
+    }
+
+    #[test]
+    fn announcements_speak_of_a_number_or_a_line() {
+        assert_eq!(match_phrases("The number is not mine. Bob is not available").machine, BTreeSet::new());
+        assert_eq!(match_phrases("The number you dialed is not available").machine.len(), 1);
     }
 
     #[test]

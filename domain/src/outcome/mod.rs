@@ -1,8 +1,10 @@
 //! How a call or a task ended, and how that is told from a final state or from what the caller said.
 
+mod context;
 #[cfg(test)]
 mod dialogues;
 mod matching;
+mod neutral;
 mod phrases;
 mod tally;
 
@@ -107,6 +109,10 @@ pub const FINAL_STATES: &[(Outcome, &[&str])] = &[
             "declined",
             "not_interested",
             "do_not_call",
+            "dnc",
+            "opt_out",
+            "opted_out",
+            "unsubscribed",
             "wrong_number",
             "hangup",
             "hung_up",
@@ -156,6 +162,7 @@ mod tests {
     fn final_states_are_compared_without_regard_to_case_and_hyphens() {
         assert_eq!(from_final_state("Voicemail-Left"), Some(Outcome::Voicemail));
         assert_eq!(from_final_state("appointment booked"), Some(Outcome::Success));
+        assert_eq!(from_final_state("DNC"), Some(Outcome::Fail));
         assert_eq!(from_final_state("greeting"), None);
     }
 

@@ -1,6 +1,6 @@
 //! The phrases an outcome is told from, in English, Spanish, Czech and Russian: in lower case, whole words are compared.
 //!
-//! A longer phrase hides the shorter ones inside it: "no me interesa" hides "me interesa".
+//! `,` and `.` in a phrase are the end of a clause and of a sentence; a text's end is `.` too. A longer phrase hides the shorter ones inside it: "no me interesa" hides "me interesa".
 
 use super::Outcome;
 
@@ -15,7 +15,8 @@ pub(super) enum Language {
 
 use Language::{Czech, English, Russian, Spanish};
 
-/// What the caller says and the outcome it tells.
+/// What the caller says and the outcome it tells. Answers that fit any question are left out: "yes please" and "sure, go ahead"
+/// may answer "may I ask something?", "давайте во вторник" may put the call off.
 pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
     (
         Outcome::Success,
@@ -28,31 +29,92 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "i'm interested",
             "i am interested",
             "that works for me",
+            "works for me",
+            "monday works",
+            "tuesday works",
+            "wednesday works",
+            "thursday works",
+            "friday works",
+            "saturday works",
+            "sunday works",
             "see you then",
             "appointment is confirmed",
             "you are booked",
         ],
     ),
-    (Outcome::Success, Spanish, &["de acuerdo", "me interesa", "perfecto", "confirmado", "nos vemos", "queda reservado"]),
+    (Outcome::Success, Spanish, &["de acuerdo", "me interesa", "perfecto", "confirmado", "nos vemos", "queda reservado", "me viene bien"]),
     (
         Outcome::Success,
         Czech,
-        &["souhlasím", "domluveno", "mám zájem", "mám o to zájem", "to mi vyhovuje", "vyhovuje mi to", "potvrzuji", "máte rezervaci"],
+        &[
+            "souhlasím",
+            "domluveno",
+            "mám zájem",
+            "mám o to zájem",
+            "to mi vyhovuje",
+            "vyhovuje mi to",
+            "potvrzuji",
+            "máte rezervaci",
+            "se mi hodí",
+            "hodí se mi",
+        ],
     ),
-    (Outcome::Success, Russian, &["согласен", "согласна", "договорились", "мне интересно", "подтверждаю", "вы записаны", "запишите меня"]),
+    (
+        Outcome::Success,
+        Russian,
+        &[
+            "согласен",
+            "согласна",
+            "договорились",
+            "мне интересно",
+            "подтверждаю",
+            "вы записаны",
+            "запишите меня",
+            "да , подходит",
+            "да подходит",
+            "мне подходит",
+        ],
+    ),
     (
         Outcome::Fail,
         English,
         &[
             "not interested",
+            "not really interested",
+            "not that interested",
+            "not very interested",
+            "not at all interested",
             "no longer interested",
             "stop calling",
             "do not call",
             "don't call",
+            "don't ever call",
+            "do not ever call",
+            "never call me",
+            "never call this number",
+            "never call here",
+            "never call again",
             "wrong number",
+            "wrong person",
+            "lose my number .",
+            "lose my number ,",
+            "unsubscribe me",
             "remove me",
             "take me off your list",
             "take me off the list",
+            "take me off your",
+            "take me off of your",
+            "i don't want this .",
+            "i don't want this ,",
+            "i don't want it .",
+            "i don't want it ,",
+            "going to pass",
+            "i'll pass .",
+            "i'll pass ,",
+            "but no thanks",
+            "but no , thanks",
+            "but no thank you",
+            "but no , thank you",
             "i disagree",
             "don't agree",
             "do not agree",
@@ -72,6 +134,23 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "no me llame",
             "no me llamen",
             "no llame más",
+            "no me vuelvan a llamar",
+            "no me vuelva a llamar",
+            "no me vuelvas a llamar",
+            "no vuelvan a llamar",
+            "no vuelva a llamar",
+            "deje de llamar",
+            "deje de llamarme",
+            "dejen de llamar",
+            "dejen de llamarme",
+            "quíteme de su lista",
+            "quítenme de su lista",
+            "quíteme de la lista",
+            "bórreme de su lista",
+            "no quiero nada",
+            "equivocado de número",
+            "equivocó de número",
+            "equivoca de número",
             "número equivocado",
             "no estoy de acuerdo",
             "no estamos de acuerdo",
@@ -87,6 +166,15 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "nemáme zájem",
             "nemám o to zájem",
             "nevolejte",
+            "přestaňte volat",
+            "přestaňte mi volat",
+            "přestaňte nám volat",
+            "přestaňte sem volat",
+            "vymažte mě",
+            "smažte mě",
+            "vyškrtněte mě",
+            "nezájem",
+            "to je omyl",
             "špatné číslo",
             "nechci",
             "nesouhlasím",
@@ -102,6 +190,18 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "неинтересно",
             "не интересует",
             "не звоните",
+            "не звони",
+            "хватит звонить",
+            "прекратите звонить",
+            "перестаньте звонить",
+            "удалите мой номер",
+            "удалите меня",
+            "уберите мой номер",
+            "мне не нужно",
+            "мне это не нужно",
+            "не туда попали",
+            "вы ошиблись .",
+            "вы ошиблись ,",
             "ошиблись номером",
             "не надо",
             "не хочу",
@@ -119,6 +219,11 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "leave me a message",
             "leave your message",
             "record your message",
+            "leave your name and number",
+            "leave your name and phone number",
+            "can't take your call",
+            "cannot take your call",
+            "unable to take your call",
             "can't come to the phone",
             "after the tone",
             "at the tone",
@@ -134,6 +239,9 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
         &[
             "deje un mensaje",
             "deje su mensaje",
+            "deja un mensaje",
+            "deja tu mensaje",
+            "después del bip",
             "grabe su mensaje",
             "después de la señal",
             "después del tono",
@@ -165,10 +273,28 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
     (
         Outcome::NoAnswer,
         English,
-        &["is not available", "cannot be reached", "is unavailable", "no answer", "is switched off", "is turned off"],
+        &[
+            "is not available",
+            "cannot be reached",
+            "is unavailable",
+            "is currently unavailable",
+            "is temporarily unavailable",
+            "is currently not available",
+            "is not reachable",
+            "not in service",
+            "no longer in service",
+            "has been disconnected",
+            "no answer",
+            "is switched off",
+            "is turned off",
+        ],
     ),
     (Outcome::NoAnswer, Spanish, &["no está disponible", "no contesta", "fuera de cobertura", "se encuentra apagado"]),
-    (Outcome::NoAnswer, Czech, &["není dostupný", "volaný účastník", "nezvedá", "dočasně nedostupný"]),
+    (
+        Outcome::NoAnswer,
+        Czech,
+        &["není dostupný", "volaný účastník", "nezvedá", "dočasně nedostupný", "dočasně nedostupná", "není dostupná"],
+    ),
     (
         Outcome::NoAnswer,
         Russian,
@@ -179,61 +305,45 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "телефон абонента выключен",
             "не отвечает",
             "вне зоны",
+            "не существует",
+            "не обслуживается",
         ],
     ),
-    (Outcome::Busy, English, &["line is busy", "number is busy", "subscriber is busy"]),
+    (
+        Outcome::Busy,
+        English,
+        &[
+            "line is busy",
+            "number is busy",
+            "you are calling is busy",
+            "you have called is busy",
+            "you have dialed is busy",
+            "you dialed is busy",
+            "subscriber is busy",
+        ],
+    ),
     (Outcome::Busy, Spanish, &["está ocupado", "línea ocupada", "línea está ocupada"]),
     (Outcome::Busy, Czech, &["linka je obsazena", "obsazeno"]),
     (Outcome::Busy, Russian, &["линия занята", "номер занят", "абонент занят"]),
 ];
 
-/// Phrases that contain one of the [`KEYWORDS`] and tell nothing.
-pub(super) const NEUTRAL: &[&str] = &[
-    // A person offers or asks, which no machine does.
-    "can i leave a message",
-    "could i leave a message",
-    "may i leave a message",
-    "should i leave a message",
-    "do i leave a message",
-    "want to leave a message",
-    "like to leave a message",
-    "puedo dejar un mensaje",
-    // A refusal or a machine that is denied.
-    "not the wrong number",
-    "isn't the wrong number",
-    "not a wrong number",
-    "don't remove me",
-    "do not remove me",
-    "not a voicemail",
-    "not voicemail",
-    "isn't voicemail",
-    "isn't a voicemail",
-    "don't leave a message",
-    "do not leave a message",
-    "no deje un mensaje",
-    "žádný záznamník",
-    "не автоответчик",
-    // Consent that is asked about or depends on something.
-    "if i agree",
-    "before i agree",
-    "should i agree",
-    "do i agree",
-];
-
-/// Words that negate consent, as far as [`NEGATION_WORDS`] words before it in the same clause. Czech verbs carry theirs, so that
+/// Words that negate consent or make it unreal ("I would say I agree", "who says I'm interested"), as far as [`NEGATION_WORDS`] words before it in the same clause. Czech verbs carry theirs, so that
 /// only phrases around the verb are listed.
 pub(super) fn negates(language: Language, word: &str) -> bool {
     match language {
         English => {
             word.ends_with("n't")
-                || ["not", "never", "nothing", "without", "hardly", "cannot", "dont", "doesnt", "didnt", "cant", "wont", "isnt"]
-                    .contains(&word)
+                || [
+                    "would", "i'd", "who", "none", "neither", "not", "never", "nothing", "without", "hardly", "cannot", "dont", "doesnt",
+                    "didnt", "cant", "wont", "isnt",
+                ]
+                .contains(&word)
         }
-        Spanish => ["no", "nunca", "jamás", "tampoco", "nada", "ni", "sin"].contains(&word),
+        Spanish => ["si", "no", "nunca", "jamás", "tampoco", "nada", "ni", "sin"].contains(&word),
         Czech => {
             ["není", "nebylo", "nebude", "nemáme", "nemůžu", "nemohu", "nemyslím", "neříkám", "nevím", "nikdy", "ničím"].contains(&word)
         }
-        Russian => ["не", "ни", "никогда", "нельзя"].contains(&word),
+        Russian => ["бы", "не", "ни", "никогда", "нельзя"].contains(&word),
     }
 }
 
@@ -244,4 +354,4 @@ pub(super) const NEGATION_WORDS: usize = 3;
 pub(super) const BUT: &[&str] = &["but", "pero", "ale", "но"];
 
 /// Words that begin a subordinate clause after a comma that Czech and Russian demand: "nemyslím, že souhlasím" is one statement.
-pub(super) const THAT: &[&str] = &["že", "что", "чтобы"];
+pub(super) const THAT: &[&str] = &["že", "aby", "что", "чтобы"];
