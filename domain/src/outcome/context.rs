@@ -52,6 +52,10 @@ const TIME_LIMITS: &[&str] =
 /// Words in the same sentence that ask for another way than a call.
 const OTHER_WAYS: &[&str] = &["text", "email", "escríbame", "napište", "pošlete", "напишите", "пришлите"];
 
+/// Words in the same sentence that make a refusal of calls stand whatever else it says: "don't call or text me".
+const NO_LIMITS: &[&str] =
+    &["or", "nor", "again", "ever", "anymore", "ni", "más", "nunca", "ani", "už", "nikdy", "больше", "ни", "никогда"];
+
 /// What announcements of the network speak of. Without it in the same sentence, a person speaks of another one:
 /// "Bob is not available right now".
 const NETWORK_SUBJECTS: &[&str] = &[
@@ -146,9 +150,14 @@ impl<'a> PhraseContext<'a> {
         if REFUSALS_OF_SOMETHING.contains(&self.phrase) {
             return !self.clause_after().any(|word| CHANGES.iter().any(|stem| word.starts_with(stem)));
         }
-        let is_limited =
-            || self.clause_after().any(|word| TIME_LIMITS.contains(&word)) || self.sentence_after().any(|word| OTHER_WAYS.contains(&word));
-        !(REFUSALS_OF_CALLS.contains(&self.phrase) && is_limited())
+        !(REFUSALS_OF_CALLS.contains(&self.phrase) && self.has_limit())
+    }
+
+    /// Whether a refusal of calls is for a time only or asks for another way.
+    fn has_limit(&self) -> bool {
+        let is_of_time = self.clause_after().any(|word| TIME_LIMITS.contains(&word));
+        let has_other_way = self.sentence_after().any(|word| OTHER_WAYS.contains(&word));
+        (is_of_time || has_other_way) && !self.sentence_after().any(|word| NO_LIMITS.contains(&word))
     }
 
     /// Whether the sentence up to the phrase's end speaks of a number, a line or a subscriber.

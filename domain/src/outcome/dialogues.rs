@@ -159,6 +159,8 @@ const OPT_OUTS: &[&str] = &[
     "Мне это не нужно.",
     "Вы не туда попали.",
     "Вы ошиблись.",
+    "Don't call or text me.",
+    "Don't call me again after today.",
 ];
 
 /// With a refusal of something else, or of calls at a time.
