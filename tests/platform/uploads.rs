@@ -123,10 +123,11 @@ async fn the_answer_reports_what_was_read() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let id = admin.campaign(json!({})).await;
-    let (czech, rows): (&[u8], _) =
-        (b"sep=;\nphone_number;name;name 2;name 2\n+12025550100;Ji\xf8\xed;\x8a\x9dastn\xfd;x\n+12025550101;#N/A;;\n", 2);
+    let czech = b"sep=;\nphone_number;name;name 2;name 2\n+12025550100;Ji\xf8\xed;\x8a\x9dastn\xfd;x\n\
+                  +12025550101;#N/A;;\n+12025550101;#N/A;;\n";
     let answer = admin.upload(&id, "list.csv", czech.to_vec()).await.expect(200);
-    assert_eq!((&answer["total"], &answer["created"]), (&json!(rows), &json!(rows)), "{}", answer.body);
+    let errors = json!(["Row 4: phone number repeats row 3"]);
+    assert_eq!((&answer["total"], &answer["created"], &answer["errors"]), (&json!(3), &json!(2), &errors), "{}", answer.body);
     assert_eq!(
         [&answer["sheet"], &answer["encoding"], &answer["delimiter"], &answer["hidden_rows"]],
         [&json!(null), &json!("windows-1250"), &json!(";"), &json!(0)]

@@ -225,10 +225,7 @@ impl Importer<'_> {
         let (mut contacts, mut errors) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             match row {
-                Ok(contact) => {
-                    contact.notes.iter().for_each(|note| self.add_note(format!("Row {}: {note}", contact.row)));
-                    contacts.push(contact);
-                }
+                Ok(contact) => contacts.push(contact),
                 Err(error) => errors.push(error),
             }
         }
@@ -247,12 +244,13 @@ impl Importer<'_> {
         }
         let known = retry_conflicts(|p: &Problem| p.lost_race(None), || self.append(&fresh)).await?;
         for Known { task_id, contact, .. } in fresh {
-            match known.get(&task_id) {
-                // Of this very import, which was begun before and is now repeated.
-                Some(import_id) if *import_id == self.result.import_id => self.result.created += 1,
-                Some(_) => errors.push(RowError { row: contact.row, message: "phone number is in the campaign already".to_owned() }),
-                None => self.result.created += 1,
+            // Those of this very import were stored when it was begun before; it is now repeated.
+            if known.get(&task_id).is_some_and(|import_id| *import_id != self.result.import_id) {
+                errors.push(RowError { row: contact.row, message: "phone number is in the campaign already".to_owned() });
+                continue;
             }
+            self.result.created += 1;
+            contact.notes.iter().for_each(|note| self.add_note(format!("Row {}: {note}", contact.row)));
         }
         errors.sort_by_key(|error| error.row);
         for error in errors {
