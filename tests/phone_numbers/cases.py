@@ -41,11 +41,10 @@ EXPLAINED = {
     ("no-plus", "possible, refused: " + AMBIGUOUS): 4,
     # 00 is the beginning of free numbers in Japan, and of 0015, 005 and other prefixes with a carrier's digits in Brazil and elsewhere.
     ("double-zero", "valid, refused: " + AMBIGUOUS): 37,
+    # A separator right after +8: no country code is 8, and Russians write it for +7.
+    ("punctuated international", "valid, refused: " + AMBIGUOUS): 79,
     # Of a possible length, but not valid: without the country code only North American numbers are read so.
     ("foreign", "possible, refused: " + UNPARSABLE): 2623,
-    # +84 912 345 678 in Russia: a number of Vietnam, or 8 912 345 678 with +8 for +7.
-    ("international", "valid, refused: " + AMBIGUOUS): 4,
-    ("pasted international", "valid, refused: " + AMBIGUOUS): 1,
     # +989601.0: decimals of fewer than seven digits are no phone numbers that a spreadsheet changed.
     ("decimal international", "valid, refused: " + DECIMAL): 1,
 }

@@ -96,11 +96,10 @@ fn read_number(text: &str, region: Option<Region>) -> Result<String, PhoneError>
     if text.contains(|c: char| c.is_ascii_alphabetic()) {
         return vanity(text, region);
     }
-    let digits = digits_of(text);
     if is_written_with_plus(text) {
-        let is_slip = region.is_some_and(|region| may_mean_plus_seven(&digits, region));
-        return if is_slip { Err(PhoneError::Ambiguous) } else { international(text) };
+        return if may_mean_plus_seven(text) { Err(PhoneError::Ambiguous) } else { international(text) };
     }
+    let digits = digits_of(text);
     match (digits.strip_prefix("00"), region) {
         (Some(rest), None) => international(&format!("+{rest}")),
         (Some(rest), Some(region)) => double_zero(text, rest, region),
@@ -133,11 +132,11 @@ fn international(text: &str) -> Result<String, PhoneError> {
     number.map(|number| e164(&number)).ok_or(PhoneError::Unparsable)
 }
 
-/// Whether `+8` before ten digits may be a slip. Russians and Kazakhs dial 8 before a national number and write +7 for it: `+8 495 123 45 67`
-/// is a number of Moscow to them, and one of Vietnam by its digits.
-fn may_mean_plus_seven(digits: &str, region: Region) -> bool {
-    let national = digits.strip_prefix('8').filter(|national| national.len() == 10);
-    matches!(&*region.as_region_str(), "RU" | "KZ") && national.is_some_and(|national| valid(national, Some(region)).is_some())
+/// Whether a separator follows `+8`. Russians and Kazakhs dial 8 before a national number and write +7 for it, so that `+8 495 123 45 67` is
+/// mostly a slip for a number of Moscow; by its digits it is one of Vietnam. No country code is 8.
+fn may_mean_plus_seven(text: &str) -> bool {
+    let after_plus = text.split_once('+').and_then(|(_, number)| number.trim_start().strip_prefix('8'));
+    after_plus.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// A number that begins with 00: the international prefix of most countries, of some only together with a carrier's digits.

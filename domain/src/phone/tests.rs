@@ -150,15 +150,16 @@ fn e164_has_at_most_fifteen_digits() {
 }
 
 #[test]
-fn plus_eight_may_be_a_slip_of_plus_seven_in_russia_and_kazakhstan() {
-    for region in ["RU", "KZ"] {
-        refuses("+8 495 123 45 67", Some(region), PhoneError::Ambiguous);
-        refuses("+8 (912) 345-67-89", Some(region), PhoneError::Ambiguous);
-        reads("+7 495 123 45 67", Some(region), "+74951234567");
-        reads("+86 138 0013 8000", Some(region), "+8613800138000");
+fn plus_eight_alone_may_be_a_slip_of_plus_seven() {
+    for region in [None, Some("RU"), Some("KZ"), Some("US")] {
+        for raw in ["+8 495 123 45 67", "+8-495-123-45-67", "+8(495)1234567", "(+8) 495 123 45 67"] {
+            refuses(raw, region, PhoneError::Ambiguous);
+        }
+        reads("+7 495 123 45 67", region, "+74951234567");
+        reads("+86 138 0013 8000", region, "+8613800138000");
+        reads("+84 951 234 567", region, "+84951234567");
+        reads("+84951234567", region, "+84951234567");
     }
-    reads("+84 951 234 567", Some("US"), "+84951234567");
-    reads("00 84 951 234 567", Some("RU"), "+84951234567");
 }
 
 #[test]
