@@ -273,7 +273,7 @@ async fn a_client_does_not_take_all_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_that_stops_answers_what_it_has_begun() {
     let mut settings = settings(&new_database().await);
-    settings.drain_sec = 2;
+    settings.drain_sec = 5;
     let platform = Platform::start_with(settings).await;
     let (admin, base) = (platform.admin().await, platform.base());
     let mut stream = admin.request(Method::GET, "/events/stream").send().await.unwrap();
@@ -298,9 +298,13 @@ async fn a_platform_that_stops_answers_what_it_has_begun() {
     let load: Vec<_> = load.collect();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (database_url, stopping) = (platform.database_url.clone(), tokio::spawn(platform.stop()));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let ready = reqwest::get(format!("{base}/readyz")).await.unwrap();
-    assert_eq!(ready.status(), 503);
+    let ready = loop {
+        let ready = reqwest::get(format!("{base}/readyz")).await.unwrap();
+        if ready.status() == 503 {
+            break ready;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     assert!(ready.text().await.unwrap().contains("shutting down"));
     admin.get("/campaigns").await.expect(200);
     stopping.await.unwrap();
