@@ -35,11 +35,11 @@ struct ProjectionView {
     /// How long the next of them has been waiting
     lag_sec: f64,
     #[serde(flatten)]
-    operation: Option<OperationView>,
+    operation: OperationView,
 }
 
-/// What only operators see: it may name another company's event.
-#[derive(Serialize, ToSchema)]
+/// What only operators see, since it may name another company's event; nothing for others.
+#[derive(Default, Serialize, ToSchema)]
 struct OperationView {
     /// For operators: what it, or its rebuild, stopped at
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,8 @@ struct OperationView {
     #[serde(skip_serializing_if = "Option::is_none")]
     rebuild: Option<RebuildView>,
     /// For operators: whether the tables from before the last rebuild are there to be restored
-    can_restore: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    can_restore: Option<bool>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -86,7 +87,7 @@ impl ProjectionView {
             position: status.position,
             lag_events: status.lag_events,
             lag_sec: status.lag_sec,
-            operation: for_operator.then(|| status.into()),
+            operation: if for_operator { status.into() } else { OperationView::default() },
         }
     }
 }
@@ -104,7 +105,7 @@ impl From<ProjectionStatus> for OperationView {
                 events_per_sec: r.events_per_sec,
                 time_left_sec: r.time_left_sec,
             }),
-            can_restore: status.can_restore,
+            can_restore: Some(status.can_restore),
         }
     }
 }
