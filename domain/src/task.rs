@@ -84,7 +84,7 @@ pub enum FailureCause {
     Reported,
     /// The call gave no sign of life for the claim's lease.
     LeaseExpired,
-    /// The call ended with an outcome, and whoever worked on the task did not report a result within the claim's lease.
+    /// The call ended with an outcome, and the worker of the task did not report a result within the claim's lease.
     CallEnded,
 }
 

@@ -26,7 +26,7 @@ pub enum Outcome {
 }
 
 /// Whether the person was spoken to, so that they are not called again. A call that failed because the platform itself hung up
-/// reached nobody.
+/// reached no person.
 pub fn was_reached(outcome: Outcome, hangup_by: Option<&str>) -> bool {
     match outcome {
         Outcome::Success => true,

@@ -18,14 +18,14 @@ async fn platform(registration: RegistrationMode) -> Platform {
 #[tokio::test]
 async fn the_first_registration_makes_the_operator_and_later_ones_are_refused() {
     let platform = platform(RegistrationMode::First).await;
-    let nobody = platform.anonymous();
-    let first = nobody.post("/auth/register", &register("first")).await.expect(201);
-    nobody.post("/auth/register", &register("second")).await.problem(403);
+    let visitor = platform.anonymous();
+    let first = visitor.post("/auth/register", &register("first")).await.expect(201);
+    visitor.post("/auth/register", &register("second")).await.problem(403);
     let operator = platform.anonymous().signed_in(&first);
     operator.act("/projections/calls/rebuild").await.expect(202);
     // Others join by invitation, and are no operators.
     operator.invited("b@example.com", "admin").await.act("/projections/calls/retry").await.problem(403);
-    // Nor are API keys, whoever made them.
+    // Nor are API keys, also those that an operator made.
     let key = operator.post("/api-keys", &json!({"name": "k", "role": "admin"})).await.expect(201);
     operator.with_token(key["key"].as_str().unwrap()).act("/projections/calls/retry").await.problem(403);
     platform.stop().await;
@@ -34,9 +34,9 @@ async fn the_first_registration_makes_the_operator_and_later_ones_are_refused() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_registrations_at_once_one_is_the_first() {
     let platform = platform(RegistrationMode::First).await;
-    let nobody = platform.anonymous();
+    let visitor = platform.anonymous();
     let bodies: Vec<Value> = (0..8).map(|i| register(&format!("c{i}"))).collect();
-    let answers = futures::future::join_all(bodies.iter().map(|body| nobody.post("/auth/register", body))).await;
+    let answers = futures::future::join_all(bodies.iter().map(|body| visitor.post("/auth/register", body))).await;
     let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 403, 403, 403, 403, 403, 403, 403]);
@@ -52,18 +52,18 @@ async fn of_registrations_at_once_one_is_the_first() {
 #[tokio::test]
 async fn a_first_registration_that_was_cut_off_gives_no_session_and_lets_another_be_first() {
     let platform = platform(RegistrationMode::First).await;
-    let nobody = platform.anonymous();
+    let visitor = platform.anonymous();
     let (pool, password) = (&platform.app().owner, newvoice_api::auth::hash_password("correct horse".into()).await.unwrap());
     let insert = "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, operator_since, pending_since)
                   values ($1, gen_random_uuid(), gen_random_uuid(), 'admin', $2, now(), now())";
     let hash = credentials::email_hash(&master_key(), "cut-off@example.com");
     sqlx::query(insert).bind(hash).bind(password).execute(pool).await.unwrap();
     let login = json!({"email": "cut-off@example.com", "password": "correct horse"});
-    nobody.post("/auth/login", &login).await.problem(401);
-    nobody.post("/auth/register", &register("second")).await.problem(403);
+    visitor.post("/auth/login", &login).await.problem(401);
+    visitor.post("/auth/register", &register("second")).await.problem(403);
     sqlx::query("update user_credentials set pending_since = now() - interval '5 minutes'").execute(pool).await.unwrap();
-    nobody.post("/auth/register", &register("second")).await.expect(201);
-    nobody.post("/auth/login", &login).await.problem(401);
+    visitor.post("/auth/register", &register("second")).await.expect(201);
+    visitor.post("/auth/login", &login).await.problem(401);
     platform.stop().await;
 }
 
@@ -71,10 +71,10 @@ async fn a_first_registration_that_was_cut_off_gives_no_session_and_lets_another
 #[tokio::test]
 async fn a_registration_that_is_in_the_log_is_completed_by_the_first_login() {
     let platform = platform(RegistrationMode::Open).await;
-    let nobody = platform.anonymous();
-    nobody.post("/auth/register", &register("a")).await.expect(201);
+    let visitor = platform.anonymous();
+    visitor.post("/auth/register", &register("a")).await.expect(201);
     sqlx::query("update user_credentials set pending_since = now()").execute(&platform.app().owner).await.unwrap();
-    nobody.post("/auth/login", &json!({"email": "a@example.com", "password": "correct horse"})).await.expect(200);
+    visitor.post("/auth/login", &json!({"email": "a@example.com", "password": "correct horse"})).await.expect(200);
     platform.stop().await;
 }
 
@@ -105,8 +105,8 @@ fn newvoice(url: &str, key: &str, args: &[&str]) -> Output {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_are_made_and_unmade_on_the_machine() {
     let platform = platform(RegistrationMode::Open).await;
-    let (nobody, url) = (platform.anonymous(), platform.database_url.clone());
-    let admin = platform.anonymous().signed_in(&nobody.post("/auth/register", &register("Ada")).await.expect(201));
+    let (visitor, url) = (platform.anonymous(), platform.database_url.clone());
+    let admin = platform.anonymous().signed_in(&visitor.post("/auth/register", &register("Ada")).await.expect(201));
     let operator = async |args: &[&str]| {
         let (url, args): (String, Vec<String>) = (url.clone(), args.iter().map(|arg| (*arg).to_owned()).collect());
         let output = tokio::task::spawn_blocking(move || {
@@ -116,9 +116,9 @@ async fn operators_are_made_and_unmade_on_the_machine() {
         let output = output.await.unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, _, error) = operator(&["add", "nobody@example.com"]).await;
+    let (code, _, error) = operator(&["add", "unknown@example.com"]).await;
     assert_eq!(code, Some(2), "{error}");
-    assert!(error.lines().count() == 1 && error.contains("nobody@example.com"), "{error}");
+    assert!(error.lines().count() == 1 && error.contains("unknown@example.com"), "{error}");
     assert_eq!(operator(&["add", " ADA@example.com"]).await.0, Some(0));
     assert!(operator(&["list"]).await.1.contains("ada@example.com\tAda\tsince "));
     platform.app().callers.forget_all();
