@@ -4,7 +4,6 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Decider, DomainEvent, count, fact};
-use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
@@ -13,13 +12,16 @@ use crate::{
     canonical::NotStorable,
     contention::retry_conflicts,
     error::{ExecuteError, StoreError},
-    event::{CommandContext, Encoded, NewEvent, Provenance, StreamName, Subject},
+    event::{CommandContext, Encoded, NewEvent, Provenance, StoredEvent, StreamName, Subject},
     read,
     store::EventStore,
 };
 
 /// Folding a stream that takes longer hangs on a dead connection.
 const FOLD_DEADLINE: Duration = Duration::from_secs(40);
+/// Events of a stream that are read at once, at first and then: one may have a megabyte.
+const FIRST_CHUNK_EVENTS: i64 = 50;
+const CHUNK_EVENTS: i64 = 250;
 /// How far the clocks of the key's record and of the log may be apart.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(10);
 
@@ -44,6 +46,21 @@ impl<D: Decider> Loaded<D> {
     /// Fails unless the stream has the version, if one is given.
     pub fn require(&self, if_version: Option<i64>) -> Result<(), StoreError> {
         require(if_version, self.version)
+    }
+
+    /// Folds the stream's next event.
+    fn apply(&mut self, stream: &StreamName, stored: &StoredEvent) -> Result<(), StoreError> {
+        if stored.version != self.version + 1 {
+            let reason = format!("it is version {} of {stream}, and version {} is not in the log", stored.version, self.version + 1);
+            return Err(StoreError::Unreadable { position: stored.position, reason });
+        }
+        let event = stored.decode::<D::Event>()?;
+        D::evolve(Arc::make_mut(&mut self.state), &event);
+        if self.version == 0 {
+            self.created_at = stored.recorded_at;
+        }
+        (self.version, self.position, self.updated_at) = (stored.version, stored.position, stored.recorded_at);
+        Ok(())
     }
 }
 
@@ -121,35 +138,30 @@ impl EventStore {
         }
     }
 
-    /// Folds what the stream has beyond what is known of it.
+    /// Folds what the stream has beyond what is known of it, a few events at a time: a stream may be longer than what fits into memory, and
+    /// of another company's no more is read than shows that.
     async fn fold<D: Decider>(&self, id: Uuid, known: Loaded<D>, until: Option<DateTime<Utc>>) -> Result<Loaded<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
+        // What was is asked for by readers only.
+        let pool = if until.is_some() { &self.history } else { &self.pool };
         let mut loaded = known;
-        // All of them first: whoever looks up keys while a connection waits to be read on may wait for that very connection.
-        let mut events: Vec<_> = read::stream(&self.pool, &stream, loaded.version, until).try_collect().await?;
-        if events.iter().all(|stored| stored.company_id == loaded.company_id) {
+        let mut chunk = FIRST_CHUNK_EVENTS;
+        loop {
+            let mut events = read::stream(pool, &stream, loaded.version, until, chunk).await?;
+            if events.iter().any(|stored| stored.company_id != loaded.company_id) {
+                // What another company had at a moment is nothing.
+                return if until.is_some() { Ok(loaded) } else { Err(StoreError::OtherCompany(stream.to_string())) };
+            }
             self.persons().reveal(loaded.company_id, &mut events).await?;
-        }
-        for stored in events {
-            if stored.company_id != loaded.company_id && until.is_some() {
-                // What another company had at that moment is nothing.
+            let is_last = count::to_i64(events.len()) < chunk;
+            for stored in events {
+                loaded.apply(&stream, &stored)?;
+            }
+            if is_last {
                 return Ok(loaded);
             }
-            if stored.company_id != loaded.company_id {
-                return Err(StoreError::OtherCompany(stream.to_string()));
-            }
-            if stored.version != loaded.version + 1 {
-                let reason = format!("it is version {} of {stream}, and version {} is not in the log", stored.version, loaded.version + 1);
-                return Err(StoreError::Unreadable { position: stored.position, reason });
-            }
-            let event = stored.decode::<D::Event>()?;
-            D::evolve(Arc::make_mut(&mut loaded.state), &event);
-            if loaded.version == 0 {
-                loaded.created_at = stored.recorded_at;
-            }
-            (loaded.version, loaded.position, loaded.updated_at) = (stored.version, stored.position, stored.recorded_at);
+            chunk = CHUNK_EVENTS;
         }
-        Ok(loaded)
     }
 
     fn cached<D: Decider>(&self, id: Uuid) -> Option<Loaded<D>> {

@@ -25,6 +25,6 @@ pub use event::{Actor, ActorKind, CommandContext, CommandIdentity, Metadata, New
 pub use execute::{Committed, Loaded, Unit};
 pub use head::Head;
 pub use persons::{HoldsPersonal, MasterKey, Persons};
-pub use read::Filter;
+pub use read::{Filter, HistoryPage};
 pub use store::{EventStore, Partition};
 pub use subscribe::Subscription;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use domain::count;
-use futures::{Stream, TryStreamExt};
+use domain::{Fact, count};
+use futures::TryStreamExt as _;
 use uuid::Uuid;
 
 use crate::{
@@ -18,6 +18,11 @@ pub const PAGE_EVENTS_MAX: i64 = 5_000;
 /// Bytes of payload text after which a page ends; a page has at least one event.
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes of payload text after which a page of a history ends.
+const HISTORY_BYTES_MAX: usize = 4 << 20;
+/// Events of a history that are read from the database at once: each may have a megabyte.
+const HISTORY_CHUNK_EVENTS: usize = 100;
+
 /// Which of a company's events to show.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -26,6 +31,16 @@ pub struct Filter {
     pub stream: Option<StreamName>,
     /// Categories whose events are left out.
     pub hidden_categories: Vec<&'static str>,
+}
+
+impl Filter {
+    /// Whether it lets an event through.
+    pub fn passes(&self, stream: &StreamName, event_type: &str) -> bool {
+        self.stream.as_ref().is_none_or(|wanted| wanted == stream)
+            && self.category.as_deref().is_none_or(|category| category == stream.category())
+            && self.event_type.as_deref().is_none_or(|wanted| wanted == event_type)
+            && !self.hidden_categories.contains(&stream.category())
+    }
 }
 
 struct Row {
@@ -101,6 +116,10 @@ async fn page_in_time(pool: &Pool, after: i64, limit: i64) -> Result<Vec<StoredE
 }
 
 /// A company's events after `after` that pass the filter, in log order.
+///
+/// Each event type is read from its own place in the index `(company_id, event_type, position)`, so that no event is read that does not
+/// pass. The conditions are row comparisons and the order names all of the index's columns: no other index gives that order, and
+/// PostgreSQL cannot choose to walk the log of all companies and filter it.
 pub(crate) async fn company_page(
     pool: &Pool,
     company_id: Uuid,
@@ -113,20 +132,28 @@ pub(crate) async fn company_page(
     }
     let rows = sqlx::query_as!(
         Row,
-        r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
-                  metadata::text as "metadata!", occurred_at, recorded_at
-             from events
-            where company_id = $1 and position > $2
-              and ($3::text is null or split_part(stream, '-', 1) = $3)
-              and ($4::text is null or event_type = $4)
-              and not split_part(stream, '-', 1) = any($5)
+        r#"with recursive types as (
+               (select event_type from events where company_id = $1 order by company_id, event_type limit 1)
+               union all
+               select (select e.event_type from events e where (e.company_id, e.event_type) > ($1, t.event_type) and e.company_id <= $1
+                        order by e.company_id, e.event_type limit 1)
+                 from types t where t.event_type is not null)
+           select position as "position!", stream as "stream!", version as "version!", event_id as "event_id!", t.event_type as "event_type!",
+                  schema_version as "schema_version!", company_id as "company_id!", payload::text as "payload!", metadata::text as "metadata!",
+                  occurred_at as "occurred_at!", recorded_at as "recorded_at!"
+             from types t cross join lateral (
+                      select * from events e
+                       where (e.company_id, e.event_type, e.position) > ($1, t.event_type, $2)
+                         and (e.company_id, e.event_type) <= ($1, t.event_type) and e.position > $2
+                       order by e.company_id, e.event_type, e.position limit $6) e
+            where ($3::text[] is null or t.event_type = any($3)) and ($4::text is null or t.event_type = $4) and not t.event_type = any($5)
             order by position
             limit $6"#,
         company_id,
         after,
-        filter.category,
+        filter.category.as_deref().map(types_of) as Option<Vec<&str>>,
         filter.event_type,
-        &filter.hidden_categories as &[&str],
+        &filter.hidden_categories.iter().flat_map(|category| types_of(category)).collect::<Vec<_>>() as &[&str],
         limit
     )
     .fetch_all(pool)
@@ -134,7 +161,12 @@ pub(crate) async fn company_page(
     rows.into_iter().map(StoredEvent::try_from).collect()
 }
 
-/// The same of one stream, which is short: what passes is picked out here.
+/// The event types of a category; each type belongs to one category.
+fn types_of(category: &str) -> Vec<&'static str> {
+    Fact::catalogue().into_iter().filter(|(of, ..)| *of == category).map(|(_, event_type, _)| event_type).collect()
+}
+
+/// The same of one stream.
 async fn stream_page(
     pool: &Pool,
     company_id: Uuid,
@@ -143,28 +175,83 @@ async fn stream_page(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let hidden = filter.hidden_categories.contains(&name.category());
-    let wanted = |event: &StoredEvent| {
-        event.company_id == company_id
-            && event.position > after
-            && filter.category.as_deref().is_none_or(|category| category == name.category())
-            && filter.event_type.as_ref().is_none_or(|event_type| *event_type == event.event_type)
-    };
-    if hidden {
+    let is_other = filter.category.as_deref().is_some_and(|category| category != name.category());
+    if is_other || filter.hidden_categories.contains(&name.category()) {
         return Ok(Vec::new());
     }
-    let seen = sqlx::query_scalar!(
-        r#"select coalesce((select e.version from events e where e.stream = s.stream and e.position <= $3 order by e.version desc limit 1), 0) as "seen!"
-             from streams s where s.stream = $1 and s.company_id = $2"#,
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select position, e.stream, version, event_id, event_type, schema_version, e.company_id, payload::text as "payload!",
+                  metadata::text as "metadata!", occurred_at, recorded_at
+             from (select stream, stream_version_at(stream, $3) as seen from streams where stream = $1 and company_id = $2 offset 0) s
+                  join events e on e.stream = s.stream and e.version > s.seen
+            where $4::text is null or event_type = $4
+            order by e.stream, version
+            limit $5"#,
         name.to_string(),
         company_id,
-        after
+        after,
+        filter.event_type,
+        limit
     );
-    let Some(seen) = seen.fetch_optional(pool).await? else { return Ok(Vec::new()) };
-    let mut events: Vec<StoredEvent> = stream(pool, name, seen, None).try_collect().await?;
-    events.retain(wanted);
-    events.truncate(count::to_usize(limit));
-    Ok(events)
+    rows.fetch_all(pool).await?.into_iter().map(StoredEvent::try_from).collect()
+}
+
+/// A part of a history.
+#[derive(Debug, Default)]
+pub struct HistoryPage {
+    /// In log order.
+    pub events: Vec<StoredEvent>,
+    pub has_more: bool,
+}
+
+/// The events of a company's streams after a position; none of another company's streams. At most `limit`, and a page that has reached
+/// [`HISTORY_BYTES_MAX`] ends.
+pub(crate) async fn history_page(
+    pool: &Pool,
+    company_id: Uuid,
+    streams: &[StreamName],
+    after: i64,
+    limit: usize,
+) -> Result<HistoryPage, StoreError> {
+    let names: Vec<_> = streams.iter().map(ToString::to_string).collect();
+    let (mut page, mut after, mut bytes) = (HistoryPage::default(), after, 0);
+    loop {
+        // One more than the page may have shows whether there are more.
+        let chunk = HISTORY_CHUNK_EVENTS.min(limit + 1 - page.events.len());
+        let rows = history_chunk(pool, company_id, &names, after, count::to_i64(chunk)).await?;
+        let is_last = rows.len() < chunk;
+        for row in rows {
+            page.has_more = page.events.len() == limit || bytes >= HISTORY_BYTES_MAX;
+            if page.has_more {
+                return Ok(page);
+            }
+            (after, bytes) = (row.position, bytes + row.payload.len());
+            page.events.push(StoredEvent::try_from(row)?);
+        }
+        if is_last {
+            return Ok(page);
+        }
+    }
+}
+
+async fn history_chunk(pool: &Pool, company_id: Uuid, streams: &[String], after: i64, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"select position as "position!", e.stream as "stream!", version as "version!", event_id as "event_id!",
+                  event_type as "event_type!", schema_version as "schema_version!", e.company_id as "company_id!",
+                  payload::text as "payload!", metadata::text as "metadata!", occurred_at as "occurred_at!", recorded_at as "recorded_at!"
+             from (select stream, stream_version_at(stream, $3) as seen from streams where stream = any($1) and company_id = $2 offset 0) s
+                  cross join lateral (select * from events e where e.stream = s.stream and e.version > s.seen
+                                       order by e.stream, e.version limit $4) e
+            order by position limit $4"#,
+        streams,
+        company_id,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// Halves the log until it is found: `recorded_at` never goes back.
@@ -192,23 +279,26 @@ pub(crate) async fn by_ids(pool: &Pool, ids: &[Uuid]) -> Result<Vec<StoredEvent>
     rows.fetch_all(pool).await?.into_iter().map(StoredEvent::try_from).collect()
 }
 
-/// The events of one stream with a version above `after` that were recorded until `until`, oldest first.
-pub(crate) fn stream(
+/// The events of one stream with a version above `after` that were recorded until `until`, oldest first; at most `limit`.
+pub(crate) async fn stream(
     pool: &Pool,
     stream: &StreamName,
     after: i64,
     until: Option<DateTime<Utc>>,
-) -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send {
+    limit: i64,
+) -> Result<Vec<StoredEvent>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
                   metadata::text as "metadata!", occurred_at, recorded_at
              from events
             where stream = $1 and version > $2 and ($3::timestamptz is null or recorded_at <= $3)
-            order by version"#,
+            order by stream, version
+            limit $4"#,
         stream.to_string(),
         after,
-        until
+        until,
+        limit
     );
-    rows.fetch(pool).map_err(StoreError::from).and_then(|row| std::future::ready(StoredEvent::try_from(row)))
+    rows.fetch_all(pool).await?.into_iter().map(StoredEvent::try_from).collect()
 }

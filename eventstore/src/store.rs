@@ -10,7 +10,6 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::Decider;
-use futures::TryStreamExt;
 use lru::LruCache;
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
@@ -25,7 +24,7 @@ use crate::{
     event::{CommandContext, StoredEvent, StreamName},
     head::Head,
     persons::Persons,
-    read::{self, Filter},
+    read::{self, Filter, HistoryPage},
     subscribe::Subscription,
 };
 
@@ -37,10 +36,13 @@ type StateCache = Arc<Mutex<LruCache<StreamName, Arc<dyn Any + Send + Sync>>>>;
 /// The log of one installation. Clones share everything.
 #[derive(Clone)]
 pub struct EventStore {
+    /// For commands and subscriptions.
     pub(crate) pool: Pool,
+    /// For what is asked of the log: commands never wait behind it.
+    pub(crate) history: Pool,
     /// As the owner: for what changes the log's tables.
     owner: Pool,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
     pub(crate) appender: Appender,
     head: Head,
     pub(crate) states: StateCache,
@@ -54,17 +56,18 @@ impl EventStore {
     pub fn open(database: &Database) -> Self {
         let access = &database.access;
         let notifying = access.log_options.clone().application_name(&format!("{} notify", process_name()));
-        let head = Head::watch(access.log.clone(), notifying, database.channel(), database.silence.clone());
+        let head = Head::watch(access.commands.clone(), notifying, database.channel(), database.silence.clone());
         let appending = access.log_options.clone().application_name(&format!("{} append", process_name()));
         let appender = Appender::start(appending, access.log_may_copy, head.clone());
         let states: StateCache = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
-        let persons = Persons::new(access.log.clone(), database.master_key.clone());
+        let persons = Persons::new(access.commands.clone(), database.master_key.clone());
         tokio::spawn(forget_the_erased(head.clone(), persons.clone(), Arc::clone(&states)));
         Self {
-            pool: access.log.clone(),
+            pool: access.commands.clone(),
+            history: access.history.clone(),
             owner: database.pool.clone(),
             persons,
-            options: database.options.clone(),
+            options: Arc::new(database.options.clone()),
             appender,
             head,
             states,
@@ -108,7 +111,7 @@ impl EventStore {
 
     /// The position of the last event, read from the database.
     pub async fn last_position(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar!("select position from log_head").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar!("select position from log_head").fetch_one(&self.history).await?)
     }
 
     /// The next events after `after`, in log order; empty at the end of the log. Bounded in events and bytes.
@@ -139,27 +142,33 @@ impl EventStore {
         filter: &Filter,
         limit: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut page = read::company_page(&self.pool, company_id, after, filter, limit).await?;
+        let mut page = read::company_page(&self.history, company_id, after, filter, limit).await?;
         self.persons.reveal(company_id, &mut page).await?;
         Ok(page)
     }
 
-    /// A company's stream in full, oldest event first; empty if it is another company's.
-    pub async fn read_company_stream(&self, company_id: Uuid, stream: &StreamName, after: i64) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut events = self.read_stream(stream, after, None).await?;
-        events.retain(|event| event.company_id == company_id);
-        self.persons.reveal(company_id, &mut events).await?;
-        Ok(events)
+    /// The events of a company's streams after a position, with personal data; none if the streams are another company's. At most `limit`,
+    /// and fewer if they are long.
+    pub async fn read_history(
+        &self,
+        company_id: Uuid,
+        streams: &[StreamName],
+        after: i64,
+        limit: usize,
+    ) -> Result<HistoryPage, StoreError> {
+        let mut page = read::history_page(&self.history, company_id, streams, after, limit).await?;
+        self.persons.reveal(company_id, &mut page.events).await?;
+        Ok(page)
     }
 
-    /// A stream's events with a version above `after`, oldest first, as far as recorded until `until`; as they are stored.
-    pub async fn read_stream(&self, stream: &StreamName, after: i64, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
-        read::stream(&self.pool, stream, after, until).try_collect().await
+    /// All of a stream's events as far as recorded until `until`, oldest first; as they are stored. For tools: a stream may be long.
+    pub async fn read_stream(&self, stream: &StreamName, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
+        read::stream(&self.history, stream, 0, until, i64::MAX).await
     }
 
     /// The position before the first event recorded at or after `moment`: what comes after it is what was recorded since.
     pub async fn position_before(&self, moment: DateTime<Utc>) -> Result<i64, StoreError> {
-        read::position_before(&self.pool, moment).await
+        read::position_before(&self.history, moment).await
     }
 
     /// The events with these ids, wherever they are.
@@ -185,7 +194,7 @@ impl EventStore {
             event_type,
             until
         );
-        Ok(count.fetch_one(&self.pool).await?)
+        Ok(count.fetch_one(&self.history).await?)
     }
 
     /// Which of the streams have events.

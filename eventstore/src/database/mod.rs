@@ -18,7 +18,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, migrate::MigrateError, post
 
 pub use embedded::{EmbeddedServer, default_data_dir};
 pub use pool::Pool;
-pub use roles::{Access, ServiceRole};
+pub use roles::{Access, Purpose, ServiceRole};
 pub use silence::Silence;
 
 use self::{pool::ACQUIRE_TIMEOUT, roles::Roles};

@@ -18,8 +18,9 @@ pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 /// A connection that does not answer in time is dead.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
-/// A connection whose user left in the middle of a statement may have to wait for its end; one that takes longer is closed.
-const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
+/// A connection whose user left in the middle of a statement waits for its end; one that takes longer is closed, and the server then
+/// cancels the statement.
+const RELEASE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// A pool of connections; clones share it.
 ///
@@ -91,6 +92,11 @@ impl Pool {
         self.current().begin_with(statement).await
     }
 
+    /// Connections that may be open.
+    pub fn max_size(&self) -> u32 {
+        self.0.connections
+    }
+
     /// Connections that are open.
     pub fn size(&self) -> u32 {
         self.current().size()
@@ -113,14 +119,20 @@ impl Pool {
 
 impl Generation {
     fn begin(options: &PgConnectOptions, connections: u32, silence: &Silence) -> Self {
-        let (taken, released) = (silence.clone(), silence.clone());
+        let taken = silence.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    // A transaction whose client is gone, and the server does not know it, holds its locks no longer than that.
-                    connection.execute("set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '10s'").await?;
+                    // A transaction whose client is gone, and the server does not know it, holds its locks no longer than that. A statement
+                    // whose connection was closed ends within `client_connection_check_interval`.
+                    connection
+                        .execute(
+                            "set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '10s';
+                             set client_connection_check_interval = '250ms'",
+                        )
+                        .await?;
                     Ok(())
                 })
             })
@@ -129,16 +141,16 @@ impl Generation {
                 let silence = taken.clone();
                 Box::pin(async move {
                     if metadata.idle_for > TRUSTED_IDLE || silence.broken_within(metadata.idle_for) {
-                        answered(PING_DEADLINE, &silence, connection.ping()).await?;
+                        answered(&silence, connection.ping()).await?;
                     }
                     Ok(true)
                 })
             })
-            .after_release(move |connection, _| {
-                let silence = released.clone();
+            .after_release(|connection, _| {
+                // That a statement takes long says nothing about the network.
                 Box::pin(async move {
-                    answered(RELEASE_DEADLINE, &silence, connection.execute("begin; rollback")).await?;
-                    Ok(true)
+                    let rolled_back = tokio::time::timeout(RELEASE_DEADLINE, connection.execute("begin; rollback")).await;
+                    Ok(matches!(rolled_back, Ok(Ok(_))))
                 })
             })
             .connect_lazy_with(options.clone());
@@ -146,12 +158,8 @@ impl Generation {
     }
 }
 
-async fn answered<T>(
-    deadline: Duration,
-    silence: &Silence,
-    answer: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    let answer = tokio::time::timeout(deadline, answer).await;
+async fn answered<T>(silence: &Silence, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let answer = tokio::time::timeout(PING_DEADLINE, answer).await;
     answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).inspect_err(|_| silence.broken())
 }
 

@@ -25,26 +25,59 @@ pub enum ServiceRole {
     Work,
 }
 
-impl ServiceRole {
+/// What a pool's connections are for. Those of tenants' requests are apart from those that the platform itself works with: a company that
+/// asks for much keeps neither commands nor projectors waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum Purpose {
+    /// Reads of the read models.
+    Reads,
+    /// Reads of the log: histories, event lists, streams.
+    History,
+    /// Credentials, the audit.
+    Identity,
+    /// Commands: states are loaded, persons' keys looked up.
+    Commands,
+    /// Claims of tasks and results of attempts.
+    Claims,
+    /// Projectors, housekeeping, health.
+    Work,
+}
+
+impl Purpose {
+    const fn role(self) -> ServiceRole {
+        match self {
+            Self::Reads => ServiceRole::App,
+            Self::History | Self::Commands => ServiceRole::Log,
+            Self::Identity => ServiceRole::Identity,
+            Self::Claims | Self::Work => ServiceRole::Work,
+        }
+    }
+
     /// Of all connections of a process, in sixteenths.
     const fn share(self) -> u32 {
         match self {
-            Self::App => 5,
-            Self::Work | Self::Log => 4,
-            Self::Identity => 3,
+            Self::Reads => 4,
+            Self::Commands | Self::Work => 3,
+            Self::History | Self::Identity | Self::Claims => 2,
         }
     }
 }
 
-/// Connections under the service roles.
+/// Connections by what they are for, under the service roles.
 #[derive(Clone)]
 pub struct Access {
-    app: Pool,
-    /// Sees every company: for credentials.
+    /// One company's rows at a time.
+    reads: Pool,
+    /// Sees every company.
+    pub history: Pool,
+    /// Sees every company.
     pub identity: Pool,
-    /// Sees every company: for the log.
-    pub log: Pool,
-    /// Sees every company: for projections and the dialer.
+    /// Sees every company.
+    pub commands: Pool,
+    /// Sees every company.
+    pub claims: Pool,
+    /// Sees every company.
     pub work: Pool,
     pub(crate) log_options: PgConnectOptions,
     /// COPY is refused to whom row-level security applies.
@@ -54,25 +87,27 @@ pub struct Access {
 impl Access {
     /// Everything as the owner: for tools of whoever may do everything anyway.
     pub(super) fn as_owner(pool: &Pool, options: &PgConnectOptions) -> Self {
-        let [app, identity, log, work] = std::array::from_fn(|_| pool.clone());
-        Self { app, identity, log, work, log_options: options.clone(), log_may_copy: false }
+        let [reads, history, identity, commands, claims, work] = std::array::from_fn(|_| pool.clone());
+        Self { reads, history, identity, commands, claims, work, log_options: options.clone(), log_may_copy: false }
     }
 
     /// Under the service roles, which are there.
     pub(super) async fn open(roles: &Roles<'_>, owner: &PgConnectOptions, connections: u32, silence: &Silence) -> Result<Self, OpenError> {
-        let open = async |role: ServiceRole| {
-            let options = roles.options(owner, role);
-            let connections = (connections * role.share() / 16).max(2);
+        let open = async |purpose: Purpose| {
+            let options = roles.options(owner, purpose.role());
+            let connections = (connections * purpose.share() / 16).max(2);
             Pool::connect(options, connections, silence.clone()).await
         };
-        let log = open(ServiceRole::Log).await?;
+        let commands = open(Purpose::Commands).await?;
         let may_copy = sqlx::query_scalar!(r#"select rolbypassrls or rolsuper as "may!" from pg_roles where rolname = current_user"#);
         Ok(Self {
-            app: open(ServiceRole::App).await?,
-            identity: open(ServiceRole::Identity).await?,
-            work: open(ServiceRole::Work).await?,
-            log_may_copy: may_copy.fetch_one(&log).await?,
-            log,
+            reads: open(Purpose::Reads).await?,
+            history: open(Purpose::History).await?,
+            identity: open(Purpose::Identity).await?,
+            claims: open(Purpose::Claims).await?,
+            work: open(Purpose::Work).await?,
+            log_may_copy: may_copy.fetch_one(&commands).await?,
+            commands,
             log_options: roles.options(owner, ServiceRole::Log),
         })
     }
@@ -86,22 +121,32 @@ impl Access {
     pub async fn begin_with(&self, company_id: Option<Uuid>, begin: &str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         let company_id = company_id.map(|id| id.to_string()).unwrap_or_default();
         let begin = format!("{begin}; set local newvoice.company_id = '{company_id}'");
-        self.app.begin_with(AssertSqlSafe(begin)).await
+        self.reads.begin_with(AssertSqlSafe(begin)).await
     }
 
-    /// Connections that are open, and those of them that nobody uses.
-    pub fn connections(&self) -> [(ServiceRole, u32, usize); 4] {
-        let of = |role, pool: &Pool| (role, pool.size(), pool.num_idle());
+    fn pools(&self) -> [(Purpose, &Pool); 6] {
         [
-            of(ServiceRole::App, &self.app),
-            of(ServiceRole::Identity, &self.identity),
-            of(ServiceRole::Log, &self.log),
-            of(ServiceRole::Work, &self.work),
+            (Purpose::Reads, &self.reads),
+            (Purpose::History, &self.history),
+            (Purpose::Identity, &self.identity),
+            (Purpose::Commands, &self.commands),
+            (Purpose::Claims, &self.claims),
+            (Purpose::Work, &self.work),
         ]
     }
 
+    /// Connections for reads that may be open.
+    pub fn reads_max(&self) -> u32 {
+        self.reads.max_size()
+    }
+
+    /// Connections that are open, and those of them that are idle.
+    pub fn connections(&self) -> [(Purpose, u32, usize); 6] {
+        self.pools().map(|(purpose, pool)| (purpose, pool.size(), pool.num_idle()))
+    }
+
     pub async fn close(&self) {
-        tokio::join!(self.app.close(), self.identity.close(), self.log.close(), self.work.close());
+        futures::future::join_all(self.pools().map(|(_, pool)| pool.close())).await;
     }
 }
 

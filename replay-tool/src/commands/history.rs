@@ -18,10 +18,10 @@ const INDENT: usize = 24;
 
 pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Option<DateTime<Utc>>) -> anyhow::Result<Finding> {
     let name: StreamName = stream.parse().map_err(|e: eventstore::NoStreamName| WrongUse(e.to_string()))?;
-    let mut events = store.read_stream(&name, 0, as_of).await?;
+    let mut events = store.read_stream(&name, as_of).await?;
     if name.category() == Task::CATEGORY {
         for call_id in events.iter().filter_map(claimed_call).collect::<Vec<_>>() {
-            events.extend(store.read_stream(&StreamName::of::<Call>(call_id), 0, as_of).await?);
+            events.extend(store.read_stream(&StreamName::of::<Call>(call_id), as_of).await?);
         }
         events.sort_by_key(|event| event.position);
     }

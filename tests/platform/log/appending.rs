@@ -125,7 +125,7 @@ async fn no_decision_rests_on_what_did_not_happen() {
     for task in futures::future::join_all(tasks).await {
         task.unwrap();
     }
-    let events = first.read_stream(&StreamName::of::<Campaign>(id), 0, None).await.unwrap();
+    let events = first.read_stream(&StreamName::of::<Campaign>(id), None).await.unwrap();
     let mut running = true;
     let mut changes = 0;
     for event in &events {
