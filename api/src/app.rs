@@ -33,9 +33,9 @@ use uuid::Uuid;
 use crate::{
     auth::{Callers, Sessions, credentials, tokens::Tokens},
     commands,
-    edge::{self, Audit, Guesses, Limits},
+    edge::{self, Audit, Guesses, Limits, Shares},
     idempotency::{self, KeyedRequests},
-    live,
+    live::{self, LiveFeed},
     openapi::complete,
     operations::{self, Statuses},
     problem::Problem,
@@ -53,10 +53,20 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a browser need not ask again whether it may call.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// What handlers share. Clones share everything.
+/// What handlers share. Clones share everything and cost nothing: every layer of the router has one.
 #[derive(Clone)]
-pub struct App {
-    pub settings: Arc<Settings>,
+pub struct App(Arc<Shared>);
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+pub struct Shared {
+    pub settings: Settings,
     /// Connections by what they are for.
     pub access: Access,
     /// As the owner of the schema.
@@ -64,10 +74,12 @@ pub struct App {
     pub store: EventStore,
     pub positions: Positions,
     pub desk: Desk,
-    pub tokens: Arc<Tokens>,
+    pub tokens: Tokens,
     pub callers: Callers,
-    pub limits: Arc<Limits>,
-    pub guesses: Arc<Guesses>,
+    pub limits: Limits,
+    pub guesses: Guesses,
+    pub shares: Shares,
+    pub feed: LiveFeed,
     pub audit: Audit,
     pub master: MasterKey,
     pub prometheus: PrometheusHandle,
@@ -98,19 +110,21 @@ impl App {
         }
         credentials::conceal_addresses(&access.identity, &master).await?;
         let positions = Positions::default();
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             desk: Desk {
                 store: store.clone(),
-                pool: access.work.clone(),
+                pool: access.claims.clone(),
                 positions: positions.clone(),
                 claiming: ClaimsUnderWay::default(),
             },
-            tokens: Arc::new(Tokens::load(&access.identity, &master, settings.token_minutes).await?),
+            tokens: Tokens::load(&access.identity, &master, settings.token_minutes).await?,
             callers: Callers::new(access.identity.clone()),
-            limits: Arc::new(Limits::new(settings.rate_per_caller, settings.rate_per_company)),
-            guesses: Arc::new(Guesses::new(settings.rate_of_guesses)),
+            limits: Limits::new(settings.rate_per_caller, settings.rate_per_company),
+            guesses: Guesses::new(settings.rate_of_guesses),
+            shares: Shares::new(access.reads_max() as usize),
+            feed: LiveFeed::start(store.clone()),
             audit: Audit::start(access.identity.clone()),
-            settings: Arc::new(settings),
+            settings,
             access,
             owner,
             store,
@@ -122,7 +136,7 @@ impl App {
             keyed_requests: KeyedRequests::default(),
             draining,
             shutdown,
-        })
+        })))
     }
 
     /// A transaction that sees this company's rows and nobody else's.

@@ -15,6 +15,8 @@ use crate::{edge::TooSlow, json, problem::Problem};
 /// Items of a list page: default and most.
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 200;
+/// Events of a history that is asked for without a limit.
+const HISTORY_LIMIT_DEFAULT: u16 = 5_000;
 /// Times from outside lie between these years.
 const YEARS: (i32, i32) = (1970, 2200);
 
@@ -142,12 +144,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let QueryOf(PagingParams { limit, cursor }) = QueryOf::from_request_parts(parts, state).await?;
+        QueryOf::<PagingParams>::from_request_parts(parts, state).await?.0.paging(LIMIT_DEFAULT)
+    }
+}
+
+impl PagingParams {
+    fn paging(self, default: u16) -> Result<Paging, Problem> {
         let within = |limit: i64| u16::try_from(limit).ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        match limit.map_or(Some(LIMIT_DEFAULT), within) {
-            Some(limit) => Ok(Self { limit, cursor }),
+        match self.limit.map_or(Some(default), within) {
+            Some(limit) => Ok(Paging { limit, cursor: self.cursor }),
             None => Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}"))),
         }
+    }
+}
+
+/// The same of a history: without a limit it comes whole, unless it is long.
+pub struct HistoryPaging(pub Paging);
+
+impl<S: Send + Sync> FromRequestParts<S> for HistoryPaging {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        QueryOf::<PagingParams>::from_request_parts(parts, state).await?.0.paging(HISTORY_LIMIT_DEFAULT).map(Self)
     }
 }
 

@@ -21,8 +21,9 @@ pub fn router() -> Router<App> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
 }
 
-/// How long what was read of the projections is good for whoever else asks.
-const STATUSES_FRESH: Duration = Duration::from_millis(100);
+/// How long what was read of the projections is good for whoever asks without a credential, and for callers of the API.
+const FRESH_FOR_STRANGERS: Duration = Duration::from_secs(1);
+pub const FRESH_FOR_CALLERS: Duration = Duration::from_millis(100);
 /// Longer than this the database is not waited for.
 const STATUSES_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -36,10 +37,11 @@ struct Reading {
 }
 
 impl Statuses {
-    async fn read(&self, pool: &Pool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
+    /// A reading that is no older than `fresh`.
+    pub async fn read(&self, pool: &Pool, fresh: Duration) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
         let read = async {
             let mut last = self.0.lock().await;
-            if let Some(reading) = last.as_ref().filter(|reading| reading.at.elapsed() < STATUSES_FRESH) {
+            if let Some(reading) = last.as_ref().filter(|reading| reading.at.elapsed() < fresh) {
                 return Ok(reading.statuses.clone());
             }
             let statuses = status::read(pool).await?;
@@ -61,7 +63,7 @@ async fn readyz(State(app): State<App>) -> Response {
     if *app.draining.borrow() {
         not_ready.push(json!({"part": "process", "reason": "shutting down"}));
     }
-    match app.statuses.read(&app.access.work).await {
+    match app.statuses.read(&app.access.work, FRESH_FOR_STRANGERS).await {
         Ok(projections) => not_ready.extend(projections.iter().filter(|p| p.status == Status::Failed).map(|p| {
             let position = p.error.as_ref().and_then(|e| e.position);
             json!({"part": "projection", "name": p.name, "reason": "stopped at an event", "position": position})
@@ -83,14 +85,14 @@ async fn readyz(State(app): State<App>) -> Response {
 #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
 async fn metrics(State(app): State<App>) -> Response {
     ::metrics::gauge!("newvoice_log_position").set(app.store.head().position() as f64);
-    for (role, open, idle) in app.access.connections() {
-        let labels = [("role", role.to_string())];
+    for (purpose, open, idle) in app.access.connections() {
+        let labels = [("purpose", purpose.to_string())];
         ::metrics::gauge!("newvoice_pool_connections", &labels).set(f64::from(open));
         ::metrics::gauge!("newvoice_pool_idle_connections", &labels).set(idle as f64);
     }
     ::metrics::gauge!("newvoice_append_queue_commands").set(app.store.waiting_commands() as f64);
     let mut failures = String::new();
-    if let Ok(projections) = app.statuses.read(&app.access.work).await {
+    if let Ok(projections) = app.statuses.read(&app.access.work, FRESH_FOR_STRANGERS).await {
         for projection in projections {
             let labels = [("projection", projection.name.clone())];
             let failed = projection.status == Status::Failed;

@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use dialer::{Dialer, Housekeeping, simulator::Simulator};
+use dialer::{Desk, Dialer, Housekeeping, simulator::Simulator};
 use eventstore::{Database, seal::Sealer};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -74,13 +74,15 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         tasks.spawn(projectors.run(shutdown.clone()));
         seal(&settings, &app, &mut tasks, &shutdown);
     }
+    // What the platform does by itself does not wait for connections behind claims over the API.
+    let desk = Desk { pool: app.access.work.clone(), ..app.desk.clone() };
     if settings.has(Role::Projectors) || settings.has(Role::Dialer) {
-        tasks.spawn(Housekeeping::new(app.desk.clone()).run(shutdown.clone()));
+        tasks.spawn(Housekeeping::new(desk.clone()).run(shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), purge(app.clone())));
     }
     if settings.has(Role::Dialer) {
         let provider = Arc::new(Simulator { seed: settings.simulator_seed, speed: settings.simulator_speed });
-        tasks.spawn(Dialer::new(app.desk.clone(), provider).run(shutdown.clone()));
+        tasks.spawn(Dialer::new(desk, provider).run(shutdown.clone()));
     }
     let mut address = None;
     if settings.has(Role::Api) {
@@ -131,7 +133,7 @@ fn seal(settings: &Settings, app: &App, tasks: &mut JoinSet<()>, shutdown: &watc
         Ok(sealer) => {
             tracing::info!(key = %sealer.fingerprint(), file = %path.display(), "the log is sealed every {} s", settings.seal_every_sec);
             let every = Duration::from_secs(settings.seal_every_sec);
-            tasks.spawn(until(shutdown.clone(), sealer.run(app.access.log.clone(), every)));
+            tasks.spawn(until(shutdown.clone(), sealer.run(app.access.commands.clone(), every)));
         }
         Err(error) => {
             tracing::warn!(%error, file = %path.display(), "the log is not sealed: set NEWVOICE_SEAL_KEY_FILE to a file that can be read or made");

@@ -33,7 +33,7 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     let mut response = match admit(&app, &mut parts, &mut allowances).await {
         Ok(known) => {
             identity = known;
-            next.run(Request::from_parts(parts, body)).await
+            run(&app, identity.as_ref(), &action, Request::from_parts(parts, body), next).await
         }
         Err(problem) => problem.into_response(),
     };
@@ -49,6 +49,16 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
         app.audit.note(AuditEntry::new(subject, action, path, status, reason, origin.as_ref()));
     }
     response
+}
+
+/// Answers the request once it is the company's turn.
+async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Request, next: Next) -> Response {
+    let Some(identity) = identity else { return next.run(request).await };
+    match app.shares.of_request(identity.company_id, action).await {
+        Ok(Some(share)) => share.until_sent(next.run(request).await),
+        Ok(None) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Who sends the request, if they show it; refuses only what is too much, or cannot be found out. That a credential is not valid is

@@ -9,6 +9,7 @@ mod origin;
 mod patience;
 pub mod places;
 pub mod server;
+mod shares;
 
 pub use audit::{Audit, AuditSubject};
 pub use gate::gate;
@@ -17,6 +18,7 @@ pub use limits::Limits;
 pub use linger::linger;
 pub use origin::{Origin, assign_origin};
 pub use patience::{TooSlow, patience};
+pub use shares::Shares;
 
 use axum::{
     extract::Request,

@@ -1,5 +1,6 @@
 //! What happens, as it happens: the company's events as a stream, one call's over a WebSocket.
 
+mod feed;
 mod sse;
 mod ws;
 
@@ -10,15 +11,14 @@ use uuid::Uuid;
 
 use crate::{app::App, auth::Identity};
 
+pub use feed::LiveFeed;
+
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().merge(sse::router()).merge(ws::router())
 }
 
 /// How often to look whether the caller may still see what happens.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-
-/// Between two looks at the log of one stream: whoever appends much elsewhere does not make it look all the time.
-const LOOK_GAP: Duration = Duration::from_millis(100);
 
 /// Keeps an eye on who a stream is for, as long as it lasts.
 struct Watch {

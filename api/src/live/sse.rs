@@ -10,17 +10,18 @@ use axum::{
 use domain::count;
 use eventstore::{Filter, StoredEvent};
 use futures::{Stream, StreamExt as _, stream};
-use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
     auth::{By, Viewer},
     extract::QueryOf,
-    live::{LOOK_GAP, Watch},
+    live::{
+        Watch,
+        feed::{Listener, LiveEvent},
+    },
     problem::Problem,
     queries::EventFilter,
-    views::EventView,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -49,7 +50,8 @@ async fn events(
     };
     // A client that loses the connection before the first event resumes at this position.
     let begin = stream::once(std::future::ready(Ok(Event::default().id(after.to_string()))));
-    let follow = Follow { app, watch: Watch::new(by.identity), filter, after, page: Vec::new().into_iter(), look_at: Instant::now() };
+    let follow =
+        Follow { app, watch: Watch::new(by.identity), filter, after, page: Vec::new().into_iter(), listener: None, has_caught_up: false };
     Ok(Sse::new(begin.chain(stream::unfold(follow, Follow::next))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
@@ -74,9 +76,12 @@ struct Follow {
     watch: Watch,
     filter: Filter,
     after: i64,
+    /// Read from the log: what came before the live feed.
     page: std::vec::IntoIter<StoredEvent>,
-    /// Not before then.
-    look_at: Instant,
+    /// The live feed; none until it is joined, and after the client was too slow for it.
+    listener: Option<Listener>,
+    /// Whether everything up to where the live feed begins was sent.
+    has_caught_up: bool,
 }
 
 impl Follow {
@@ -85,39 +90,47 @@ impl Follow {
         let mut shutdown = self.app.shutdown.clone();
         loop {
             if let Some(stored) = self.page.next() {
-                self.after = stored.position;
-                let event = Event::default().id(stored.position.to_string()).event(stored.event_type.clone());
-                let event = event.json_data(EventView::from(stored)).unwrap_or_else(|_| Event::default().comment("unreadable"));
-                return Some((Ok(event), self));
+                return Some((Ok(self.frame(&stored.into())), self));
             }
             if *shutdown.borrow() || !self.watch.may_go_on(&self.app).await {
                 return None;
             }
-            tokio::time::sleep_until(self.look_at).await;
-            let looked_at = Instant::now();
-            let head = self.app.store.head().position();
-            match self.app.store.read_company_page(self.watch.company_id(), self.after, &self.filter, PAGE).await {
-                Ok(page) if page.is_empty() => {
-                    self.look_at = looked_at + LOOK_GAP;
-                    // Nothing for us up to the head: go on from there, so that others' events are not read again.
-                    self.after = self.after.max(head);
-                    tokio::select! {
-                        () = self.app.store.head().beyond(self.after, PATIENCE) => {}
-                        _ = shutdown.wait_for(|stop| *stop) => {}
-                    }
-                }
-                Ok(page) => {
-                    // A full page has more behind it.
-                    if count::to_i64(page.len()) < PAGE {
-                        self.look_at = looked_at + LOOK_GAP;
-                    }
-                    self.page = page.into_iter();
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "an event stream waits for the database");
+            let Some(listener) = self.listener.as_mut().filter(|_| self.has_caught_up) else {
+                if let Err(problem) = self.catch_up().await {
+                    tracing::debug!(status = %problem.status, "an event stream waits for the database");
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
+                continue;
+            };
+            tokio::select! {
+                event = tokio::time::timeout(PATIENCE, listener.next()) => match event {
+                    Ok(Some(event)) if event.position > self.after && self.filter.passes(&event.stream, &event.event_type) => {
+                        return Some((Ok(self.frame(&event)), self));
+                    }
+                    // Nothing for this client, or nothing for so long that its rights are looked up again.
+                    Ok(Some(_)) | Err(_) => {}
+                    Ok(None) => self.listener = None,
+                },
+                _ = shutdown.wait_for(|stop| *stop) => {}
             }
         }
+    }
+
+    fn frame(&mut self, event: &LiveEvent) -> Event {
+        self.after = event.position;
+        Event::default().id(event.position.to_string()).event(event.event_type.as_str()).data(event.json.as_str())
+    }
+
+    /// Joins the live feed if it is not joined, and reads the next page of what came before.
+    async fn catch_up(&mut self) -> Result<(), Problem> {
+        let company_id = self.watch.company_id();
+        if self.listener.is_none() {
+            (self.listener, self.has_caught_up) = (Some(self.app.feed.listen(company_id).await), false);
+        }
+        let _share = self.app.shares.of_page(company_id).await?;
+        let page = self.app.store.read_company_page(company_id, self.after, &self.filter, PAGE).await?;
+        self.has_caught_up = count::to_i64(page.len()) < PAGE;
+        self.page = page.into_iter();
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! A WebSocket per call: every event of the call, first what has happened so far, then as it happens.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Bytes,
@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use domain::call::Call;
-use eventstore::{StoreError, StreamName};
+use eventstore::StreamName;
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -20,11 +20,13 @@ use uuid::Uuid;
 use crate::{
     app::App,
     auth::{By, Viewer},
-    edge::places::Place,
+    edge::places,
     extract::Id,
-    live::{LOOK_GAP, Watch},
+    live::{
+        Watch,
+        feed::{Listener, LiveEvent},
+    },
     problem::Problem,
-    views::EventView,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -35,6 +37,8 @@ pub fn router() -> OpenApiRouter<App> {
 const MESSAGE_MAX_BYTES: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Events that are read from the log in one go.
+const PAGE: usize = 200;
 /// A client that has not answered so many pings is gone.
 const UNANSWERED_MAX: u32 = 6;
 
@@ -46,13 +50,13 @@ async fn call(
     by: By<Viewer>,
     Id(id): Id,
     headers: HeaderMap,
-    Extension(place): Extension<Place>,
+    Extension(place): Extension<places::Place>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     require_origin(&app, &headers)?;
     let upgrade = upgrade.map_err(|r| Problem::new(r.status(), r.body_text()))?;
-    let loaded = app.store.load_fresh::<Call>(by.company_id(), id).await?;
-    if loaded.version == 0 {
+    let first = app.store.read_history(by.company_id(), &[StreamName::of::<Call>(id)], 0, 1).await?;
+    if first.events.is_empty() {
         return Err(Problem::not_found("call"));
     }
     let watch = Watch::new(by.identity);
@@ -75,51 +79,34 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
-    let stream = StreamName::of::<Call>(id);
+    let mut place = Place { stream: StreamName::of::<Call>(id), position: 0, listener: None, has_caught_up: false };
     let mut shutdown = app.shutdown.clone();
-    let mut version = 0;
     let (mut pinged_at, mut unanswered) = (Instant::now(), 0);
     loop {
-        let looked_at = Instant::now();
-        let head = app.store.head().position();
         if !watch.may_go_on(&app).await {
-            let frame = CloseFrame { code: close_code::POLICY, reason: "the credential counts no longer".into() };
-            let _ = socket.send(Message::Close(Some(frame))).await;
+            close(&mut socket, close_code::POLICY, "the credential counts no longer").await;
             return;
         }
-        match send_new(&app, watch.company_id(), &stream, &mut version, &mut socket).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => {
-                tracing::debug!(%error, "a WebSocket waits for the database");
-                tokio::time::sleep(RETRY_AFTER).await;
+        let events = tokio::select! {
+            // What has come is heard before the next ping; however much it is, it holds nothing up.
+            biased;
+            () = async { drop(shutdown.wait_for(|stop| *stop).await) } => {
+                close(&mut socket, close_code::AWAY, "the platform is shutting down").await;
+                return;
             }
-        }
-        let mut grown = pin!(async {
-            app.store.head().beyond(head, PATIENCE).await;
-            tokio::time::sleep_until(looked_at + LOOK_GAP).await;
-        });
-        let stopping = loop {
-            tokio::select! {
-                // What has come is heard before the next ping; however much it is, it holds nothing up.
-                biased;
-                stop = shutdown.wait_for(|stop| *stop) => break stop.is_ok(),
-                message = socket.recv() => match message {
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                    Some(Ok(_)) => {
-                        unanswered = 0;
-                        if looked_at.elapsed() >= PATIENCE {
-                            break false;
-                        }
-                    }
-                },
-                () = &mut grown => break false,
-            }
+            message = socket.recv() => match message {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => {
+                    unanswered = 0;
+                    Vec::new()
+                }
+            },
+            events = tokio::time::timeout(PATIENCE, place.next(&app, watch.company_id())) => events.unwrap_or_default(),
         };
-        if stopping {
-            let frame = CloseFrame { code: close_code::AWAY, reason: "the platform is shutting down".into() };
-            let _ = socket.send(Message::Close(Some(frame))).await;
-            return;
+        for json in events {
+            if socket.send(Message::text(json)).await.is_err() {
+                return;
+            }
         }
         if pinged_at.elapsed() >= PATIENCE {
             if unanswered >= UNANSWERED_MAX || socket.send(Message::Ping(Bytes::new())).await.is_err() {
@@ -130,14 +117,58 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
     }
 }
 
-/// Sends the events after `version`; false when the client is gone.
-async fn send_new(app: &App, company_id: Uuid, stream: &StreamName, version: &mut i64, socket: &mut WebSocket) -> Result<bool, StoreError> {
-    for event in app.store.read_company_stream(company_id, stream, *version).await? {
-        *version = event.version;
-        let Ok(text) = serde_json::to_string(&EventView::from(event)) else { continue };
-        if socket.send(Message::text(text)).await.is_err() {
-            return Ok(false);
+async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
+    // It fails when the client is gone.
+    let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+}
+
+/// How far the call's events were sent.
+struct Place {
+    stream: StreamName,
+    position: i64,
+    listener: Option<Listener>,
+    /// Whether everything up to where the live feed begins was sent.
+    has_caught_up: bool,
+}
+
+impl Place {
+    /// The next events of the call as JSON, however long it takes. Nothing is lost if it is cut off.
+    async fn next(&mut self, app: &App, company_id: Uuid) -> Vec<String> {
+        loop {
+            let Some(listener) = self.listener.as_mut().filter(|_| self.has_caught_up) else {
+                match self.catch_up(app, company_id).await {
+                    Ok(events) if events.is_empty() => continue,
+                    Ok(events) => return events,
+                    Err(problem) => {
+                        tracing::debug!(status = %problem.status, "a WebSocket waits for the database");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                        continue;
+                    }
+                }
+            };
+            match listener.next().await {
+                Some(event) if event.stream == self.stream && event.position > self.position => {
+                    self.position = event.position;
+                    return vec![event.json.clone()];
+                }
+                Some(_) => {}
+                None => self.listener = None,
+            }
         }
     }
-    Ok(true)
+
+    /// Joins the live feed if it is not joined, and reads the next page of what came before.
+    async fn catch_up(&mut self, app: &App, company_id: Uuid) -> Result<Vec<String>, Problem> {
+        if self.listener.is_none() {
+            (self.listener, self.has_caught_up) = (Some(app.feed.listen(company_id).await), false);
+        }
+        let _share = app.shares.of_page(company_id).await?;
+        let page = app.store.read_history(company_id, std::slice::from_ref(&self.stream), self.position, PAGE).await?.events;
+        let Some(last) = page.last() else {
+            self.has_caught_up = true;
+            return Ok(Vec::new());
+        };
+        self.position = last.position;
+        Ok(page.into_iter().map(|event| LiveEvent::from(event).json).collect())
+    }
 }

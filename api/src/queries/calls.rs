@@ -5,14 +5,14 @@ use domain::call::Call;
 use eventstore::{Loaded, StreamName};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AsOf, Fresh};
+use super::{AsOf, Fresh, PagingParams};
 use crate::{
-    answer::Answer,
+    answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::Id,
+    extract::{HistoryPaging, Id},
     problem::Problem,
-    views::{CallView, History},
+    views::{CallView, EventView},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -38,11 +38,17 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
     Ok(Answer::ok(position, row.into()).version(version))
 }
 
-/// Every event of the call, oldest first, with who and why.
-#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), Fresh),
-    responses((status = 200, body = History), (status = 404, body = Problem)))]
-async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
+/// Every event of the call, oldest first, with who and why. A long history comes in pages, also without a limit.
+#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), Fresh, PagingParams),
+    responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
+async fn history(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    HistoryPaging(paging): HistoryPaging,
+) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let events = app.store.read_company_stream(by.company_id(), &StreamName::of::<Call>(id), 0).await?;
-    super::events::history(events, "call", position)
+    let history = super::events::history(&app, by.company_id(), &[StreamName::of::<Call>(id)], "call", &paging).await?;
+    Ok(Answer::ok(position, history))
 }

@@ -22,9 +22,9 @@ use crate::{
     answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::{Id, Paging, QueryOf},
+    extract::{HistoryPaging, Id, Paging, QueryOf},
     problem::Problem,
-    views::{CampaignView, Counters, History, OutcomesView, TaskView, seconds, share},
+    views::{CampaignView, Counters, EventView, OutcomesView, TaskView, seconds, share},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -116,13 +116,19 @@ pub async fn counters(app: &App, company_id: Uuid, id: Uuid) -> Result<Counters,
     Ok(row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default())
 }
 
-/// Every event of the campaign, oldest first, with who and why.
-#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
-    responses((status = 200, body = History), (status = 404, body = Problem)))]
-async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
+/// Every event of the campaign, oldest first, with who and why. A long history comes in pages, also without a limit.
+#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+    responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
+async fn history(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    HistoryPaging(paging): HistoryPaging,
+) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let events = app.store.read_company_stream(by.company_id(), &StreamName::of::<Campaign>(id), 0).await?;
-    super::events::history(events, "campaign", position)
+    let history = super::events::history(&app, by.company_id(), &[StreamName::of::<Campaign>(id)], "campaign", &paging).await?;
+    Ok(Answer::ok(position, history))
 }
 
 #[derive(Deserialize, IntoParams)]

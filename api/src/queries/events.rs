@@ -2,19 +2,20 @@
 
 use axum::extract::State;
 use domain::{Decider as _, api_key::ApiKey, role::Role, user::User};
-use eventstore::{Filter, StoredEvent, StreamName};
+use eventstore::{Filter, StreamName};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use super::{Fresh, PagingParams};
 use crate::{
     answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::{Paging, QueryOf},
+    extract::{Cursor as _, Paging, QueryOf},
     problem::Problem,
-    views::{EventView, History},
+    views::EventView,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -62,8 +63,19 @@ async fn list(
     Ok(Answer::ok(position, Items::page(events, &paging, |event| event.position, EventView::from)))
 }
 
-/// The events as a history; of another company's there are none.
-pub(super) fn history(events: Vec<StoredEvent>, what: &str, position: i64) -> Result<Answer<History>, Problem> {
-    let items: Vec<EventView> = events.into_iter().map(EventView::from).collect();
-    if items.is_empty() { Err(Problem::not_found(what)) } else { Ok(Answer::ok(position, History { items })) }
+/// The events of a company's streams, oldest first; 404 without any, which is also what another company's are.
+pub(super) async fn history(
+    app: &App,
+    company_id: Uuid,
+    streams: &[StreamName],
+    what: &str,
+    paging: &Paging,
+) -> Result<Items<EventView>, Problem> {
+    let after = paging.after::<i64>()?;
+    let page = app.store.read_history(company_id, streams, after.unwrap_or(0), usize::from(paging.limit)).await?;
+    if page.events.is_empty() && after.is_none() {
+        return Err(Problem::not_found(what));
+    }
+    let next_cursor = page.events.last().filter(|_| page.has_more).map(|event| event.position.write());
+    Ok(Items { items: page.events.into_iter().map(EventView::from).collect(), next_cursor })
 }

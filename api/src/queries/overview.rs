@@ -78,11 +78,13 @@ async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Resul
         period(&mut snapshot, company_id, now - TimeDelta::days(30)).await?,
     );
     drop(snapshot);
+    // One connection after the other: a request that held one while it waits for the next could wait for others that do the same.
+    let live_calls = projections::calls::live_count(&mut *app.company(company_id).await?, company_id).await?;
     let body = Overview {
         today,
         last_7_days,
         last_30_days,
-        live_calls: projections::calls::live_count(&mut *app.company(company_id).await?, company_id).await?,
+        live_calls,
         live_campaigns: campaigns.into_iter().map(CampaignView::from_row).collect::<Result<_, _>>()?,
         recent_calls: with_metrics(&app, company_id, recent).await?,
     };

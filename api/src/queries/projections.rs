@@ -1,7 +1,7 @@
 //! How the projections are.
 
 use axum::extract::State;
-use projections::status::{self, FailedEvent, ProjectionStatus, Status};
+use projections::status::{FailedEvent, ProjectionStatus, Status};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -13,6 +13,7 @@ use crate::{
     app::App,
     auth::{By, Viewer},
     extract::Paging,
+    operations::FRESH_FOR_CALLERS,
     problem::Problem,
 };
 
@@ -121,7 +122,7 @@ async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Pagi
         let patience = projections::WAIT_MAX;
         let _ = app.positions.reached(&names, fresh.min_position.unwrap_or_default(), patience).await;
     }
-    let statuses = status::read(&app.access.work).await?;
+    let statuses = app.statuses.read(&app.access.work, FRESH_FOR_CALLERS).await?;
     let position = statuses.iter().map(|s| s.position).min().unwrap_or(0);
     let after = paging.after::<i64>()?.unwrap_or(0);
     let rows: Vec<_> = (1_i64..).zip(statuses).filter(|(n, _)| *n > after).take(usize::from(paging.limit) + 1).collect();

@@ -8,15 +8,18 @@ use eventstore::{Loaded, StreamName};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{AsOf, Fresh};
+use super::{AsOf, Fresh, PagingParams};
 use crate::{
-    answer::Answer,
+    answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::Id,
+    extract::{HistoryPaging, Id},
     problem::Problem,
-    views::{History, TaskView},
+    views::{EventView, TaskView},
 };
+
+/// Events of a task that are looked at for its calls: more than its attempts can make.
+const CLAIMS_MAX: usize = 1_000;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get)).routes(routes!(history))
@@ -41,20 +44,25 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
     Ok(Answer::ok(position, row.into()).version(version))
 }
 
-/// Every event of the task and of its calls, in log order, with who and why.
-#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
-    responses((status = 200, body = History), (status = 404, body = Problem)))]
-async fn history(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<History>, Problem> {
+/// Every event of the task and of its calls, in log order, with who and why. A long history comes in pages, also without a limit.
+#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+    responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
+async fn history(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    HistoryPaging(paging): HistoryPaging,
+) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let mut events = app.store.read_company_stream(by.company_id(), &StreamName::of::<Task>(id), 0).await?;
-    let claimed = events.iter().filter(|event| event.event_type == "TaskClaimed");
+    let task = StreamName::of::<Task>(id);
+    let own = app.store.read_history(by.company_id(), std::slice::from_ref(&task), 0, CLAIMS_MAX).await?.events;
+    let claimed = own.iter().filter(|event| event.event_type == "TaskClaimed");
     let claimed = claimed.filter_map(|event| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok());
     // Calls can belong to a task without a claim.
     let mut calls: BTreeSet<Uuid> = claimed.collect();
     calls.extend(projections::calls::of_task(&mut *app.company(by.company_id()).await?, by.company_id(), id).await?);
-    for call_id in calls {
-        events.extend(app.store.read_company_stream(by.company_id(), &StreamName::of::<Call>(call_id), 0).await?);
-    }
-    events.sort_by_key(|event| event.position);
-    super::events::history(events, "task", position)
+    let streams: Vec<_> = std::iter::once(task).chain(calls.into_iter().map(StreamName::of::<Call>)).collect();
+    let history = super::events::history(&app, by.company_id(), &streams, "task", &paging).await?;
+    Ok(Answer::ok(position, history))
 }

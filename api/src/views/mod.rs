@@ -64,12 +64,6 @@ fn readable(json: String) -> Value {
     serde_json::from_str(&json).unwrap_or(Value::String(json))
 }
 
-/// A history: oldest first.
-#[derive(Serialize, ToSchema)]
-pub struct History {
-    pub items: Vec<EventView>,
-}
-
 /// Microseconds as milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "latencies are far below 2^52 microseconds")]
 pub fn ms(us: i64) -> f64 {

@@ -1,0 +1,219 @@
+//! Each company's share of the reads that run at once, so that none keeps the others waiting. Who asks for more waits for the company's
+//! own reads, and is refused after a while; the others do not notice.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    response::Response,
+};
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// Reads that may cost more than a page of rows, by method and route: they aggregate, search, or answer what may be long.
+const EXPENSIVE: &[&str] = &[
+    "GET /analytics/calls",
+    "GET /analytics/calls/{id}/turns",
+    "GET /analytics/costs",
+    "GET /analytics/metrics",
+    "GET /analytics/overview",
+    "GET /audit",
+    "GET /calls/{id}/history",
+    "GET /campaigns/{id}/history",
+    "GET /events",
+    "GET /tasks/{id}/history",
+    "POST /price-lists/what-if",
+];
+/// They take no share as long as they last, but one for each page that they read from the log.
+const STREAMS: &[&str] = &["GET /analytics/ws/calls/{id}", "GET /events/stream"];
+/// How long a read waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// When to come again after that, in seconds.
+const RETRY_AFTER_SEC: u32 = 2;
+/// Expensive reads of one company at once.
+const EXPENSIVE_OF_COMPANY: usize = 2;
+/// Pages that the streams of one company read from the log at once.
+const PAGES_OF_COMPANY: usize = 2;
+
+/// A place among the reads of a company, held until the answer was sent.
+pub struct Share {
+    #[expect(dead_code, reason = "it is given back with the share")]
+    places: [Option<OwnedSemaphorePermit>; 2],
+}
+
+/// Places by company.
+struct Places {
+    of_each: usize,
+    companies: Mutex<HashMap<Uuid, Arc<Semaphore>>>,
+}
+
+pub struct Shares {
+    cheap: Places,
+    expensive: Places,
+    pages: Places,
+    /// Of all companies together.
+    all_expensive: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(of_each: usize) -> Self {
+        Self { of_each, companies: Mutex::default() }
+    }
+
+    fn of(&self, company_id: Uuid) -> Arc<Semaphore> {
+        let mut companies = self.companies.lock().unwrap_or_else(PoisonError::into_inner);
+        // Companies without a read are forgotten when one comes that is not known.
+        if !companies.contains_key(&company_id) {
+            companies.retain(|_, places| Arc::strong_count(places) > 1);
+        }
+        Arc::clone(companies.entry(company_id).or_insert_with(|| Arc::new(Semaphore::new(self.of_each))))
+    }
+
+    async fn take(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
+        let too_many = || Problem::too_many("too many reads of this company at once", RETRY_AFTER_SEC);
+        wait(self.of(company_id)).await.ok_or_else(too_many)
+    }
+}
+
+async fn wait(places: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    tokio::time::timeout(PATIENCE, places.acquire_owned()).await.ok().and_then(Result::ok)
+}
+
+impl Shares {
+    /// For a pool of so many connections for reads, of which one company gets half.
+    pub fn new(connections: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self {
+            cheap: Places::new((connections / 2).max(1)),
+            expensive: Places::new(EXPENSIVE_OF_COMPANY),
+            pages: Places::new(PAGES_OF_COMPANY),
+            all_expensive: Arc::new(Semaphore::new((cores / 2).max(1))),
+        }
+    }
+
+    /// A share for what a company asks for, if it is a read; 429 if its reads leave no place in time, 503 if those of all do.
+    pub async fn of_request(&self, company_id: Uuid, action: &str) -> Result<Option<Share>, Problem> {
+        if EXPENSIVE.contains(&action) {
+            let own = self.expensive.take(company_id).await?;
+            let among_all = wait(Arc::clone(&self.all_expensive)).await;
+            let among_all = among_all.ok_or_else(|| Problem::unavailable("too many expensive reads at once"))?;
+            return Ok(Some(Share { places: [Some(own), Some(among_all)] }));
+        }
+        if !action.starts_with("GET ") || STREAMS.contains(&action) {
+            return Ok(None);
+        }
+        Ok(Some(Share { places: [Some(self.cheap.take(company_id).await?), None] }))
+    }
+
+    /// A share for a page that a stream reads from the log; 429 if the company's other streams leave no place in time.
+    pub async fn of_page(&self, company_id: Uuid) -> Result<Share, Problem> {
+        Ok(Share { places: [Some(self.pages.take(company_id).await?), None] })
+    }
+}
+
+impl Share {
+    /// The answer is there: others may compute theirs. The company's own place is free once the client has received the answer, so that
+    /// slow clients of one company do not fill the memory.
+    pub fn until_sent(mut self, response: Response) -> Response {
+        self.places[1] = None;
+        response.map(|body| Body::new(Guarded { body, _share: self }))
+    }
+}
+
+struct Guarded {
+    body: Body,
+    _share: Share,
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Uuid = Uuid::from_u128(1);
+    const OTHER: Uuid = Uuid::from_u128(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_more_waits_for_the_own_reads_only() {
+        let shares = Shares::new(4);
+        let read = async |company| shares.of_request(company, "GET /campaigns").await;
+        let held = (read(ONE).await.unwrap(), read(ONE).await.unwrap());
+        assert_eq!(read(ONE).await.err().unwrap().status, 429);
+        assert!(read(OTHER).await.is_ok());
+        drop(held);
+        assert!(read(ONE).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commands_and_streams_have_no_share_and_expensive_reads_one_of_all() {
+        let shares = Shares::new(4);
+        for action in ["POST /calls", "GET /events/stream"] {
+            assert!(shares.of_request(ONE, action).await.unwrap().is_none(), "{action}");
+        }
+        let most = shares.all_expensive.available_permits();
+        let mut held = Vec::new();
+        for company in 0..64 {
+            match shares.of_request(Uuid::from_u128(company), "GET /events").await {
+                Ok(share) => held.push(share),
+                Err(refused) => assert_eq!(refused.status, 503),
+            }
+        }
+        assert_eq!(held.len(), most);
+        assert!(shares.of_request(ONE, "GET /campaigns").await.is_ok(), "cheap reads go on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_held_until_the_answer_was_received() {
+        let shares = Shares::new(2);
+        let read = async || shares.of_request(ONE, "GET /campaigns").await;
+        let response = read().await.unwrap().unwrap().until_sent(Response::new(Body::from("answer")));
+        assert!(read().await.is_err());
+        drop(response);
+        assert!(read().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn companies_without_reads_are_forgotten() {
+        let shares = Shares::new(2);
+        for company in 0..100 {
+            drop(shares.of_page(Uuid::from_u128(company)).await);
+        }
+        assert_eq!(shares.pages.companies.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_lists_name_operations_of_the_api() {
+        let document = crate::app::openapi();
+        for action in EXPENSIVE.iter().chain(STREAMS) {
+            let (method, path) = action.split_once(' ').unwrap();
+            let item = document.paths.paths.get(path).unwrap_or_else(|| panic!("{action}"));
+            let operation = if method == "GET" { &item.get } else { &item.post };
+            assert!(operation.is_some(), "{action}");
+        }
+    }
+}
