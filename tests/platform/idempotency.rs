@@ -1,6 +1,9 @@
+use std::{sync::Arc, time::Duration};
+
 use reqwest::{Method, header::HeaderValue};
 use serde_json::json;
-use support::{Client, Platform};
+use support::{Client, Platform, Proxy, new_database};
+use tokio::sync::Notify;
 
 #[tokio::test]
 async fn many_equal_requests_have_one_effect_and_one_answer() {
@@ -25,6 +28,44 @@ async fn many_equal_requests_have_one_effect_and_one_answer() {
     let first = post("three", &broken).await.problem(422);
     let again = post("three", &broken).await.expect(422);
     assert_eq!((first.body, again.header("idempotent-replayed")), (again.body.clone(), Some("true")));
+    platform.stop().await;
+}
+
+/// The one that came first waits for the database, and the second one reaches it before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_equal_requests_one_runs_whichever_reaches_the_database_first() {
+    let (proxy, url) = Proxy::before(&new_database().await).await;
+    let platform = Platform::start_on(&url).await;
+    let admin = platform.admin().await;
+    let [first_came, go, ran] = std::array::from_fn(|_| Arc::new(Notify::new()));
+    let body = json!({"email": "b@example.com", "role": "viewer"});
+    let invite = || admin.send(admin.request(Method::POST, "/users").header("idempotency-key", "invite").json(&body));
+    let hold = {
+        let (first_came, go) = (Arc::clone(&first_came), Arc::clone(&go));
+        async move {
+            first_came.notify_one();
+            go.notified().await;
+        }
+    };
+    proxy.hold_at(&["insert into idempotency_keys"], hold);
+    let second = async {
+        first_came.notified().await;
+        let running = Arc::clone(&ran);
+        let hold = async move {
+            running.notify_one();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        proxy.hold_at(&["insert into user_credentials"], hold);
+        let release = async {
+            // Time enough for the second one to run, if it did.
+            let _ = tokio::time::timeout(Duration::from_secs(1), ran.notified()).await;
+            go.notify_one();
+        };
+        tokio::join!(invite(), release).0
+    };
+    let (first, second) = tokio::join!(invite(), second);
+    let (first, second) = (first.expect(201), second.expect(201));
+    assert_eq!(first["invitation"], second["invitation"], "each has an invitation of its own, and one of them is not valid");
     platform.stop().await;
 }
 

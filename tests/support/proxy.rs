@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -36,6 +37,7 @@ pub struct Proxy {
     cut: Arc<Mutex<Cut>>,
     cuts: Arc<AtomicI64>,
     trap: Arc<Mutex<Option<Trap>>>,
+    hold: Arc<Mutex<Option<Hold>>>,
     drops_options: Arc<AtomicBool>,
 }
 
@@ -45,6 +47,13 @@ struct Trap {
     needles: &'static [&'static str],
     cut: Cut,
     action: Box<dyn FnOnce() + Send>,
+}
+
+/// What a statement waits for, once, before PostgreSQL gets it.
+struct Hold {
+    /// Parts of the statement's text, any of which is enough.
+    needles: &'static [&'static str],
+    until: BoxFuture<'static, ()>,
 }
 
 /// How the two directions of a connection tell each other.
@@ -69,6 +78,7 @@ impl Proxy {
             cut: Arc::new(Mutex::new(Cut::Before)),
             cuts: Arc::default(),
             trap: Arc::default(),
+            hold: Arc::default(),
             drops_options: Arc::default(),
         };
         let serving = proxy.clone();
@@ -83,6 +93,15 @@ impl Proxy {
             }
         });
         proxy
+    }
+
+    /// One before the server of a database, and the database's address through it.
+    pub async fn before(url: &str) -> (Self, String) {
+        let (start, end) = url.rsplit_once(':').unwrap();
+        let (port, database) = end.split_once('/').unwrap();
+        let proxy = Self::start(port.parse().unwrap()).await;
+        let through = format!("{start}:{}/{database}", proxy.port);
+        (proxy, through)
     }
 
     /// Lets `statements` through from now on, then cuts the connection of the next one.
@@ -100,6 +119,15 @@ impl Proxy {
     /// and before the client gets the answer. Then the connection is closed.
     pub fn set_trap(&self, needles: &'static [&'static str], cut: Cut, action: impl FnOnce() + Send + 'static) {
         *self.trap.lock().unwrap() = Some(Trap { needles, cut, action: Box::new(action) });
+    }
+
+    /// Hands the next statement that contains one of the needles on when `until` has ended. Nothing is cut.
+    pub fn hold_at(&self, needles: &'static [&'static str], until: impl Future<Output = ()> + Send + 'static) {
+        *self.hold.lock().unwrap() = Some(Hold { needles, until: until.boxed() });
+    }
+
+    fn held(&self, statement: &str) -> Option<Hold> {
+        self.hold.lock().unwrap().take_if(|hold| hold.needles.iter().any(|needle| statement.contains(needle)))
     }
 
     /// Whether no trap is set, or it has been set off.
@@ -159,6 +187,10 @@ impl Proxy {
             // Messages of a password exchange, and what a statement ends with.
             if !matches!(kind, b'S' | b'Q' | b'p') {
                 continue;
+            }
+            let hold = self.held(&text);
+            if let Some(hold) = hold {
+                hold.until.await;
             }
             let is_statement = kind != b'p';
             let is_cut = is_statement && self.left.fetch_sub(1, Ordering::SeqCst) == 0;

@@ -5,17 +5,15 @@
 //! between effect and answer) names the same streams and finds its effect there already. That is as good as one transaction for both,
 //! which the log's batches of many commands could not share with it.
 
-use std::{
-    collections::HashSet,
-    convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+mod fingerprint;
+mod runs;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     extract::{FromRequestParts as _, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -23,12 +21,15 @@ use chrono::{DateTime, Utc};
 use eventstore::{CommandIdentity, Pool, database::process_name, persons::CompanyKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
 use uuid::Uuid;
+
+pub use runs::KeyedRequests;
+use runs::KeyedRun;
 
 use crate::{
     app::{App, BODY_MAX_BYTES},
-    auth::{self, Identity, Manager, Needs as _},
+    auth::{self, Manager, Needs as _},
     commands::auth::AUTH_BODY_MAX_BYTES,
     extract::unread,
     problem::Problem,
@@ -49,8 +50,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: usize = 100;
 /// Keys that are older are forgotten, in hours.
 const KEEP_HOURS: i32 = 48;
-/// A form is read in pieces of this size when its digest is made.
-const FORM_PIECE_BYTES: usize = 64 << 10;
 /// The end of the path that call lists are uploaded to.
 const CALL_LIST: &str = "/call-list";
 /// Whoever registers has no company yet.
@@ -148,7 +147,7 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
     let bytes = axum::body::to_bytes(body, limit).await.map_err(unread)?;
     let company_id = identity.as_ref().map_or(Uuid::nil(), |identity| identity.company_id);
     let company_key = app.store.persons().company(company_id).await?;
-    let body_hash = body_hash(&company_key, identity.as_ref(), &parts.headers, &bytes).await;
+    let body_hash = fingerprint::body_hash(&company_key, identity.as_ref(), &parts.headers, &bytes).await;
     let caller = identity.as_ref().map(|identity| identity.actor.id.unwrap_or_default()).unwrap_or_default();
     let mut named = format!("{} {path} {caller} {key}", parts.method).into_bytes();
     if identity.is_none() {
@@ -161,10 +160,8 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
     let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
     let epoch = app.store.persons().epoch();
     for _ in 0..LOOKS_MAX {
-        // If this process runs an equal request, that one answers; the lock in the database tells of those in other processes.
-        let run = app.keyed_requests.begin(&keyed.key_hash);
-        match begin(app, &keyed, run.is_some()).await? {
-            Begun::Run { first_at, comes_again } => {
+        match begin(app, &keyed).await? {
+            Begun::Run { first_at, comes_again, run: _run } => {
                 let identity = keyed.identity(first_at, comes_again);
                 parts.extensions.insert(Ids(Some(Keyed { identity, key: keyed.key_hash.clone() })));
                 let response = tokio::select! {
@@ -192,91 +189,31 @@ impl KeyedRequest {
     }
 }
 
-/// Digest of the caller's role and the body: an answer is given again only to callers who may have it. Of a form, the names and contents of
-/// its fields count: clients choose another boundary each time, and a file may get another name or content type.
-async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
-    let role = caller.map(|identity| identity.role.to_string()).unwrap_or_default();
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let form = match multer::parse_boundary(content_type) {
-        Ok(boundary) => form_digest(&boundary, body).await.ok(),
-        Err(_) => None,
-    };
-    let mut hash = Sha256::new();
-    hash.update(role);
-    match form {
-        Some(form) => hash.update(form),
-        None => hash.update(body),
-    }
-    key.request_hash(&hash.finalize()).to_vec()
-}
-
-/// Digest of a form's fields: of each its name and the digest of its content.
-async fn form_digest(boundary: &str, body: &Bytes) -> Result<[u8; 32], multer::Error> {
-    let pieces =
-        (0..body.len()).step_by(FORM_PIECE_BYTES).map(|at| Ok::<_, Infallible>(body.slice(at..body.len().min(at + FORM_PIECE_BYTES))));
-    let mut form = multer::Multipart::new(futures::stream::iter(pieces), boundary);
-    let mut hash = Sha256::new();
-    while let Some(mut field) = form.next_field().await? {
-        let name = field.name().unwrap_or_default();
-        hash.update((name.len() as u64).to_be_bytes());
-        hash.update(name);
-        let mut content = Sha256::new();
-        while let Some(chunk) = field.chunk().await? {
-            content.update(&chunk);
-        }
-        hash.update(content.finalize());
-    }
-    Ok(hash.finalize().into())
-}
-
-/// The keys of the requests that this process runs. Clones share them.
-#[derive(Clone, Default)]
-pub struct KeyedRequests(Arc<Mutex<HashSet<String>>>);
-
-/// One of them; it ends when this is dropped, also if the request is given up.
-struct KeyedRun {
-    all: KeyedRequests,
-    key_hash: String,
-}
-
-impl KeyedRequests {
-    /// `None` if this process runs a request under the key already.
-    fn begin(&self, key_hash: &str) -> Option<KeyedRun> {
-        self.lock().insert(key_hash.to_owned()).then(|| KeyedRun { all: self.clone(), key_hash: key_hash.to_owned() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for KeyedRun {
-    fn drop(&mut self) {
-        self.all.lock().remove(&self.key_hash);
-    }
-}
-
 enum Begun {
     /// `first_at`: when the key came for the first time, now or before.
     Run {
         first_at: DateTime<Utc>,
         comes_again: bool,
+        run: KeyedRun,
     },
     Answered(Response),
     OtherBody,
     UnderWay,
 }
 
-/// `is_alone`: whether no other request of this process runs under the key.
-async fn begin(app: &App, request: &KeyedRequest, is_alone: bool) -> Result<Begun, Problem> {
+/// Locks the key, unless an equal request is under way or answered. If this process runs it, that one answers; the lock in the database is
+/// for other processes.
+async fn begin(app: &App, request: &KeyedRequest) -> Result<Begun, Problem> {
     let mut tx = app.company(request.company_id).await?;
+    let Some(run) = app.keyed_requests.begin(&request.key_hash) else { return look(&mut tx, request).await };
+    // A lock of this process is of a request that ended without an answer: no other one runs under the key.
     let locked = sqlx::query!(
         r#"insert into idempotency_keys as k (company_id, method, path, key_hash, body_hash, locked_until, locked_by)
          values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6), $7)
          on conflict (company_id, method, path, key_hash) do update
             set locked_until = excluded.locked_until, locked_by = excluded.locked_by
           where k.status is null and k.body_hash = excluded.body_hash
-            and (k.locked_until < clock_timestamp() or ($8 and k.locked_by = excluded.locked_by) or is_process_gone(k.locked_by))
+            and (k.locked_until < clock_timestamp() or k.locked_by = excluded.locked_by or is_process_gone(k.locked_by))
          returning created_at, created_at < now() as "comes_again!""#,
         request.company_id,
         request.method,
@@ -284,13 +221,17 @@ async fn begin(app: &App, request: &KeyedRequest, is_alone: bool) -> Result<Begu
         request.key_hash,
         request.body_hash,
         LOCK_SEC,
-        process_name(),
-        is_alone
+        process_name()
     );
     if let Some(row) = locked.fetch_optional(&mut *tx).await? {
         tx.commit().await?;
-        return Ok(Begun::Run { first_at: row.created_at, comes_again: row.comes_again });
+        return Ok(Begun::Run { first_at: row.created_at, comes_again: row.comes_again, run });
     }
+    look(&mut tx, request).await
+}
+
+/// What is known of an equal request: its answer, or that it is under way.
+async fn look(db: &mut PgConnection, request: &KeyedRequest) -> Result<Begun, Problem> {
     let row = sqlx::query!(
         "select body_hash, status, sealed_answer from idempotency_keys where company_id = $1 and method = $2 and path = $3 and key_hash = $4",
         request.company_id,
@@ -298,7 +239,7 @@ async fn begin(app: &App, request: &KeyedRequest, is_alone: bool) -> Result<Begu
         request.path,
         request.key_hash
     );
-    let Some(row) = row.fetch_optional(&mut *tx).await? else { return Ok(Begun::UnderWay) };
+    let Some(row) = row.fetch_optional(db).await? else { return Ok(Begun::UnderWay) };
     if row.body_hash != request.body_hash {
         return Ok(Begun::OtherBody);
     }

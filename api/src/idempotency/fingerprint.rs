@@ -1,0 +1,52 @@
+//! What tells two requests under one key apart: the digest of the caller's role and the body.
+
+use std::convert::Infallible;
+
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, header},
+};
+use eventstore::persons::CompanyKey;
+use sha2::{Digest, Sha256};
+
+use crate::auth::Identity;
+
+/// A form is read in pieces of this size when its digest is made.
+const FORM_PIECE_BYTES: usize = 64 << 10;
+
+/// Digest of the caller's role and the body: an answer is given again only to callers who may have it. Of a form, the names and contents of
+/// its fields count: clients choose another boundary each time, and a file may get another name or content type.
+pub(super) async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+    let role = caller.map(|identity| identity.role.to_string()).unwrap_or_default();
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let form = match multer::parse_boundary(content_type) {
+        Ok(boundary) => form_digest(&boundary, body).await.ok(),
+        Err(_) => None,
+    };
+    let mut hash = Sha256::new();
+    hash.update(role);
+    match form {
+        Some(form) => hash.update(form),
+        None => hash.update(body),
+    }
+    key.request_hash(&hash.finalize()).to_vec()
+}
+
+/// Digest of a form's fields: of each its name and the digest of its content.
+async fn form_digest(boundary: &str, body: &Bytes) -> Result<[u8; 32], multer::Error> {
+    let pieces =
+        (0..body.len()).step_by(FORM_PIECE_BYTES).map(|at| Ok::<_, Infallible>(body.slice(at..body.len().min(at + FORM_PIECE_BYTES))));
+    let mut form = multer::Multipart::new(futures::stream::iter(pieces), boundary);
+    let mut hash = Sha256::new();
+    while let Some(mut field) = form.next_field().await? {
+        let name = field.name().unwrap_or_default();
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name);
+        let mut content = Sha256::new();
+        while let Some(chunk) = field.chunk().await? {
+            content.update(&chunk);
+        }
+        hash.update(content.finalize());
+    }
+    Ok(hash.finalize().into())
+}
