@@ -1,6 +1,6 @@
 use newvoice_api::auth::credentials;
 use serde_json::json;
-use support::Platform;
+use support::{Platform, Proxy, new_database};
 
 #[tokio::test]
 async fn a_company_registers_and_its_admin_logs_in() {
@@ -179,5 +179,34 @@ async fn users_and_keys_are_for_admins_to_see() {
     assert!(all.contains(&"UserRegistered".to_owned()) && all.contains(&"ApiKeyIssued".to_owned()));
     assert_eq!(types(viewer.get("/events").await), ["NameReserved", "CompanyRegistered", "PriceListPublished"]);
     assert!(types(viewer.get(&format!("/events?stream=api_key-{}", key.id())).await).is_empty());
+    platform.stop().await;
+}
+
+/// Another admin revokes a key between the log and its credentials.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_revoked_while_it_is_issued_is_never_valid() {
+    let (proxy, url) = Proxy::before(&new_database().await).await;
+    let platform = Platform::start_on(&url).await;
+    let admin = platform.admin().await;
+    let (other, owner) = (admin.with_token(admin.token.as_deref().unwrap()), platform.app().owner.clone());
+    let revoke = async move {
+        let stream: String =
+            sqlx::query_scalar("select stream from events where event_type = 'ApiKeyIssued'").fetch_one(&owner).await.unwrap();
+        let id = stream.strip_prefix("api_key-").unwrap();
+        // The second time as a client does whose answer was lost.
+        for _ in 0..2 {
+            other.delete(&format!("/api-keys/{id}")).await.expect(204);
+        }
+    };
+    proxy.hold_at(&["insert into api_key_credentials"], revoke);
+    let refused = admin.post("/api-keys", &json!({"name": "k", "role": "admin"})).await.problem(409);
+    assert!(refused.body.to_string().contains("revoked meanwhile"), "{}", refused.body);
+    let valid = "select count(*) from api_key_credentials where revoked_at is null";
+    assert_eq!(sqlx::query_scalar::<_, i64>(valid).fetch_one(&platform.app().owner).await.unwrap(), 0);
+    assert_eq!(admin.get("/api-keys").await.expect(200)["items"], json!([]));
+    // A key that was never issued cannot be revoked, and leaves nothing.
+    admin.delete(&format!("/api-keys/{}", uuid::Uuid::new_v4())).await.problem(404);
+    let rows = sqlx::query_scalar::<_, i64>("select count(*) from api_key_credentials").fetch_one(&platform.app().owner).await.unwrap();
+    assert_eq!(rows, 1);
     platform.stop().await;
 }

@@ -278,10 +278,12 @@ pub async fn standing(pool: &Pool, user_id: Uuid, session: Uuid) -> Result<Optio
     .await
 }
 
-pub async fn save_api_key(pool: &Pool, key: &str, id: Uuid, company_id: Uuid, name: &str, role: Role) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into api_key_credentials (key_hash, api_key_id, company_id, name, role, prefix) values ($1, $2, $3, $4, $5, $6)
-         on conflict (api_key_id) do update set key_hash = excluded.key_hash, prefix = excluded.prefix",
+/// Stores a key that the log has. Returns false if it is revoked: then it is stored, and is not valid.
+pub async fn save_api_key(pool: &Pool, key: &str, id: Uuid, company_id: Uuid, name: &str, role: Role) -> Result<bool, sqlx::Error> {
+    let saved = sqlx::query_scalar!(
+        r#"insert into api_key_credentials (key_hash, api_key_id, company_id, name, role, prefix) values ($1, $2, $3, $4, $5, $6)
+         on conflict (api_key_id) do update set key_hash = excluded.key_hash, prefix = excluded.prefix
+         returning revoked_at is null as "is_valid!""#,
         secret_hash(key),
         id,
         company_id,
@@ -296,13 +298,16 @@ pub async fn save_api_key(pool: &Pool, key: &str, id: Uuid, company_id: Uuid, na
 
 pub async fn revoke_api_key(pool: &Pool, company_id: Uuid, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update api_key_credentials set revoked_at = coalesce(revoked_at, now()) where company_id = $1 and api_key_id = $2",
-        company_id,
-        id
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
+        "insert into api_key_credentials as k (key_hash, api_key_id, company_id, name, role, revoked_at) values ($1, $2, $3, '', '', now())
+         on conflict (api_key_id) do update set revoked_at = coalesce(k.revoked_at, excluded.revoked_at)
+          where k.company_id = excluded.company_id",
+        secret_hash(&new_secret("")),
+        id,
+        company_id
+    );
+    saved.fetch_one(pool).await
+/// Revokes a key that the log has, also one that is not stored yet: it has a row from now on that says so, under the hash of a secret that
+/// no caller has.
 }
 
 /// Whom a key stands for, unless it is unknown or revoked. Notes that it was used, to the minute.

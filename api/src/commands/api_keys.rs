@@ -51,11 +51,15 @@ async fn issue(State(app): State<App>, by: By<Admin>, Body(input): Body<IssueKey
     let (id, key) = (by.ids.make("api_key"), new_secret(API_KEY_PREFIX));
     let command = ApiKeyCommand::Issue { name: input.name.clone(), role: input.role };
     let committed = app.store.execute::<ApiKey>(&by.context(), id, command).await?;
+    let revoked = || Problem::conflict("this API key has been revoked meanwhile");
     if committed.state.is_revoked() {
-        return Err(Problem::conflict("this API key has been revoked meanwhile"));
+        return Err(revoked());
     }
-    // Rights are given once the log has them. If the process dies before, the repeated request stores a key of its own.
-    credentials::save_api_key(&app.access.identity, &key, id, by.company_id(), &input.name, input.role).await?;
+    // Rights are given once the log has them. If the process dies before, the repeated request stores a key of its own. A key that another
+    // admin revokes at this moment is stored as revoked.
+    if !credentials::save_api_key(&app.access.identity, &key, id, by.company_id(), &input.name, input.role).await? {
+        return Err(revoked());
+    }
     Ok(Answer::created(committed.position, IssuedKey { id, name: input.name, role: input.role.to_string(), key }))
 }
 
@@ -63,9 +67,12 @@ async fn issue(State(app): State<App>, by: By<Admin>, Body(input): Body<IssueKey
 #[utoipa::path(delete, path = "/api-keys/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 async fn revoke(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Done, Problem> {
-    app.store.load_fresh::<ApiKey>(by.company_id(), id).await?.require(by.if_match)?;
+    let loaded = app.store.load_fresh::<ApiKey>(by.company_id(), id).await?;
+    loaded.require(by.if_match)?;
     // Before the log says so: whatever happens in between, a key that is said to be revoked is.
-    credentials::revoke_api_key(&app.access.identity, by.company_id(), id).await?;
+    if loaded.version > 0 {
+        credentials::revoke_api_key(&app.access.identity, by.company_id(), id).await?;
+    }
     app.callers.forget_all();
     let committed = app.store.execute_if::<ApiKey>(&by.context(), id, by.if_match, ApiKeyCommand::Revoke).await?;
     Ok(Done { position: committed.position })
