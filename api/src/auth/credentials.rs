@@ -138,16 +138,25 @@ pub async fn lock_first_registration(db: &mut PgConnection) -> Result<(), sqlx::
     Ok(())
 }
 
-/// The registration is in the log: from now on the user can log in.
-pub async fn confirm_registration(pool: &Pool, user_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("update user_credentials set pending_since = null where user_id = $1", user_id).execute(pool).await?;
-    Ok(())
+/// The registration is in the log: from now on the user can log in. Returns false if its credentials are not there: another registration
+/// found them abandoned and deleted them.
+pub async fn confirm_registration(pool: &Pool, user_id: Uuid) -> Result<bool, sqlx::Error> {
+    let confirmed = sqlx::query!("update user_credentials set pending_since = null where user_id = $1", user_id);
+    Ok(confirmed.execute(pool).await?.rows_affected() == 1)
 }
 
-/// Gives an address free whose registration never came into the log.
-pub async fn forget_user(pool: &Pool, user_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from user_credentials where user_id = $1", user_id).execute(pool).await?;
-    Ok(())
+/// Gives an address free whose registration did not come into the log. Returns false if the registration is complete by now, or gone.
+pub async fn delete_pending_registration(pool: &Pool, user_id: Uuid) -> Result<bool, sqlx::Error> {
+    let deleted = sqlx::query!("delete from user_credentials where user_id = $1 and pending_since is not null", user_id);
+    Ok(deleted.execute(pool).await?.rows_affected() == 1)
+}
+
+/// Gives an address free whose user did not come into the log and was registering at no time: whose invitation was cut off before it was
+/// given out. Returns false if it is given out by now, or gone.
+pub async fn delete_unsent_invitation(pool: &Pool, user_id: Uuid) -> Result<bool, sqlx::Error> {
+    let deleted =
+        sqlx::query!("delete from user_credentials where user_id = $1 and pending_since is null and invitation_hash is null", user_id);
+    Ok(deleted.execute(pool).await?.rows_affected() == 1)
 }
 
 /// Gives an address free that was invited, and the invitation has expired or was withdrawn.
@@ -290,12 +299,12 @@ pub async fn save_api_key(pool: &Pool, key: &str, id: Uuid, company_id: Uuid, na
         name,
         role.to_string(),
         key.chars().take(PREFIX_CHARS).collect::<String>()
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
+    );
+    saved.fetch_one(pool).await
 }
 
+/// Revokes a key that the log has, also one that is not stored yet: it has a row from now on that says so, under the hash of a secret that
+/// no caller has.
 pub async fn revoke_api_key(pool: &Pool, company_id: Uuid, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into api_key_credentials as k (key_hash, api_key_id, company_id, name, role, revoked_at) values ($1, $2, $3, '', '', now())
@@ -304,10 +313,10 @@ pub async fn revoke_api_key(pool: &Pool, company_id: Uuid, id: Uuid) -> Result<(
         secret_hash(&new_secret("")),
         id,
         company_id
-    );
-    saved.fetch_one(pool).await
-/// Revokes a key that the log has, also one that is not stored yet: it has a row from now on that says so, under the hash of a secret that
-/// no caller has.
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Whom a key stands for, unless it is unknown or revoked. Notes that it was used, to the minute.

@@ -36,10 +36,11 @@ impl Registration<'_> {
     /// not.
     async fn purge_abandoned(&self, other: &credentials::OtherUser) -> Result<(), Problem> {
         let abandoned = other.is_abandoned && self.app.store.load_fresh::<User>(other.company_id, other.user_id).await?.version == 0;
-        if !abandoned {
-            return Err(by_invitation());
+        // Its append may land at this moment: of its confirmation and this deletion one finds the pending row.
+        if abandoned && credentials::delete_pending_registration(&self.app.access.identity, other.user_id).await? {
+            return Ok(());
         }
-        Ok(credentials::forget_user(&self.app.access.identity, other.user_id).await?)
+        Err(by_invitation())
     }
 
     /// Stores the credentials of a registration; returns false if another user has the address. Of concurrent first registrations exactly

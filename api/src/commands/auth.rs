@@ -142,12 +142,14 @@ pub async fn create_company(app: &App, ids: &Ids, correlation_id: Uuid, input: R
         Ok(position) => position,
         Err(problem) => {
             if problem.status < 500 && app.store.load_fresh::<User>(company_id, user_id).await?.version == 0 {
-                credentials::forget_user(&app.access.identity, user_id).await?;
+                credentials::delete_pending_registration(pool, user_id).await?;
             }
             return Err(problem);
         }
     };
-    credentials::confirm_registration(pool, user_id).await?;
+    if !credentials::confirm_registration(pool, user_id).await? {
+        return Err(Problem::conflict("this registration took too long and gave way to another one; register again"));
+    }
     let session = app.sessions().open(&credentials).await?;
     let user = RegisteredUser { id: user_id, email, role: Role::Admin.to_string() };
     let company = CompanyView { id: company_id, name: profile.name, slug: profile.slug, email: profile.email };
@@ -159,10 +161,14 @@ async fn confirm_pending(app: &App, user: &UserCredentials) -> Result<(), Proble
     if user.pending_since.is_none() {
         return Ok(());
     }
+    let not_complete = || Problem::unauthorized("this registration is not complete; register again");
     if app.store.load_fresh::<User>(user.company_id, user.user_id).await?.version == 0 {
-        return Err(Problem::unauthorized("this registration is not complete; register again"));
+        return Err(not_complete());
     }
-    Ok(credentials::confirm_registration(&app.access.identity, user.user_id).await?)
+    match credentials::confirm_registration(&app.access.identity, user.user_id).await? {
+        true => Ok(()),
+        false => Err(not_complete()),
+    }
 }
 
 /// How long a registration may be under way before its address is free again, in minutes.
@@ -173,7 +179,11 @@ pub(crate) async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(),
     credentials::forget_expired_invitation(&app.access.identity, email_hash).await?;
     let Some(known) = credentials::older_user(&app.access.identity, email_hash, UNFINISHED_MINUTES).await? else { return Ok(()) };
     if app.store.load_fresh::<User>(known.company_id, known.user_id).await?.version == 0 {
-        credentials::forget_user(&app.access.identity, known.user_id).await?;
+        // What was completed at this moment stays: whoever wants the address is told that it is taken.
+        match known.pending_since {
+            Some(_) => credentials::delete_pending_registration(&app.access.identity, known.user_id).await?,
+            None => credentials::delete_unsent_invitation(&app.access.identity, known.user_id).await?,
+        };
     }
     Ok(())
 }

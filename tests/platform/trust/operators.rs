@@ -1,10 +1,14 @@
 //! Who runs the installation, and who may register in it.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    sync::Arc,
+};
 
 use newvoice_api::{auth::credentials, settings::RegistrationMode};
 use serde_json::{Value, json};
 use support::{MASTER_KEY, Platform, Proxy, binary, empty_database, master_key, new_database, settings};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 fn register(name: &str) -> Value {
@@ -12,7 +16,11 @@ fn register(name: &str) -> Value {
 }
 
 async fn platform(registration: RegistrationMode) -> Platform {
-    Platform::start_with(newvoice_api::settings::Settings { registration, ..settings(&new_database().await) }).await
+    platform_on(&new_database().await, registration).await
+}
+
+async fn platform_on(url: &str, registration: RegistrationMode) -> Platform {
+    Platform::start_with(newvoice_api::settings::Settings { registration, ..settings(url) }).await
 }
 
 #[tokio::test]
@@ -64,6 +72,85 @@ async fn a_first_registration_that_was_cut_off_gives_no_session_and_lets_another
     sqlx::query("update user_credentials set pending_since = now() - interval '5 minutes'").execute(pool).await.unwrap();
     visitor.post("/auth/register", &register("second")).await.expect(201);
     visitor.post("/auth/login", &login).await.problem(401);
+    platform.stop().await;
+}
+
+const APPEND: &[&str] = &["require_as_foreseen", "from append_events("];
+
+/// What waits at the proxy: it says when it is there, and waits until it may go on.
+fn stop_at(proxy: &Proxy, needles: &'static [&'static str]) -> (Arc<Notify>, Arc<Notify>) {
+    let [there, go] = std::array::from_fn(|_| Arc::new(Notify::new()));
+    let (says_so, waits) = (Arc::clone(&there), Arc::clone(&go));
+    proxy.hold_at(needles, async move {
+        says_so.notify_one();
+        waits.notified().await;
+    });
+    (there, go)
+}
+
+/// As if every pending registration had been begun a while ago.
+async fn age_registrations(platform: &Platform) {
+    let age = "update user_credentials set created_at = now() - interval '3 minutes', pending_since = now() - interval '3 minutes'
+                where pending_since is not null";
+    sqlx::query(age).execute(&platform.app().owner).await.unwrap();
+}
+
+/// The append of a registration that looks abandoned lands between the look at the log and the deletion of its credentials.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_registration_that_completes_at_the_last_moment_stays_the_first() {
+    let (proxy, url) = Proxy::before(&new_database().await).await;
+    let platform = platform_on(&url, RegistrationMode::First).await;
+    let visitor = platform.anonymous();
+    let (slow, second) = (register("slow"), register("second"));
+    let (appending, append) = stop_at(&proxy, APPEND);
+    let completed = Notify::new();
+    let slow = async {
+        let answer = visitor.post("/auth/register", &slow).await;
+        completed.notify_one();
+        answer
+    };
+    let second = async {
+        appending.notified().await;
+        age_registrations(&platform).await;
+        let (deleting, delete) = stop_at(&proxy, &["delete from user_credentials where user_id"]);
+        let complete = async {
+            deleting.notified().await;
+            append.notify_one();
+            completed.notified().await;
+            delete.notify_one();
+        };
+        tokio::join!(visitor.post("/auth/register", &second), complete).0
+    };
+    let (slow, second) = tokio::join!(slow, second);
+    slow.expect(201);
+    second.problem(403);
+    let login = json!({"email": "slow@example.com", "password": "correct horse"});
+    visitor.post("/auth/login", &login).await.expect(200);
+    platform.stop().await;
+}
+
+/// The append of a registration lands after another one has found it abandoned: it gives no session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_registration_that_gave_way_to_another_one_is_told_so() {
+    let direct = new_database().await;
+    let (proxy, url) = Proxy::before(&direct).await;
+    let (platform, other) = (platform_on(&url, RegistrationMode::First).await, platform_on(&direct, RegistrationMode::First).await);
+    let (visitor, other_visitor) = (platform.anonymous(), other.anonymous());
+    let (slow, second) = (register("slow"), register("second"));
+    let (appending, append) = stop_at(&proxy, APPEND);
+    let second = async {
+        appending.notified().await;
+        age_registrations(&platform).await;
+        let answer = other_visitor.post("/auth/register", &second).await;
+        append.notify_one();
+        answer
+    };
+    let (slow, second) = tokio::join!(visitor.post("/auth/register", &slow), second);
+    slow.problem(409);
+    other.anonymous().signed_in(&second.expect(201)).act("/projections/calls/rebuild").await.expect(202);
+    let login = json!({"email": "slow@example.com", "password": "correct horse"});
+    visitor.post("/auth/login", &login).await.problem(401);
+    other.stop().await;
     platform.stop().await;
 }
 
