@@ -1,6 +1,6 @@
 use domain::skillbase::{Skillbase, SkillbaseCommand};
 use serde_json::json;
-use support::{Platform, skillbase_config};
+use support::{Client, Platform, Proxy, new_database, skillbase_config};
 
 #[tokio::test]
 async fn a_skillbase_is_created_changed_and_deleted_and_its_versions_stay() {
@@ -114,5 +114,34 @@ async fn a_campaign_whose_skillbase_is_deleted_does_not_run() {
     store.execute::<Skillbase>(&context, other.parse().unwrap(), SkillbaseCommand::Delete).await.unwrap();
     let claim = admin.act(&format!("/campaigns/{paused}/tasks/claim")).await.expect(204);
     assert_eq!(claim.header("reason"), Some("not_running"));
+    platform.stop().await;
+}
+
+/// A start that comes between the deletion's look at the campaigns and its append, from another process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_start_and_a_deletion_of_its_skillbase_at_the_same_moment_one_loses() {
+    let direct = new_database().await;
+    let (proxy, url) = Proxy::before(&direct).await;
+    let (platform, other) = (Platform::start_on(&url).await, Platform::start_on(&direct).await);
+    let admin = platform.admin().await;
+    let campaign = admin.campaign(json!({})).await;
+    admin.upload(&campaign, "list.csv", b"phone_number\n+12025550100\n".to_vec()).await.expect(200);
+    let skillbase = admin.get(&format!("/campaigns/{campaign}")).await["skillbase_id"].as_str().unwrap().to_owned();
+    let (starter, path) = (Client::new(&other.base(), admin.token.as_deref()), format!("/campaigns/{campaign}/start"));
+    let append = proxy.clone();
+    let looked = async move {
+        let start = async move { drop(starter.act(&path).await.expect(200)) };
+        append.hold_at(&["require_as_foreseen", "from append_events("], start);
+    };
+    proxy.hold_at(&["as \"runs!\""], looked);
+    admin.delete(&format!("/skillbases/{skillbase}")).await.problem(409);
+    assert_eq!(admin.get(&format!("/campaigns/{campaign}")).await["status"], "running");
+    // The refused deletion is in the way of no other start and of no later deletion.
+    for action in ["pause", "resume", "pause"] {
+        admin.act(&format!("/campaigns/{campaign}/{action}")).await.expect(200);
+    }
+    admin.delete(&format!("/skillbases/{skillbase}")).await.expect(204);
+    admin.act(&format!("/campaigns/{campaign}/resume")).await.problem(409);
+    other.stop().await;
     platform.stop().await;
 }

@@ -24,6 +24,7 @@ use crate::{
     answer::{Answer, Done, EVENT_POSITION},
     app::App,
     auth::{Agent, By, Manager},
+    commands::skillbase_deletion,
     extract::{Body, Id, OptionalBody, Patch, check_time, given},
     problem::Problem,
     queries::campaigns::counters,
@@ -253,7 +254,7 @@ async fn clone(
     create_with(&app, &by, settings).await
 }
 
-/// Starts or resumes a campaign, whose skillbase must be there: in the same append, so that it is not deleted at the same moment.
+/// Starts or resumes a campaign, whose skillbase must be there: the append expects it, and that it is not being deleted.
 async fn start_or_resume(
     app: &App,
     by: &By<Manager>,
@@ -272,8 +273,10 @@ async fn start_or_resume(
             unit.require::<Campaign>(id, by.if_match).await?;
             let committed = unit.decide::<Campaign>(id, command(context.now)).await?;
             let live = committed.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
-            let skillbase = live_skillbase(app, context.company_id, live.settings.skillbase_id).await?;
-            unit.hold(live.settings.skillbase_id, &skillbase);
+            let skillbase_id = live.settings.skillbase_id;
+            let skillbase = live_skillbase(app, context.company_id, skillbase_id).await?;
+            unit.hold(skillbase_id, &skillbase);
+            skillbase_deletion::withdraw(app, &mut unit, context.company_id, skillbase_id).await?;
             Ok::<_, Problem>(unit.commit().await?)
         },
     );

@@ -8,6 +8,7 @@ mod company;
 mod persons;
 mod price_lists;
 mod projections;
+mod skillbase_deletion;
 mod skillbases;
 mod tasks;
 mod uploads;

@@ -16,6 +16,7 @@ use crate::{
     answer::{Answer, Done},
     app::App,
     auth::{By, Manager},
+    commands::skillbase_deletion::Announcement,
     extract::{Body, Id},
     json::from_value,
     problem::Problem,
@@ -128,26 +129,26 @@ async fn update(
 #[utoipa::path(delete, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Done, Problem> {
+    let deleted = retry_conflicts(|p: &Problem| p.lost_race(by.if_match), || delete_unless_used(&app, &by, id));
+    Ok(Done { position: deleted.await? })
+}
+
+async fn delete_unless_used(app: &App, by: &By<Manager>, id: Uuid) -> Result<i64, Problem> {
     let context = by.context();
-    let position = retry_conflicts(
-        |p: &Problem| p.lost_race(by.if_match),
-        || async {
-            let head = app.store.last_position().await?;
-            app.caught_up(&["campaigns"], Some(head)).await?;
-            if projections::campaigns::runs_on(&mut *app.company(by.company_id()).await?, by.company_id(), id).await? {
-                return Err(Problem::conflict("a running campaign uses this skillbase"));
-            }
-            let loaded = app.store.load_fresh::<Skillbase>(context.company_id, id).await?;
-            let mut unit = app.store.unit(&context);
-            unit.require::<Skillbase>(id, by.if_match.or(Some(loaded.version))).await?;
-            if let SkillbaseState::Live { content, .. } = loaded.state.as_ref() {
-                unit.decide::<ReservedName>(slug_id(context.company_id, &content.slug), NameCommand::Release { holder_id: id }).await?;
-            }
-            unit.decide::<Skillbase>(id, SkillbaseCommand::Delete).await?;
-            Ok::<_, Problem>(unit.commit().await?)
-        },
-    );
-    Ok(Done { position: position.await? })
+    let loaded = app.store.load_fresh::<Skillbase>(context.company_id, id).await?;
+    let mut unit = app.store.unit(&context);
+    unit.require::<Skillbase>(id, by.if_match.or(Some(loaded.version))).await?;
+    if let SkillbaseState::Live { content, .. } = loaded.state.as_ref() {
+        let announcement = Announcement::make(app, &context, id).await?;
+        app.caught_up(&["campaigns"], Some(announcement.position())).await?;
+        if projections::campaigns::runs_on(&mut *app.company(context.company_id).await?, context.company_id, id).await? {
+            return Err(Problem::conflict("a running campaign uses this skillbase"));
+        }
+        announcement.require(&mut unit);
+        unit.decide::<ReservedName>(slug_id(context.company_id, &content.slug), NameCommand::Release { holder_id: id }).await?;
+    }
+    unit.decide::<Skillbase>(id, SkillbaseCommand::Delete).await?;
+    Ok(unit.commit().await?)
 }
 
 /// The skillbase as its stream has it now.
