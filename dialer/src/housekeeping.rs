@@ -1,7 +1,7 @@
 //! What has to happen although nobody asks: campaigns without a task left are completed, claims whose worker is gone are
 //! released, tasks of deleted campaigns and of those that have passed their end are cancelled, slots left over by a crash are given back.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use domain::{
@@ -18,7 +18,7 @@ use projections::{
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
-use crate::{DIALER_LEASE_SEC, Desk, slots};
+use crate::{DIALER_LEASE_SEC, Desk, absent_processes::AbsentProcesses, slots};
 
 const ROUND_EVERY: Duration = Duration::from_millis(500);
 /// A round that takes longer hangs on a dead connection.
@@ -27,9 +27,6 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 const EXPIRED_MAX: i64 = 200;
 /// Tasks that are cancelled in one step.
 const CANCEL_MAX: i64 = 500;
-/// How long a process must have been without a connection until it counts as gone; one that has lost its connections makes new ones within
-/// some hundred milliseconds.
-const GONE_AFTER: Duration = Duration::from_millis(1_500);
 /// Rounds between two looks at what changes slowly.
 const SLOW_ROUNDS: u32 = 120;
 
@@ -37,21 +34,6 @@ const SLOW_ROUNDS: u32 = 120;
 pub struct Housekeeping {
     pub desk: Desk,
     absent: AbsentProcesses,
-}
-
-/// Since when processes have been without a connection to the database.
-#[derive(Default)]
-struct AbsentProcesses(HashMap<String, Instant>);
-
-impl AbsentProcesses {
-    /// Records the absent processes; returns those that have been absent for [`GONE_AFTER`]. A process that has lost its connections makes
-    /// new ones sooner.
-    fn update(&mut self, absent: Vec<String>, now: Instant) -> Vec<String> {
-        let before = std::mem::take(&mut self.0);
-        self.0 =
-            absent.into_iter().map(|name| (before.get(&name).copied().unwrap_or(now), name)).map(|(since, name)| (name, since)).collect();
-        self.0.iter().filter(|(_, since)| now.duration_since(**since) >= GONE_AFTER).map(|(name, _)| name.clone()).collect()
-    }
 }
 
 #[expect(clippy::expect_used, reason = "a count of rows is not negative")]
@@ -71,6 +53,7 @@ impl Housekeeping {
             let keeping = tokio::time::timeout(ROUND_TIMEOUT, self.keep_house(round.is_multiple_of(SLOW_ROUNDS)));
             if !matches!(silence.unless(keeping).await, Ok(Ok(()))) {
                 tracing::warn!("a round of housekeeping took too long or the database fell silent; it was cut off");
+                self.absent.look_failed();
             }
             round = round.wrapping_add(1);
             let _ = tokio::time::timeout(ROUND_EVERY, shutdown.wait_for(|stop| *stop)).await;
@@ -103,7 +86,8 @@ impl Housekeeping {
 
 async fn free_stale_slots(desk: &Desk, absent: &mut AbsentProcesses) -> Result<(), StoreError> {
     slots::confirm_claimed(&desk.pool).await?;
-    let gone = absent.update(slots::absent_processes(&desk.pool).await?, Instant::now());
+    let looked = slots::absent_processes(&desk.pool).await.inspect_err(|_| absent.look_failed())?;
+    let gone = absent.update(looked, Instant::now());
     let under_way = desk.claiming.call_ids();
     for slot in slots::suspicious(&desk.pool, &gone, &under_way).await? {
         note("a claim slot", desk.resolve_slot(&slot).await);

@@ -1,6 +1,7 @@
 //! Works on campaigns: claims due tasks, dials through a provider, records what happened. The API claims and records through
 //! the same commands. Events that are read again never drive anything here.
 
+mod absent_processes;
 mod calls;
 mod claim;
 mod dialing;
