@@ -19,7 +19,7 @@ pub use turn::Turn;
 
 use crate::{
     Decider, DomainEvent, ERASED, Personal,
-    outcome::{self, Classification, OutcomeMethod, PhraseTally},
+    outcome::{self, Classification, PhraseTally},
 };
 
 /// How long after a call's end its turns may still come in, in hours.
@@ -382,6 +382,3 @@ fn tally_turn(said: &mut PhraseTally, turn: &Turn) {
         said.add(turn.turn_index, text.reveal());
     }
 }
-
-/// How the outcome of a call looks from which none can be told.
-pub const UNCLASSIFIED: Classification = Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None };

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 
 use super::*;
-use crate::{outcome::Outcome, testing::given};
+use crate::{
+    outcome::{Outcome, OutcomeMethod, UNCLASSIFIED},
+    testing::given,
+};
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
 

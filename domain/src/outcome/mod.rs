@@ -72,6 +72,9 @@ pub struct Classification {
     pub method: OutcomeMethod,
 }
 
+/// What is told of a call from which no outcome can be told.
+pub const UNCLASSIFIED: Classification = Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None };
+
 /// Confidence of an outcome told from a final state, in percent.
 const STATE_CONFIDENCE_PERCENT: u8 = 90;
 
@@ -144,7 +147,7 @@ pub fn classify(explicit: Option<Outcome>, final_state: Option<&str>, said: &Phr
         Some((outcome, confidence_percent)) => {
             Classification { outcome: Some(outcome), confidence_percent, method: OutcomeMethod::Keywords }
         }
-        None => Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None },
+        None => UNCLASSIFIED,
     }
 }
 
@@ -168,7 +171,6 @@ mod tests {
 
     #[test]
     fn silence_tells_nothing() {
-        let nothing = Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None };
-        assert_eq!(classify(None, Some("a state of our own"), &PhraseTally::default()), nothing);
+        assert_eq!(classify(None, Some("a state of our own"), &PhraseTally::default()), UNCLASSIFIED);
     }
 }
