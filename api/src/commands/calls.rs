@@ -55,7 +55,7 @@ struct StartCall {
     /// Of a call of a task: the task's number
     #[schema(example = "+12025550100")]
     phone_number: String,
-    /// At most five minutes ahead of the server's clock and not after the end; absent: now
+    /// At most five minutes ahead of the server's clock, not after the end, and at most ten days before an end without `duration_sec`; absent: now
     started_at: Option<DateTime<Utc>>,
 }
 
@@ -298,9 +298,9 @@ async fn record(
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct EndCall {
-    /// Absent: `started_at` + `duration_sec` where that is given, else now
+    /// At most five minutes ahead of the server's clock; absent: `started_at` + `duration_sec` where that is given, else now
     ended_at: Option<DateTime<Utc>>,
-    /// Absent: from `started_at` to `ended_at`, whichever of the two arrives first
+    /// Absent: from `started_at` to `ended_at`, whichever of the two arrives first, at most ten days unless both are the server's
     #[schema(value_type = Option<f64>)]
     duration_sec: Option<Number>,
     final_state: Option<String>,

@@ -2,6 +2,7 @@
 
 mod clock;
 mod end;
+mod refusal;
 #[cfg(test)]
 mod tests;
 pub mod turn;
@@ -9,12 +10,14 @@ pub mod turn;
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use clock::STARTED_AHEAD_MAX_MIN;
 use clock::{CallTimes, Moment, given, is_given};
 pub use end::{CallEnd, DURATION_MAX_SEC, EndRequest};
+pub use refusal::CallRefusal;
 pub use turn::Turn;
 
 use crate::{
@@ -127,13 +130,6 @@ impl CallState {
     }
 }
 
-/// A client's wrong clock must not become a bill: the time to an end that it gave is bounded as a duration is. A call that a client ends
-/// without a time has lasted until now, however long ago it started.
-fn require_possible(times: CallTimes, end: Moment) -> Result<CallTimes, CallRefusal> {
-    let is_possible = !end.given || times.duration_sec <= DURATION_MAX_SEC.into();
-    if is_possible { Ok(times) } else { Err(CallRefusal::LastsTooLong) }
-}
-
 impl KnownCall {
     fn new(subject: CallSubject) -> Self {
         Self {
@@ -174,32 +170,6 @@ pub enum CallCommand {
         request: EndRequest,
         now: DateTime<Utc>,
     },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallRefusal {
-    #[error("there is no such call")]
-    Unknown,
-    #[error("this call belongs to another campaign, task, skillbase or direction")]
-    OtherSubject,
-    #[error("this is not the number of the call's task")]
-    OtherNumber,
-    #[error("this call has started already, with other content")]
-    StartedAlready,
-    #[error("this call has ended already, with other content")]
-    EndedAlready,
-    #[error("turn {turn_index} is recorded already, with other content")]
-    TurnDiffers { position_in_request: usize, turn_index: u32 },
-    #[error("turn came more than {LATE_TURNS_MAX_HOURS} hours after the call's end")]
-    TurnTooLate { position_in_request: usize },
-    #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
-    StartsInFuture,
-    #[error("the call cannot start after it ended")]
-    StartsAfterEnd,
-    #[error("the call cannot end before it started")]
-    EndsBeforeStart,
-    #[error("the call would have lasted longer than {DURATION_MAX_SEC} seconds; check its times, or give duration_sec")]
-    LastsTooLong,
 }
 
 pub struct Call;
@@ -269,8 +239,7 @@ impl KnownCall {
         let Some(end) = &self.end else { return Ok(vec![started(start.at)]) };
         let reported = Moment { at: end.ended_at, given: end.ended_at_given };
         let times = CallTimes::settle(start, reported, end.duration_given.then_some(end.duration_sec));
-        let times = times.ok_or(CallRefusal::StartsAfterEnd)?;
-        let CallTimes { started_at, ended_at, duration_sec } = require_possible(times, reported)?;
+        let CallTimes { started_at, ended_at, duration_sec } = times.map_err(CallRefusal::of_start)?;
         let settled = CallEnd { ended_at, duration_sec, ..end.clone() };
         let corrected = (settled != *end).then_some(CallEvent::CallEnded(settled));
         Ok([started(started_at)].into_iter().chain(corrected).collect())
@@ -332,15 +301,10 @@ impl KnownCall {
             return if request.repeats(end) { Ok(vec![]) } else { Err(CallRefusal::EndedAlready) };
         }
         let reported = Moment::new(request.ended_at, now);
-        let times = match self.started_at {
-            Some(at) => {
-                let start = Moment { at, given: self.started_at_given };
-                let times = CallTimes::settle(start, reported, request.duration_sec).ok_or(CallRefusal::EndsBeforeStart)?;
-                require_possible(times, reported)?
-            }
-            // Until a start arrives, the call lasted no time.
-            None => CallTimes { started_at: reported.at, ended_at: reported.at, duration_sec: request.duration_sec.unwrap_or_default() },
-        };
+        if reported.is_ahead_of(now) {
+            return Err(CallRefusal::EndsInFuture);
+        }
+        let times = self.times_until(reported, request.duration_sec)?;
         let moved = self.started_at.is_some_and(|at| at != times.started_at).then(|| CallEvent::CallStarted {
             subject: Box::new(self.subject.clone()),
             started_at: times.started_at,
@@ -359,6 +323,16 @@ impl KnownCall {
         Ok(moved.into_iter().chain([CallEvent::CallEnded(end)]).chain(classified).collect())
     }
 
+    /// The times of the call when its end is reported.
+    fn times_until(&self, reported: Moment, duration_sec: Option<Decimal>) -> Result<CallTimes, CallRefusal> {
+        let Some(at) = self.started_at else {
+            // Until a start arrives, the call lasted no time.
+            return Ok(CallTimes { started_at: reported.at, ended_at: reported.at, duration_sec: duration_sec.unwrap_or_default() });
+        };
+        let start = Moment { at, given: self.started_at_given };
+        CallTimes::settle(start, reported, duration_sec).map_err(CallRefusal::of_end)
+    }
+
     /// The outcome, if it is another than the one told before. Once texts of the caller are erased, the outcome that was told
     /// from them stands: the rest of the conversation would tell another.
     fn classify(&self, end: &CallEnd, said: &PhraseTally) -> Option<CallEvent> {
@@ -372,8 +346,7 @@ impl KnownCall {
 
 fn start_moment(started_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<Moment, CallRefusal> {
     let start = Moment::new(started_at, now);
-    let latest = now + TimeDelta::minutes(STARTED_AHEAD_MAX_MIN);
-    if start.at > latest { Err(CallRefusal::StartsInFuture) } else { Ok(start) }
+    if start.is_ahead_of(now) { Err(CallRefusal::StartsInFuture) } else { Ok(start) }
 }
 
 /// Only what the caller said tells an outcome.

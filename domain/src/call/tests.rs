@@ -1,6 +1,6 @@
 //! The rules of calls: start, turns, end and outcome in any order.
 
-use proptest::prelude::*;
+mod order;
 
 use rust_decimal::Decimal;
 
@@ -171,13 +171,71 @@ fn an_end_before_a_given_start_is_refused_on_the_one_that_arrives_second() {
     given::<Call>(ended).when(start(Some(at(11)))).then_refused(CallRefusal::StartsAfterEnd);
 }
 
-/// An end in the next year is a wrong clock and no bill of a year.
+/// A claimed call whose end arrived before its start.
+fn dialed_and_ended(end: CallEnd) -> [CallEvent; 3] {
+    [CallEvent::CallDialed(subject()), CallEvent::CallEnded(end), unclassified()]
+}
+
 #[test]
-fn a_call_that_would_have_lasted_for_weeks_is_refused() {
+fn an_end_far_ahead_of_the_servers_clock_is_refused_with_and_without_a_start() {
+    let ahead = STARTED_AHEAD_MAX_MIN * 60;
+    for known in [CallEvent::CallDialed(subject()), started(), started_at(0, false)] {
+        for ended_at in [at(ahead + 1), at(20 * 365 * 86_400)] {
+            given::<Call>([known.clone()]).when(end(Some(ended_at), None)).then_refused(CallRefusal::EndsInFuture);
+            given::<Call>([known.clone()]).when(end(Some(ended_at), Some(5))).then_refused(CallRefusal::EndsInFuture);
+        }
+    }
+    given::<Call>([started()]).when(end(Some(at(ahead)), None)).then([CallEvent::CallEnded(end_after(ahead)), unclassified()]);
+}
+
+#[test]
+fn a_duration_into_the_future_is_refused_until_the_end_is_given() {
+    let hour = 3_600;
+    let lasted = |ended_at: i64, ended_at_given| {
+        CallEvent::CallEnded(CallEnd { ended_at_given, duration_sec: Decimal::from(hour), duration_given: true, ..end_after(ended_at) })
+    };
+    given::<Call>([started()]).when(end(None, Some(hour))).then_refused(CallRefusal::LastsIntoFuture);
+    given::<Call>([started()]).when(end(Some(NOW), Some(hour))).then([lasted(0, true), unclassified()]);
+    given::<Call>([started_at(-hour, true)]).when(end(None, Some(hour))).then([lasted(0, false), unclassified()]);
+    // A start that came late moves back.
+    given::<Call>([started_at(0, false)]).when(end(None, Some(hour))).then([started_at(-hour, false), lasted(0, false), unclassified()]);
+    let ended = CallEnd { ended_at_given: false, duration_sec: Decimal::from(hour), duration_given: true, ..end_after(0) };
+    given::<Call>(dialed_and_ended(ended.clone())).when(start(Some(NOW))).then_refused(CallRefusal::StartsTooLate);
+    given::<Call>(dialed_and_ended(ended)).when(start(Some(at(-hour)))).then([started_at(-hour, true)]);
+}
+
+/// A client's wrong clock is no bill of weeks, whichever end of the call it is wrong at.
+#[test]
+fn a_call_that_would_have_lasted_for_weeks_by_a_given_time_is_refused_in_either_order() {
     let weeks = 3 * 7 * 86_400;
-    given::<Call>([started()]).when(end(Some(at(weeks)), None)).then_refused(CallRefusal::LastsTooLong);
-    let ended = CallEnd { duration_sec: Decimal::from(60), duration_given: true, ..end_after(weeks) };
-    given::<Call>([started()]).when(end(Some(at(weeks)), Some(60))).then([CallEvent::CallEnded(ended), unclassified()]);
+    for (start_sec, is_given, ended_at) in [(-weeks, true, Some(NOW)), (-weeks, true, None), (-weeks, false, Some(NOW))] {
+        given::<Call>([started_at(start_sec, is_given)]).when(end(ended_at, None)).then_refused(CallRefusal::LastsTooLong);
+    }
+    for ended_at_given in [true, false] {
+        let ended = CallEnd { ended_at_given, ..end_after(0) };
+        given::<Call>(dialed_and_ended(ended)).when(start(Some(at(-weeks)))).then_refused(CallRefusal::StartsTooEarly);
+    }
+    // A client that cannot compute the end gives the duration.
+    let ended = CallEnd { ended_at_given: false, duration_sec: Decimal::from(60), duration_given: true, ..end_after(60 - weeks) };
+    given::<Call>([started_at(-weeks, true)]).when(end(None, Some(60))).then([CallEvent::CallEnded(ended), unclassified()]);
+    let ended = CallEnd { duration_sec: Decimal::from(60), duration_given: true, ..end_after(0) };
+    given::<Call>([started_at(-weeks, true)]).when(end(Some(NOW), Some(60))).then([CallEvent::CallEnded(ended), unclassified()]);
+}
+
+#[test]
+fn a_call_that_only_the_servers_clock_measured_lasts_however_long_it_was() {
+    let weeks = 3 * 7 * 86_400;
+    let ended = CallEnd { ended_at_given: false, duration_sec: Decimal::from(weeks), ..end_after(0) };
+    given::<Call>([started_at(-weeks, false)]).when(end(None, None)).then([CallEvent::CallEnded(ended), unclassified()]);
+}
+
+#[test]
+fn a_call_of_years_ago_can_be_filled_in() {
+    let years = 20 * 365 * 86_400;
+    let ended = || CallEvent::CallEnded(CallEnd { duration_sec: Decimal::from(60), ..end_after(60 - years) });
+    given::<Call>([started_at(-years, true)]).when(end(Some(at(60 - years)), None)).then([ended(), unclassified()]);
+    let zero = CallEnd { duration_sec: Decimal::ZERO, ..end_after(60 - years) };
+    given::<Call>(dialed_and_ended(zero)).when(start(Some(at(-years)))).then([started_at(-years, true), ended()]);
 }
 
 #[test]
@@ -242,58 +300,4 @@ fn events_from_before_it_was_stored_what_was_given_count_as_given() {
     let started = serde_json::to_value(started()).unwrap();
     assert_eq!(started["CallStarted"].get("started_at_given"), None);
     assert_eq!(serde_json::from_value::<CallEvent>(started).unwrap(), self::started());
-}
-
-/// The state after the commands in this order, and whether one was refused; a refused one changes nothing.
-fn play<'a>(commands: impl IntoIterator<Item = &'a CallCommand>) -> (CallState, bool) {
-    let mut state = Call::fold(&[CallEvent::CallDialed(subject())]);
-    let mut is_refused = false;
-    for command in commands {
-        match Call::decide(&state, command.clone()) {
-            Ok(events) => events.iter().for_each(|event| Call::evolve(&mut state, event)),
-            Err(_) => is_refused = true,
-        }
-    }
-    (state, is_refused)
-}
-
-proptest! {
-    /// Turns in any order, in any pieces and with repeats give the same state as in order and once.
-    #[test]
-    fn the_order_and_repetition_of_turns_do_not_matter(order in prop::collection::vec(0..12_u32, 0..60), size in 1..5_usize) {
-        let said = ["hello", "sounds good", "not interested", "leave a message"];
-        let of = |i: u32| turn(i, said[i as usize % said.len()]);
-        let mut state = Call::fold(&[started()]);
-        for piece in order.chunks(size) {
-            let events = Call::decide(&state, record(piece.iter().map(|i| of(*i)))).unwrap();
-            events.iter().for_each(|event| Call::evolve(&mut state, event));
-        }
-        let mut distinct = order;
-        distinct.sort_unstable();
-        distinct.dedup();
-        let expected = Call::fold(&[started()].into_iter().chain(distinct.into_iter().map(|i| recorded(of(i)))).collect::<Vec<_>>());
-        prop_assert_eq!(state, expected);
-    }
-
-    /// Start, turns and end give the same call in every order; what contradicts is refused in every order.
-    #[test]
-    fn the_order_of_start_turns_and_end_does_not_matter(
-        started_at in prop::option::of(-600..300_i64),
-        ended_at in prop::option::of(-600..600_i64),
-        duration_sec in prop::option::of(0..400_i64),
-        order in Just(vec![0, 1, 2, 3]).prop_shuffle(),
-    ) {
-        let commands = [
-            start(started_at.map(at)),
-            record([turn(0, "sounds good")]),
-            record([turn(1, "wrong number"), turn(2, "stop calling")]),
-            end(ended_at.map(at), duration_sec),
-        ];
-        let (in_order, is_refused) = play(&commands);
-        let (shuffled, shuffled_is_refused) = play(order.iter().map(|i| &commands[*i]));
-        prop_assert_eq!(is_refused, shuffled_is_refused);
-        if !is_refused {
-            prop_assert_eq!(in_order, shuffled);
-        }
-    }
 }

@@ -1,0 +1,64 @@
+//! Why a command on a call is refused.
+
+use super::{DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallRefusal {
+    #[error("there is no such call")]
+    Unknown,
+    #[error("this call belongs to another campaign, task, skillbase or direction")]
+    OtherSubject,
+    #[error("this is not the number of the call's task")]
+    OtherNumber,
+    #[error("this call has started already, with other content")]
+    StartedAlready,
+    #[error("this call has ended already, with other content")]
+    EndedAlready,
+    #[error("turn {turn_index} is recorded already, with other content")]
+    TurnDiffers { position_in_request: usize, turn_index: u32 },
+    #[error("turn came more than {LATE_TURNS_MAX_HOURS} hours after the call's end")]
+    TurnTooLate { position_in_request: usize },
+    #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
+    StartsInFuture,
+    #[error("the call cannot start after it ended")]
+    StartsAfterEnd,
+    #[error("the call cannot end before it started")]
+    EndsBeforeStart,
+    #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
+    EndsInFuture,
+    #[error(
+        "the call would have lasted longer than {DURATION_MAX_SEC} seconds: correct ended_at, or give duration_sec; without ended_at the \
+         call ends now"
+    )]
+    LastsTooLong,
+    #[error(
+        "the call would end more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock: correct duration_sec, or give ended_at"
+    )]
+    LastsIntoFuture,
+    #[error(
+        "the call would have lasted longer than {DURATION_MAX_SEC} seconds: give a started_at closer to its end, or none if it is not known"
+    )]
+    StartsTooEarly,
+    #[error("the call would have ended after its end was reported: give an earlier started_at, or none if it is not known")]
+    StartsTooLate,
+}
+
+impl CallRefusal {
+    /// The refusal of a start that contradicts an end reported before it: of `started_at`, which the client can correct.
+    pub(super) const fn of_start(contradiction: Contradiction) -> Self {
+        match contradiction {
+            Contradiction::EndsBeforeStart => Self::StartsAfterEnd,
+            Contradiction::EndsAfterReport => Self::StartsTooLate,
+            Contradiction::LastsTooLong => Self::StartsTooEarly,
+        }
+    }
+
+    /// The refusal of an end that contradicts the start before it.
+    pub(super) const fn of_end(contradiction: Contradiction) -> Self {
+        match contradiction {
+            Contradiction::EndsBeforeStart => Self::EndsBeforeStart,
+            Contradiction::EndsAfterReport => Self::LastsIntoFuture,
+            Contradiction::LastsTooLong => Self::LastsTooLong,
+        }
+    }
+}
