@@ -334,7 +334,8 @@ impl KnownCall {
     }
 
     /// The outcome, if it is another than the one told before. Once texts of the caller are erased, the outcome that was told
-    /// from them stands: the rest of the conversation would tell another.
+    /// from them stands: the rest of the conversation would tell another. If none was told before, only what the client gives with
+    /// the end tells one.
     fn classify(&self, end: &CallEnd, said: &PhraseTally) -> Option<CallEvent> {
         if said.has_erased_text() && self.classification.is_some() {
             return None;

@@ -152,6 +152,16 @@ fn an_outcome_stands_once_the_texts_it_was_told_from_are_erased() {
 }
 
 #[test]
+fn no_outcome_is_told_from_the_rest_of_an_erased_conversation() {
+    let erased = || given::<Call>([started(), recorded(turn(0, ERASED)), recorded(turn(1, "wrong number"))]);
+    erased().when(end(Some(at(10)), None)).then([CallEvent::CallEnded(end_after(10)), unclassified()]);
+    let request = EndRequest { ended_at: Some(at(10)), final_state: Some("booked".to_owned()), ..EndRequest::default() };
+    let ended = CallEnd { final_state: request.final_state.clone(), ..end_after(10) };
+    let told = Classification { outcome: Some(Outcome::Success), confidence_percent: 90, method: OutcomeMethod::State };
+    erased().when(CallCommand::End { request, now: NOW }).then([CallEvent::CallEnded(ended), CallEvent::CallOutcomeClassified(told)]);
+}
+
+#[test]
 fn the_duration_follows_from_start_and_end() {
     given::<Call>([started()]).when(end(Some(at(51)), None)).then([CallEvent::CallEnded(end_after(51)), unclassified()]);
 }

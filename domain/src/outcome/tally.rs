@@ -52,8 +52,12 @@ impl PhraseTally {
         self.has_erased_text
     }
 
-    /// The outcome that most distinct phrases tell, and its confidence in percent; a tie tells nothing.
+    /// The outcome that most distinct phrases tell, and its confidence in percent; a tie tells nothing, and neither does what an
+    /// erasure left of a conversation.
     pub(super) fn majority(&self) -> Option<(Outcome, u8)> {
+        if self.has_erased_text {
+            return None;
+        }
         let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
         for (outcome, _) in self.answers.iter().copied().chain(self.machine_phrases()) {
             *counts.entry(outcome).or_default() += 1;
@@ -117,6 +121,12 @@ mod tests {
     fn a_tie_or_silence_tells_nothing() {
         assert_eq!(majority(&["sounds good", "wrong number"]), None);
         assert_eq!(majority(&[]), None);
+    }
+
+    #[test]
+    fn the_rest_of_an_erased_conversation_tells_nothing() {
+        assert_eq!(majority(&[ERASED, "wrong number"]), None);
+        assert_eq!(majority(&["wrong number", ERASED]), None);
     }
 
     #[test]
