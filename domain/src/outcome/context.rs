@@ -1,6 +1,9 @@
 //! Whether a phrase counts, by the words around it in the same text.
 
-use super::phrases::{BUT, Language, NEGATION_WORDS, negates};
+use super::{
+    negation::{BUT, NEGATION_WORDS, WHO, is_adverb, is_link, is_number_link, is_speech, makes_unreal, negates},
+    phrases::Language,
+};
 
 /// Ends of clauses among the words of a text. [`STOP`] and [`QUESTION`] also end the sentence.
 pub(super) const COMMA: &str = ",";
@@ -8,8 +11,12 @@ pub(super) const STOP: &str = ".";
 pub(super) const QUESTION: &str = "?";
 
 /// Words that make consent depend on something: before it in the same sentence, after it in the same clause or as the first
-/// word of the next one. Spanish "si" is not listed: speech recognition writes "sí" the same way.
+/// word of the next one. Spanish "si" is not listed, see [`PhraseContext::is_after_spanish_if`].
 const CONDITIONS: &[&str] = &["if", "unless", "kdyby", "kdybych", "pokud", "jestli", "jestliže", "если"];
+
+/// Words that go with a "yes": behind Spanish "si", or behind the consent that it begins.
+const WITH_SPANISH_YES: &[&str] =
+    &["si", "sí", "claro", "señor", "señora", "señorita", "bueno", "por", "supuesto", "favor", "mucho", "muchas", "gracias"];
 
 /// A text with one of these complains: what sounds like consent in it is irony or no consent.
 const COMPLAINTS: &[&str] = &["spam", "scam", "scammer", "scammers", "estafa", "podvod", "спам", "мошенники"];
@@ -49,12 +56,73 @@ const REFUSALS_OF_CALLS: &[&str] = &["don't call", "do not call", "no me llame",
 const TIME_LIMITS: &[&str] =
     &["before", "until", "till", "after", "during", "antes", "hasta", "před", "dřív", "dříve", "до", "раньше", "после"];
 
-/// Words in the same sentence that ask for another way than a call.
+/// A word of [`TIME_LIMITS`] with the word behind it that limits nothing: from then on, no call is wanted.
+const NO_TIME_LIMITS: &[(&str, &str)] = &[
+    ("after", "this"),
+    ("after", "today"),
+    ("after", "now"),
+    ("after", "all"),
+    ("until", "further"),
+    ("hasta", "luego"),
+    ("hasta", "nunca"),
+    ("hasta", "siempre"),
+    ("до", "свидания"),
+    ("до", "свиданья"),
+    ("после", "этого"),
+    ("после", "сегодня"),
+    ("после", "сегодняшнего"),
+];
+
+/// Words in the same sentence that ask for another way than a call, unless they are refused as well.
 const OTHER_WAYS: &[&str] = &["text", "email", "escríbame", "napište", "pošlete", "напишите", "пришлите"];
+
+/// Words that refuse another way: "no text messages", "stop sending me email".
+const STOPS: &[&str] = &["no", "stop"];
+
+/// Words that ask for another way, whatever the speaker refused before them: "I can't talk just text me".
+const ASKS: &[&str] = &["just", "please", "only", "instead"];
 
 /// Words in the same sentence that make a refusal of calls stand whatever else it says: "don't call or text me".
 const NO_LIMITS: &[&str] =
     &["or", "nor", "again", "ever", "anymore", "ni", "más", "nunca", "ani", "už", "nikdy", "больше", "ни", "никогда"];
+
+/// Statements that the caller of this number has the wrong one: none in a question or behind a negation.
+const WRONG_NUMBERS: &[&str] = &[
+    "wrong number",
+    "wrong person",
+    "equivocado de número",
+    "equivocó de número",
+    "equivoca de número",
+    "número equivocado",
+    "to je omyl",
+    "špatné číslo",
+    "не туда попали",
+    "ошиблись номером",
+];
+
+/// What a greeting asks for, whatever a "but" adds: "Please leave a message, but keep it short."
+const MESSAGE_REQUESTS: &[&str] = &[
+    "leave a message",
+    "leave me a message",
+    "leave your message",
+    "record your message",
+    "leave your name and number",
+    "leave your name and phone number",
+    "deje un mensaje",
+    "deje su mensaje",
+    "deja un mensaje",
+    "deja tu mensaje",
+    "grabe su mensaje",
+    "zanechte vzkaz",
+    "zanechte zprávu",
+    "nechte vzkaz",
+    "nechte zprávu",
+    "оставьте сообщение",
+    "оставьте ваше сообщение",
+];
+
+/// Words before a request for a message with which a person offers to take one: "You can leave a message, but I can help, too."
+const OFFERS: &[&str] = &["can", "could", "may", "might"];
 
 /// What announcements of the network speak of. Without it in the same sentence, a person speaks of another one:
 /// "Bob is not available right now".
@@ -125,39 +193,99 @@ impl<'a> PhraseContext<'a> {
         self.after().take_while(|word| !ends_sentence(word))
     }
 
+    /// The words before the phrase in its clause, the nearest first.
+    fn clause_before(&self) -> impl Iterator<Item = &'a str> {
+        self.before().take_while(|word| !is_stop(word) && !BUT.contains(word))
+    }
+
+    /// Whether the phrase's clause is a question.
+    fn is_asked(&self) -> bool {
+        self.after().find(|word| is_stop(word)) == Some(QUESTION)
+    }
+
     /// Whether a phrase of success counts.
     pub(super) fn is_consent(&self, language: Language) -> bool {
-        let is_asked = self.after().find(|word| is_stop(word)) == Some(QUESTION);
         let is_taken_back = self.sentence_after().any(|word| BUT.contains(&word));
         let is_complaint = self.words.iter().any(|word| COMPLAINTS.contains(&word.as_str()));
-        !(self.is_negated(language) || self.is_conditional() || is_asked || is_taken_back || is_complaint)
+        !(self.is_negated(language) || self.is_conditional(language) || self.is_asked() || is_taken_back || is_complaint)
     }
 
-    /// Whether a word shortly before the phrase in the same clause negates it.
+    /// Whether a word shortly before the phrase in the same clause negates it or makes it unreal.
     fn is_negated(&self, language: Language) -> bool {
-        let clause = self.before().take_while(|word| !is_stop(word) && !BUT.contains(word));
-        clause.take(NEGATION_WORDS).any(|word| negates(language, word))
+        let negates = |word: &str| negates(language, word) || makes_unreal(language, word) || WHO.contains(&word);
+        self.clause_before().take(NEGATION_WORDS).any(negates)
     }
 
-    fn is_conditional(&self) -> bool {
+    fn is_conditional(&self, language: Language) -> bool {
         let mut before = self.before().take_while(|word| !ends_sentence(word));
         let next_clause = self.sentence_after().skip_while(|word| !is_stop(word)).nth(1);
-        before.any(|word| CONDITIONS.contains(&word)) || self.clause_after().chain(next_clause).any(|word| CONDITIONS.contains(&word))
+        before.any(|word| CONDITIONS.contains(&word))
+            || self.clause_after().chain(next_clause).any(|word| CONDITIONS.contains(&word))
+            || (language == Language::Spanish && self.is_after_spanish_if())
+    }
+
+    /// Whether a "si" before the phrase in the same sentence is "if". Speech recognition writes "sí" (yes) the same way: with a
+    /// comma or [`WITH_SPANISH_YES`] behind it, or right before a phrase that ends its sentence, it is a "yes".
+    fn is_after_spanish_if(&self) -> bool {
+        let is_last = self.sentence_after().all(|word| is_stop(word) || WITH_SPANISH_YES.contains(&word));
+        let mut next = None;
+        for word in self.before().take_while(|word| !ends_sentence(word)) {
+            let is_yes = next.map_or(is_last, |next| is_stop(next) || WITH_SPANISH_YES.contains(&next));
+            if word == "si" && !is_yes {
+                return true;
+            }
+            next = Some(word);
+        }
+        false
     }
 
     /// Whether a phrase of refusal counts.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(super) fn is_refusal(&self, language: Language) -> bool {
+        if self.is_denied(language) || (WRONG_NUMBERS.contains(&self.phrase) && self.is_right_number(language)) {
+            return false;
+        }
         if REFUSALS_OF_SOMETHING.contains(&self.phrase) {
             return !self.clause_after().any(|word| CHANGES.iter().any(|stem| word.starts_with(stem)));
         }
-        !(REFUSALS_OF_CALLS.contains(&self.phrase) && self.has_limit())
+        !(REFUSALS_OF_CALLS.contains(&self.phrase) && self.has_limit(language))
+    }
+
+    /// Whether the speaker denies having said the phrase: "I never said I'm not interested". A negation without a verb of speech
+    /// denies nothing ("I can't talk stop calling"), and neither does a question ("Didn't I say stop calling?").
+    fn is_denied(&self, language: Language) -> bool {
+        let denies = |word: &str| WHO.contains(&word) || (negates(language, word) && !self.is_asked());
+        let mut words = self.clause_before().skip_while(|word| is_link(language, word)).peekable();
+        let Some(verb) = words.next_if(|word| is_speech(language, word)) else { return false };
+        let mut words = words.skip_while(|word| is_speech(language, word) || is_adverb(language, word));
+        denies(verb) || words.next().is_some_and(denies)
+    }
+
+    /// Whether the clause asks if the number is wrong, or says that it is not: "you don't have the wrong number".
+    fn is_right_number(&self, language: Language) -> bool {
+        let mut words = self.clause_before().skip_while(|word| is_number_link(language, word));
+        self.is_asked() || words.next().is_some_and(|word| negates(language, word))
     }
 
     /// Whether a refusal of calls is for a time only or asks for another way.
-    fn has_limit(&self) -> bool {
-        let is_of_time = self.clause_after().any(|word| TIME_LIMITS.contains(&word));
-        let has_other_way = self.sentence_after().any(|word| OTHER_WAYS.contains(&word));
-        (is_of_time || has_other_way) && !self.sentence_after().any(|word| NO_LIMITS.contains(&word))
+    fn has_limit(&self, language: Language) -> bool {
+        let sentence: Vec<_> = self.sentence_after().collect();
+        let clause = sentence.split(|word| is_stop(word)).next().unwrap_or_default();
+        let is_of_time = clause.iter().enumerate().any(|(at, word)| {
+            let next = clause.get(at + 1).copied().unwrap_or_default();
+            TIME_LIMITS.contains(word) && !NO_TIME_LIMITS.contains(&(*word, next))
+        });
+        let is_refused = |before: &[&str]| {
+            let mut clause = before.iter().rev().take_while(|word| !is_stop(word) && !BUT.contains(word) && !ASKS.contains(word));
+            clause.any(|word| negates(language, word) || STOPS.contains(word))
+        };
+        let mut ways = sentence.iter().enumerate().filter(|(_, word)| OTHER_WAYS.contains(word));
+        let has_other_way = ways.any(|(at, _)| !is_refused(sentence.get(..at).unwrap_or_default()));
+        (is_of_time || has_other_way) && !sentence.iter().any(|word| NO_LIMITS.contains(word))
+    }
+
+    /// Whether the phrase asks to leave a message, as machines do.
+    pub(super) fn asks_for_message(&self) -> bool {
+        MESSAGE_REQUESTS.contains(&self.phrase) && !self.before().next().is_some_and(|word| OFFERS.contains(&word))
     }
 
     /// Whether the sentence up to the phrase's end speaks of a number, a line or a subscriber.
@@ -165,5 +293,19 @@ impl<'a> PhraseContext<'a> {
         let sentence_start = self.start - self.before().take_while(|word| !ends_sentence(word)).count();
         let sentence = format!(" {} ", self.words.get(sentence_start..self.end).unwrap_or_default().join(" "));
         NETWORK_SUBJECTS.iter().any(|subject| sentence.contains(&format!(" {subject} ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::phrases::KEYWORDS;
+
+    #[test]
+    fn phrases_with_rules_of_their_own_are_in_the_tables() {
+        let known: Vec<_> = KEYWORDS.iter().flat_map(|(_, _, phrases)| *phrases).collect();
+        for phrase in [REFUSALS_OF_SOMETHING, REFUSALS_OF_CALLS, WRONG_NUMBERS, MESSAGE_REQUESTS].concat() {
+            assert!(known.contains(&&phrase), "{phrase}");
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! Short dialogues in four languages and the outcome that each tells, played as calls without a final state.
 
+mod texts;
+
 use chrono::DateTime;
+
+use texts::{FIRM_CONSENT, NO_CONSENT, NO_REFUSAL, OPT_OUTS, PERSONS};
 
 use super::Outcome::{self, Busy, Fail, NoAnswer, Success, Voicemail};
 use crate::{
@@ -39,6 +43,11 @@ const VOICEMAIL_GREETINGS: &[Dialogue] = &[
     (&[C("We can't take your call right now. Please leave your name and number.")], Some(Voicemail)),
     (&[C("Deja un mensaje y te llamo.")], Some(Voicemail)),
     (&[C("deja tu mensaje después del bip")], Some(Voicemail)),
+    (&[C("Please leave a message, but keep it short.")], Some(Voicemail)),
+    (&[C("Hi, it's Jane. Leave your name and number, but I might not call back today.")], Some(Voicemail)),
+    (&[C("Deje su mensaje, pero sea breve.")], Some(Voicemail)),
+    (&[C("Zanechte vzkaz, ale krátký.")], Some(Voicemail)),
+    (&[C("Оставьте сообщение, но покороче.")], Some(Voicemail)),
 ];
 
 const NETWORK_ANNOUNCEMENTS: &[Dialogue] = &[
@@ -135,76 +144,6 @@ const SMALL_TALK: &[Dialogue] = &[
     (&[A("Hello?"), C("...")], None),
 ];
 
-const OPT_OUTS: &[&str] = &[
-    "Please don't ever call me again.",
-    "Never call this number again.",
-    "Take me off your calling list.",
-    "Please unsubscribe me.",
-    "Lose my number.",
-    "I'm not really interested.",
-    "I don't want this.",
-    "You've got the wrong person.",
-    "No me vuelvan a llamar.",
-    "Deje de llamarme.",
-    "Quíteme de su lista.",
-    "No quiero nada.",
-    "Se ha equivocado de número.",
-    "Přestaňte mi volat.",
-    "Vymažte mě z databáze.",
-    "Nezájem.",
-    "To je omyl.",
-    "Не звони мне больше!",
-    "Хватит звонить.",
-    "Удалите мой номер из базы.",
-    "Мне это не нужно.",
-    "Вы не туда попали.",
-    "Вы ошиблись.",
-    "Don't call or text me.",
-    "Don't call me again after today.",
-];
-
-/// With a refusal of something else, or of calls at a time.
-const FIRM_CONSENT: &[&str] = &[
-    "Не надо переносить, подтверждаю.",
-    "Nechci nic měnit, potvrzuji.",
-    "Nechci to zrušit, souhlasím s termínem.",
-    "Yes. That works for me. But please don't call me before nine.",
-    "Sounds good. Don't call, just text me the address.",
-    "I got your voicemail about the appointment. Tuesday works for me.",
-    "Yes, Tuesday works.",
-    "El martes me viene bien.",
-    "To se mi hodí.",
-    "Да, подходит.",
-];
-
-const NO_CONSENT: &[&str] = &[
-    "Who says I'm interested? I'm not.",
-    "I agree that this is spam.",
-    "I would say I agree if it were cheaper.",
-    "I'm interested to know why you keep calling me.",
-    "Perfecto, otra llamada de spam. Adiós.",
-    "Sounds good. But no, thanks.",
-    "El martes no me viene bien.",
-    "Нет, мне не подходит.",
-    "Мне интересно, откуда у вас мой номер.",
-    "Yes please.",
-    "Sure, go ahead.",
-    "Давайте во вторник.",
-];
-
-/// What sounds like a machine but is said by a person.
-const PERSONS: &[&str] = &[
-    "Hi, I just listened to your voicemail, what is this about?",
-    "Bob is not available right now, call back at five.",
-    "He's not here, you can leave a message with me.",
-    "No, no contesta nadie a esta hora, soy su vecina, dígame.",
-    "Volaný účastník jsem já, co potřebujete?",
-    "Mám obsazeno, zavolejte později.",
-    "Está ocupado, llame luego.",
-    "The line is busy here in the shop, give me a second.",
-    "My mailbox is full of your letters, stop it.",
-];
-
 fn outcome_of(lines: &[Line]) -> Option<Outcome> {
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     let turns = (0..).zip(lines).map(|(turn_index, line)| match line {
@@ -296,6 +235,11 @@ fn small_talk_and_contradictions_tell_nothing() {
 #[test]
 fn opt_outs_are_fail() {
     check_texts(OPT_OUTS, Some(Fail));
+}
+
+#[test]
+fn a_refusal_that_is_denied_or_asked_about_tells_nothing() {
+    check_texts(NO_REFUSAL, None);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::{
 use super::{
     Outcome,
     context::{COMMA, PhraseContext, QUESTION, STOP, is_stop},
+    negation::{BUT, THAT},
     neutral::NEUTRAL,
-    phrases::{BUT, KEYWORDS, Language, THAT},
+    phrases::{KEYWORDS, Language},
 };
 
 /// A phrase of the tables and the outcome it tells.
@@ -65,15 +66,17 @@ pub(super) fn match_phrases(text: &str) -> TextMatches {
             continue;
         };
         let end = at + phrase.words.len();
-        let context = PhraseContext { words: &words, phrase: phrase.text, start: at, end };
+        // The stop that ends some phrases is the end of their clause.
+        let last_word = end - usize::from(phrase.words.last().is_some_and(|word| is_stop(word)));
+        let context = PhraseContext { words: &words, phrase: phrase.text, start: at, end: last_word };
         if let Some((outcome, language)) = phrase.tells {
             let counts = match outcome {
                 Outcome::Success => context.is_consent(language),
-                Outcome::Fail => context.is_refusal(),
+                Outcome::Fail => context.is_refusal(language),
                 Outcome::Voicemail => true,
                 Outcome::NoAnswer | Outcome::Busy => context.is_network_announcement(),
             };
-            let is_taken_back = is_machine(outcome) && last_but.is_some_and(|but| at < but);
+            let is_taken_back = is_machine(outcome) && last_but.is_some_and(|but| at < but) && !context.asks_for_message();
             if counts && !is_taken_back {
                 let phrases = if is_machine(outcome) { &mut matches.machine } else { &mut matches.answers };
                 phrases.insert((outcome, phrase.text));

@@ -4,6 +4,7 @@ mod context;
 #[cfg(test)]
 mod dialogues;
 mod matching;
+mod negation;
 mod neutral;
 mod phrases;
 mod tally;

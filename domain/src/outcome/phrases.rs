@@ -91,6 +91,7 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "don't ever call",
             "do not ever call",
             "never call me",
+            "you never call me again",
             "never call this number",
             "never call here",
             "never call again",
@@ -108,7 +109,21 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
             "i don't want this ,",
             "i don't want it .",
             "i don't want it ,",
-            "going to pass",
+            "going to pass .",
+            "going to pass ,",
+            "going to pass but",
+            "going to pass on this .",
+            "going to pass on this ,",
+            "going to pass on that .",
+            "going to pass on that ,",
+            "going to pass on it .",
+            "going to pass on it ,",
+            "going to pass this time",
+            "going to pass for now",
+            "going to pass thanks",
+            "going to pass thank you",
+            "gonna pass .",
+            "gonna pass ,",
             "i'll pass .",
             "i'll pass ,",
             "but no thanks",
@@ -326,32 +341,3 @@ pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
     (Outcome::Busy, Czech, &["linka je obsazena", "obsazeno"]),
     (Outcome::Busy, Russian, &["линия занята", "номер занят", "абонент занят"]),
 ];
-
-/// Words that negate consent or make it unreal ("I would say I agree", "who says I'm interested"), as far as [`NEGATION_WORDS`] words before it in the same clause. Czech verbs carry theirs, so that
-/// only phrases around the verb are listed.
-pub(super) fn negates(language: Language, word: &str) -> bool {
-    match language {
-        English => {
-            word.ends_with("n't")
-                || [
-                    "would", "i'd", "who", "none", "neither", "not", "never", "nothing", "without", "hardly", "cannot", "dont", "doesnt",
-                    "didnt", "cant", "wont", "isnt",
-                ]
-                .contains(&word)
-        }
-        Spanish => ["si", "no", "nunca", "jamás", "tampoco", "nada", "ni", "sin"].contains(&word),
-        Czech => {
-            ["není", "nebylo", "nebude", "nemáme", "nemůžu", "nemohu", "nemyslím", "neříkám", "nevím", "nikdy", "ničím"].contains(&word)
-        }
-        Russian => ["бы", "не", "ни", "никогда", "нельзя"].contains(&word),
-    }
-}
-
-/// How far before a phrase of consent a negation reaches, in words.
-pub(super) const NEGATION_WORDS: usize = 3;
-
-/// Words after which a speaker takes back what was said before: "He is not available, but I can help."
-pub(super) const BUT: &[&str] = &["but", "pero", "ale", "но"];
-
-/// Words that begin a subordinate clause after a comma that Czech and Russian demand: "nemyslím, že souhlasím" is one statement.
-pub(super) const THAT: &[&str] = &["že", "aby", "что", "чтобы"];
