@@ -6,6 +6,7 @@
 
 The expected answer is what libphonenumber reads in the PLAIN form of a number, so a pasted form has to give the number it was pasted from:
 `+12025550100`, with `;ext=7` if it has an extension; with `?` in front if its range is not assigned but its length is possible; or `!`.
+A decimal that no spreadsheet writes (behind a `+`, or with three zeros) is `!`: libphonenumber reads the zeros as digits, people may not mean it.
 """
 
 import collections
@@ -21,7 +22,6 @@ EXAMPLE_TYPES = range(11)
 ARABIC, PERSIAN, FULL_WIDTH = (str.maketrans("0123456789", digits) for digits in ("٠١٢٣٤٥٦٧٨٩", "۰۱۲۳۴۵۶۷۸۹", "０１２３４５６７８９"))
 
 AMBIGUOUS = "!the digits can be read as more than one phone number: write it with + and the country code"
-DECIMAL = "!a decimal number: format the column as text, so that the phone number keeps all of its digits"
 UNPARSABLE = "!not a phone number"
 
 # Disagreements that were looked at, and the most there may be of each. None is of a valid number in international form but those that say so.
@@ -45,8 +45,6 @@ EXPLAINED = {
     ("punctuated international", "valid, refused: " + AMBIGUOUS): 79,
     # Of a possible length, but not valid: without the country code only North American numbers are read so.
     ("foreign", "possible, refused: " + UNPARSABLE): 2623,
-    # +989601.0: decimals of fewer than seven digits are no phone numbers that a spreadsheet changed.
-    ("decimal international", "valid, refused: " + DECIMAL): 1,
 }
 
 
@@ -139,9 +137,10 @@ def cases():
         yield "no-plus", region, e164[1:], expected(e164[1:], region)
         yield "foreign", foreign, national, expected(national, foreign)
         yield "foreign", foreign, e164[1:], expected(e164[1:], foreign)
-        yield "decimal international", foreign, e164 + ".0", expected(e164, foreign)
+        yield "decimal international", foreign, e164 + ".0", "!"
         if not significant.startswith("0") and len(significant) >= 7:
             yield "decimal", region, significant + ".0", expected(significant, region)
+            yield "decimal zeros", region, significant + ".000", "!"
         for text in pasted(chance, international):
             default = chance.choice(["", region, *DEFAULT_REGIONS])
             yield "pasted international", default, text, expected(e164, default or None)

@@ -96,8 +96,14 @@ fn read_number(text: &str, region: Option<Region>) -> Result<String, PhoneError>
     if text.contains(|c: char| c.is_ascii_alphabetic()) {
         return vanity(text, region);
     }
+    let e164 = dialled(text, region)?;
+    if may_mean_plus_seven(text, &e164) { Err(PhoneError::Ambiguous) } else { Ok(e164) }
+}
+
+/// A number in digits.
+fn dialled(text: &str, region: Option<Region>) -> Result<String, PhoneError> {
     if is_written_with_plus(text) {
-        return if may_mean_plus_seven(text) { Err(PhoneError::Ambiguous) } else { international(text) };
+        return international(text);
     }
     let digits = digits_of(text);
     match (digits.strip_prefix("00"), region) {
@@ -132,11 +138,17 @@ fn international(text: &str) -> Result<String, PhoneError> {
     number.map(|number| e164(&number)).ok_or(PhoneError::Unparsable)
 }
 
-/// Whether a separator follows `+8`. Russians and Kazakhs dial 8 before a national number and write +7 for it, so that `+8 495 123 45 67` is
-/// mostly a slip for a number of Moscow; by its digits it is one of Vietnam. No country code is 8.
-fn may_mean_plus_seven(text: &str) -> bool {
-    let after_plus = text.split_once('+').and_then(|(_, number)| number.trim_start().strip_prefix('8'));
-    after_plus.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+/// Whether the 8 with which a number's country code begins stands by itself, behind `+`, `00` or whatever a region dials before a country
+/// code. Russians and Kazakhs dial 8 before a national number and write +7 for it, so that `+8 495 123 45 67` is mostly a slip for a number
+/// of Moscow; by its digits it is one of Vietnam. No country code is 8.
+fn may_mean_plus_seven(text: &str, e164: &str) -> bool {
+    let digits = e164.trim_start_matches('+');
+    // (0) is not part of the number.
+    let text = text.replacen("(0)", "()", 1);
+    let first = text.char_indices().rev().filter(|(_, c)| c.is_ascii_digit()).nth(digits.len().saturating_sub(1));
+    let from_first = first.and_then(|(at, _)| text.get(at..)).unwrap_or_default();
+    let is_alone = from_first.strip_prefix('8').is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
+    is_alone && digits_of(from_first) == digits
 }
 
 /// A number that begins with 00: the international prefix of most countries, of some only together with a carrier's digits.

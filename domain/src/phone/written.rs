@@ -8,6 +8,8 @@ use super::PhoneError;
 const PHONE_TEXT_MAX: usize = 64;
 /// Fewest digits that are taken for a number of its own, or for a number that a spreadsheet wrote as a decimal.
 const WHOLE_DIGITS_MIN: usize = 7;
+/// Most decimals of a number that a spreadsheet wrote as a decimal.
+const DECIMALS_MAX: usize = 2;
 /// Fewest digits before the letters of a vanity number.
 const VANITY_DIGITS_MIN: usize = 3;
 /// Fewest letters of a vanity number.
@@ -62,8 +64,7 @@ pub(super) fn read(raw: &str) -> Result<Written, PhoneError> {
         None => number,
     };
     let number = without_decimals(number)?;
-    let context = if context.starts_with('+') { context } else { "" };
-    let number = format!("{context}{number}");
+    let number = if context.starts_with('+') { format!("{context}-{number}") } else { number.to_owned() };
     if is_number(&number) { Ok(Written { number, extension: extension.map(str::to_owned) }) } else { Err(refuse(&number)) }
 }
 
@@ -154,10 +155,11 @@ fn split_extension(text: &str) -> Result<Option<(&str, &str)>, PhoneError> {
     }
 }
 
-/// A number that a spreadsheet wrote as a decimal (`4915112345678.0`) without its decimals.
+/// A number that a spreadsheet wrote as a decimal (`4915112345678.0`) without its decimals. Only what spreadsheets write is one: no `+`, and
+/// one or two zeros. Behind a `+` or with more of them, the zeros may be digits of the number.
 fn without_decimals(text: &str) -> Result<&str, PhoneError> {
     let is_digits = |text: &str| !text.is_empty() && count_digits(text) == text.len();
-    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    let unsigned = text.trim_start_matches('+');
     if let Some((mantissa, exponent)) = unsigned.split_once(['e', 'E'])
         && is_digits(&mantissa.replace(['.', ','], ""))
         && is_digits(exponent.trim_start_matches(['+', '-']))
@@ -169,10 +171,10 @@ fn without_decimals(text: &str) -> Result<&str, PhoneError> {
             // Spreadsheets write no leading zeros: this may be a direct dial.
             if whole.starts_with('0') {
                 Err(PhoneError::Ambiguous)
-            } else if whole.len() < WHOLE_DIGITS_MIN {
+            } else if text.starts_with('+') || zeros.len() > DECIMALS_MAX || whole.len() < WHOLE_DIGITS_MIN {
                 Err(PhoneError::Decimal)
             } else {
-                Ok(&text[..text.len() - zeros.len() - 1])
+                Ok(whole)
             }
         }
         _ => Ok(text),
