@@ -150,7 +150,7 @@ mod tests {
     }
 
     /// The value by arithmetic with numbers of any size.
-    fn oracle(whole: &str, fraction: &str, exponent: i32) -> BigRational {
+    pub(in crate::decimal) fn oracle(whole: &str, fraction: &str, exponent: i32) -> BigRational {
         let mantissa = BigRational::from_integer(format!("0{whole}{fraction}").parse::<BigInt>().unwrap());
         let ten = BigRational::from_integer(10.into());
         mantissa * ten.pow(exponent - i32::try_from(fraction.len()).unwrap())
