@@ -34,8 +34,8 @@ impl Schedule {
 
     fn is_open_daily(&self, now: DateTime<Utc>) -> bool {
         let local = now.with_timezone(&self.timezone).naive_local();
-        let today = iso_day(local.weekday());
-        let yesterday = if today == 1 { 7 } else { today - 1 };
+        let today = local.weekday();
+        let yesterday = today.pred();
         match self.daily {
             Some(DailyWindow { start, end }) if start < end => self.is_allowed_day(today) && start <= local.time() && local.time() < end,
             Some(DailyWindow { start, end }) if end < start => {
@@ -45,21 +45,8 @@ impl Schedule {
         }
     }
 
-    fn is_allowed_day(&self, day: u8) -> bool {
-        self.days_of_week.as_ref().is_none_or(|days| days.contains(&day))
-    }
-}
-
-/// 1 is Monday, 7 Sunday.
-const fn iso_day(day: Weekday) -> u8 {
-    match day {
-        Weekday::Mon => 1,
-        Weekday::Tue => 2,
-        Weekday::Wed => 3,
-        Weekday::Thu => 4,
-        Weekday::Fri => 5,
-        Weekday::Sat => 6,
-        Weekday::Sun => 7,
+    fn is_allowed_day(&self, day: Weekday) -> bool {
+        self.days_of_week.as_ref().is_none_or(|days| days.iter().any(|allowed| u32::from(*allowed) == day.number_from_monday()))
     }
 }
 
