@@ -10,6 +10,7 @@ pub mod company;
 pub mod count;
 pub mod decider;
 pub mod decimal;
+pub mod email;
 pub mod fact;
 pub mod latency;
 pub mod outcome;

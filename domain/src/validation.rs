@@ -47,6 +47,14 @@ impl Invalid {
         self.require(!value.contains('\0'), path, "must not contain a NUL character");
     }
 
+    /// A name that others see: a text that looks like what it is. Joiners (U+200C, U+200D) are let in: Persian, Indian scripts and emoji need
+    /// them.
+    pub fn name(&mut self, path: &str, value: &str, max_chars: usize) {
+        self.text(path, value, max_chars);
+        let hides = |c: char| c != '\0' && (c.is_control() || (is_invisible(c) && !matches!(c, '\u{200C}' | '\u{200D}')));
+        self.require(!value.contains(hides), path, "must not contain invisible characters or marks of the direction of writing");
+    }
+
     /// A slug: lower-case letters, digits and single hyphens between them.
     pub fn slug(&mut self, path: &str, value: &str) {
         let parts_ok = value.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
@@ -66,6 +74,14 @@ impl Invalid {
     pub fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
+}
+
+/// Characters that are not seen: zero-width ones, soft hyphens, fillers, tags, and marks of the direction of writing.
+pub fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}'
+        | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}'
+        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// A slug made from a name: what is no letter or digit becomes a hyphen.
@@ -95,6 +111,17 @@ mod tests {
         };
         assert!(ok("acme") && ok("acme-2-go"));
         assert!(!ok("") && !ok("-a") && !ok("a--b") && !ok("A") && !ok("a b") && !ok("é"));
+    }
+
+    #[test]
+    fn a_name_looks_like_what_it_is() {
+        let is_name = |text: &str| {
+            let mut invalid = Invalid::default();
+            invalid.name("name", text, 20);
+            invalid.0.is_empty()
+        };
+        assert!(is_name("Acme & Söhne") && is_name("می\u{200C}خواهم") && is_name("👩\u{200D}💻 ❤\u{FE0F}"));
+        assert!(!is_name("A\u{202E}emcA") && !is_name("Ac\u{200B}me") && !is_name("Ac\nme") && !is_name(" ") && !is_name("a\0"));
     }
 
     #[test]

@@ -46,7 +46,7 @@ struct IssuedKey {
     responses((status = 201, body = IssuedKey), (status = 403, body = Problem), (status = 422, body = Problem)))]
 async fn issue(State(app): State<App>, by: By<Admin>, Body(input): Body<IssueKey>) -> Result<Answer<IssuedKey>, Problem> {
     let mut invalid = Invalid::default();
-    invalid.text("name", &input.name, 100);
+    invalid.name("name", &input.name, 100);
     invalid.into_result()?;
     let (id, key) = (by.ids.make("api_key"), new_secret(API_KEY_PREFIX));
     let command = ApiKeyCommand::Issue { name: input.name.clone(), role: input.role };

@@ -79,7 +79,7 @@ struct PublishPriceList {
     responses((status = 201, body = PriceListView), (status = 403, body = Problem), (status = 422, body = Problem)))]
 async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<PublishPriceList>) -> Result<Answer<PriceListView>, Problem> {
     let mut invalid = Invalid::default();
-    invalid.text("name", &input.name, 200);
+    invalid.name("name", &input.name, 200);
     check_time(&mut invalid, "effective_from", Some(input.effective_from));
     invalid.into_result()?;
     let rates = parse_rates(input.rates)?;

@@ -92,7 +92,7 @@ impl CampaignSettings {
 
     pub fn validate(&self, providers: &[&str]) -> Result<(), Invalid> {
         let mut invalid = Invalid::default();
-        invalid.text("name", &self.name, 200);
+        invalid.name("name", &self.name, 200);
         if let Some(description) = &self.description {
             invalid.require(
                 description.chars().count() <= 5_000 && !description.contains('\0'),

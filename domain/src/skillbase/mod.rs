@@ -21,7 +21,7 @@ pub struct SkillbaseContent {
 impl SkillbaseContent {
     pub fn validate(&self) -> Result<(), Invalid> {
         let mut invalid = Invalid::default();
-        invalid.text("name", &self.name, 200);
+        invalid.name("name", &self.name, 200);
         invalid.slug("slug", &self.slug);
         if let Err(Invalid(errors)) = self.config.validate() {
             invalid.0.extend(errors);
