@@ -31,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use crate::{
-    auth::{Callers, Sessions, credentials, tokens::Tokens},
+    auth::{Callers, Sessions, SlowAttempts, credentials, tokens::Tokens},
     commands,
     edge::{self, Audit, Guesses, Limits, Shares},
     idempotency::{self, KeyedRequests},
@@ -78,6 +78,7 @@ pub struct Shared {
     pub callers: Callers,
     pub limits: Limits,
     pub guesses: Guesses,
+    pub slow_attempts: SlowAttempts,
     pub shares: Shares,
     pub feed: LiveFeed,
     pub audit: Audit,
@@ -121,6 +122,7 @@ impl App {
             callers: Callers::new(access.identity.clone()),
             limits: Limits::new(settings.rate_per_caller, settings.rate_per_company),
             guesses: Guesses::new(settings.rate_of_guesses),
+            slow_attempts: SlowAttempts::default(),
             shares: Shares::new(access.reads_max() as usize),
             feed: LiveFeed::start(store.clone()),
             audit: Audit::start(access.identity.clone()),

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use clap::Subcommand;
-use domain::{company::Company, user::User};
+use domain::{company::Company, email::canonical_email, user::User};
 use eventstore::{Actor, ActorKind, Database, EventStore};
 
 use crate::{
@@ -63,7 +63,7 @@ pub async fn run(database: &Database, command: OperatorCommand) -> Result<(), Op
 
 async fn find_user(database: &Database, email: &str) -> Result<UserCredentials, OperatorError> {
     let master = database.master_key.as_ref().ok_or_else(|| anyhow::anyhow!("the platform needs a master key"))?;
-    let hash = credentials::email_hash(master, &email.trim().to_lowercase());
+    let hash = credentials::email_hash(master, &canonical_email(email).unwrap_or_default());
     let user = credentials::user(&database.access.identity, &hash).await.map_err(anyhow::Error::from)?;
     let joined = user.filter(|user| user.password_hash.is_some() && user.pending_since.is_none());
     joined.ok_or_else(|| OperatorError::UnknownAddress(email.to_owned()))

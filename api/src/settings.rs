@@ -58,6 +58,10 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_REGISTRATION", value_enum, default_value_t = RegistrationMode::First)]
     pub registration: RegistrationMode,
 
+    /// Registrations of one client in an hour; 0 for no limit.
+    #[arg(long, env = "NEWVOICE_REGISTRATIONS_PER_HOUR", default_value_t = 10)]
+    pub registrations_per_hour: u32,
+
     /// Requests of one caller in a minute; 0 for no limit. Each process counts on its own.
     #[arg(long, env = "NEWVOICE_RATE_PER_CALLER", default_value_t = 300_000)]
     pub rate_per_caller: u32,

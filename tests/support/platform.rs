@@ -40,6 +40,7 @@ pub fn settings(database_url: &str) -> Settings {
         master_key_file: None,
         token_minutes: 30,
         registration: RegistrationMode::Open,
+        registrations_per_hour: 0,
         rate_per_caller: 0,
         rate_per_company: 0,
         rate_of_guesses: 0,

@@ -56,10 +56,12 @@ pub async fn conceal_addresses(pool: &Pool, master: &MasterKey) -> Result<(), sq
     Ok(())
 }
 
+/// The user who has joined with an address. Open invitations to it are nobody's.
 pub async fn user(pool: &Pool, email_hash: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
-        "select user_id, company_id, role, password_hash, disabled_at, pending_since from user_credentials where email_hash = $1",
+        "select user_id, company_id, role, password_hash, disabled_at, pending_since from user_credentials
+          where email_hash = $1 and password_hash is not null",
         email_hash
     )
     .fetch_optional(pool)
@@ -76,12 +78,12 @@ pub async fn user_by_id(pool: &Pool, user_id: Uuid) -> Result<Option<UserCredent
     .await
 }
 
-/// A user whose credentials are at least so many minutes old.
-pub async fn older_user(pool: &Pool, email_hash: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
+/// A registration with an address that has been pending for so many minutes.
+pub async fn pending_registration(pool: &Pool, email_hash: &str, minutes: i32) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
         "select user_id, company_id, role, password_hash, disabled_at, pending_since from user_credentials
-          where email_hash = $1 and created_at < now() - make_interval(mins => $2)",
+          where email_hash = $1 and password_hash is not null and pending_since < now() - make_interval(mins => $2)",
         email_hash,
         minutes
     )
@@ -89,13 +91,31 @@ pub async fn older_user(pool: &Pool, email_hash: &str, minutes: i32) -> Result<O
     .await
 }
 
-/// Stores a new user's credentials; returns false if another user has the address.
+/// A company's invitation of an address that was stored so many minutes ago and nobody has taken up.
+pub async fn stored_invitation(
+    pool: &Pool,
+    company_id: Uuid,
+    email_hash: &str,
+    minutes: i32,
+) -> Result<Option<UserCredentials>, sqlx::Error> {
+    sqlx::query_as!(
+        UserCredentials,
+        "select user_id, company_id, role, password_hash, disabled_at, pending_since from user_credentials
+          where company_id = $1 and email_hash = $2 and password_hash is null and created_at < now() - make_interval(mins => $3)",
+        company_id,
+        email_hash,
+        minutes
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Stores a new user's credentials; returns false if another user of the company has the address, or somebody has joined with it who wants
+/// to register with it.
 pub async fn save_user(db: &mut PgConnection, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
-    let saved = sqlx::query!(
-        "insert into user_credentials as c (email_hash, user_id, company_id, role, password_hash, pending_since)
-         values ($1, $2, $3, $4, $5, $6)
-         on conflict (email_hash) do update set password_hash = coalesce(excluded.password_hash, c.password_hash)
-          where c.user_id = excluded.user_id",
+    let inserted = sqlx::query!(
+        "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, pending_since)
+         values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
         email_hash,
         user.user_id,
         user.company_id,
@@ -103,7 +123,17 @@ pub async fn save_user(db: &mut PgConnection, email_hash: &str, user: &UserCrede
         user.password_hash,
         user.pending_since
     );
-    Ok(saved.execute(db).await?.rows_affected() == 1)
+    if inserted.execute(&mut *db).await?.rows_affected() == 1 {
+        return Ok(true);
+    }
+    // The same request again.
+    let updated = sqlx::query!(
+        "update user_credentials set password_hash = coalesce($3, password_hash) where user_id = $2 and email_hash = $1",
+        email_hash,
+        user.user_id,
+        user.password_hash
+    );
+    Ok(updated.execute(db).await?.rows_affected() == 1)
 }
 
 /// A user whom a registration finds before it.
@@ -159,11 +189,15 @@ pub async fn delete_unsent_invitation(pool: &Pool, user_id: Uuid) -> Result<bool
     Ok(deleted.execute(pool).await?.rows_affected() == 1)
 }
 
-/// Gives an address free that was invited, and the invitation has expired or was withdrawn.
-pub async fn forget_expired_invitation(pool: &Pool, email_hash: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from user_credentials where email_hash = $1 and password_hash is null and invitation_until < now()", email_hash)
-        .execute(pool)
-        .await?;
+/// Gives an address free that a company has invited, if the invitation has expired or was withdrawn.
+pub async fn forget_expired_invitation(pool: &Pool, company_id: Uuid, email_hash: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "delete from user_credentials where company_id = $1 and email_hash = $2 and password_hash is null and invitation_until < now()",
+        company_id,
+        email_hash
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub use callers::Callers;
 pub use passwords::{hash_password, verify_password};
 pub use registration::Registration;
 pub use sessions::{Session, Sessions};
-pub use throttle::{Throttle, count_registration};
+pub use throttle::{SlowAttempts, Throttle, count_registration};
 
 use crate::{app::App, edge::Origin, idempotency::Ids, problem::Problem};
 
@@ -165,9 +165,12 @@ pub async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, Problem>
             let claims = app.tokens.verify(token).map_err(|_| Problem::unauthorized("the token is not valid or has expired"))?;
             app.callers.by_claims(&claims).await?.ok_or_else(|| Problem::unauthorized("the token has been revoked"))?
         }
-        Credential::Ticket(ticket) => credentials::redeem_ticket(&app.access.identity, ticket)
-            .await?
-            .ok_or_else(|| Problem::unauthorized("the ticket is not valid"))?,
+        Credential::Ticket(ticket) => {
+            let refused = || Problem::unauthorized("the ticket is not valid");
+            let caller = credentials::redeem_ticket(&app.access.identity, ticket).await?.ok_or_else(refused)?;
+            // Rights may have been taken away since it was given.
+            app.callers.again(&caller).await?.ok_or_else(refused)?
+        }
         Credential::Unknown => return Err(Problem::unauthorized("the Authorization header must be: Bearer <token or API key>")),
         Credential::None => return Err(Problem::unauthorized("send Authorization: Bearer <token or API key>")),
     };

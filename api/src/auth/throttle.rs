@@ -1,93 +1,195 @@
-//! Guessing passwords takes time: attempts to log in are counted, in the database, by address and client; a success takes them back.
-//! Registrations are counted by client.
+//! Guessing passwords takes time: attempts to log in are counted, in the database, by address and client, and so are registrations by
+//! client. Who tries too often waits; the others, and users who come from where they have logged in before, do not.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use eventstore::{MasterKey, Pool};
+use uuid::Uuid;
 
-use super::credentials::UserCredentials;
 use crate::problem::Problem;
 
-/// For so long attempts are counted together, in minutes.
-const WINDOW_MINUTES: i32 = 15;
-/// Attempts that may fail within that time: of one client at one address, of all clients at it, of one client at all addresses.
-const AT_ADDRESS_FROM_CLIENT: i32 = 10;
-const AT_ADDRESS: i32 = 100;
-const FROM_CLIENT: i32 = 200;
-/// Registrations within that time from one client, also those that come to nothing.
-const REGISTRATIONS: i32 = 1_000;
-
-/// More attempts than may be.
-struct TooMany {
-    /// None before it was too much.
-    is_first: bool,
-    wait_sec: u32,
+/// So many attempts at once, then one every so many seconds.
+#[derive(Clone, Copy)]
+struct Allowance {
+    burst: u32,
+    every_sec: f64,
 }
 
-/// Counts an attempt before it is known whether it succeeds, so that many at once are not more. What is counted are keyed hashes:
-/// nobody can tell from them who came.
-async fn count(pool: &Pool, subject: &[u8], most: i32) -> Result<Option<TooMany>, sqlx::Error> {
-    let counted = sqlx::query!(
-        r#"insert into login_failures as f (subject, count, first_at) values ($1, 1, now())
-           on conflict (subject) do update
-              set count = case when f.first_at < now() - make_interval(mins => $2) then 1 else least(f.count, 1000000) + 1 end,
-                  first_at = case when f.first_at < now() - make_interval(mins => $2) then now() else f.first_at end
-           returning count, ceil(extract(epoch from first_at + make_interval(mins => $2) - now()))::int as "wait_sec!""#,
-        subject,
-        WINDOW_MINUTES
-    );
-    let counted = counted.fetch_one(pool).await?;
-    let wait_sec = u32::try_from(counted.wait_sec).unwrap_or(1).max(1);
-    Ok((counted.count > most).then_some(TooMany { is_first: counted.count == most + 1, wait_sec }))
+/// Of one client at one address: more are refused.
+const AT_ADDRESS_FROM_CLIENT: Allowance = Allowance { burst: 10, every_sec: 60.0 };
+/// Of all clients at one address, and of one client at all addresses, but for those who have logged in from there before: more are slow.
+const AT_ADDRESS: Allowance = Allowance { burst: 100, every_sec: 9.0 };
+const FROM_CLIENT: Allowance = Allowance { burst: 200, every_sec: 4.5 };
+/// Slow attempts come one after the other, each taking so long.
+const SLOW: Duration = Duration::from_secs(3);
+/// How long a slow attempt waits for those before it.
+const SLOW_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it is remembered from where a user has logged in, in days.
+const KNOWN_DAYS: i32 = 90;
+
+impl Allowance {
+    /// Registrations from one client; `None` for no limit.
+    fn of_registrations(per_hour: u32) -> Option<Self> {
+        (per_hour > 0).then(|| Self { burst: per_hour, every_sec: 3_600.0 / f64::from(per_hour) })
+    }
+
+    /// Takes an attempt before it is known whether it succeeds, so that many at once are not more; else says how long to wait for the next
+    /// one, in seconds. What is counted are keyed hashes: nobody can tell from them who came.
+    async fn take(self, pool: &Pool, subject: &[u8]) -> Result<Result<(), u32>, sqlx::Error> {
+        let taken = sqlx::query!(
+            r#"with taken as (
+                   insert into attempt_allowances as a (subject, full_at) values ($1, now() + make_interval(secs => $2))
+                   on conflict (subject) do update set full_at = greatest(a.full_at, now()) + make_interval(secs => $2)
+                    where greatest(a.full_at, now()) + make_interval(secs => $2) <= now() + make_interval(secs => $2 * $3::int)
+                   returning true)
+               select exists (select from taken) as "is_taken!",
+                      (select ceil(extract(epoch from full_at + make_interval(secs => $2 - $2 * $3::int) - now()))::int
+                         from attempt_allowances where subject = $1) as wait_sec"#,
+            subject,
+            self.every_sec,
+            i32::try_from(self.burst).unwrap_or(i32::MAX)
+        );
+        let taken = taken.fetch_one(pool).await?;
+        let wait_sec = taken.wait_sec.and_then(|wait| u32::try_from(wait).ok()).unwrap_or(1).max(1);
+        Ok(if taken.is_taken { Ok(()) } else { Err(wait_sec) })
+    }
+
+    /// Gives an attempt back.
+    async fn give_back(self, pool: &Pool, subject: &[u8]) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "update attempt_allowances set full_at = full_at - make_interval(secs => $2) where subject = $1",
+            subject,
+            self.every_sec
+        )
+        .execute(pool)
+        .await?;
+        Ok(())
+    }
 }
 
-/// Counts a registration; refuses it when there were too many from this client.
-pub async fn count_registration(pool: &Pool, master: &MasterKey, client: &str) -> Result<(), Problem> {
-    match count(pool, &master.derive(&format!("registrations {client}")), REGISTRATIONS).await? {
-        Some(too_many) => Err(Problem::too_many("too many registrations; try again later", too_many.wait_sec)),
-        None => Ok(()),
+/// Counts a registration; refuses it when there were too many from this client. 0 per hour is no limit.
+pub async fn count_registration(pool: &Pool, master: &MasterKey, client: &str, per_hour: u32) -> Result<(), Problem> {
+    let Some(allowance) = Allowance::of_registrations(per_hour) else { return Ok(()) };
+    let taken = allowance.take(pool, &master.derive(&format!("registrations {client}"))).await?;
+    taken.map_err(|wait_sec| Problem::too_many("too many registrations; try again later", wait_sec))
+}
+
+/// Attempts that come one after the other, by what they are counted for. Each process has its own.
+#[derive(Default)]
+pub struct SlowAttempts(Mutex<HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>>);
+
+impl SlowAttempts {
+    /// Waits for those before it, and then as long as an attempt takes; `false` if there are too many before it.
+    async fn turn(&self, subject: &[u8]) -> bool {
+        let lane = {
+            let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+            Arc::clone(lanes.entry(subject.to_vec()).or_default())
+        };
+        let turn = async {
+            let _first = lane.lock().await;
+            tokio::time::sleep(SLOW).await;
+        };
+        tokio::time::timeout(SLOW_PATIENCE, turn).await.is_ok()
     }
 }
 
 /// One attempt to log in.
 pub struct Throttle<'a> {
     pool: &'a Pool,
-    subjects: [(Vec<u8>, i32); 3],
+    slow: &'a SlowAttempts,
+    own: Vec<u8>,
+    shared: [(Vec<u8>, Allowance); 2],
+    /// The user at this client, if there is one.
+    known: Option<Vec<u8>>,
 }
 
 impl<'a> Throttle<'a> {
-    pub fn new(pool: &'a Pool, master: &MasterKey, email: &str, client: &str) -> Self {
-        let subject = |what: String, most| (master.derive(&what).to_vec(), most);
-        let subjects = [
-            subject(format!("attempt {client} {email}"), AT_ADDRESS_FROM_CLIENT),
-            subject(format!("attempt {email}"), AT_ADDRESS),
-            subject(format!("attempts {client}"), FROM_CLIENT),
-        ];
-        Self { pool, subjects }
+    /// Of somebody at `client` to log in under `address`, which is `user_id`'s if it is a user's.
+    pub fn new(
+        (pool, slow): (&'a Pool, &'a SlowAttempts),
+        master: &MasterKey,
+        address: &str,
+        client: &str,
+        user_id: Option<Uuid>,
+    ) -> Self {
+        let subject = |what: String| master.derive(&what).to_vec();
+        Self {
+            pool,
+            slow,
+            own: subject(format!("attempt {client} {address}")),
+            shared: [(subject(format!("attempt {address}")), AT_ADDRESS), (subject(format!("attempts {client}")), FROM_CLIENT)],
+            known: user_id.map(|user_id| subject(format!("known {client} {user_id}"))),
+        }
     }
 
-    /// Refuses the attempt when there were too many. The first refusal is noted in the audit of whom it is about, and not a flood of them.
-    pub async fn count(&self, about: Option<&UserCredentials>) -> Result<(), Problem> {
-        for (subject, most) in &self.subjects {
-            let Some(too_many) = count(self.pool, subject, *most).await? else { continue };
-            let refused = Problem::too_many("too many attempts to log in; try again later", too_many.wait_sec);
-            return Err(match about.filter(|_| too_many.is_first) {
-                Some(user) => refused.about(user.company_id, user.user_id),
-                None => refused,
-            });
+    /// Refuses the attempt when there were too many of this client at this address, or slows it when there were too many of all at this
+    /// address or of this client at all, unless the user has logged in from there before.
+    pub async fn count(&self) -> Result<(), Problem> {
+        let refused = |wait_sec| Problem::too_many("too many attempts to log in; try again later", wait_sec);
+        AT_ADDRESS_FROM_CLIENT.take(self.pool, &self.own).await?.map_err(refused)?;
+        if self.is_known().await? {
+            return Ok(());
+        }
+        for (subject, allowance) in &self.shared {
+            if allowance.take(self.pool, subject).await?.is_err() && !self.slow.turn(subject).await {
+                return Err(refused(u32::try_from(SLOW.as_secs()).unwrap_or(1)));
+            }
         }
         Ok(())
     }
 
+    async fn is_known(&self) -> Result<bool, sqlx::Error> {
+        let Some(known) = &self.known else { return Ok(false) };
+        let is_known = sqlx::query_scalar!(
+            r#"select exists (select from known_networks where subject = $1 and last_at > now() - make_interval(days => $2)) as "is_known!""#,
+            known,
+            KNOWN_DAYS
+        );
+        is_known.fetch_one(self.pool).await
+    }
+
     /// It was the right password.
     pub async fn succeeded(&self) -> Result<(), Problem> {
-        let [own, address, client] = &self.subjects;
-        sqlx::query!("delete from login_failures where subject = any($1)", &[own.0.clone(), address.0.clone()]).execute(self.pool).await?;
-        sqlx::query!("update login_failures set count = greatest(count - 1, 0) where subject = $1", client.0).execute(self.pool).await?;
+        sqlx::query!("delete from attempt_allowances where subject = $1", self.own).execute(self.pool).await?;
+        for (subject, allowance) in &self.shared {
+            allowance.give_back(self.pool, subject).await?;
+        }
+        if let Some(known) = &self.known {
+            sqlx::query!(
+                "insert into known_networks (subject, last_at) values ($1, now()) on conflict (subject) do update set last_at = now()",
+                known
+            )
+            .execute(self.pool)
+            .await?;
+        }
         Ok(())
     }
 }
 
 /// Forgets what no longer counts.
 pub async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from login_failures where first_at < now() - make_interval(mins => $1)", WINDOW_MINUTES).execute(pool).await?;
+    sqlx::query!("delete from attempt_allowances where full_at < now()").execute(pool).await?;
+    sqlx::query!("delete from known_networks where last_at < now() - make_interval(days => $1)", KNOWN_DAYS).execute(pool).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_attempts_come_one_after_the_other_and_not_for_ever() {
+        let slow = SlowAttempts::default();
+        let begun = tokio::time::Instant::now();
+        let turns = futures::future::join_all((0..5).map(|_| slow.turn(b"one"))).await;
+        assert_eq!(turns, [true, true, true, false, false], "three take their turns within the patience");
+        assert_eq!(begun.elapsed(), SLOW_PATIENCE);
+        assert!(slow.turn(b"other").await);
+        assert_eq!(slow.0.lock().unwrap().len(), 1, "lanes in which nobody waits are forgotten");
+    }
 }

@@ -9,7 +9,8 @@ use axum::{
 use chrono::DateTime;
 use domain::{
     Personal,
-    company::{Company, CompanyCommand, CompanyProfile, is_email},
+    company::{Company, CompanyCommand, CompanyProfile},
+    email::canonical_email,
     price::default_rates,
     price_list::{PriceList, PriceListCommand},
     reserved_name::{NameCommand, NameTaken, ReservedName},
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
+use zxcvbn::zxcvbn;
 
 use crate::{
     answer::Answer,
@@ -52,10 +54,25 @@ pub const AUTH_BODY_MAX_BYTES: usize = 16 << 10;
 /// Fewest and most characters of a password (NIST SP 800-63B: length is what counts).
 const PASSWORD_CHARS: (usize, usize) = (8, 200);
 
+/// A password that is found within fewer guesses is one of the commonest (OWASP ASVS 6.2.4 asks for the 3,000 commonest to be refused).
+const PASSWORD_GUESSES_MIN: u64 = 10_000;
+const PASSWORD_TRIED_MAX_BYTES: usize = 40;
+
 /// Notes what is wrong with a new password; it must not be the address it belongs to.
 pub(super) fn check_password(invalid: &mut Invalid, field: &str, password: &str, email: Option<&str>) {
     invalid.range(field, password.chars().count(), PASSWORD_CHARS.0, PASSWORD_CHARS.1);
+    let known: Vec<&str> = email.into_iter().flat_map(|email| email.split('@')).collect();
+    // The time that it takes grows with the length; a long one is not among the commonest.
+    let is_common = password.len() <= PASSWORD_TRIED_MAX_BYTES && zxcvbn(password, &known).guesses() < PASSWORD_GUESSES_MIN;
+    invalid.require(!is_common, field, "is one of the first that anybody tries; choose a longer one, such as four random words");
     invalid.require(!email.is_some_and(|email| email.eq_ignore_ascii_case(password)), field, "must not be the e-mail address");
+}
+
+/// The address in the form in which it is known; notes what is wrong with it.
+pub(super) fn check_email(invalid: &mut Invalid, written: &str) -> String {
+    let canonical = canonical_email(written);
+    invalid.require(canonical.is_some(), "email", "must be an e-mail address, without letters that look like others");
+    canonical.unwrap_or_default()
 }
 
 #[derive(Clone, Deserialize, ToSchema)]
@@ -101,7 +118,10 @@ async fn register(
     Body(input): Body<Register>,
 ) -> Result<Response, Problem> {
     let ids = ids.map(|Extension(ids)| ids).unwrap_or_default();
-    count_registration(&app.access.identity, &app.master, &origin.network()).await?;
+    // Who is on this machine may try as often as they like.
+    if !origin.client.is_some_and(|client| client.is_loopback()) {
+        count_registration(&app.access.identity, &app.master, &origin.network(), app.settings.registrations_per_hour).await?;
+    }
     let registered = create_company(&app, &ids, origin.request_id, input).await?;
     let subject = AuditSubject::user(registered.body.company.id, registered.body.user.id);
     Ok((Extension(subject), registered).into_response())
@@ -174,24 +194,20 @@ async fn confirm_pending(app: &App, user: &UserCredentials) -> Result<(), Proble
 /// How long a registration may be under way before its address is free again, in minutes.
 pub(crate) const UNFINISHED_MINUTES: i32 = 2;
 
-/// Gives an address free whose registration was cut off between its credentials and the log, or whose invitation nobody took up.
-pub(crate) async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
-    credentials::forget_expired_invitation(&app.access.identity, email_hash).await?;
-    let Some(known) = credentials::older_user(&app.access.identity, email_hash, UNFINISHED_MINUTES).await? else { return Ok(()) };
+/// Gives an address free whose registration was cut off between its credentials and the log.
+async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
+    let pool = &app.access.identity;
+    let Some(known) = credentials::pending_registration(pool, email_hash, UNFINISHED_MINUTES).await? else { return Ok(()) };
     if app.store.load_fresh::<User>(known.company_id, known.user_id).await?.version == 0 {
         // What was completed at this moment stays: whoever wants the address is told that it is taken.
-        match known.pending_since {
-            Some(_) => credentials::delete_pending_registration(&app.access.identity, known.user_id).await?,
-            None => credentials::delete_unsent_invitation(&app.access.identity, known.user_id).await?,
-        };
+        credentials::delete_pending_registration(pool, known.user_id).await?;
     }
     Ok(())
 }
 
 fn validate(input: &Register) -> Result<(String, CompanyProfile), Problem> {
     let mut invalid = Invalid::default();
-    let email = input.email.trim().to_lowercase();
-    invalid.require(is_email(&email) && !email.contains('\0'), "email", "must be an e-mail address");
+    let email = check_email(&mut invalid, &input.email);
     check_password(&mut invalid, "password", &input.password, Some(&email));
     let slug = input.company_slug.clone().unwrap_or_else(|| slug_from(&input.company_name));
     let profile = CompanyProfile { name: input.company_name.trim().to_owned(), slug, email: None };
@@ -246,14 +262,16 @@ struct Login {
 #[utoipa::path(post, path = "/auth/login", tag = "identity", security(()), request_body = Login,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = 429, body = Problem)))]
 async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Body(input): Body<Login>) -> Result<Response, Problem> {
-    let email = input.email.trim().to_lowercase();
-    let throttle = Throttle::new(&app.access.identity, &app.master, &email, &origin.network());
-    let user = credentials::user(&app.access.identity, &credentials::email_hash(&app.master, &email)).await?;
+    let email = canonical_email(&input.email).unwrap_or_default();
+    let pool = &app.access.identity;
+    let user = credentials::user(pool, &credentials::email_hash(&app.master, &email)).await?;
+    let user_id = user.as_ref().map(|user| user.user_id);
+    let throttle = Throttle::new((pool, &app.slow_attempts), &app.master, &email, &origin.network(), user_id);
     let about = |problem: Problem| match &user {
         Some(user) => problem.about(user.company_id, user.user_id),
         None => problem,
     };
-    throttle.count(user.as_ref()).await?;
+    throttle.count().await.map_err(about)?;
     let hash = user.as_ref().filter(|user| user.disabled_at.is_none()).and_then(|user| user.password_hash.clone());
     let verified = verify_password(input.password, hash).await?;
     let refused = || about(Problem::unauthorized("e-mail address or password is wrong"));
@@ -326,8 +344,8 @@ async fn change_password(
     check_password(&mut invalid, "new_password", &input.new_password, None);
     invalid.into_result()?;
     let pool = &app.access.identity;
-    let throttle = Throttle::new(pool, &app.master, &user_id.to_string(), &origin.network());
-    throttle.count(None).await?;
+    let throttle = Throttle::new((pool, &app.slow_attempts), &app.master, &user_id.to_string(), &origin.network(), Some(user_id));
+    throttle.count().await?;
     let user = credentials::user_by_id(pool, user_id).await?.ok_or_else(|| Problem::not_found("user"))?;
     if !verify_password(input.old_password, user.password_hash.clone()).await? {
         return Err(Problem::forbidden("the old password is wrong"));

@@ -9,7 +9,6 @@ use axum::{
 use chrono::{DateTime, Utc};
 use domain::{
     Personal,
-    company::is_email,
     role::Role,
     user::{User, UserCommand, UserStatus},
     validation::Invalid,
@@ -20,7 +19,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::auth::{AUTH_BODY_MAX_BYTES, check_password, forget_unfinished};
+use super::auth::{AUTH_BODY_MAX_BYTES, UNFINISHED_MINUTES, check_email, check_password};
 use crate::{
     answer::Answer,
     app::App,
@@ -68,18 +67,17 @@ struct Invited {
 #[utoipa::path(post, path = "/users", tag = "identity", security(("bearer" = ["admin"])), request_body = Invite,
     responses((status = 201, body = Invited), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>) -> Result<Answer<Invited>, Problem> {
-    let email = input.email.trim().to_lowercase();
     let mut invalid = Invalid::default();
-    invalid.require(is_email(&email) && !email.contains('\0'), "email", "must be an e-mail address");
+    let email = check_email(&mut invalid, &input.email);
     invalid.into_result()?;
     let (id, pool) = (by.ids.make("user"), &app.access.identity);
     let credentials = UserCredentials::invited(id, by.company_id(), input.role);
     let email_hash = credentials::email_hash(&app.master, &email);
     let save = async || credentials::save_user(&mut *pool.acquire().await?, &email_hash, &credentials).await;
     if !save().await? {
-        forget_unfinished(&app, &email_hash).await?;
+        forget_unfinished_invitation(&app, by.company_id(), &email_hash).await?;
         if !save().await? {
-            return Err(Problem::conflict("this e-mail address is registered already"));
+            return Err(Problem::conflict("somebody with this e-mail address is in the company already, or invited"));
         }
     }
     let command = UserCommand::Invite { email: Personal::new(email), role: input.role };
@@ -88,6 +86,18 @@ async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>
     let (invitation, invitation_expires_at) = invited.ok_or_else(|| Problem::conflict("this user has joined already"))?;
     let user = UserView::of(id, &committed, now())?;
     Ok(Answer::created(committed.position, Invited { user, invitation, invitation_expires_at }).version(committed.version))
+}
+
+/// Gives an address free in a company whose invitation was cut off before it was given out, or was not taken up.
+async fn forget_unfinished_invitation(app: &App, company_id: Uuid, email_hash: &str) -> Result<(), Problem> {
+    let pool = &app.access.identity;
+    credentials::forget_expired_invitation(pool, company_id, email_hash).await?;
+    let stored = credentials::stored_invitation(pool, company_id, email_hash, UNFINISHED_MINUTES).await?;
+    let Some(known) = stored else { return Ok(()) };
+    if app.store.load_fresh::<User>(company_id, known.user_id).await?.version == 0 {
+        credentials::delete_unsent_invitation(pool, known.user_id).await?;
+    }
+    Ok(())
 }
 
 /// A new invitation for somebody who has not joined yet; the one before counts no longer.
@@ -169,7 +179,7 @@ struct AcceptInvitation {
 
 /// Take an invitation up: choose a password, and be logged in.
 #[utoipa::path(post, path = "/auth/accept-invitation", tag = "identity", security(()), request_body = AcceptInvitation,
-    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn accept(
     State(app): State<App>,
     Extension(origin): Extension<Origin>,
@@ -186,7 +196,14 @@ async fn accept(
         false => Err(refused()),
     };
     app.guesses.unless_too_many(&origin.network(), is_invited).await?;
-    let accepted = credentials::accept(pool, &input.invitation, &hash_password(input.password).await?).await?;
+    let accepted = credentials::accept(pool, &input.invitation, &hash_password(input.password).await?).await;
+    let accepted = accepted.map_err(|error| match error {
+        // Who shows the invitation is who it was sent to, and may know.
+        sqlx::Error::Database(refused) if refused.is_unique_violation() => {
+            Problem::conflict("this e-mail address belongs to a user of another company; ask for an invitation to another address")
+        }
+        error => error.into(),
+    })?;
     let (accepted, user) = accepted.ok_or_else(refused)?;
     let actor = Actor { kind: ActorKind::User, id: Some(user.user_id), name: None };
     let metadata = Metadata { actor, correlation_id: origin.request_id, causation_id: None, idempotency_key: None };

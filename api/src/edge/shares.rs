@@ -46,7 +46,7 @@ const PAGES_OF_COMPANY: usize = 2;
 
 /// A place among the reads of a company, held until the answer was sent.
 pub struct Share {
-    #[expect(dead_code, reason = "it is given back with the share")]
+    /// Of its company, and of all companies together.
     places: [Option<OwnedSemaphorePermit>; 2],
 }
 
