@@ -229,7 +229,13 @@ impl Stats {
         Self {
             campaign_id,
             tasks,
-            outcomes: [row.success, row.fail, row.voicemail, row.no_answer, row.busy].into(),
+            outcomes: OutcomesView {
+                success: row.success,
+                fail: row.fail,
+                voicemail: row.voicemail,
+                no_answer: row.no_answer,
+                busy: row.busy,
+            },
             attempts: row.attempts,
             success_rate: share(row.success, row.completed + row.failed),
             average_duration_sec: (row.ended_count > 0).then(|| seconds(row.duration_sec / Decimal::from(row.ended_count))),

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::outcome::Outcome;
 use projections::{
     call_metrics::{self, Scope},
     calls::CallFilter,
@@ -95,13 +94,12 @@ async fn period(db: &mut PgConnection, company_id: Uuid, from: DateTime<Utc>) ->
     let scope = Scope { company_id, campaign_id: None, skillbase_id: None, from: Some(from), to: None, timezone: chrono_tz::Tz::UTC };
     let calls = call_metrics::aggregate(db, &scope, None).await?.into_values().next().unwrap_or_default();
     let costs: CostRow = cost_rollups::costs(db, &scope, None).await?.into_values().next().unwrap_or_default();
-    let success = calls.outcomes.0.get(Outcome::Success as usize).copied().unwrap_or_default();
     Ok(Period {
         call_count: calls.call_count,
         ended_count: calls.ended_count,
         turn_count: calls.turn_count,
         outcomes: calls.outcomes.into(),
-        success_rate: share(success, calls.ended_count),
+        success_rate: share(calls.outcomes.success, calls.ended_count),
         average_duration_sec: (calls.ended_count > 0).then(|| seconds(calls.duration_sec / Decimal::from(calls.ended_count))),
         cost_total: costs.costs.total().normalize(),
     })

@@ -187,15 +187,10 @@ pub struct OutcomesView {
     pub busy: i64,
 }
 
-impl From<[i64; 5]> for OutcomesView {
-    fn from([success, fail, voicemail, no_answer, busy]: [i64; 5]) -> Self {
-        Self { success, fail, voicemail, no_answer, busy }
-    }
-}
-
 impl From<OutcomeCounts> for OutcomesView {
     fn from(counts: OutcomeCounts) -> Self {
-        counts.0.into()
+        let OutcomeCounts { success, fail, voicemail, no_answer, busy } = counts;
+        Self { success, fail, voicemail, no_answer, busy }
     }
 }
 

@@ -36,17 +36,54 @@ pub fn was_reached(outcome: Outcome, hangup_by: Option<&str>) -> bool {
     }
 }
 
-/// How many of something there are with each outcome, in the order of the enum.
+/// How many of something there are with each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OutcomeCounts(pub [i64; 5]);
+pub struct OutcomeCounts {
+    pub success: i64,
+    pub fail: i64,
+    pub voicemail: i64,
+    pub no_answer: i64,
+    pub busy: i64,
+}
 
 impl OutcomeCounts {
-    /// Adds `n` to the count of the outcome of that name; another name counts nowhere.
-    pub fn add(&mut self, name: Option<&str>, n: i64) {
-        let outcome = name.and_then(|name| name.parse::<Outcome>().ok());
-        if let Some(count) = outcome.and_then(|outcome| self.0.get_mut(outcome as usize)) {
-            *count += n;
+    pub const fn of(&self, outcome: Outcome) -> i64 {
+        match outcome {
+            Outcome::Success => self.success,
+            Outcome::Fail => self.fail,
+            Outcome::Voicemail => self.voicemail,
+            Outcome::NoAnswer => self.no_answer,
+            Outcome::Busy => self.busy,
         }
+    }
+
+    /// Adds `n` to the count of the outcome of that name; without an outcome there is nothing to count.
+    ///
+    /// # Panics
+    ///
+    /// If no outcome has the name.
+    #[expect(clippy::expect_used, reason = "read models store no other names than those of the enum")]
+    pub fn add(&mut self, name: Option<&str>, n: i64) {
+        let Some(name) = name else { return };
+        let count = match name.parse().expect("an outcome is stored by its name") {
+            Outcome::Success => &mut self.success,
+            Outcome::Fail => &mut self.fail,
+            Outcome::Voicemail => &mut self.voicemail,
+            Outcome::NoAnswer => &mut self.no_answer,
+            Outcome::Busy => &mut self.busy,
+        };
+        *count += n;
+    }
+}
+
+impl std::ops::AddAssign for OutcomeCounts {
+    fn add_assign(&mut self, more: Self) {
+        let Self { success, fail, voicemail, no_answer, busy } = more;
+        self.success += success;
+        self.fail += fail;
+        self.voicemail += voicemail;
+        self.no_answer += no_answer;
+        self.busy += busy;
     }
 }
 
@@ -154,7 +191,29 @@ pub fn classify(explicit: Option<Outcome>, final_state: Option<&str>, said: &Phr
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator as _;
+
     use super::*;
+
+    #[test]
+    fn each_outcome_is_counted_under_its_name() {
+        let mut counts = OutcomeCounts::default();
+        counts.add(None, 9);
+        for (n, outcome) in (1..).zip(Outcome::iter()) {
+            counts.add(Some(&outcome.to_string()), n);
+            assert_eq!(counts.of(outcome), n);
+        }
+        let once = OutcomeCounts { success: 1, fail: 2, voicemail: 3, no_answer: 4, busy: 5 };
+        assert_eq!(counts, once);
+        counts += once;
+        assert_eq!(counts, OutcomeCounts { success: 2, fail: 4, voicemail: 6, no_answer: 8, busy: 10 });
+    }
+
+    #[test]
+    #[should_panic(expected = "an outcome is stored by its name")]
+    fn an_unknown_outcome_is_not_dropped() {
+        OutcomeCounts::default().add(Some("maybe"), 1);
+    }
 
     #[test]
     fn an_explicit_outcome_stands_over_all_else() {

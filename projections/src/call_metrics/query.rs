@@ -264,8 +264,8 @@ async fn add_rollups(
         plus(&mut group.llm_output_tokens, row.llm_output_tokens);
         plus(&mut group.tts_characters, row.tts_characters);
         group.duration_sec += row.duration_sec;
-        let outcomes = [row.success, row.fail, row.voicemail, row.no_answer, row.busy];
-        group.outcomes.0.iter_mut().zip(outcomes).for_each(|(count, more)| *count += more);
+        group.outcomes +=
+            OutcomeCounts { success: row.success, fail: row.fail, voicemail: row.voicemail, no_answer: row.no_answer, busy: row.busy };
     }
     Ok(())
 }

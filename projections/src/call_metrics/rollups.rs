@@ -183,7 +183,7 @@ async fn save_calls(db: &mut PgConnection, deltas: Vec<(RollupKey, CallDelta)>) 
     }
     let deltas = &deltas[..];
     let keys = Keys::of(deltas.iter().map(|(key, _)| key));
-    let outcome = |outcome: Outcome| column(deltas, |d| d.outcomes.0.get(outcome as usize).copied().unwrap_or_default());
+    let outcome = |outcome: Outcome| column(deltas, |d| d.outcomes.of(outcome));
     sqlx::query!(
         "insert into call_rollups as r (company_id, hour, campaign_id, skillbase_id, call_count, ended_count, turn_count, interruption_count,
                 stt_duration_sec, stt_calls, llm_input_tokens, llm_input_calls, llm_output_tokens, llm_output_calls, tts_characters, tts_calls,

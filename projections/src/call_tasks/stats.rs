@@ -16,8 +16,7 @@ use crate::projection::{ApplyError, Recorded};
 
 #[derive(Clone, Default)]
 struct Delta {
-    /// In the order of [`TaskStatus`].
-    statuses: [i64; 6],
+    statuses: BTreeMap<TaskStatus, i64>,
     outcomes: OutcomeCounts,
     attempts: i64,
     first_attempt_at: Option<DateTime<Utc>>,
@@ -25,11 +24,10 @@ struct Delta {
 }
 
 impl Delta {
+    #[expect(clippy::expect_used, reason = "rows store no other names than those of the enum")]
     fn add(&mut self, row: &CallTaskRow, sign: i64) {
-        let status = row.status.parse::<TaskStatus>().ok();
-        if let Some(count) = status.and_then(|status| self.statuses.get_mut(status as usize)) {
-            *count += sign;
-        }
+        let status = row.status.parse().expect("a status is stored by its name");
+        *self.statuses.entry(status).or_default() += sign;
         self.outcomes.add(row.outcome.as_deref(), sign);
     }
 }
@@ -66,8 +64,8 @@ async fn save(db: &mut PgConnection, deltas: Vec<((Uuid, Uuid), Delta)>) -> Resu
     }
     let deltas = &deltas[..];
     let (companies, campaigns): (Vec<_>, Vec<_>) = deltas.iter().map(|(key, _)| *key).unzip();
-    let status = |status: TaskStatus| column(deltas, |d| d.statuses.get(status as usize).copied().unwrap_or_default());
-    let outcome = |outcome: Outcome| column(deltas, |d| d.outcomes.0.get(outcome as usize).copied().unwrap_or_default());
+    let status = |status: TaskStatus| column(deltas, |d| d.statuses.get(&status).copied().unwrap_or_default());
+    let outcome = |outcome: Outcome| column(deltas, |d| d.outcomes.of(outcome));
     sqlx::query!(
         "insert into campaign_stats as s (company_id, campaign_id, pending, in_progress, retry, completed, failed, cancelled,
                 success, fail, voicemail, no_answer, busy, attempts, first_attempt_at, last_attempt_at)
