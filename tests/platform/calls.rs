@@ -335,6 +335,29 @@ async fn a_start_in_the_future_or_after_the_end_is_refused() {
 }
 
 #[tokio::test]
+async fn a_wrong_clock_is_refused_on_a_field_that_the_request_has_and_can_be_corrected() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(1, json!({})).await;
+    let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    let (call, number) = (claim["call_id"].as_str().unwrap(), &claim["task"]["phone_number"]);
+    let end = format!("/calls/{call}/end");
+    assert_eq!(admin.post(&end, &json!({"ended_at": "2199-01-01T00:00:00Z"})).await.problem(422).paths(), ["ended_at"]);
+    admin.post(&end, &json!({"ended_at": "2026-03-01T10:01:00Z"})).await.expect(200);
+    let start = |started_at| json!({"call_id": call, "direction": "outbound", "phone_number": number, "started_at": started_at});
+    assert_eq!(admin.post("/calls", &start("1970-01-01T00:00:00Z")).await.problem(422).paths(), ["started_at"]);
+    let started = admin.post("/calls", &start("2026-03-01T10:00:00Z")).await.expect(200);
+    assert_eq!(started["duration_sec"], json!(60.0));
+
+    let old = json!({"direction": "inbound", "phone_number": "+12025550100", "started_at": "1970-01-01T00:00:00Z"});
+    let end = format!("/calls/{}/end", admin.post("/calls", &old).await.expect(201).id());
+    assert_eq!(admin.act(&end).await.problem(422).paths(), ["duration_sec"]);
+    let ended = admin.post(&end, &json!({"duration_sec": 60})).await.expect(200);
+    assert_eq!((&ended["ended_at"], &ended["duration_sec"]), (&json!("1970-01-01T00:01:00Z"), &json!(60.0)));
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn an_end_sent_again_may_leave_fields_out() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
