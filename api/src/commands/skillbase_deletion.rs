@@ -2,7 +2,7 @@
 //!
 //! Which campaigns run on a skillbase is in a read model, and a start leaves nothing in the skillbase's stream: a deletion that has looked
 //! at the read model would not notice a start that follows. So a deletion announces itself first, by reserving a name that stands for it,
-//! and looks at the read model as of the announcement. Every start expects the name as it has read it, and withdraws an announcement that is
+//! and looks at the read model as of a later position. Every start expects the name as it has read it, and withdraws an announcement that is
 //! there. The deletion expects its announcement: of a start and a deletion at the same moment the log accepts one, and the other is
 //! decided again. An announcement that a refused deletion has left behind stays until the next start.
 
@@ -17,7 +17,7 @@ fn announcement_id(company_id: Uuid, skillbase_id: Uuid) -> Uuid {
     ReservedName::id(company_id, "skillbase_deletion", &skillbase_id.to_string())
 }
 
-/// A deletion that is announced. No campaign has started on the skillbase since its position.
+/// A deletion that is announced: as long as it stands, no campaign has started on the skillbase since.
 pub(super) struct Announcement {
     id: Uuid,
     name: Loaded<ReservedName>,
@@ -32,10 +32,6 @@ impl Announcement {
             Some(_) => Ok(Self { id, name }),
             None => Err(StoreError::Overtaken.into()),
         }
-    }
-
-    pub const fn position(&self) -> i64 {
-        self.name.position
     }
 
     /// Makes the unit fail if a campaign has started since.

@@ -140,7 +140,8 @@ async fn delete_unless_used(app: &App, by: &By<Manager>, id: Uuid) -> Result<i64
     unit.require::<Skillbase>(id, by.if_match.or(Some(loaded.version))).await?;
     if let SkillbaseState::Live { content, .. } = loaded.state.as_ref() {
         let announcement = Announcement::make(app, &context, id).await?;
-        app.caught_up(&["campaigns"], Some(announcement.position())).await?;
+        // The announcement may be of an earlier deletion that was refused: what has paused since is to be seen.
+        app.caught_up(&["campaigns"], Some(app.store.last_position().await?)).await?;
         if projections::campaigns::runs_on(&mut *app.company(context.company_id).await?, context.company_id, id).await? {
             return Err(Problem::conflict("a running campaign uses this skillbase"));
         }
