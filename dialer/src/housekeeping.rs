@@ -1,5 +1,5 @@
-//! What has to happen although nobody asks: campaigns without a task left are completed, claims whose worker is gone are
-//! released, tasks of deleted campaigns and of those that have passed their end are cancelled, slots left over by a crash are given back.
+//! What has to happen although nobody asks: campaigns without a task left are completed, claims whose lease has expired are
+//! settled, tasks of deleted campaigns and of those that have passed their end are cancelled, slots left over by a crash are given back.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use chrono::TimeDelta;
 use domain::{
     call::Call,
     campaign::{Campaign, CampaignCommand, CampaignState},
-    outcome::was_reached,
-    task::{AttemptFailure, FailureCause, Task, TaskCommand, TaskStatus},
+    outcome::{Outcome, was_reached},
+    task::{AttemptFailure, FailureCause, Task, TaskCommand, TaskEvent, TaskRefusal, TaskStatus},
 };
-use eventstore::{CommandContext, ExecuteError, StoreError, now};
+use eventstore::{ActorKind, CommandContext, ExecuteError, StoreError, StreamName, now};
 use projections::{
     call_tasks::{self, ExpiredClaim},
     campaigns,
@@ -18,12 +18,12 @@ use projections::{
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
-use crate::{DIALER_LEASE_SEC, Desk, absent_processes::AbsentProcesses, slots};
+use crate::{Desk, absent_processes::AbsentProcesses, slots};
 
 const ROUND_EVERY: Duration = Duration::from_millis(500);
 /// A round that takes longer hangs on a dead connection.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
-/// Claims that are released in one round.
+/// Expired claims that are settled in one round.
 const EXPIRED_MAX: i64 = 200;
 /// Tasks that are cancelled in one step.
 const CANCEL_MAX: i64 = 500;
@@ -34,6 +34,15 @@ const SLOW_ROUNDS: u32 = 120;
 pub struct Housekeeping {
     pub desk: Desk,
     absent: AbsentProcesses,
+}
+
+/// The failure of an attempt whose lease has expired, with the outcome that its call ended with, if it did.
+fn failure_of(claim: &ExpiredClaim, outcome: Option<Outcome>) -> AttemptFailure {
+    let (error_message, cause) = match outcome {
+        Some(outcome) => (format!("the call ended with {outcome}"), FailureCause::CallEnded),
+        None => (format!("no sign of life for {} seconds", claim.lease_sec), FailureCause::LeaseExpired),
+    };
+    AttemptFailure { call_id: claim.call_id, error_message: error_message.into(), outcome, cause }
 }
 
 #[expect(clippy::expect_used, reason = "a count of rows is not negative")]
@@ -61,10 +70,10 @@ impl Housekeeping {
     }
 }
 
-/// Logs what could not be done this time.
-fn note(what: &str, result: Result<(), StoreError>) {
+/// Logs work that failed; a later round tries again.
+fn log_failure(work: &str, result: Result<(), StoreError>) {
     if let Err(error) = result {
-        tracing::warn!(%error, "housekeeping left {what} for later");
+        tracing::warn!(%error, "{work} failed");
     }
 }
 
@@ -73,14 +82,14 @@ impl Housekeeping {
     async fn keep_house(&mut self, slowly_changing: bool) {
         let desk = &self.desk;
         if slowly_changing {
-            note("the log's room ahead", desk.store.ensure_partitions().await.map(drop));
-            note("old claim slots", slots::purge(&desk.pool).await.map_err(StoreError::from));
+            log_failure("making partitions of the log ahead", desk.store.ensure_partitions().await.map(drop));
+            log_failure("purging released claim slots", slots::purge(&desk.pool).await.map_err(StoreError::from));
         }
         // What others wait for comes first.
-        note("claim slots left over", free_stale_slots(desk, &mut self.absent).await);
-        note("expired claims", desk.release_expired_claims().await);
-        note("finished campaigns", desk.complete_finished_campaigns().await);
-        note("tasks of ended campaigns", desk.cancel_tasks_of_ended_campaigns().await);
+        log_failure("freeing stale claim slots", free_stale_slots(desk, &mut self.absent).await);
+        log_failure("settling expired claims", desk.settle_expired_claims().await);
+        log_failure("completing finished campaigns", desk.complete_finished_campaigns().await);
+        log_failure("cancelling tasks of ended campaigns", desk.cancel_tasks_of_ended_campaigns().await);
     }
 }
 
@@ -90,9 +99,26 @@ async fn free_stale_slots(desk: &Desk, absent: &mut AbsentProcesses) -> Result<(
     let gone = absent.update(looked, Instant::now());
     let under_way = desk.claiming.call_ids();
     for slot in slots::suspicious(&desk.pool, &gone, &under_way).await? {
-        note("a claim slot", desk.resolve_slot(&slot).await);
+        log_failure("freeing a stale claim slot", desk.resolve_slot(&slot).await);
     }
     Ok(())
+}
+
+/// Logs how the attempt of an expired claim was settled.
+fn log_settled(claim: &ExpiredClaim, settled: &TaskEvent) {
+    let (task, call) = (claim.task_id, claim.call_id);
+    match settled {
+        TaskEvent::TaskCompleted { outcome, .. } => {
+            tracing::info!(%task, %call, %outcome, "a claim's lease expired; the task is completed, because its call had an outcome");
+        }
+        TaskEvent::TaskRetryScheduled { next_attempt_at, .. } => {
+            tracing::info!(%task, %call, %next_attempt_at, "a claim's lease expired; the attempt counts as failed, and another one will follow");
+        }
+        TaskEvent::TaskFailed { .. } => {
+            tracing::info!(%task, %call, "a claim's lease expired; the attempt counts as failed, and it was the task's last one");
+        }
+        TaskEvent::TaskCreated(_) | TaskEvent::TaskClaimed { .. } | TaskEvent::TaskCancelled { .. } => {}
+    }
 }
 
 impl Desk {
@@ -103,21 +129,19 @@ impl Desk {
             match self.store.execute::<Campaign>(&context, campaign.campaign_id, command).await {
                 Ok(committed) if !committed.events.is_empty() => tracing::info!(campaign = %campaign.campaign_id, "campaign completed"),
                 Ok(_) | Err(ExecuteError::Refused(_)) => {}
-                Err(ExecuteError::Store(error)) => note("a finished campaign", Err(error)),
+                Err(ExecuteError::Store(error)) => log_failure("completing a finished campaign", Err(error)),
             }
         }
         Ok(())
     }
 
-    async fn release_expired_claims(&self) -> Result<(), StoreError> {
+    async fn settle_expired_claims(&self) -> Result<(), StoreError> {
         for claim in call_tasks::expired_claims(&self.pool, EXPIRED_MAX).await? {
-            match self.release_expired(&claim).await {
-                Ok(true) => {
-                    tracing::info!(task = %claim.task_id, call = %claim.call_id, "a claim's lease expired; the attempt counts as failed")
-                }
-                Ok(false) | Err(ExecuteError::Refused(_)) => {}
+            match self.settle_expired_claim(&claim).await {
+                Ok(Some(settled)) => log_settled(&claim, &settled),
+                Ok(None) | Err(ExecuteError::Refused(_)) => {}
                 Err(error) if error.is_conflict() => {}
-                Err(ExecuteError::Store(error)) => note("an expired claim", Err(error)),
+                Err(ExecuteError::Store(error)) => log_failure("settling an expired claim", Err(error)),
             }
         }
         Ok(())
@@ -127,42 +151,32 @@ impl Desk {
     /// attempt is in progress.
     async fn cancel_tasks_of_ended_campaigns(&self) -> Result<(), StoreError> {
         for campaign in campaigns::ended_with_tasks(&self.pool, now()).await? {
-            note("an ended campaign", self.cancel_waiting_tasks(campaign.company_id, campaign.campaign_id).await);
+            log_failure(
+                "cancelling the tasks of an ended campaign",
+                self.cancel_waiting_tasks(campaign.company_id, campaign.campaign_id).await,
+            );
         }
         Ok(())
     }
 
     /// Settles the attempt unless its call shows a sign of life after all: by the outcome that its call has ended with, else as failed.
-    /// Says whether it did.
-    async fn release_expired(&self, claim: &ExpiredClaim) -> Result<bool, ExecuteError<domain::task::TaskRefusal>> {
+    /// Returns what was decided; `None` if nothing was.
+    async fn settle_expired_claim(&self, claim: &ExpiredClaim) -> Result<Option<TaskEvent>, ExecuteError<TaskRefusal>> {
         let context = CommandContext::system(claim.company_id, "claim lease", now());
         let call = self.store.load_fresh::<Call>(claim.company_id, claim.call_id).await?;
         let lease_sec = claim.lease_sec;
         if call.updated_at + TimeDelta::seconds(i64::from(lease_sec)) > now() {
-            return Ok(false);
+            return Ok(None);
         }
-        // Of our own dialer's calls the platform itself hangs up when the process stops; what others call `system` is theirs.
-        let is_own = u32::try_from(lease_sec) == Ok(DIALER_LEASE_SEC);
         let ended = call.state.known().and_then(|call| Some((call.end.as_ref()?, call.classification?.outcome?)));
+        // Of our own dialer's calls the platform itself hangs up when the process stops; what others call `system` is theirs.
+        let is_own = ended.is_some_and(|(end, _)| end.hangup_by.is_some()) && self.is_dialed_by_us(claim.call_id).await?;
         let command = match ended {
             Some((end, outcome)) if was_reached(outcome, end.hangup_by.as_deref().filter(|_| is_own)) => {
                 TaskCommand::Complete { call_id: claim.call_id, outcome }
             }
             ended => {
-                let failure = match ended {
-                    Some((_, outcome)) => AttemptFailure {
-                        call_id: claim.call_id,
-                        error_message: format!("the call ended with {outcome}").into(),
-                        outcome: Some(outcome),
-                        cause: FailureCause::CallEnded,
-                    },
-                    None => AttemptFailure {
-                        call_id: claim.call_id,
-                        error_message: format!("no sign of life for {lease_sec} seconds").into(),
-                        outcome: None,
-                        cause: FailureCause::LeaseExpired,
-                    },
-                };
+                let failure = failure_of(claim, ended.map(|(_, outcome)| outcome));
                 TaskCommand::Fail { failure, retry: self.retry_policy(&context, claim.campaign_id).await?, now: context.now }
             }
         };
@@ -171,7 +185,16 @@ impl Desk {
         unit.hold(claim.call_id, &call);
         unit.commit().await?;
         slots::release(&self.pool, claim.call_id).await.map_err(StoreError::from)?;
-        Ok(!decided.events.is_empty())
+        Ok(decided.events.into_iter().next())
+    }
+
+    /// Whether our own dialer claimed the call's task: the claim dialed the call, and its event says for which actor.
+    async fn is_dialed_by_us(&self, call_id: Uuid) -> Result<bool, StoreError> {
+        let events = self.store.read_stream(&StreamName::of::<Call>(call_id), 0, None).await?;
+        match events.first() {
+            Some(dialed) => Ok(dialed.metadata()?.actor.kind == ActorKind::Dialer),
+            None => Ok(false),
+        }
     }
 
     /// Compares a slot with the log. It stays open while the attempt is in progress, is closed if the attempt has ended, and is deleted if the

@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use eventstore::ActorKind;
 use newvoice_api::settings::Role;
 use serde_json::{Value, json};
 use support::{Client, Platform};
@@ -261,6 +262,26 @@ async fn an_expired_claim_is_settled_by_the_outcome_of_its_call() {
         let causes: Vec<_> =
             history["items"].as_array().unwrap().iter().filter_map(|e| e["payload"]["failure"]["cause"].as_str()).collect();
         assert_eq!(causes, cause.into_iter().collect::<Vec<_>>());
+    }
+    platform.stop().await;
+}
+
+/// A call that our own dialer hung up, because the process stopped, reached no person; a client's call that `system` hung up may have.
+#[tokio::test]
+async fn who_claimed_decides_what_a_hang_up_by_the_system_means() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let company = admin.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
+    for (kind, status) in [(ActorKind::Dialer, "retry"), (ActorKind::ApiKey, "completed")] {
+        let id = admin.running_campaign(1, json!({})).await;
+        let mut context = eventstore::CommandContext::system(company, "test", eventstore::now());
+        context.metadata.actor.kind = kind;
+        let call_id = uuid::Uuid::now_v7();
+        let desk = &platform.app().desk;
+        let claim = desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+        let end = json!({"outcome": "fail", "hangup_by": "system", "duration_sec": 3});
+        admin.post(&format!("/calls/{call_id}/end"), &end).await.expect(200);
+        until(&admin, &format!("/tasks/{}", claim.task_id), "/status", json!(status)).await;
     }
     platform.stop().await;
 }
