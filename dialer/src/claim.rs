@@ -1,10 +1,5 @@
 //! Claiming the next task of a campaign.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
-
 use domain::{
     ERASED,
     call::{Call, CallCommand, CallSubject, Direction},
@@ -12,12 +7,13 @@ use domain::{
     skillbase::{Skillbase, SkillbaseState},
     task::{Task, TaskCommand, TaskRefusal, TaskStatus},
 };
-use eventstore::{CommandContext, ExecuteError, Loaded, StoreError, now};
+use eventstore::{APPEND_DEADLINE, CommandContext, ExecuteError, Loaded, StoreError, now};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{
     Desk,
-    slots::{self, Slot, SlotRequest},
+    slots::{self, ClaimedTask, Slot, SlotRequest},
 };
 
 /// Tasks that are looked at in one go; with that many claimers at once some find all of them taken and look again.
@@ -55,48 +51,28 @@ pub struct Claim {
 }
 
 /// What is claimed for, whichever task it will be.
-struct Attempt<'a> {
+#[derive(Clone)]
+struct Attempt {
     campaign_id: Uuid,
-    campaign: &'a Loaded<Campaign>,
+    campaign: Loaded<Campaign>,
     skillbase_version: u32,
     call_id: Uuid,
     lease_sec: u32,
 }
 
-/// The calls for which a process is claiming a task. Clones share them.
-#[derive(Clone, Default)]
-pub struct ClaimsUnderWay(Arc<Mutex<HashMap<Uuid, usize>>>);
-
-/// Ends when it is dropped, also if the claim is cut off.
-struct ClaimUnderWay {
-    all: ClaimsUnderWay,
-    call_id: Uuid,
-}
-
-impl ClaimsUnderWay {
-    fn begin(&self, call_id: Uuid) -> ClaimUnderWay {
-        *self.lock().entry(call_id).or_default() += 1;
-        ClaimUnderWay { all: self.clone(), call_id }
-    }
-
-    pub(crate) fn call_ids(&self) -> Vec<Uuid> {
-        self.lock().keys().copied().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for ClaimUnderWay {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.all.lock().entry(self.call_id) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-    }
+/// What became of a candidate.
+enum Tried {
+    Claimed(Claim),
+    /// The campaign's limits allow no claim now.
+    Nothing(NothingToClaim),
+    /// Another claim has the task's slot.
+    Busy,
+    /// The read model was behind: up to this position of the log it has become clear that the task cannot be claimed.
+    Unclaimable {
+        known_at: i64,
+    },
+    /// Another command was first: the campaign may have changed.
+    Conflict,
 }
 
 /// Why there was nothing to claim.
@@ -139,7 +115,9 @@ impl Desk {
         if let Some(claim) = self.claimed_before(context, call_id).await? {
             return Ok(Ok(claim));
         }
-        let comes_again = context.identity.is_some_and(|identity| identity.comes_again);
+        // The first try of this claim may have been cut off between its slot and the log, or another run of it may hold that slot. Its task
+        // has a slot, so it is no candidate; and while the call has that slot it gets no other.
+        let mut may_have_slot = context.identity.is_some_and(|identity| identity.comes_again);
         for _ in 0..ROUNDS_MAX {
             let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
             let live = campaign.state.live().ok_or(ClaimError::UnknownCampaign)?;
@@ -152,53 +130,25 @@ impl Desk {
             };
             // What was uploaded before must be seen.
             self.positions.reached(&["call_tasks"], campaign.position, projections::WAIT_MAX).await.map_err(|_| ClaimError::Behind)?;
-            // The first try of this claim may have been cut off between its slot and the log. Its task has a slot, so it is no
-            // candidate; and while the call has that slot it gets no other.
-            let first_try = if comes_again { slots::task_of_call(&self.pool, call_id).await? } else { None };
+            let first = if may_have_slot { slots::task_of_call(&self.pool, call_id).await? } else { None };
             let candidates = projections::call_tasks::candidates(&self.pool, campaign_id, now(), CANDIDATES).await?;
-            let candidates: Vec<Uuid> = first_try.into_iter().chain(candidates).collect();
+            let candidates: Vec<Uuid> = first.into_iter().chain(candidates).collect();
             if candidates.is_empty() {
                 // An equal request may have claimed meanwhile.
                 return Ok(self.claimed_before(context, call_id).await?.ok_or(NothingToClaim::Empty));
             }
             let mut stale_until = 0;
-            let attempt = Attempt { campaign_id, campaign: &campaign, skillbase_version, call_id, lease_sec };
+            let attempt = Attempt { campaign_id, campaign, skillbase_version, call_id, lease_sec };
             for task_id in candidates {
-                let request = SlotRequest {
-                    company_id: context.company_id,
-                    campaign_id,
-                    task_id,
-                    call_id,
-                    max_concurrent_calls: live.settings.max_concurrent_calls,
-                    calls_per_minute: live.settings.calls_per_minute,
-                };
-                match slots::take(&self.pool, &request).await? {
-                    Slot::Taken => {}
-                    Slot::TaskBusy => continue,
-                    Slot::Concurrency => return Ok(Err(NothingToClaim::Concurrency)),
-                    Slot::Rate => return Ok(Err(NothingToClaim::Rate)),
-                }
-                match self.append_claim(context, &attempt, task_id).await {
-                    Ok((position, event_id)) => {
-                        slots::confirm(&self.pool, &request).await?;
-                        return Ok(Ok(Claim { task_id, call_id, position, event_id }));
-                    }
-                    // The read model was behind: another worker had this task.
-                    Err(ExecuteError::Refused(_)) => {
-                        slots::give_up(&self.pool, call_id, task_id).await?;
-                        stale_until = self.store.load::<Task>(context.company_id, task_id).await?.position.max(stale_until);
-                    }
-                    Err(error) if error.is_conflict() => {
-                        // First: an equal request may have claimed with this very slot.
-                        if let Some(claim) = self.claimed_before(context, call_id).await? {
-                            return Ok(Ok(claim));
-                        }
-                        slots::give_up(&self.pool, call_id, task_id).await?;
-                        // The campaign may have changed: look at it again.
+                match self.try_candidate(context, &attempt, task_id).await? {
+                    Tried::Claimed(claim) => return Ok(Ok(claim)),
+                    Tried::Nothing(reason) => return Ok(Err(reason)),
+                    Tried::Busy => {}
+                    Tried::Unclaimable { known_at } => stale_until = stale_until.max(known_at),
+                    Tried::Conflict => {
+                        may_have_slot = true;
                         break;
                     }
-                    // Whether the claim is in the log is not known: housekeeping checks, and a repeated claim checks as well.
-                    Err(ExecuteError::Store(error)) => return Err(error.into()),
                 }
             }
             // The read model has to have what made candidates unclaimable before it names others.
@@ -207,20 +157,82 @@ impl Desk {
         Err(ClaimError::Behind)
     }
 
+    /// Claims this task, if it has no slot yet and the campaign's limits allow one.
+    async fn try_candidate(&self, context: &CommandContext, attempt: &Attempt, task_id: Uuid) -> Result<Tried, ClaimError> {
+        let &Attempt { campaign_id, ref campaign, call_id, .. } = attempt;
+        let settings = &campaign.state.live().ok_or(ClaimError::UnknownCampaign)?.settings;
+        let claimed = ClaimedTask { company_id: context.company_id, campaign_id, task_id, call_id };
+        let (max_concurrent_calls, calls_per_minute) = (settings.max_concurrent_calls, settings.calls_per_minute);
+        let (taking, is_shared) = match slots::take(&self.pool, &SlotRequest { claimed, max_concurrent_calls, calls_per_minute }).await? {
+            Slot::Taken { taking, is_shared } => (taking, is_shared),
+            Slot::TaskBusy => return Ok(Tried::Busy),
+            Slot::Concurrency => return Ok(Tried::Nothing(NothingToClaim::Concurrency)),
+            Slot::Rate => return Ok(Tried::Nothing(NothingToClaim::Rate)),
+        };
+        match self.append_claim(context, attempt, task_id).await {
+            Ok((position, event_id)) => {
+                slots::confirm(&self.pool, &claimed).await?;
+                Ok(Tried::Claimed(Claim { task_id, call_id, position, event_id }))
+            }
+            // The read model was behind: another worker had this task.
+            Err(ExecuteError::Refused(_)) => {
+                slots::give_up(&self.pool, &taking).await?;
+                Ok(Tried::Unclaimable { known_at: self.store.load::<Task>(context.company_id, task_id).await?.position })
+            }
+            Err(error) if error.is_conflict() => {
+                // First: an equal request may have claimed, with this very slot or with another.
+                if let Some(claim) = self.claimed_before(context, call_id).await? {
+                    if claim.task_id != task_id {
+                        slots::give_up(&self.pool, &taking).await?;
+                    }
+                    return Ok(Tried::Claimed(claim));
+                }
+                // Another run of this claim may still append with a slot that was there before.
+                if !is_shared {
+                    slots::give_up(&self.pool, &taking).await?;
+                }
+                Ok(Tried::Conflict)
+            }
+            // Whether the claim is in the log is not known: housekeeping checks, and a repeated claim checks as well.
+            Err(ExecuteError::Store(error)) => Err(error.into()),
+        }
+    }
+
     async fn claimed_before(&self, context: &CommandContext, call_id: Uuid) -> Result<Option<Claim>, StoreError> {
         let call = self.store.load_fresh::<Call>(context.company_id, call_id).await?;
         let task_id = call.state.known().and_then(|call| call.subject.task_id);
         Ok(task_id.map(|task_id| Claim { task_id, call_id, position: call.position, event_id: None }))
     }
 
-    /// Answers the position of the claim and the id of its event.
+    /// Answers the position of the claim and the id of its event. The claim is under way until it can come into the log no more, also if
+    /// its caller is cut off: it is appended by a task of its own. Of an append that failed without an answer from the database, PostgreSQL
+    /// may commit the statement for a while.
     async fn append_claim(
         &self,
         context: &CommandContext,
-        attempt: &Attempt<'_>,
+        attempt: &Attempt,
         task_id: Uuid,
     ) -> Result<(i64, Option<Uuid>), ExecuteError<TaskRefusal>> {
-        let &Attempt { campaign_id, campaign, skillbase_version, call_id, lease_sec } = attempt;
+        let under_way = self.claiming.begin(attempt.call_id);
+        let (desk, context, attempt) = (self.clone(), context.clone(), attempt.clone());
+        let appending = async move {
+            let appended = desk.append_once(&context, &attempt, task_id).await;
+            if matches!(&appended, Err(ExecuteError::Store(error)) if !error.is_conflict()) {
+                under_way.end_after(APPEND_DEADLINE);
+            }
+            appended
+        };
+        let appended = tokio::spawn(appending.in_current_span()).await;
+        appended.unwrap_or_else(|stopped| Err(StoreError::AppendFailed(stopped.to_string()).into()))
+    }
+
+    async fn append_once(
+        &self,
+        context: &CommandContext,
+        attempt: &Attempt,
+        task_id: Uuid,
+    ) -> Result<(i64, Option<Uuid>), ExecuteError<TaskRefusal>> {
+        let &Attempt { campaign_id, ref campaign, skillbase_version, call_id, lease_sec } = attempt;
         let mut unit = self.store.unit(context);
         let claim = TaskCommand::Claim { call_id, lease_sec, now: now() };
         let claimed = unit.decide::<Task>(task_id, claim).await?;

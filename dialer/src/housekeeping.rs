@@ -8,7 +8,7 @@ use domain::{
     call::Call,
     campaign::{Campaign, CampaignCommand, CampaignState},
     outcome::{Outcome, was_reached},
-    task::{AttemptFailure, FailureCause, Task, TaskCommand, TaskEvent, TaskRefusal, TaskStatus},
+    task::{AttemptFailure, FailureCause, Task, TaskCommand, TaskEvent, TaskRefusal, TaskState, TaskStatus},
 };
 use eventstore::{ActorKind, CommandContext, ExecuteError, StoreError, StreamName, now};
 use projections::{
@@ -25,6 +25,8 @@ const ROUND_EVERY: Duration = Duration::from_millis(500);
 const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 /// Expired claims that are settled in one round.
 const EXPIRED_MAX: i64 = 200;
+/// Missing slots that are restored in one round.
+const MISSING_MAX: i64 = 200;
 /// Tasks that are cancelled in one step.
 const CANCEL_MAX: i64 = 500;
 /// Rounds between two looks at what changes slowly.
@@ -87,6 +89,7 @@ impl Housekeeping {
         }
         // What others wait for comes first.
         log_failure("freeing stale claim slots", free_stale_slots(desk, &mut self.absent).await);
+        log_failure("restoring missing claim slots", desk.restore_missing_slots().await);
         log_failure("settling expired claims", desk.settle_expired_claims().await);
         log_failure("completing finished campaigns", desk.complete_finished_campaigns().await);
         log_failure("cancelling tasks of ended campaigns", desk.cancel_tasks_of_ended_campaigns().await);
@@ -97,11 +100,18 @@ async fn free_stale_slots(desk: &Desk, absent: &mut AbsentProcesses) -> Result<(
     slots::confirm_claimed(&desk.pool).await?;
     let looked = slots::absent_processes(&desk.pool).await.inspect_err(|_| absent.look_failed())?;
     let gone = absent.update(looked, Instant::now());
-    let under_way = desk.claiming.call_ids();
-    for slot in slots::suspicious(&desk.pool, &gone, &under_way).await? {
-        log_failure("freeing a stale claim slot", desk.resolve_slot(&slot).await);
+    for slot in slots::suspicious(&desk.pool, &gone).await? {
+        // Asked after the slot was read: a claim is under way before it takes its slot.
+        if !desk.claiming.contains(slot.call_id) {
+            log_failure("freeing a stale claim slot", desk.resolve_slot(&slot).await);
+        }
     }
     Ok(())
+}
+
+/// Whether this call is the task's attempt in progress.
+fn is_in_progress(task: &TaskState, call_id: Uuid) -> bool {
+    task.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(call_id))
 }
 
 /// Logs how the attempt of an expired claim was settled.
@@ -199,16 +209,26 @@ impl Desk {
 
     /// Compares a slot with the log. It stays open while the attempt is in progress, is closed if the attempt has ended, and is deleted if the
     /// log has no claim.
-    async fn resolve_slot(&self, slot: &slots::OpenSlot) -> Result<(), StoreError> {
+    async fn resolve_slot(&self, slot: &slots::Taking) -> Result<(), StoreError> {
         // The call first: what is appended in between is then seen at the task.
-        let was_claimed = self.store.load_fresh::<Call>(slot.company_id, slot.call_id).await?.version > 0;
+        let call = self.store.load_fresh::<Call>(slot.company_id, slot.call_id).await?;
+        let was_claimed = call.state.known().is_some_and(|call| call.subject.task_id == Some(slot.task_id));
         let task = self.store.load_fresh::<Task>(slot.company_id, slot.task_id).await?;
-        let in_progress =
-            task.state.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(slot.call_id));
-        match (in_progress, was_claimed) {
+        match (is_in_progress(&task.state, slot.call_id), was_claimed) {
             (true, _) => {}
-            (false, true) => slots::close(&self.pool, slot).await?,
-            (false, false) => slots::delete_abandoned(&self.pool, slot).await?,
+            (false, true) => slots::release(&self.pool, slot.call_id).await?,
+            (false, false) => slots::give_up(&self.pool, slot).await?,
+        }
+        Ok(())
+    }
+
+    /// An attempt that is in progress has a slot: one whose slot was deleted, because its process seemed to be gone, gets it back.
+    async fn restore_missing_slots(&self) -> Result<(), StoreError> {
+        for claimed in slots::missing(&self.pool, MISSING_MAX).await? {
+            let task = self.store.load_fresh::<Task>(claimed.company_id, claimed.task_id).await?;
+            if is_in_progress(&task.state, claimed.call_id) && slots::confirm(&self.pool, &claimed).await? {
+                tracing::info!(task = %claimed.task_id, call = %claimed.call_id, "an attempt in progress had no claim slot; it was restored");
+            }
         }
         Ok(())
     }

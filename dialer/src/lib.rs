@@ -4,6 +4,7 @@
 mod absent_processes;
 mod calls;
 mod claim;
+mod claims_under_way;
 mod dialing;
 mod housekeeping;
 mod provider;
@@ -15,7 +16,8 @@ use eventstore::{EventStore, ExecuteError, Pool, StoreError};
 use projections::Positions;
 
 pub use calls::{CallError, Recorded};
-pub use claim::{Claim, ClaimError, ClaimsUnderWay, NothingToClaim, Worker};
+pub use claim::{Claim, ClaimError, NothingToClaim, Worker};
+pub use claims_under_way::ClaimsUnderWay;
 pub use dialing::Dialer;
 pub use housekeeping::Housekeeping;
 pub use provider::{Ended, Line, Placement, Provider, ProviderError};

@@ -7,7 +7,11 @@ use uuid::Uuid;
 /// What came of asking for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
-    Taken,
+    Taken {
+        taking: Taking,
+        /// The claim had the slot already: another run of the same claim may hold it as well.
+        is_shared: bool,
+    },
     /// The task has a slot already.
     TaskBusy,
     /// As many attempts are in progress as the campaign allows.
@@ -16,66 +20,92 @@ pub(crate) enum Slot {
     Rate,
 }
 
-pub(crate) struct SlotRequest {
+/// One taking of a slot. A claim that comes again takes its slot again, at another moment: that is another taking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taking {
+    pub company_id: Uuid,
+    pub task_id: Uuid,
+    pub call_id: Uuid,
+    pub taken_at: DateTime<Utc>,
+}
+
+/// A task and the call that claims it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimedTask {
     pub company_id: Uuid,
     pub campaign_id: Uuid,
     pub task_id: Uuid,
     pub call_id: Uuid,
+}
+
+pub(crate) struct SlotRequest {
+    pub claimed: ClaimedTask,
     pub max_concurrent_calls: u32,
     pub calls_per_minute: u32,
 }
 
 pub(crate) async fn take(pool: &Pool, request: &SlotRequest) -> Result<Slot, sqlx::Error> {
-    let answer = sqlx::query_scalar!(
-        r#"select take_claim_slot($1, $2, $3, $4, $5, $6, $7) as "answer!""#,
-        request.company_id,
-        request.campaign_id,
-        request.task_id,
-        request.call_id,
+    let ClaimedTask { company_id, campaign_id, task_id, call_id } = request.claimed;
+    let row = sqlx::query!(
+        r#"select answer as "answer!", taken, is_shared as "is_shared!" from take_claim_slot($1, $2, $3, $4, $5, $6, $7)"#,
+        company_id,
+        campaign_id,
+        task_id,
+        call_id,
         i64::from(request.max_concurrent_calls),
         i64::from(request.calls_per_minute),
         process_name()
     )
     .fetch_one(pool)
     .await?;
-    match answer.as_str() {
-        "ok" => Ok(Slot::Taken),
-        "taken" => Ok(Slot::TaskBusy),
-        "concurrency" => Ok(Slot::Concurrency),
-        "rate" => Ok(Slot::Rate),
-        other => Err(sqlx::Error::Protocol(format!("take_claim_slot answered {other}"))),
+    match (row.answer.as_str(), row.taken) {
+        ("ok", Some(taken_at)) => Ok(Slot::Taken { taking: Taking { company_id, task_id, call_id, taken_at }, is_shared: row.is_shared }),
+        ("taken", _) => Ok(Slot::TaskBusy),
+        ("concurrency", _) => Ok(Slot::Concurrency),
+        ("rate", _) => Ok(Slot::Rate),
+        (other, _) => Err(sqlx::Error::Protocol(format!("take_claim_slot answered {other}"))),
     }
 }
 
-/// The claim is in the log: from now on it is within the limit per minute for 60 s. A slot that was given up meanwhile, because its process
-/// seemed to be gone, is there again.
-pub(crate) async fn confirm(pool: &Pool, request: &SlotRequest) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into claim_slots (call_id, company_id, campaign_id, task_id, taken_at, confirmed_at, taken_by)
-         values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp(), $5)
-         on conflict (call_id) do update set confirmed_at = clock_timestamp()",
-        request.call_id,
-        request.company_id,
-        request.campaign_id,
-        request.task_id,
+/// The claim is in the log: from now on it is within the limit per minute for 60 s. A slot that was deleted meanwhile, because its process
+/// seemed to be gone, is there again. Returns false if another claim has the task's slot now: it will not get the task and gives the slot
+/// up; then housekeeping restores this one.
+pub(crate) async fn confirm(pool: &Pool, claimed: &ClaimedTask) -> Result<bool, sqlx::Error> {
+    let confirmed = sqlx::query_scalar!(
+        r#"with confirmed as (
+               update claim_slots set confirmed_at = coalesce(confirmed_at, clock_timestamp()) where call_id = $1 and task_id = $4
+               returning call_id),
+           restored as (
+               insert into claim_slots (call_id, company_id, campaign_id, task_id, taken_at, confirmed_at, taken_by)
+               select $1, $2, $3, $4, clock_timestamp(), clock_timestamp(), $5 where not exists (select from confirmed)
+               on conflict do nothing
+               returning call_id)
+           select exists (select from confirmed) or exists (select from restored) as "confirmed!""#,
+        claimed.call_id,
+        claimed.company_id,
+        claimed.campaign_id,
+        claimed.task_id,
         process_name()
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
+    );
+    confirmed.fetch_one(pool).await
 }
 
-/// Somebody is at work on these calls.
+/// Renews the leases of calls that a dialer is at work on.
 pub(crate) async fn keep_alive(pool: &Pool, call_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query!("update claim_slots set alive_at = clock_timestamp() where call_id = any($1)", call_ids).execute(pool).await?;
     Ok(())
 }
 
-/// The claim did not happen.
-pub(crate) async fn give_up(pool: &Pool, call_id: Uuid, task_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from claim_slots where call_id = $1 and task_id = $2 and confirmed_at is null", call_id, task_id)
-        .execute(pool)
-        .await?;
+/// Deletes a slot whose claim is not in the log, unless it was confirmed, or taken again since.
+pub(crate) async fn give_up(pool: &Pool, taking: &Taking) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "delete from claim_slots where call_id = $1 and task_id = $2 and taken_at = $3 and confirmed_at is null",
+        taking.call_id,
+        taking.task_id,
+        taking.taken_at
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
@@ -84,7 +114,8 @@ pub(crate) async fn task_of_call(pool: &Pool, call_id: Uuid) -> Result<Option<Uu
     sqlx::query_scalar!("select task_id from claim_slots where call_id = $1 and released_at is null", call_id).fetch_optional(pool).await
 }
 
-/// The attempt is over. Its claim was in the log and is within the limit per minute for 60 s, also if no process has confirmed it.
+/// The attempt is over, so its slot is, whichever run of its claim took it last. The claim is within the limit per minute for 60 s, also if
+/// no process has confirmed it.
 pub(crate) async fn release(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update claim_slots set released_at = clock_timestamp(), confirmed_at = coalesce(confirmed_at, clock_timestamp())
@@ -108,6 +139,20 @@ pub(crate) async fn confirm_claimed(pool: &Pool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Attempts that are in progress as far as the read model knows, and for which there is no slot, not even a released one.
+pub(crate) async fn missing(pool: &Pool, limit: i64) -> Result<Vec<ClaimedTask>, sqlx::Error> {
+    sqlx::query_as!(
+        ClaimedTask,
+        r#"select t.company_id, t.campaign_id, t.task_id, t.call_id as "call_id!" from call_tasks t
+            where t.status = 'in_progress' and t.call_id is not null
+              and not exists (select from claim_slots s where s.call_id = t.call_id and s.task_id = t.task_id)
+            limit $1"#,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Processes that took slots which are not confirmed, and have no connection to the database now.
 pub(crate) async fn absent_processes(pool: &Pool) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(
@@ -121,61 +166,26 @@ pub(crate) async fn absent_processes(pool: &Pool) -> Result<Vec<String>, sqlx::E
     .await
 }
 
-/// An open slot whose claim must be in the log by now, if it ever gets there.
-pub(crate) struct OpenSlot {
-    pub company_id: Uuid,
-    pub task_id: Uuid,
-    pub call_id: Uuid,
-    /// A claim that comes again takes its slot again: then another moment.
-    pub taken_at: DateTime<Utc>,
-}
-
-/// Closes a slot whose claim is in the log and whose attempt is over, unless it was taken again since.
-pub(crate) async fn close(pool: &Pool, slot: &OpenSlot) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update claim_slots set released_at = clock_timestamp(), confirmed_at = coalesce(confirmed_at, clock_timestamp())
-          where call_id = $1 and taken_at = $2 and released_at is null",
-        slot.call_id,
-        slot.taken_at
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// Deletes a slot whose claim is not in the log, unless it was taken again since.
-pub(crate) async fn delete_abandoned(pool: &Pool, slot: &OpenSlot) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from claim_slots where call_id = $1 and taken_at = $2 and confirmed_at is null", slot.call_id, slot.taken_at)
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-/// How long this process may still append a claim that it has given up waiting for, in seconds: longer than its appender reconnects.
-const OWN_APPEND_MAX_SEC: f64 = 10.0;
-
 /// Open slots whose task does not look in progress with this call, as far as the read model knows: of processes that are gone at once, of
-/// this process once no claim under way holds them, of others after a minute.
-pub(crate) async fn suspicious(pool: &Pool, gone: &[String], under_way: &[Uuid]) -> Result<Vec<OpenSlot>, sqlx::Error> {
+/// this process when they are older than any claim needs that goes well, of others after a minute. Of this process's slots, those are to be
+/// left alone whose claims are under way after this was asked.
+pub(crate) async fn suspicious(pool: &Pool, gone: &[String]) -> Result<Vec<Taking>, sqlx::Error> {
     sqlx::query_as!(
-        OpenSlot,
+        Taking,
         "select s.company_id, s.task_id, s.call_id, s.taken_at
            from claim_slots s left join call_tasks t on t.company_id = s.company_id and t.task_id = s.task_id
           where s.released_at is null and (t.call_id is distinct from s.call_id or t.status <> 'in_progress')
             and ((s.confirmed_at is null and s.taken_by = any($1))
-                 or (s.confirmed_at is null and s.taken_by = $2 and not s.call_id = any($3)
-                     and s.taken_at + make_interval(secs => $4) < clock_timestamp())
+                 or (s.confirmed_at is null and s.taken_by = $2 and s.taken_at + interval '2 seconds' < clock_timestamp())
                  or coalesce(s.confirmed_at + interval '5 seconds', s.taken_at + interval '60 seconds') < clock_timestamp())",
         gone,
-        process_name(),
-        under_way,
-        OWN_APPEND_MAX_SEC
+        process_name()
     )
     .fetch_all(pool)
     .await
 }
 
-/// Forgets slots that no limit counts any more.
+/// Deletes slots that count towards no limit any more.
 pub(crate) async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from claim_slots where released_at < clock_timestamp() - interval '10 minutes'").execute(pool).await?;
     Ok(())

@@ -17,7 +17,7 @@ mod store;
 mod subscribe;
 pub mod verify;
 
-pub use append::{ExpectedVersion, StreamWrite};
+pub use append::{APPEND_DEADLINE, ExpectedVersion, StreamWrite};
 pub use contention::retry_conflicts;
 pub use database::{Database, Pool};
 pub use error::{Conflict, ExecuteError, StoreError};

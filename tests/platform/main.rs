@@ -5,6 +5,7 @@ mod analytics;
 mod architecture;
 mod calls;
 mod campaigns;
+mod claim_slots;
 mod claims;
 mod crash;
 mod docs;

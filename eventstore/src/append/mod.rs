@@ -23,6 +23,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+pub use worker::APPEND_DEADLINE;
+
 use crate::{
     error::StoreError,
     event::{NewEvent, StreamName},

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::head::Head;
 
-/// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known.
-const APPEND_DEADLINE: Duration = Duration::from_secs(10);
+/// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known. PostgreSQL may still commit
+/// it, but not later than this after its commands were answered.
+pub const APPEND_DEADLINE: Duration = Duration::from_secs(10);
 /// What part of the time that the last batch took may be spent on gathering the next one, as larger batches are worth more; and how
 /// much at most.
 const GATHER_FRACTION: u32 = 4;
