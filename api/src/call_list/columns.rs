@@ -10,12 +10,13 @@ use serde_json::{Map, Value};
 
 use super::{
     Cells, Limits, Unreadable,
-    header_names::{self, Candidate, PHONE_NUMBER, describe_missing},
+    header_names::{self, Candidate, PHONE_NUMBER, cut, describe_missing},
 };
 
-/// Names and cells of one row at most, in bytes: escaped six times over they still fit into an event.
+/// What is stored of one row at most, in bytes: its number, its name, and the names and cells of its data. Escaped six times over they still
+/// fit into an event.
 const ROW_MAX_BYTES: usize = 100_000;
-/// Under what name the extension after a phone number is stored.
+/// The name under which an extension is stored if no column has it.
 const EXTENSION: &str = "phone_extension";
 /// What programs write where a name is missing: read as no name. The last two in any case.
 const NO_NAMES: [&str; 3] = ["#N/A", "#REF!", "None"];
@@ -67,8 +68,8 @@ impl Columns {
             if found.next().is_some() { Err(Unreadable::ColumnTwice(name)) } else { Ok(first) }
         };
         let missing = || {
-            let columns = header.iter().map(|(_, cell)| cell.to_owned()).collect();
-            Unreadable::NoPhoneColumn(describe_missing(&[Candidate { sheet: None, columns }], 0))
+            let candidate = Candidate::new(None, header.iter().map(|(_, cell)| cell));
+            Unreadable::NoPhoneColumn(describe_missing(&[candidate], 0))
         };
         let phone_number = find(PHONE_NUMBER)?.ok_or_else(missing)?;
         let contact_name = match find("contact_name")? {

@@ -68,30 +68,59 @@ fn plain(header: &str) -> String {
     header.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// A table without a column `phone_number`.
+/// A table without a column `phone_number`: what an error says about it, all names cut.
 #[derive(Debug)]
 pub(super) struct Candidate {
     /// Its name in a workbook.
-    pub sheet: Option<String>,
-    pub columns: Vec<String>,
+    sheet: Option<String>,
+    /// Its first columns, and how many more it has.
+    columns: Vec<String>,
+    more_columns: usize,
+    /// The first column that surely means a phone number.
+    alike: Option<String>,
+}
+
+impl Candidate {
+    pub fn new<'a>(sheet: Option<&str>, columns: impl Iterator<Item = &'a str>) -> Self {
+        let mut candidate = Self { sheet: sheet.map(cut), columns: Vec::new(), more_columns: 0, alike: None };
+        for column in columns {
+            if candidate.alike.is_none() && means_phone_number(column) {
+                candidate.alike = Some(cut(column));
+            }
+            if candidate.columns.len() < NAMED_COLUMNS_MAX {
+                candidate.columns.push(cut(column));
+            } else {
+                candidate.more_columns += 1;
+            }
+        }
+        candidate
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    fn list(&self) -> String {
+        let mut names = self.columns.join(", ");
+        if self.more_columns > 0 {
+            names.push_str(&format!(", and {} more", self.more_columns));
+        }
+        names
+    }
 }
 
 /// Why none of the tables is a call list: which column looks like the one that is missing, and the columns that there are.
 pub(super) fn describe_missing(tables: &[Candidate], hidden_sheets: usize) -> String {
     let mut parts = Vec::new();
-    let alike = tables.iter().find_map(|table| {
-        let name = table.columns.iter().find(|column| means_phone_number(column))?;
-        Some((name, table.sheet.as_ref()))
-    });
-    if let Some((name, sheet)) = alike {
-        let place = sheet.map(|sheet| format!(" on the sheet \"{}\"", cut(sheet))).unwrap_or_default();
-        parts.push(format!("\"{}\"{place} looks like it: rename it to {PHONE_NUMBER}", cut(name)));
+    if let Some((name, sheet)) = tables.iter().find_map(|table| Some((table.alike.as_ref()?, &table.sheet))) {
+        let place = sheet.as_ref().map(|sheet| format!(" on the sheet \"{sheet}\"")).unwrap_or_default();
+        parts.push(format!("\"{name}\"{place} looks like it: rename it to {PHONE_NUMBER}"));
     }
     for table in tables.iter().take(NAMED_SHEETS_MAX) {
         parts.push(match &table.sheet {
-            Some(sheet) if table.columns.is_empty() => format!("the sheet \"{}\" is empty", cut(sheet)),
-            Some(sheet) => format!("the columns of the sheet \"{}\" are: {}", cut(sheet), list(&table.columns)),
-            None => format!("the columns are: {}", list(&table.columns)),
+            Some(sheet) if table.is_empty() => format!("the sheet \"{sheet}\" is empty"),
+            Some(sheet) => format!("the columns of the sheet \"{sheet}\" are: {}", table.list()),
+            None => format!("the columns are: {}", table.list()),
         });
     }
     match tables.len().saturating_sub(NAMED_SHEETS_MAX) {
@@ -106,16 +135,8 @@ pub(super) fn describe_missing(tables: &[Candidate], hidden_sheets: usize) -> St
     parts.join("; ")
 }
 
-fn list(columns: &[String]) -> String {
-    let mut names: Vec<String> = columns.iter().take(NAMED_COLUMNS_MAX).map(|name| cut(name)).collect();
-    let more = columns.len().saturating_sub(NAMED_COLUMNS_MAX);
-    if more > 0 {
-        names.push(format!("and {more} more"));
-    }
-    names.join(", ")
-}
-
-fn cut(name: &str) -> String {
+/// The name as an error or a note shows it.
+pub(super) fn cut(name: &str) -> String {
     let name = name.trim();
     match name.char_indices().nth(NAME_MAX_CHARS) {
         Some((at, _)) => format!("{}…", name.get(..at).unwrap_or_default()),
@@ -161,8 +182,8 @@ mod tests {
 
     #[test]
     fn an_error_stays_short_however_many_columns_there_are() {
-        let columns = (0..10_000).map(|i| format!("{i}{}", "x".repeat(1_000))).collect();
-        let text = describe_missing(&[Candidate { sheet: None, columns }], 0);
+        let columns: Vec<String> = (0..10_000).map(|i| format!("{i}{}", "x".repeat(1_000))).collect();
+        let text = describe_missing(&[Candidate::new(None, columns.iter().map(String::as_str))], 0);
         assert!(text.len() < 10_000 && text.ends_with("and 9900 more"), "{}", text.len());
     }
 }

@@ -107,8 +107,16 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, Fate)> {
         "<!DOCTYPE x [<!ENTITY a \"{}\">]>{SHEET}<row><c t=\"inlineStr\"><is><t>&a;</t></is></c></row>{SHEET_END}",
         "a".repeat(1_000)
     );
+    // Some kilobytes as an archive, 16 GB with a copy of the text in every cell.
+    let long_shared = xlsx(|zip| {
+        let cells = r#"<c t="s"><v>0</v></c>"#.repeat(16_384);
+        zip.write_all(format!("{SHEET}{HEADER}<row>{cells}</row>{SHEET_END}").as_bytes()).unwrap();
+        zip.start_file("xl/sharedStrings.xml", SimpleFileOptions::default()).unwrap();
+        zip.write_all(format!("<sst><si><t>{}</t></si></sst>", "x".repeat(1_000_000)).as_bytes()).unwrap();
+    });
     vec![
         ("a zip bomb", zip_bomb, Refused),
+        ("a long text in every cell", long_shared, Refused),
         ("a cell far out", far("XFD1048576", "1048576"), Refused),
         ("a cell beyond every sheet", far("ZZZZZZ99999999", "99999999"), Refused),
         ("two million rows", many_rows, Refused),

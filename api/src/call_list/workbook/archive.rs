@@ -1,6 +1,11 @@
-//! The archive of an `.xlsx`, looked through before it is read.
+//! The archive of an `.xlsx`, looked through before it is read: the library that reads it holds some of it in memory whatever its size.
 
-use std::io::{Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
+
+use quick_xml::{
+    Reader,
+    events::{BytesStart, Event},
+};
 
 use super::super::Unreadable;
 
@@ -8,10 +13,19 @@ use super::super::Unreadable;
 const ENTRIES_MAX: usize = 2_000;
 const INFLATED_MAX_BYTES: u64 = 1 << 30;
 const PART_MAX_BYTES: u64 = 200 << 20;
-/// Longest stretch of XML without a tag, in bytes: the XML reader holds it in memory.
-const XML_TEXT_MAX_BYTES: usize = 1 << 20;
-/// Shared strings a workbook may announce; memory is reserved for as many as it says.
+/// Bytes of all parts whose names are not those of XML, such as pictures. Only their size is checked.
+const OTHER_PARTS_MAX_BYTES: u64 = 64 << 20;
+/// One tag, one text or one comment, in bytes: the XML reader holds it in memory.
+const XML_EVENT_MAX_BYTES: u64 = 1 << 20;
+const XML_BUFFER_BYTES: usize = 64 << 10;
+/// Elements whose text is collected until they end, and the XML of one of them, in bytes.
+const COLLECTED_ELEMENTS: [&str; 5] = ["si", "is", "t", "v", "definedName"];
+const COLLECTED_MAX_BYTES: u64 = 1 << 20;
+/// Shared strings a workbook may have, or announce; memory is reserved for as many as it says.
 const SHARED_STRINGS_MAX: u64 = 5_000_000;
+/// Elements of which a list is made, and the most of them in one part.
+const LISTED_ELEMENTS: [&str; 8] = ["sheet", "definedName", "Relationship", "xf", "numFmt", "font", "fill", "border"];
+const LISTED_MAX: u64 = 250_000;
 
 /// Inflates everything once, piece by piece, and refuses what would take too much memory when it is read.
 pub(super) fn check_archive(bytes: &[u8]) -> Result<(), Unreadable> {
@@ -20,55 +34,140 @@ pub(super) fn check_archive(bytes: &[u8]) -> Result<(), Unreadable> {
     if archive.len() > ENTRIES_MAX {
         return Err(Unreadable::TooMany("parts"));
     }
-    let mut total = 0;
+    let (mut total_bytes, mut other_bytes) = (0, 0);
     for i in 0..archive.len() {
-        let mut part = archive.by_index(i).map_err(broken)?;
+        let part = archive.by_index(i).map_err(broken)?;
         if part.encrypted() {
             return Err(Unreadable::Encrypted);
         }
         let name = part.name().map_err(broken)?.replace('\\', "/").to_ascii_lowercase();
-        total += check_part(&mut part, &name, INFLATED_MAX_BYTES - total)?;
+        let rest = INFLATED_MAX_BYTES - total_bytes;
+        let limit = if name.contains("/worksheets/") { rest } else { rest.min(PART_MAX_BYTES) };
+        if name.ends_with(".xml") || name.ends_with(".rels") {
+            total_bytes += check_xml(part, limit)?;
+        } else {
+            let size = check_size(part, limit.min(OTHER_PARTS_MAX_BYTES - other_bytes))?;
+            other_bytes += size;
+            total_bytes += size;
+        }
     }
     Ok(())
 }
 
-fn check_part(part: &mut impl Read, name: &str, rest: u64) -> Result<u64, Unreadable> {
-    let limit = if name.contains("/worksheets/") { rest } else { rest.min(PART_MAX_BYTES) };
-    let (mut size, mut stretch) = (0_u64, 0_usize);
-    let mut carry: Vec<u8> = Vec::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let n = part.read(&mut buffer).map_err(|e| Unreadable::NoSpreadsheet(e.to_string()))?;
-        let Some(piece) = buffer.get(..n).filter(|piece| !piece.is_empty()) else { return Ok(size) };
-        size += n as u64;
-        if size > limit {
-            return Err(Unreadable::TooMany("bytes when inflated"));
-        }
-        if name.ends_with(".xml") || name.ends_with(".rels") {
-            for byte in piece {
-                stretch = if *byte == b'<' { 0 } else { stretch + 1 };
-                if stretch > XML_TEXT_MAX_BYTES {
-                    return Err(Unreadable::TooMany("characters in one cell"));
-                }
-            }
-        }
-        if name.ends_with("sharedstrings.xml") {
-            carry.extend_from_slice(piece);
-            if announced_strings(&carry) > SHARED_STRINGS_MAX {
-                return Err(Unreadable::TooMany("shared strings"));
-            }
-            carry.drain(..carry.len().saturating_sub(256));
-        }
+fn check_size(part: impl Read, limit: u64) -> Result<u64, Unreadable> {
+    let mut part = LimitedPart::new(part, limit, u64::MAX);
+    match io::copy(&mut part, &mut io::sink()) {
+        Ok(size) => Ok(size),
+        Err(error) => Err(part.fault.unwrap_or_else(|| Unreadable::NoSpreadsheet(error.to_string()))),
     }
 }
 
-/// The highest `uniqueCount="…"` in a piece of XML.
-fn announced_strings(xml: &[u8]) -> u64 {
-    const NAME: &[u8] = b"uniqueCount";
-    let values = xml.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME).filter_map(|(at, _)| {
-        let rest = xml.get(at + NAME.len()..)?.iter().copied();
-        let digits = rest.skip_while(|b| b.is_ascii_whitespace() || matches!(b, b'=' | b'"' | b'\'' | b'+')).take_while(u8::is_ascii_digit);
-        let digits: String = digits.map(char::from).collect();
+/// Reads a part's XML with the settings that the library has. Broken XML is accepted here: the library stops at the same place.
+fn check_xml(part: impl Read, limit: u64) -> Result<u64, Unreadable> {
+    let part = LimitedPart::new(part, limit, XML_EVENT_MAX_BYTES);
+    let mut xml = Reader::from_reader(BufReader::with_capacity(XML_BUFFER_BYTES, part));
+    let config = xml.config_mut();
+    config.check_end_names = false;
+    config.expand_empty_elements = true;
+    let mut elements = Elements::default();
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let event = xml.read_event_into(&mut buffer);
+        let position = xml.buffer_position();
+        match event {
+            Ok(Event::Start(element)) => elements.start(&element, position)?,
+            Ok(Event::End(element)) => elements.end(element.name().as_ref()),
+            Ok(Event::Eof) | Err(_) => break,
+            Ok(_) => {}
+        }
+        elements.check_collected(position)?;
+        xml.get_mut().get_mut().event_bytes = 0;
+    }
+    let part = xml.into_inner().into_inner();
+    part.fault.map_or(Ok(part.total_bytes), Err)
+}
+
+/// A part that ends with an error when it, or one event of its XML, has more bytes than its limit.
+struct LimitedPart<R> {
+    part: R,
+    total_bytes: u64,
+    total_max_bytes: u64,
+    /// Bytes that were read since the last event.
+    event_bytes: u64,
+    event_max_bytes: u64,
+    /// Why reading ended.
+    fault: Option<Unreadable>,
+}
+
+impl<R: Read> LimitedPart<R> {
+    fn new(part: R, total_max_bytes: u64, event_max_bytes: u64) -> Self {
+        Self { part, total_bytes: 0, total_max_bytes, event_bytes: 0, event_max_bytes, fault: None }
+    }
+}
+
+impl<R: Read> Read for LimitedPart<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = self.part.read(buffer).inspect_err(|e| self.fault = Some(Unreadable::NoSpreadsheet(e.to_string())))?;
+        self.total_bytes += size as u64;
+        self.event_bytes += size as u64;
+        if self.total_bytes > self.total_max_bytes {
+            self.fault = Some(Unreadable::TooMany("bytes when inflated"));
+        } else if self.event_bytes > self.event_max_bytes {
+            self.fault = Some(Unreadable::TooMany("characters in one cell"));
+        }
+        if self.fault.is_some() { Err(io::Error::other("a limit is exceeded")) } else { Ok(size) }
+    }
+}
+
+/// What is counted of the elements of one part.
+#[derive(Default)]
+struct Elements {
+    /// Those of [`COLLECTED_ELEMENTS`] that are open, by their full names, outermost first. Tags of a hostile file need not match: an element is
+    /// closed only by its own end tag, and by that one no earlier than the library takes it for closed.
+    collected: Vec<String>,
+    /// Where the outermost of them begins.
+    collected_from: u64,
+    shared_strings: u64,
+    listed: u64,
+}
+
+impl Elements {
+    fn start(&mut self, element: &BytesStart<'_>, position: u64) -> Result<(), Unreadable> {
+        let name = element.local_name();
+        let name: &str = name.as_ref();
+        if COLLECTED_ELEMENTS.contains(&name) {
+            if self.collected.is_empty() {
+                self.collected_from = position;
+            }
+            self.collected.push(element.name().as_ref().to_owned());
+        }
+        self.listed += u64::from(LISTED_ELEMENTS.contains(&name));
+        self.shared_strings += u64::from(name == "si");
+        let announced = if name == "sst" { announced_strings(element) } else { 0 };
+        if self.shared_strings.max(announced) > SHARED_STRINGS_MAX {
+            return Err(Unreadable::TooMany("shared strings"));
+        }
+        if self.listed > LISTED_MAX { Err(Unreadable::TooMany("sheets, names or styles")) } else { Ok(()) }
+    }
+
+    fn end(&mut self, name: &str) {
+        self.collected.pop_if(|open| open == name);
+    }
+
+    fn check_collected(&self, position: u64) -> Result<(), Unreadable> {
+        let is_too_long = !self.collected.is_empty() && position - self.collected_from > COLLECTED_MAX_BYTES;
+        if is_too_long { Err(Unreadable::TooMany("characters in one cell")) } else { Ok(()) }
+    }
+}
+
+/// The highest `uniqueCount="…"` in a tag.
+fn announced_strings(tag: &str) -> u64 {
+    const NAME: &str = "uniqueCount";
+    let values = tag.match_indices(NAME).filter_map(|(at, _)| {
+        let rest = tag.get(at + NAME.len()..)?;
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || matches!(c, '=' | '"' | '\'' | '+'));
+        let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
         Some(if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) })
     });
     values.max().unwrap_or_default()

@@ -1,21 +1,31 @@
 //! The records of an `.xls` ([MS-XLS]). The reader builds whole sheets in memory and trusts what the file says of their size, so the
-//! records are walked first and a file that spans too much is refused. On the way the hidden rows are collected.
+//! records are walked first and a file that spans too much, or in whose cells too much text stands, is refused: the reader copies a shared string
+//! into each cell that names it, and a formula that names others becomes longer than its record. On the way the hidden rows are collected.
 
 use std::{
     collections::HashSet,
     io::{Cursor, Read as _},
 };
 
-use super::super::Unreadable;
+use super::{super::Unreadable, shared_strings};
 
 /// Cells of the rectangle from the first to the last used cell, over all sheets: 4 million take about 250 MiB.
 const GRID_MAX_CELLS: u64 = 4_000_000;
 const SHEETS_MAX: usize = 64;
+/// Shared strings as the cells of all sheets have them, in bytes.
+const TEXT_MAX_BYTES: u64 = 512 << 20;
+/// All formulas as text, in bytes, as far as it can be told from their records; and the longest record there is.
+const FORMULA_TEXT_MAX_BYTES: u64 = 1 << 30;
+const RECORD_MAX_BYTES: usize = 8_224;
+/// A formula's record before its tokens. A token of 5 bytes stands for a name; numbers are as long for their size as a name of so many bytes.
+const FORMULA_HEAD_BYTES: usize = 22;
+const NAME_TOKEN_BYTES: u64 = 5;
+const FORMULA_NAME_BYTES: u64 = 200;
 /// A sheet of this format has at most so many rows and columns.
 const ROWS_MAX: u32 = 65_536;
 const COLUMNS_MAX: u32 = 256;
 
-fn broken() -> Unreadable {
+pub(super) fn broken() -> Unreadable {
     Unreadable::NoSpreadsheet("its records are broken".to_owned())
 }
 
@@ -48,14 +58,23 @@ impl<'a> Records<'a> {
         self.at += 4 + length;
         Ok(Some((kind, content)))
     }
+
+    /// The records that continue the last one.
+    fn continuations(&mut self) -> Result<Vec<&'a [u8]>, Unreadable> {
+        let mut parts = Vec::new();
+        while self.at < self.stream.len() && u16_at(self.stream, self.at)? == CONTINUE {
+            parts.extend(self.next()?.map(|(_, content)| content));
+        }
+        Ok(parts)
+    }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Result<u32, Unreadable> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Result<u32, Unreadable> {
     let pair = bytes.get(at..at + 2).and_then(|pair| <[u8; 2]>::try_from(pair).ok());
     pair.map(|pair| u32::from(u16::from_le_bytes(pair))).ok_or_else(broken)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Unreadable> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Unreadable> {
     let four = bytes.get(at..at + 4).and_then(|four| <[u8; 4]>::try_from(four).ok());
     four.map(u32::from_le_bytes).ok_or_else(broken)
 }
@@ -65,12 +84,16 @@ const BOF: u32 = 0x0809;
 const EOF: u32 = 0x000A;
 const FILE_PASS: u32 = 0x002F;
 const BOUND_SHEET: u32 = 0x0085;
+const CONTINUE: u32 = 0x003C;
+const DEFINED_NAME: u32 = 0x0018;
+const SHARED_STRINGS: u32 = 0x00FC;
 const DIMENSIONS: u32 = 0x0200;
 const ROW: u32 = 0x0208;
 const FORMULA: u32 = 0x0006;
 const STRING: u32 = 0x0207;
 const MUL_RK: u32 = 0x00BD;
-const CELLS: [u32; 8] = [FORMULA, 0x0203, 0x0204, 0x00D6, 0x0205, 0x027E, 0x00FD, MUL_RK];
+const LABEL_SST: u32 = 0x00FD;
+const CELLS: [u32; 8] = [FORMULA, 0x0203, 0x0204, 0x00D6, 0x0205, 0x027E, LABEL_SST, MUL_RK];
 
 // Flags of a row, from [MS-XLS] 2.4.221.
 const ROW_IS_HIDDEN: u32 = 0x20;
@@ -80,10 +103,16 @@ const ROW_HAS_OWN_HEIGHT: u32 = 0x40;
 pub(super) fn check(stream: &[u8]) -> Result<Vec<HashSet<u32>>, Unreadable> {
     let mut records = Records { stream, at: 0 };
     let mut sheets = Vec::new();
+    let mut texts = Texts { formula_name_bytes: FORMULA_NAME_BYTES, ..Texts::default() };
     while let Some((kind, content)) = records.next()? {
         match kind {
             FILE_PASS if u16_at(content, 0)? != 0 => return Err(Unreadable::Encrypted),
-            BOUND_SHEET => sheets.push(u32_at(content, 0)? as usize),
+            BOUND_SHEET => {
+                sheets.push(u32_at(content, 0)? as usize);
+                texts.add_name(content.get(6));
+            }
+            DEFINED_NAME => texts.add_name(content.get(3)),
+            SHARED_STRINGS => texts.shared_string_bytes = shared_strings::sizes(content, &records.continuations()?)?,
             EOF => break,
             _ => {}
         }
@@ -98,7 +127,7 @@ pub(super) fn check(stream: &[u8]) -> Result<Vec<HashSet<u32>>, Unreadable> {
             return Err(broken());
         }
         let mut hidden = HashSet::new();
-        cells += span(Records { stream, at }, &mut hidden)?;
+        cells += span(Records { stream, at }, &mut texts, &mut hidden)?;
         if cells > GRID_MAX_CELLS {
             return Err(Unreadable::TooMany("cells"));
         }
@@ -107,8 +136,40 @@ pub(super) fn check(stream: &[u8]) -> Result<Vec<HashSet<u32>>, Unreadable> {
     Ok(hidden_rows)
 }
 
-/// Cells of the rectangle that a sheet's used cells span. Adds its hidden rows to `hidden`.
-fn span(mut records: Records<'_>, hidden: &mut HashSet<u32>) -> Result<u64, Unreadable> {
+/// What the texts of the cells take when they are read.
+#[derive(Default)]
+struct Texts {
+    /// Of each shared string.
+    shared_string_bytes: Vec<u64>,
+    /// Of the longest name that a formula can refer to.
+    formula_name_bytes: u64,
+    /// Of all cells that name a shared string.
+    cell_bytes: u64,
+    formula_bytes: u64,
+}
+
+impl Texts {
+    /// A name has this many characters.
+    fn add_name(&mut self, characters: Option<&u8>) {
+        let bytes = characters.map_or(0, |characters| u64::from(*characters) * 3);
+        self.formula_name_bytes = self.formula_name_bytes.max(bytes);
+    }
+
+    fn add_cell(&mut self, shared_string: u32) -> Result<(), Unreadable> {
+        self.cell_bytes += self.shared_string_bytes.get(shared_string as usize).copied().unwrap_or_default();
+        if self.cell_bytes > TEXT_MAX_BYTES { Err(Unreadable::TooMany("characters in its cells")) } else { Ok(()) }
+    }
+
+    fn add_formula(&mut self, record_bytes: usize) -> Result<(), Unreadable> {
+        let tokens = record_bytes.saturating_sub(FORMULA_HEAD_BYTES) as u64;
+        self.formula_bytes += tokens * self.formula_name_bytes / NAME_TOKEN_BYTES;
+        let fits = record_bytes <= RECORD_MAX_BYTES && self.formula_bytes <= FORMULA_TEXT_MAX_BYTES;
+        if fits { Ok(()) } else { Err(Unreadable::TooMany("characters in its formulas")) }
+    }
+}
+
+/// Cells of the rectangle that a sheet's used cells span. Adds their texts to `texts` and its hidden rows to `hidden`.
+fn span(mut records: Records<'_>, texts: &mut Texts, hidden: &mut HashSet<u32>) -> Result<u64, Unreadable> {
     let (mut rows, mut columns) = ((u32::MAX, 0), (u32::MAX, 0));
     let mut depth = 0_u32;
     let mut formula = (0, 0);
@@ -130,8 +191,13 @@ fn span(mut records: Records<'_>, hidden: &mut HashSet<u32>) -> Result<u64, Unre
             _ if CELLS.contains(&kind) && content.len() >= 6 => {
                 let (row, column) = (u16_at(content, 0)?, u16_at(content, 2)?);
                 let last = if kind == MUL_RK { u16_at(content, content.len() - 2)? } else { column };
-                if kind == FORMULA {
-                    formula = (row, column);
+                match kind {
+                    FORMULA => {
+                        formula = (row, column);
+                        texts.add_formula(content.len())?;
+                    }
+                    LABEL_SST => texts.add_cell(u32_at(content, 6)?)?,
+                    _ => {}
                 }
                 note(&mut rows, &mut columns, row, column, last)?;
             }
@@ -162,4 +228,44 @@ fn check_dimensions(content: &[u8]) -> Result<(), Unreadable> {
     };
     let fits = last <= ROWS_MAX && columns <= COLUMNS_MAX && (last == 0 || first < last);
     if fits { Ok(()) } else { Err(Unreadable::TooMany("rows or columns")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u32, content: &[u8]) -> Vec<u8> {
+        [&(kind as u16).to_le_bytes()[..], &(content.len() as u16).to_le_bytes(), content].concat()
+    }
+
+    /// A workbook of one sheet with these records, and one shared string of 30,000 characters.
+    fn workbook_stream(sheet: &[u8]) -> Vec<u8> {
+        let strings = [&[0; 8][..], &30_000_u16.to_le_bytes(), &[0], &b"x".repeat(30_000)].concat();
+        let globals = |sheet_at: u32| {
+            let name = [&sheet_at.to_le_bytes()[..], &[0, 0, 1, 0, b'S']].concat();
+            [record(BOF, &[0; 16]), record(BOUND_SHEET, &name), record(SHARED_STRINGS, &strings), record(EOF, &[])].concat()
+        };
+        let sheet_at = globals(0).len() as u32;
+        [globals(sheet_at), record(BOF, &[0; 16]), sheet.to_vec(), record(EOF, &[])].concat()
+    }
+
+    #[test]
+    fn a_long_shared_string_in_many_cells_is_refused() {
+        let cell = |row: u16| record(LABEL_SST, &[&row.to_le_bytes()[..], &[0; 8]].concat());
+        let cells = |count: u16| workbook_stream(&(0..count).flat_map(cell).collect::<Vec<_>>());
+        assert!(check(&cells(1_000)).is_ok());
+        assert_eq!(check(&cells(20_000)), Err(Unreadable::TooMany("characters in its cells")));
+        // The same cell again is read again.
+        let same = workbook_stream(&cell(0).repeat(20_000));
+        assert_eq!(check(&same), Err(Unreadable::TooMany("characters in its cells")));
+    }
+
+    #[test]
+    fn formulas_that_become_long_texts_are_refused() {
+        let formula = |tokens: usize| record(FORMULA, &vec![0; FORMULA_HEAD_BYTES + tokens]);
+        let refused = Err(Unreadable::TooMany("characters in its formulas"));
+        assert!(check(&workbook_stream(&formula(1_000).repeat(1_000))).is_ok());
+        assert_eq!(check(&workbook_stream(&formula(1_000).repeat(30_000))), refused);
+        assert_eq!(check(&workbook_stream(&formula(RECORD_MAX_BYTES))), refused);
+    }
 }

@@ -1,41 +1,23 @@
-//! Numbers, dates and times of workbooks as text.
+//! Cells of workbooks as text: numbers, dates and times as people read them.
 
-use calamine::{Data, DataRef, ExcelDateTime};
+use std::borrow::Cow;
+
+use calamine::{DataType, ExcelDateTime};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
 const DAY_SEC: f64 = 86_400.0;
 /// Longest duration that is written in hours, in days: as long as Excel's last date.
 const DURATION_MAX_DAYS: f64 = 2_958_466.0;
 
-/// A cell of `.xlsx`.
-pub(super) fn text_of_ref(value: &DataRef<'_>) -> String {
-    match value {
-        DataRef::Empty => String::new(),
-        DataRef::String(text) => text.clone(),
-        DataRef::SharedString(text) => (*text).to_owned(),
-        DataRef::Float(number) => number_text(*number),
-        DataRef::Int(number) => number.to_string(),
-        DataRef::Bool(value) => value.to_string(),
-        DataRef::DateTime(at) => date_text(at),
-        DataRef::DateTimeIso(text) => iso_text(text),
-        DataRef::DurationIso(text) => text.clone(),
-        DataRef::Error(error) => error.to_string(),
+/// The text of a cell; one that is a text is not copied.
+pub(super) fn text_of(value: &impl DataType) -> Cow<'_, str> {
+    if let Some(text) = value.get_string().or_else(|| value.get_duration_iso()) {
+        return Cow::Borrowed(text);
     }
-}
-
-/// A cell of `.xls`.
-pub(super) fn text_of(value: &Data) -> String {
-    match value {
-        Data::Empty => String::new(),
-        Data::String(text) => text.clone(),
-        Data::Float(number) => number_text(*number),
-        Data::Int(number) => number.to_string(),
-        Data::Bool(value) => value.to_string(),
-        Data::DateTime(at) => date_text(at),
-        Data::DateTimeIso(text) => iso_text(text),
-        Data::DurationIso(text) => text.clone(),
-        Data::Error(error) => error.to_string(),
-    }
+    let number = value.get_float().map(number_text).or_else(|| value.get_int().map(|number| number.to_string()));
+    let date = || value.get_datetime().map(|at| date_text(&at)).or_else(|| value.get_datetime_iso().map(iso_text));
+    let other = || value.get_bool().map(|value| value.to_string()).or_else(|| value.get_error().map(ToString::to_string));
+    Cow::Owned(number.or_else(date).or_else(other).unwrap_or_default())
 }
 
 /// A number as its digits: 41, not 41.0. Spreadsheets keep 15 significant digits.

@@ -2,7 +2,7 @@
 //! does, so that both look at the same part.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{BufReader, Cursor},
 };
 
@@ -59,6 +59,10 @@ impl<'a> Parts<'a> {
                 sheets.push(target.strip_prefix('/').map_or_else(|| format!("{folder}{target}"), str::to_owned));
             }
         })?;
+        let mut distinct = HashSet::new();
+        if !sheets.iter().all(|sheet| distinct.insert(sheet.to_ascii_lowercase())) {
+            return Err(broken("two sheets are the same part"));
+        }
         parts.sheets = sheets;
         Ok(parts)
     }

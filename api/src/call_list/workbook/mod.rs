@@ -4,6 +4,7 @@ mod archive;
 mod biff;
 mod cells;
 mod hidden_rows;
+mod shared_strings;
 #[cfg(test)]
 mod tests;
 pub(super) mod xls;
@@ -32,13 +33,13 @@ struct Passed {
 
 impl Passed {
     fn refuse(&self) -> Unreadable {
-        let is_empty = self.sheets.iter().all(|sheet| sheet.columns.is_empty()) && self.hidden == 0;
+        let is_empty = self.sheets.iter().all(Candidate::is_empty) && self.hidden == 0;
         if is_empty { Unreadable::Empty } else { Unreadable::NoPhoneColumn(describe_missing(&self.sheets, self.hidden)) }
     }
 }
 
-/// Reads a sheet if its first visible row that is not blank has a column `phone_number`; else gives that row's cells.
-fn read_sheet(rows: &mut impl Rows, limits: Limits, sink: Sink<'_>) -> Result<Option<Vec<String>>, Unreadable> {
+/// Reads a sheet if its first visible row that is not blank has a column `phone_number`; else gives that row's cells, none if there is no row.
+fn read_sheet(rows: &mut impl Rows, limits: Limits, sink: Sink<'_>) -> Result<Option<Cells>, Unreadable> {
     let mut has_header = false;
     let mut hidden_above = Vec::new();
     while let Some((row, cells)) = rows.next_row()? {
@@ -58,7 +59,7 @@ fn read_sheet(rows: &mut impl Rows, limits: Limits, sink: Sink<'_>) -> Result<Op
         }
         if !has_header {
             if !cells.iter().any(|(_, cell)| is_phone_number(cell)) {
-                return Ok(Some(cells.iter().map(|(_, cell)| cell.to_owned()).collect()));
+                return Ok(Some(cells));
             }
             has_header = true;
             for row in hidden_above.drain(..) {
@@ -67,5 +68,5 @@ fn read_sheet(rows: &mut impl Rows, limits: Limits, sink: Sink<'_>) -> Result<Op
         }
         sink(row, Line::Cells { cells: &cells, note: None })?;
     }
-    Ok(if has_header { None } else { Some(Vec::new()) })
+    Ok(if has_header { None } else { Some(Cells::default()) })
 }

@@ -1,5 +1,8 @@
+use std::io::{Cursor, Write as _};
+
 use rust_xlsxwriter::{ExcelDateTime, Format, Workbook, Worksheet};
 use serde_json::{Value, json};
+use zip::{ZipWriter, write::SimpleFileOptions};
 
 use super::super::{Contact, Limits, Reading, Source, Unreadable, read_contacts};
 
@@ -147,4 +150,86 @@ fn errors_of_formulas_are_no_names() {
     let (_, contacts) = read(&save(book)).unwrap();
     assert_eq!(contacts[0].contact_name, None);
     assert!(contacts[1].contact_name.is_some());
+}
+
+/// The parts of a workbook whose sheets are the parts named here.
+fn hostile_xlsx(sheets: &[&str], shared_strings: &str, sheet: &str) -> Vec<u8> {
+    let ids = || (1..).zip(sheets);
+    let listed: String = ids().map(|(id, _)| format!(r#"<sheet name="S{id}" sheetId="{id}" r:id="r{id}"/>"#)).collect();
+    let office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let related: String =
+        ids().map(|(id, part)| format!(r#"<Relationship Id="r{id}" Type="{office}/worksheet" Target="{part}"/>"#)).collect();
+    let parts = [
+        (
+            "_rels/.rels",
+            format!(r#"<Relationships><Relationship Id="r" Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>"#),
+        ),
+        ("xl/_rels/workbook.xml.rels", format!("<Relationships>{related}</Relationships>")),
+        ("xl/workbook.xml", format!("<workbook><sheets>{listed}</sheets></workbook>")),
+        ("xl/sharedStrings.xml", format!("<sst>{shared_strings}</sst>")),
+        ("xl/worksheets/sheet1.xml", format!("<worksheet><sheetData>{sheet}</sheetData></worksheet>")),
+    ];
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in parts {
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+const SHEET: &[&str] = &["worksheets/sheet1.xml"];
+const HEADER: &str = r#"<row r="1"><c t="str"><v>phone_number</v></c><c t="str"><v>note</v></c></row>"#;
+
+#[track_caller]
+fn assert_refused(shared_strings: &str, row: &str, what: &'static str) {
+    let bytes = hostile_xlsx(SHEET, shared_strings, &format!("{HEADER}<row r=\"2\">{row}</row>"));
+    assert_eq!(read(&bytes), Err(Unreadable::TooMany(what)));
+}
+
+#[test]
+fn a_long_text_is_refused_before_it_is_copied_into_every_cell_that_names_it() {
+    let cells = r#"<c t="s"><v>0</v></c>"#.repeat(16_384);
+    let shared = |length: usize| format!("<si><t>{}</t></si>", "x".repeat(length));
+    assert_refused(&shared(1_000_000), &cells, "characters in one cell");
+    assert_refused(&shared(32_768), &cells, "characters in one cell");
+    assert_refused(&shared(32_767), &cells, "characters in one row");
+    let inline = |length: usize| format!(r#"<c t="inlineStr"><is><t>{}</t></is></c>"#, "ř".repeat(length));
+    assert_refused("", &inline(32_768), "characters in one cell");
+    assert_refused("", &inline(30_000).repeat(20), "characters in one row");
+    let bytes = hostile_xlsx(
+        SHEET,
+        &shared(32_767),
+        &format!("{HEADER}<row r=\"2\"><c t=\"str\"><v>+12025550100</v></c><c t=\"s\"><v>0</v></c></row>"),
+    );
+    assert_eq!(read(&bytes).unwrap().1[0].contact_data.reveal()["note"], "x".repeat(32_767));
+}
+
+#[test]
+fn a_text_in_many_pieces_is_refused_before_it_is_put_together() {
+    let piece = "x".repeat(10_000);
+    let runs = format!("<r><t>{piece}</t></r>").repeat(200);
+    assert_refused(&format!("<si>{runs}</si>"), "", "characters in one cell");
+    assert_refused("", &format!(r#"<c t="inlineStr"><is>{runs}</is></c>"#), "characters in one cell");
+    assert_refused("", &format!(r#"<c t="str"><v>{}</v></c>"#, format!("{piece}<!-- -->").repeat(200)), "characters in one cell");
+    // End tags that the library passes over.
+    let unmatched = format!("</si></is></c><t></is></t>{runs}");
+    assert_refused("", &format!(r#"<c t="inlineStr"><t/><is><t></is>{unmatched}</t></is></c>"#), "characters in one cell");
+    assert_refused("", &format!(r#"<c t="inlineStr"><x:is><is></is>{unmatched}</x:is></c>"#), "characters in one cell");
+}
+
+#[test]
+fn xml_that_must_be_held_as_a_whole_is_refused() {
+    let long = "<".repeat(2 << 20);
+    assert_refused("", &format!("<!--{long}-->"), "characters in one cell");
+    assert_refused("", &format!("<![CDATA[{long}]]>"), "characters in one cell");
+    assert_refused("", &format!(r#"<c r="{long}"/>"#), "characters in one cell");
+    assert_refused(&"<si/>".repeat(5_000_001), "", "shared strings");
+    assert_refused(r#"<sst uniqueCount="5000001">"#, "", "shared strings");
+    assert_refused(&"<xf/>".repeat(250_001), "", "sheets, names or styles");
+}
+
+#[test]
+fn a_part_that_is_several_sheets_is_refused() {
+    let bytes = hostile_xlsx(&["worksheets/sheet1.xml", "/xl/worksheets/sheet1.xml"], "", HEADER);
+    assert_eq!(read(&bytes), Err(Unreadable::NoSpreadsheet("two sheets are the same part".to_owned())));
 }

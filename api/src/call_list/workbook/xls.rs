@@ -27,7 +27,7 @@ pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Re
         let mut rows = SheetRows { rows: range.rows(), next_row: first_row + 1, first_column, hidden };
         match read_sheet(&mut rows, limits, sink)? {
             None => return Ok(sheet.name.clone()),
-            Some(columns) => passed.sheets.push(Candidate { sheet: Some(sheet.name.clone()), columns }),
+            Some(cells) => passed.sheets.push(Candidate::new(Some(&sheet.name), cells.iter().map(|(_, cell)| cell))),
         }
     }
     Err(passed.refuse())

@@ -1,17 +1,29 @@
-//! `.xlsx`, cell by cell: a sheet of one far-out cell takes no more memory than that cell.
+//! `.xlsx`, cell by cell: a sheet of one far-out cell takes no more memory than that cell. A file of some kilobytes may name one long text in
+//! many cells, so a text is not copied before its length and that of the row are checked.
 
-use std::io::{Cursor, Read, Seek};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    io::{Cursor, Read, Seek},
+};
 
-use calamine::{Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError};
+use calamine::{DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError};
 
 use super::{
     super::{CELLS_MAX, Cells, Limits, Sink, Unreadable, header_names::Candidate},
     Passed, Rows,
     archive::check_archive,
-    cells::text_of_ref,
+    cells::text_of,
     hidden_rows::{HiddenRows, Parts},
     read_sheet,
 };
+
+/// Sheets of one workbook.
+const SHEETS_MAX: usize = 1_000;
+/// Characters of one cell, as many as Excel lets it have.
+const CELL_MAX_CHARS: usize = 32_767;
+/// Text of one row, in bytes. What a contact may have is less, see `ROW_MAX_BYTES`.
+const ROW_TEXT_MAX_BYTES: usize = 1 << 20;
 
 /// Reads the list of a workbook; gives the name of its sheet.
 pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Result<String, Unreadable> {
@@ -19,6 +31,13 @@ pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Re
     let mut book: Xlsx<_> = Xlsx::new(Cursor::new(bytes)).map_err(unreadable)?;
     let mut parts = Parts::open(bytes)?;
     let sheets = book.sheets_metadata().to_vec();
+    if sheets.len() > SHEETS_MAX {
+        return Err(Unreadable::TooMany("sheets"));
+    }
+    let mut names = HashSet::new();
+    if !sheets.iter().all(|sheet| names.insert(&sheet.name)) {
+        return Err(Unreadable::NoSpreadsheet("two sheets have the same name".to_owned()));
+    }
     let mut passed = Passed::default();
     for (number, sheet) in sheets.iter().enumerate().filter(|(_, sheet)| sheet.typ == SheetType::WorkSheet) {
         if sheet.visible != SheetVisible::Visible {
@@ -29,7 +48,7 @@ pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Re
         let mut rows = SheetRows { cells, ahead: None, at_end: false, hidden: parts.hidden_rows(number)? };
         match read_sheet(&mut rows, limits, sink)? {
             None => return Ok(sheet.name.clone()),
-            Some(columns) => passed.sheets.push(Candidate { sheet: Some(sheet.name.clone()), columns }),
+            Some(cells) => passed.sheets.push(Candidate::new(Some(&sheet.name), cells.iter().map(|(_, cell)| cell))),
         }
     }
     Err(passed.refuse())
@@ -37,21 +56,29 @@ pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Re
 
 struct SheetRows<'c, 'p, 'a, RS: Read + Seek> {
     cells: XlsxCellReader<'c, RS>,
-    /// The first cell of the next row: row and column from 0, and text.
-    ahead: Option<(u32, u32, String)>,
+    /// The first cell of the next row.
+    ahead: Option<SheetCell<'c>>,
     at_end: bool,
     hidden: HiddenRows<'p, 'a>,
 }
 
-impl<RS: Read + Seek> SheetRows<'_, '_, '_, RS> {
-    fn next_cell(&mut self) -> Result<Option<(u32, u32, String)>, Unreadable> {
+/// A cell that holds something: row and column from 0, and its text, which a shared string lends.
+struct SheetCell<'c> {
+    row: u32,
+    column: u32,
+    text: Cow<'c, str>,
+}
+
+impl<'c, RS: Read + Seek> SheetRows<'c, '_, '_, RS> {
+    fn next_cell(&mut self) -> Result<Option<SheetCell<'c>>, Unreadable> {
         // The reader must not be asked again after the end.
         while !self.at_end {
             let Some(cell) = self.cells.next_cell().map_err(unreadable)? else {
                 self.at_end = true;
                 break;
             };
-            let text = text_of_ref(cell.get_value());
+            let value = cell.get_value();
+            let text = text_of(value);
             if text.is_empty() {
                 continue;
             }
@@ -59,7 +86,14 @@ impl<RS: Read + Seek> SheetRows<'_, '_, '_, RS> {
             if column >= CELLS_MAX {
                 return Err(Unreadable::TooMany("columns"));
             }
-            return Ok(Some((row, column, text)));
+            if text.len() > CELL_MAX_CHARS && text.chars().count() > CELL_MAX_CHARS {
+                return Err(Unreadable::TooMany("characters in one cell"));
+            }
+            let text = match value {
+                DataRef::SharedString(shared) => Cow::Borrowed(*shared),
+                _ => Cow::Owned(text.into_owned()),
+            };
+            return Ok(Some(SheetCell { row, column, text }));
         }
         Ok(None)
     }
@@ -71,28 +105,33 @@ impl<RS: Read + Seek> Rows for SheetRows<'_, '_, '_, RS> {
             Some(cell) => Some(cell),
             None => self.next_cell()?,
         };
-        let Some((row, column, text)) = first else { return Ok(None) };
-        let mut cells = vec![(column, text)];
-        while let Some((next_row, column, text)) = self.next_cell()? {
-            if next_row < row {
+        let Some(first) = first else { return Ok(None) };
+        let (row, mut text_bytes) = (first.row, first.text.len());
+        let mut cells = vec![first];
+        while let Some(cell) = self.next_cell()? {
+            if cell.row < row {
                 return Err(Unreadable::NoSpreadsheet("its rows are out of order".to_owned()));
             }
-            if next_row > row {
-                self.ahead = Some((next_row, column, text));
+            if cell.row > row {
+                self.ahead = Some(cell);
                 break;
             }
+            text_bytes += cell.text.len();
             if cells.len() >= CELLS_MAX as usize {
                 return Err(Unreadable::TooMany("columns"));
             }
-            cells.push((column, text));
+            if text_bytes > ROW_TEXT_MAX_BYTES {
+                return Err(Unreadable::TooMany("characters in one row"));
+            }
+            cells.push(cell);
         }
         // A cell that is there twice has its last value.
         cells.reverse();
-        cells.sort_by_key(|(column, _)| *column);
-        cells.dedup_by_key(|(column, _)| *column);
+        cells.sort_by_key(|cell| cell.column);
+        cells.dedup_by_key(|cell| cell.column);
         let mut row_cells = Cells::default();
-        for (column, text) in cells {
-            row_cells.push(column, &text);
+        for cell in cells {
+            row_cells.push(cell.column, &cell.text);
         }
         Ok(Some((row.saturating_add(1), row_cells)))
     }
