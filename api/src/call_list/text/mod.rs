@@ -3,10 +3,17 @@
 mod delimiter;
 mod encoding;
 mod records;
+mod swallowed;
+#[cfg(test)]
+mod tests;
 
 use domain::phone::to_e164;
 
-use self::records::{Record, Records, Shape, Swallowed};
+use self::{
+    encoding::Decoded,
+    records::{Record, Records},
+    swallowed::{Shape, Swallowed},
+};
 use super::{Cells, Line, Reading, Sink, Unreadable, header_names::is_phone_number};
 
 /// What is looked at to tell a text from other files, in bytes, and how many percent of it may be control characters.
@@ -68,20 +75,35 @@ pub(super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result
             sink(record.row, Line::Faulty(message))?;
             continue;
         }
-        let mut cells = Cells::default();
-        let texts = record.cells().map(|cell| decoded.text(cell));
-        let complete = (0..).zip(texts).all(|(column, text)| text.map(|text| cells.push(column, &text)).is_some());
         let note = (swallowed == Swallowed::Doubtful).then_some(LOOKS_LIKE_A_ROW);
-        let line = if complete { Line::Cells { cells: &cells, note } } else { Line::Faulty(format!("is not {} text", decoded.name)) };
-        sink(record.row, line)?;
+        match decode_cells(&record, &decoded) {
+            Some(cells) => sink(record.row, Line::Cells { cells: &cells, note })?,
+            None => sink(record.row, Line::Faulty(format!("is not {} text", decoded.name)))?,
+        }
     }
     Ok(TextSource { encoding: decoded.name, delimiter: char::from(delimiter) })
 }
 
+/// None if a cell is no text in the encoding.
+fn decode_cells(record: &Record, decoded: &Decoded<'_>) -> Option<Cells> {
+    let mut cells = Cells::default();
+    for (column, cell) in (0..).zip(record.cells()) {
+        cells.push(column, &decoded.text(cell)?);
+    }
+    Some(cells)
+}
+
 /// The cells of the first line that is not blank, as if it had no quotes.
 fn first_line(data: &[u8], delimiter: u8) -> Vec<&[u8]> {
-    let line = data.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-    line.split(|b| *b == delimiter).collect()
+    let mut lines = data.split(|b| matches!(b, b'\r' | b'\n')).map(|line| line.split(|b| *b == delimiter));
+    let line = lines.find(|cells| !records::are_blank(cells.clone().map(trim_quotes)));
+    line.map_or_else(Vec::new, Iterator::collect)
+}
+
+fn trim_quotes(cell: &[u8]) -> &[u8] {
+    let start = cell.iter().position(|b| *b != b'"').unwrap_or(cell.len());
+    let end = cell.iter().rposition(|b| *b != b'"').map_or(start, |last| last + 1);
+    cell.get(start..end).unwrap_or_default()
 }
 
 fn header_cell_is_phone_number(cell: &str) -> bool {

@@ -1,19 +1,16 @@
-//! Records of delimited text (RFC 4180), as the csv crate reads them, but with an eye on quotes: a quote that opens a cell and is
-//! never closed is an error here and not a cell that holds the rest of the file.
+//! Records of delimited text (RFC 4180), as the csv crate reads them, except that a quote that opens a cell and is never closed is an error
+//! here and not a cell that holds the rest of the file.
 //!
 //! - A quote opens a quoted cell only as the cell's first character; elsewhere in an unquoted cell it is a character (`5" pipe`).
 //! - Inside a quoted cell two quotes are one, and line ends and delimiters are text.
 //! - A quoted cell that is open at the end of the file refuses the file.
 //! - Blanks after the closing quote are left out. Other text after it makes the row an error; if the cell holds line ends as well, the
 //!   file is refused, since the quotes are out of step and may have swallowed other rows.
-//! - A quoted cell with line ends refuses the file if what it holds looks like rows of the list, see [`Shape::swallowed`].
+//! - A quoted cell with line ends refuses the file if what it holds looks like rows of the list, see `swallowed.rs`.
 //!
 //! A record is one row however many lines its quotes hold; a line without anything is a row too.
 
 use super::super::{CELLS_MAX, Unreadable};
-
-/// Continuation lines of one cell that are compared with rows of the list.
-const LINES_MAX: usize = 1_000;
 
 /// One record; its buffers are used again for the next.
 #[derive(Default)]
@@ -38,8 +35,13 @@ impl Record {
     }
 
     pub fn is_blank(&self) -> bool {
-        self.text.trim_ascii().is_empty()
+        are_blank(self.cells())
     }
+}
+
+/// Whether nothing stands in any of the cells of a row.
+pub(super) fn are_blank<'c>(mut cells: impl Iterator<Item = &'c [u8]>) -> bool {
+    cells.all(|cell| cell.trim_ascii().is_empty())
 }
 
 pub(super) struct Records<'a> {
@@ -119,75 +121,5 @@ impl<'a> Records<'a> {
             record.text.extend_from_slice(after);
         }
         Ok(())
-    }
-}
-
-/// What a row of the list looks like.
-pub(super) struct Shape<'a> {
-    pub delimiter: u8,
-    /// Cells of the header.
-    pub cells: usize,
-    pub phone_column: Option<usize>,
-    pub is_phone_number: &'a dyn Fn(&[u8]) -> bool,
-}
-
-/// Whether a quoted cell with line ends holds rows of the list, because one quote opened it by mistake and another one closed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Swallowed {
-    Nothing,
-    /// A row, or a phone number in an honest note.
-    Doubtful,
-    Rows,
-}
-
-impl Shape<'_> {
-    pub fn most_swallowed(&self, record: &Record, data: &[u8]) -> Swallowed {
-        let of_cell = |(column, inside): &(usize, std::ops::Range<usize>)| {
-            let is_last = record.width() == self.cells && column + 1 == self.cells;
-            self.swallowed(data.get(inside.clone()).unwrap_or_default(), *column, is_last)
-        };
-        record.multi_line.iter().map(of_cell).max().unwrap_or(Swallowed::Nothing)
-    }
-
-    /// What a quoted cell with line ends holds:
-    /// - rows if its first line completes the row: it has the row's phone number where the phone column is;
-    /// - rows if a further line looks like one: it has a phone number where the phone column is;
-    /// - but if less than half of the further lines do, and the cell is the last one of a row that is as wide as the header, it is doubtful:
-    ///   a note may have a phone number on a line of its own.
-    ///
-    /// Delimiters alone do not make a line look like a row: notes have commas.
-    fn swallowed(&self, cell: &[u8], column: usize, is_last: bool) -> Swallowed {
-        let mut lines = cell.split(|b| matches!(b, b'\r' | b'\n')).filter(|line| !line.trim_ascii().is_empty());
-        // The part before the first line end, if something stands there.
-        let first = cell.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
-        if !first.trim_ascii().is_empty() {
-            lines.next();
-            let after = self.phone_column.and_then(|phone_column| phone_column.checked_sub(column)).filter(|after| *after > 0);
-            if after.is_some_and(|after| self.has_number(first, after)) {
-                return Swallowed::Rows;
-            }
-        }
-        let (mut alike, mut all) = (0, 0);
-        for line in lines.take(LINES_MAX) {
-            all += 1;
-            alike += usize::from(self.is_row(line, column));
-        }
-        match alike {
-            0 => Swallowed::Nothing,
-            // Two numbers may share a cell.
-            1 if self.cells == 1 => Swallowed::Nothing,
-            _ if is_last && alike * 2 < all => Swallowed::Doubtful,
-            _ => Swallowed::Rows,
-        }
-    }
-
-    /// Numbers below each other in the cell of the phone column are no rows (unless the list has no other column): their row is an error.
-    fn is_row(&self, line: &[u8], column: usize) -> bool {
-        let is_further_number = self.cells > 1 && self.phone_column == Some(column) && !line.contains(&self.delimiter);
-        !is_further_number && self.phone_column.is_some_and(|phone_column| self.has_number(line, phone_column))
-    }
-
-    fn has_number(&self, line: &[u8], column: usize) -> bool {
-        line.split(|b| *b == self.delimiter).nth(column).is_some_and(self.is_phone_number)
     }
 }
