@@ -30,8 +30,10 @@ pub(super) fn hint(data: &[u8]) -> Option<(u8, &[u8])> {
 struct Look {
     delimiter: u8,
     has_phone_number: bool,
-    /// Share of records that are as wide as the first, in percent, and its width.
-    score: (usize, usize),
+    /// Cells of the first record.
+    width: usize,
+    /// Share of records that are as wide; 0 if that is one cell.
+    alike_percent: usize,
 }
 
 /// The delimiter under which the header has a column `phone_number`; of several, or none, the one under which most records are as wide as
@@ -40,8 +42,8 @@ pub(super) fn detect(data: &[u8], decoded: &Decoded<'_>) -> u8 {
     let sample = data.get(..SAMPLE_BYTES).unwrap_or(data);
     let looks = DELIMITERS.map(|delimiter| look(sample, delimiter, decoded));
     let any_has_phone_number = looks.iter().any(|look| look.has_phone_number);
-    let possible = looks.iter().rev().filter(|look| look.score.1 > 1 && (look.has_phone_number || !any_has_phone_number));
-    possible.max_by_key(|look| look.score).map_or(b',', |look| look.delimiter)
+    let possible = looks.iter().rev().filter(|look| look.width > 1 && (look.has_phone_number || !any_has_phone_number));
+    possible.max_by_key(|look| (look.alike_percent, look.width)).map_or(b',', |look| look.delimiter)
 }
 
 fn look(sample: &[u8], delimiter: u8, decoded: &Decoded<'_>) -> Look {
@@ -59,7 +61,8 @@ fn look(sample: &[u8], delimiter: u8, decoded: &Decoded<'_>) -> Look {
         widths.push(record.width());
     }
     // A header whose quote is not closed gives no record.
-    let first = widths.first().copied().unwrap_or(first_line.len());
-    let alike = widths.iter().filter(|width| **width == first).count() * 100 / widths.len().max(1);
-    Look { delimiter, has_phone_number, score: if first < 2 { (0, first) } else { (alike, first) } }
+    let width = widths.first().copied().unwrap_or(first_line.len());
+    let alike = widths.iter().filter(|other| **other == width).count();
+    let alike_percent = if width < 2 { 0 } else { alike * 100 / widths.len().max(1) };
+    Look { delimiter, has_phone_number, width, alike_percent }
 }

@@ -12,6 +12,7 @@ const UTF_8_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// What is looked at to tell an encoding that has no mark, in bytes.
 const SAMPLE_BYTES: usize = 1 << 20;
 const NEARLY_ALL_PERCENT: usize = 90;
+const HALF_PERCENT: usize = 50;
 
 /// A text whose line ends, delimiters and quotes are ASCII bytes; the cells are decoded one by one.
 pub(super) struct Decoded<'a> {
@@ -27,17 +28,15 @@ impl Decoded<'_> {
     pub fn text<'c>(&self, cell: &'c [u8]) -> Option<Cow<'c, str>> {
         match self.code_page {
             None => std::str::from_utf8(cell).ok().map(Cow::Borrowed),
-            Some(code_page) => {
-                let text = code_page.decode_without_bom_handling_and_without_replacement(cell)?;
-                // The WHATWG tables give bytes without a meaning to these control characters.
-                (!text.chars().any(is_c1_control)).then_some(text)
-            }
+            Some(code_page) => text_in(code_page, cell),
         }
     }
 }
 
-fn is_c1_control(c: char) -> bool {
-    matches!(c, '\u{80}'..='\u{9F}')
+/// None if the bytes are no text in the code page. The WHATWG tables give the bytes that have no meaning to the C1 control characters.
+fn text_in<'b>(code_page: &'static Encoding, bytes: &'b [u8]) -> Option<Cow<'b, str>> {
+    let text = code_page.decode_without_bom_handling_and_without_replacement(bytes)?;
+    (!text.chars().any(|c| matches!(c, '\u{80}'..='\u{9F}'))).then_some(text)
 }
 
 /// By its mark, else UTF-16 or UTF-8 if it is that, else the code page that its letters fit. A file is UTF-8 if at least as many
@@ -50,10 +49,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded<'_>, Unreadable> {
     if bytes.starts_with(UTF_8_MARK) {
         return Ok(utf_8(after_marks(bytes)));
     }
-    if let Some((little_endian, start)) = utf_16(bytes) {
-        let data = transcode(bytes.get(start..).unwrap_or_default(), little_endian);
+    if let Some(byte_order) = utf_16(bytes) {
+        let data = transcode(bytes, byte_order);
         let data = after_marks(&data).to_vec();
-        return Ok(Decoded { data: Cow::Owned(data), name: if little_endian { "UTF-16LE" } else { "UTF-16BE" }, code_page: None });
+        return Ok(Decoded { data: Cow::Owned(data), name: byte_order.name(), code_page: None });
     }
     if std::str::from_utf8(bytes).is_ok() {
         return Ok(utf_8(bytes));
@@ -91,13 +90,36 @@ fn is_utf_32(bytes: &[u8]) -> bool {
     is_marked || (!begin.is_empty() && (begin.iter().all(is_little_endian) || begin.iter().all(is_big_endian)))
 }
 
-/// Whether it is UTF-16 and which, and where its text begins. Without a mark it is if at least a third of the first characters
+/// Of a unit of UTF-16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ByteOrder {
+    LittleEndian,
+    BigEndian,
+}
+
+impl ByteOrder {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::LittleEndian => "UTF-16LE",
+            Self::BigEndian => "UTF-16BE",
+        }
+    }
+
+    const fn unit(self, bytes: [u8; 2]) -> u16 {
+        match self {
+            Self::LittleEndian => u16::from_le_bytes(bytes),
+            Self::BigEndian => u16::from_be_bytes(bytes),
+        }
+    }
+}
+
+/// The byte order if it is UTF-16. Without a mark it is if at least a third of the first characters
 /// are ASCII (delimiters, digits, the header) and almost none has its bytes the other way round.
-fn utf_16(bytes: &[u8]) -> Option<(bool, usize)> {
+fn utf_16(bytes: &[u8]) -> Option<ByteOrder> {
     const LOOKED_AT_BYTES: usize = 4 << 10;
     match bytes {
-        [0xFF, 0xFE, ..] => return Some((true, 2)),
-        [0xFE, 0xFF, ..] => return Some((false, 2)),
+        [0xFF, 0xFE, ..] => return Some(ByteOrder::LittleEndian),
+        [0xFE, 0xFF, ..] => return Some(ByteOrder::BigEndian),
         _ => {}
     }
     let (mut units, mut low_zero, mut high_zero) = (0, 0, 0);
@@ -113,17 +135,17 @@ fn utf_16(bytes: &[u8]) -> Option<(bool, usize)> {
     let clear = |ascii: usize, other: usize| ascii * 3 >= units && other * 100 <= units;
     match units {
         0 => None,
-        _ if clear(high_zero, low_zero) => Some((true, 0)),
-        _ if clear(low_zero, high_zero) => Some((false, 0)),
+        _ if clear(high_zero, low_zero) => Some(ByteOrder::LittleEndian),
+        _ if clear(low_zero, high_zero) => Some(ByteOrder::BigEndian),
         _ => None,
     }
 }
 
 /// UTF-16 as UTF-8. What is no character becomes a byte that is not UTF-8, so that its row is an error.
-fn transcode(bytes: &[u8], little_endian: bool) -> Vec<u8> {
+fn transcode(bytes: &[u8], byte_order: ByteOrder) -> Vec<u8> {
     const NO_CHARACTER: u8 = 0xFF;
     let (units, rest) = bytes.as_chunks::<2>();
-    let units = units.iter().map(|unit| if little_endian { u16::from_le_bytes(*unit) } else { u16::from_be_bytes(*unit) });
+    let units = units.iter().map(|unit| byte_order.unit(*unit));
     let mut data = Vec::with_capacity(bytes.len() / 2);
     for character in char::decode_utf16(units) {
         match character {
@@ -142,8 +164,8 @@ fn high_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The code page of a text that is not UTF-8. A page is chosen if the detector finds it in the lines that are text in it, and these
-/// are nearly all: a few stray bytes that have no meaning in a page must not rule the page out for the whole file. If there is
-/// none, half of the lines have to do.
+/// are nearly all: a few stray bytes that have no meaning in a page must not rule the page out for the whole file. If there is no
+/// such page, one is chosen in which at least half of the lines are text.
 fn code_page(bytes: &[u8]) -> Result<&'static Encoding, Unreadable> {
     let mut rest = SAMPLE_BYTES;
     let lines: Vec<&[u8]> = high_lines(bytes)
@@ -154,8 +176,7 @@ fn code_page(bytes: &[u8]) -> Result<&'static Encoding, Unreadable> {
         })
         .collect();
     let candidates = [WINDOWS_1252, WINDOWS_1250, WINDOWS_1251, ISO_8859_2].map(|page| {
-        let is_text = |line: &[u8]| !page.decode_without_bom_handling(line).0.chars().any(is_c1_control);
-        let readable: Vec<&[u8]> = lines.iter().copied().filter(|line| is_text(line)).collect();
+        let readable: Vec<&[u8]> = lines.iter().copied().filter(|line| text_in(page, line).is_some()).collect();
         (page, readable)
     });
     let find = |least_percent: usize| {
@@ -164,7 +185,7 @@ fn code_page(bytes: &[u8]) -> Result<&'static Encoding, Unreadable> {
             are_enough && central_european(detect(readable), readable) == *page
         })
     };
-    let best = find(NEARLY_ALL_PERCENT).or_else(|| find(50));
+    let best = find(NEARLY_ALL_PERCENT).or_else(|| find(HALF_PERCENT));
     best.map(|(page, _)| *page).ok_or_else(|| {
         let name = detect(&lines).name();
         Unreadable::NoSpreadsheet(format!("its encoding is not known for sure (it looks like {name}); save it as UTF-8"))
@@ -188,28 +209,53 @@ fn central_european(guess: &'static Encoding, lines: &[&[u8]]) -> &'static Encod
     if guess != WINDOWS_1250 && guess != ISO_8859_2 {
         return guess;
     }
-    let (mut windows, mut iso, mut polish, mut southern, mut czech) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-    let (mut b9, mut be) = (0_u64, 0_u64);
-    for byte in lines.iter().copied().flatten() {
-        let count = match byte {
-            // ŠŚŤŽŹ šśťžź
-            0x8A | 0x8C..=0x8F | 0x9A | 0x9C..=0x9F => &mut windows,
-            // ŠŚŤŽĄ šśťą
-            0xA9 | 0xA6 | 0xAB | 0xAE | 0xA1 | 0xB6 | 0xBB | 0xB1 => &mut iso,
-            0xB9 => &mut b9,
-            0xBE => &mut be,
-            // Łł Żż ęĘ ńŃ
-            0xA3 | 0xB3 | 0xAF | 0xBF | 0xEA | 0xCA | 0xF1 | 0xD1 => &mut polish,
-            // řŘ ěĚ ůŮ
-            0xF8 | 0xD8 | 0xEC | 0xCC | 0xF9 | 0xD9 => &mut czech,
-            // čČ áÁ íÍ ýÝ
-            0xE8 | 0xC8 | 0xE1 | 0xC1 | 0xED | 0xCD | 0xFD | 0xDD => &mut southern,
-            _ => continue,
-        };
-        *count += 1;
+    if Letters::count(lines.iter().copied().flatten()).are_iso_8859_2() { ISO_8859_2 } else { WINDOWS_1250 }
+}
+
+/// How often letters occur that tell Windows-1250 from ISO-8859-2, and their languages from each other.
+#[derive(Default)]
+struct Letters {
+    /// Š Ś Ť Ž Ź š ś ť ž ź where only Windows-1250 has them.
+    windows_1250_only: u64,
+    /// Š Ś Ť Ž Ą š ś ť ą where only ISO-8859-2 has them.
+    iso_8859_2_only: u64,
+    byte_b9: u64,
+    byte_be: u64,
+    /// Ł ł Ż ż ę Ę ń Ń
+    polish: u64,
+    /// ř Ř ě Ě ů Ů
+    czech: u64,
+    /// č Č á Á í Í ý Ý: Czech, Slovak, South Slavic or Hungarian, but not Polish.
+    not_polish: u64,
+}
+
+impl Letters {
+    fn count<'b>(bytes: impl Iterator<Item = &'b u8>) -> Self {
+        let mut letters = Self::default();
+        for byte in bytes {
+            let count = match byte {
+                0x8A | 0x8C..=0x8F | 0x9A | 0x9C..=0x9F => &mut letters.windows_1250_only,
+                0xA9 | 0xA6 | 0xAB | 0xAE | 0xA1 | 0xB6 | 0xBB | 0xB1 => &mut letters.iso_8859_2_only,
+                0xB9 => &mut letters.byte_b9,
+                0xBE => &mut letters.byte_be,
+                0xA3 | 0xB3 | 0xAF | 0xBF | 0xEA | 0xCA | 0xF1 | 0xD1 => &mut letters.polish,
+                0xF8 | 0xD8 | 0xEC | 0xCC | 0xF9 | 0xD9 => &mut letters.czech,
+                0xE8 | 0xC8 | 0xE1 | 0xC1 | 0xED | 0xCD | 0xFD | 0xDD => &mut letters.not_polish,
+                _ => continue,
+            };
+            *count += 1;
+        }
+        letters
     }
-    let is_iso = if windows > 0 || iso > 0 { iso > windows } else { (b9 > 0 && czech + southern > polish) || (be > 0 && czech > polish) };
-    if is_iso { ISO_8859_2 } else { WINDOWS_1250 }
+
+    const fn are_iso_8859_2(&self) -> bool {
+        if self.windows_1250_only > 0 || self.iso_8859_2_only > 0 {
+            return self.iso_8859_2_only > self.windows_1250_only;
+        }
+        let has_b9_as_s = self.byte_b9 > 0 && self.czech + self.not_polish > self.polish;
+        let has_be_as_z = self.byte_be > 0 && self.czech > self.polish;
+        has_b9_as_s || has_be_as_z
+    }
 }
 
 #[cfg(test)]
