@@ -33,6 +33,8 @@ pub struct Contact {
     pub priority: i32,
     /// What was read in another way than it is written, or set aside; without personal content.
     pub notes: Vec<String>,
+    /// Of number, name and data.
+    pub size_bytes: usize,
 }
 
 /// What is wrong with one row, without its content.
@@ -47,10 +49,14 @@ pub(super) struct Columns {
     phone_number: u32,
     contact_name: Option<u32>,
     priority: Option<u32>,
-    /// The others that have a name.
+    /// The others that have a name, by column.
     data: Vec<(u32, String)>,
     taken: HashSet<String>,
-    /// Whether cells that are empty are stored as empty texts. Exports of all properties name hundreds of columns that nothing stands in.
+    /// The names of columns without one, as far as a row has had a cell there.
+    unnamed: HashMap<u32, String>,
+    /// Under what name the extension after a phone number is stored.
+    extension: String,
+    /// Whether cells that are empty are stored as empty texts. Some exports have hundreds of columns that are empty in every row.
     stores_empty: bool,
     /// Columns that are stored under another name than their header.
     pub notes: Vec<String>,
@@ -81,12 +87,15 @@ impl Columns {
         let others = header.iter().filter(|(column, _)| !known.contains(&Some(*column)));
         let others: Vec<(u32, &str)> = others.map(|(column, name)| (column, header_names::trim(name))).collect();
         let others: Vec<(u32, &str)> = others.into_iter().filter(|(_, name)| !name.is_empty()).collect();
+        let taken: HashSet<String> = others.iter().map(|(_, name)| (*name).to_owned()).collect();
         let mut columns = Self {
             phone_number,
             contact_name,
             priority,
             data: Vec::with_capacity(others.len()),
-            taken: others.iter().map(|(_, name)| (*name).to_owned()).collect(),
+            extension: unless_taken(EXTENSION.to_owned(), &taken),
+            taken,
+            unnamed: HashMap::new(),
             stores_empty: names.len() <= limits.columns as usize,
             notes: Vec::new(),
         };
@@ -104,13 +113,14 @@ impl Columns {
                 continue;
             };
             let free = free_name(name, number, &self.taken);
-            self.notes.push(format!("Column {}: another column has the name {name:?}; the values are stored as {free:?}", column + 1));
+            let (number, name, stored) = (column + 1, cut(name), cut(&free));
+            self.notes.push(format!("Column {number}: another column has the name {name:?}; the values are stored as {stored:?}"));
             self.taken.insert(free.clone());
             self.data.push((*column, free));
         }
     }
 
-    pub fn contact(&self, row: u32, cells: &Cells, region: Option<&str>) -> Result<Contact, RowError> {
+    pub fn contact(&mut self, row: u32, cells: &Cells, region: Option<&str>) -> Result<Contact, RowError> {
         let fault = |message: String| RowError { row, message };
         if cells.iter().any(|(_, cell)| cell.contains('\0')) {
             return Err(fault("a cell holds a NUL character".to_owned()));
@@ -128,33 +138,50 @@ impl Columns {
             }
             name => name.map(|name| Personal::new(name.to_owned())),
         };
+        self.name_unnamed(cells);
         let mut data = self.data(cells);
         if let Some(extension) = &extension {
-            let name = EXTENSION.to_owned();
-            let name = if self.taken.contains(&name) { free_name(EXTENSION, &mut 2, &self.taken) } else { name };
-            notes.push(format!("the phone number's extension is stored as {name:?}"));
-            data.push((name, extension));
+            notes.push(format!("the phone number's extension is stored as {:?}", self.extension));
+            data.push((&self.extension, extension));
         }
-        if data.iter().map(|(name, cell)| name.len() + cell.len()).sum::<usize>() > ROW_MAX_BYTES {
+        let data_bytes = data.iter().map(|(name, cell)| name.len() + cell.len()).sum::<usize>();
+        let size_bytes = phone_number.len() + name.map_or(0, str::len) + data_bytes;
+        if size_bytes > ROW_MAX_BYTES {
             return Err(fault(format!("the row has more than {ROW_MAX_BYTES} bytes")));
         }
-        let data = data.into_iter().map(|(name, cell)| (name, Value::from(cell)));
-        Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data: Personal::new(data.collect()), priority, notes })
+        let data = data.into_iter().map(|(name, cell)| (name.to_owned(), Value::from(cell)));
+        let contact_data = Personal::new(data.collect());
+        Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data, priority, notes, size_bytes })
     }
 
-    /// The named columns, and what stands in columns without a name.
-    fn data<'a>(&self, cells: &'a Cells) -> Vec<(String, &'a str)> {
-        let named = self.data.iter().map(|(column, name)| (name.clone(), cells.get(*column)));
-        let mut data: Vec<(String, &str)> = named.filter(|(_, cell)| self.stores_empty || !cell.is_empty()).collect();
-        let known = [Some(self.phone_number), self.contact_name, self.priority];
-        for (column, cell) in cells.iter() {
-            if !known.contains(&Some(column)) && self.data.binary_search_by_key(&column, |(column, _)| *column).is_err() {
-                let name = format!("column {}", column + 1);
-                data.push((if self.taken.contains(&name) { free_name(&name, &mut 2, &self.taken) } else { name }, cell));
+    /// Names the columns without a name in which this row has a cell. Each is named once for all rows.
+    fn name_unnamed(&mut self, cells: &Cells) {
+        for (column, _) in cells.iter() {
+            let known = [Some(self.phone_number), self.contact_name, self.priority];
+            if !known.contains(&Some(column)) && self.name_of(column).is_none() {
+                self.unnamed.insert(column, unless_taken(format!("column {}", column + 1), &self.taken));
             }
         }
-        data
     }
+
+    /// Under what name the cells of a column are stored.
+    fn name_of(&self, column: u32) -> Option<&str> {
+        let named = self.data.binary_search_by_key(&column, |(column, _)| *column).ok().and_then(|at| self.data.get(at));
+        named.map(|(_, name)| name).or_else(|| self.unnamed.get(&column)).map(String::as_str)
+    }
+
+    /// Names and cells as they are stored: those that hold something, and the empty ones if they are stored, too.
+    fn data<'a>(&'a self, cells: &'a Cells) -> Vec<(&'a str, &'a str)> {
+        let filled = cells.iter().filter_map(|(column, cell)| Some((self.name_of(column)?, cell)));
+        let stored_empty = if self.stores_empty { self.data.as_slice() } else { &[] };
+        let empty = stored_empty.iter().filter(|(column, _)| cells.get(*column).is_empty());
+        filled.chain(empty.map(|(_, name)| (name.as_str(), ""))).collect()
+    }
+}
+
+/// The name itself, or with a number if a column has it.
+fn unless_taken(name: String, taken: &HashSet<String>) -> String {
+    if taken.contains(&name) { free_name(&name, &mut 2, taken) } else { name }
 }
 
 /// `name (2)`, or the first number from `number` on that no column has.

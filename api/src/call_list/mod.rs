@@ -142,7 +142,7 @@ pub fn read_contacts(
         if row > limits.rows.saturating_add(1) {
             return Err(Unreadable::TooMany("rows"));
         }
-        match (line, &columns) {
+        match (line, &mut columns) {
             (Line::Hidden, _) => hidden_rows += 1,
             (Line::Faulty(message), None) => return Err(Unreadable::FaultyHeader { row, message }),
             (Line::Faulty(message), Some(_)) => each(Err(RowError { row, message }))?,

@@ -188,6 +188,41 @@ fn columns_of_the_same_name_all_keep_their_values() {
     assert_eq!(source.notes[0], "Column 3: another column has the name \"note\"; the values are stored as \"note (3)\"");
 }
 
+#[test]
+fn a_row_with_too_long_a_name_is_an_error_as_with_any_other_cell() {
+    let long = "x".repeat(900_000);
+    let text = format!("phone_number,name,note\n+12025550100,Ada,\n+12025550101,{long},\n+12025550102,,{long}\n+12025550103,Ben,\n");
+    let (contacts, errors) = read(text.as_bytes()).unwrap();
+    let message = "the row has more than 100000 bytes".to_owned();
+    assert_eq!(errors, [3, 4].map(|row| RowError { row, message: message.clone() }));
+    assert_eq!(contacts.iter().map(|contact| contact.row).collect::<Vec<_>>(), [2, 5]);
+    let half = "y".repeat(50_000);
+    let (_, errors) = read(format!("phone_number,name,note\n+12025550100,{half},{half}\n").as_bytes()).unwrap();
+    assert_eq!(errors, [RowError { row: 2, message }], "together they are too long");
+}
+
+/// 16,000 columns that are named like the one without a name: the search for a free name must not be repeated for every row.
+#[test]
+fn a_column_without_a_name_is_named_once_for_all_rows() {
+    let mut columns = vec!["phone_number".to_owned(), String::new(), "column 2".to_owned()];
+    columns.extend((2..16_000).map(|number| format!("column 2 ({number})")));
+    let row = |number: u32| format!("+1202555{number:04},x\n");
+    let rows: String = (100..200).cycle().take(900).map(row).collect();
+    let started = std::time::Instant::now();
+    let (contacts, errors) = read(format!("{}\n{rows}", columns.join(",")).as_bytes()).unwrap();
+    assert!(errors.is_empty() && contacts.len() == 900, "{errors:?}");
+    assert_eq!(serde_json::Value::from(contacts[899].contact_data.reveal().clone()), serde_json::json!({"column 2 (16000)": "x"}));
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn notes_cut_long_names_of_columns() {
+    let long = "x".repeat(50_000);
+    let mut source = Source::default();
+    for_each(format!("phone_number,{long},{long}\n+12025550100,,\n").as_bytes(), |row| assert!(row.is_err()), &mut source);
+    assert!(source.notes.len() == 1 && source.notes[0].len() < 500, "{:?}", source.notes);
+}
+
 fn for_each(bytes: &[u8], mut each: impl FnMut(Result<Contact, RowError>), source: &mut Source) {
     let reading = Reading { limits: LIMITS, region: Some("US") };
     *source = read_contacts(bytes, reading, |row| {

@@ -36,6 +36,8 @@ use crate::{
 
 /// Tasks that are appended in one step.
 const CHUNK_ROWS: usize = 1_000;
+/// What the tasks of one step hold, in bytes.
+const CHUNK_MAX_BYTES: usize = 16 << 20;
 /// Chunks that are read ahead of the log.
 const CHUNKS_AHEAD: usize = 2;
 /// Lines of errors that are answered and kept, and of notes that are answered; the rest is counted.
@@ -182,11 +184,13 @@ async fn parse(
     to: Option<mpsc::Sender<Vec<Row>>>,
 ) -> Result<Source, Problem> {
     let reading = tokio::task::spawn_blocking(move || {
-        let mut chunk: Vec<Row> = Vec::new();
+        let (mut chunk, mut chunk_bytes): (Vec<Row>, _) = (Vec::new(), 0);
         let source = read_contacts(&file.bytes, Reading { limits, region: region.as_deref() }, |row| {
             let Some(to) = &to else { return Ok(()) };
+            chunk_bytes += row.as_ref().map_or(0, |contact| contact.size_bytes);
             chunk.push(row);
-            if chunk.len() >= CHUNK_ROWS {
+            if chunk.len() >= CHUNK_ROWS || chunk_bytes >= CHUNK_MAX_BYTES {
+                chunk_bytes = 0;
                 // Nobody listens any more: the import failed, and says why itself.
                 let _ = to.blocking_send(std::mem::take(&mut chunk));
             }
