@@ -85,7 +85,7 @@ pub struct Shared {
     pub master: MasterKey,
     pub prometheus: PrometheusHandle,
     pub statuses: Statuses,
-    /// One permit for each call list that is received and parsed.
+    /// Memory for the call lists that are received and parsed.
     pub uploads: Uploads,
     pub keyed_requests: KeyedRequests,
     /// True once the process is about to stop: `/readyz` says no.
@@ -126,6 +126,7 @@ impl App {
             shares: Shares::new(access.reads_max() as usize),
             feed: LiveFeed::start(store.clone()),
             audit: Audit::start(access.identity.clone()),
+            uploads: Uploads::new(settings.upload_max_bytes),
             settings,
             access,
             owner,
@@ -134,7 +135,6 @@ impl App {
             master,
             prometheus,
             statuses: Statuses::default(),
-            uploads: Uploads::default(),
             keyed_requests: KeyedRequests::default(),
             draining,
             shutdown,

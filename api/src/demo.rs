@@ -1,6 +1,5 @@
 //! `newvoice demo`: a sample company with a bot, a price list and a campaign that the simulator dials.
 
-use axum::http::HeaderMap;
 use domain::{
     campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignStatus},
     retry::Backoff,
@@ -125,7 +124,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         ..CampaignSettings::new(format!("Autumn check-ups, round {round}"), skillbase_id)
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
-    let permit = app.uploads.acquire(company_id, &HeaderMap::new(), 0).await;
+    let permit = app.uploads.begin(company_id).await?.complete();
     let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes(), permit };
     import(app, &context, campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;

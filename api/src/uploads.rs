@@ -1,48 +1,103 @@
 //! How many call lists a process holds in memory at once.
+//!
+//! An upload takes memory as its bytes arrive, one MiB after the other, and gives all of it back when its last row is imported. A client that
+//! sends slowly, or announces more than it sends, takes no more than it has sent.
+//!
+//! - A company has at most [`PER_COMPANY`] uploads at once; its further ones wait. They hold at most a quarter of the memory.
+//! - The first MiB of each upload is from a reserve of its own, so that small lists do not wait for the memory that large ones hold.
+//! - An upload that gets no memory for [`MEMORY_WAIT`] is refused (503) and gives back what it has: uploads that wait for each other end.
 
 use std::{
     collections::HashMap,
+    future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
-use axum::http::{HeaderMap, header};
+use axum::{
+    body::{Body, Bytes},
+    http::StatusCode,
+};
+use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-/// Call lists in memory at once, of all companies, in MiB of their requests. A parser needs some times as much for a while.
-const MEMORY_MAX_MIB: u32 = 512;
-/// Uploads of one company at once; its further ones wait, and do not keep the others from theirs.
-const PER_COMPANY: usize = 2;
-const MIB: u64 = 1 << 20;
+use crate::{extract::unread, problem::Problem};
 
-/// Gives out permits. Clones share them.
+/// Uploads of one company at once.
+const PER_COMPANY: usize = 2;
+/// Uploads of the largest size that fit into the memory beside each other. A parser needs some times as much for a while.
+const LARGEST_UPLOADS: usize = 4 * PER_COMPANY;
+/// The reserve for the first MiB of each upload, in MiB.
+const FIRST_MIBS: usize = 128;
+/// How long an upload waits for the next MiB.
+const MEMORY_WAIT: Duration = Duration::from_secs(10);
+const RETRY_AFTER_SEC: u32 = 10;
+const MIB: usize = 1 << 20;
+/// A form around the largest file, in bytes.
+const FORM_MAX_BYTES: usize = MIB;
+
+/// Gives out memory for uploads. Clones share it.
 #[derive(Clone)]
 pub struct Uploads {
-    memory: Arc<Semaphore>,
+    /// In MiB.
+    first: Arc<Semaphore>,
+    further: Arc<Semaphore>,
     companies: Arc<Mutex<HashMap<Uuid, Weak<Semaphore>>>>,
 }
 
 /// The right to hold a call list in memory. It goes with the bytes of the file; the last clone gives it back.
 #[derive(Clone, Debug)]
-pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit, Arc<Semaphore>)>);
+pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<Receiving>);
 
-impl Default for Uploads {
-    fn default() -> Self {
-        Self { memory: Arc::new(Semaphore::new(MEMORY_MAX_MIB as usize)), companies: Arc::default() }
-    }
+/// An upload whose bytes arrive.
+#[derive(Debug)]
+pub struct Receiving {
+    /// Of its company.
+    _turn: OwnedSemaphorePermit,
+    /// Where the turn is from: the company's semaphore lives as long as one of its uploads.
+    _company: Arc<Semaphore>,
+    _first: OwnedSemaphorePermit,
+    further: Option<OwnedSemaphorePermit>,
+    /// Where further memory is from.
+    memory: Arc<Semaphore>,
 }
 
 impl Uploads {
-    /// Waits for the right to receive a request of this size, at most `max_bytes`; a request without a length counts as that large.
-    #[expect(clippy::expect_used, reason = "the semaphores are never closed")]
-    pub async fn acquire(&self, company_id: Uuid, headers: &HeaderMap, max_bytes: usize) -> UploadPermit {
-        let of_company = self.of_company(company_id);
-        let turn = of_company.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let length = length.unwrap_or(u64::MAX).min(max_bytes as u64);
-        let size_mib = u32::try_from(length.div_ceil(MIB)).unwrap_or(MEMORY_MAX_MIB).clamp(1, MEMORY_MAX_MIB);
-        let memory = self.memory.clone().acquire_many_owned(size_mib).await.expect("the semaphore is never closed");
-        UploadPermit(Arc::new((turn, memory, of_company)))
+    /// For call lists of at most `max_bytes`.
+    pub fn new(max_bytes: usize) -> Self {
+        let largest_mibs = (max_bytes + FORM_MAX_BYTES).div_ceil(MIB);
+        Self {
+            first: Arc::new(Semaphore::new(FIRST_MIBS)),
+            further: Arc::new(Semaphore::new((LARGEST_UPLOADS * largest_mibs).min(Semaphore::MAX_PERMITS))),
+            companies: Arc::default(),
+        }
+    }
+
+    /// Waits until it is the company's turn to send a call list, and takes the memory for its first MiB.
+    #[expect(clippy::expect_used, reason = "see the message")]
+    pub async fn begin(&self, company_id: Uuid) -> Result<Receiving, Problem> {
+        let company = self.of_company(company_id);
+        let turn = company.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let first = in_time(self.first.clone().acquire_owned()).await?;
+        Ok(Receiving { _turn: turn, _company: company, _first: first, further: None, memory: self.further.clone() })
+    }
+
+    /// Receives a whole body with a call list of at most `max_bytes`.
+    pub async fn receive(&self, company_id: Uuid, body: Body, max_bytes: usize) -> Result<(Bytes, UploadPermit), Problem> {
+        let mut receiving = self.begin(company_id).await?;
+        let too_large = "the body is too large";
+        let mut chunks = body.into_data_stream();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|e| unread(StatusCode::PAYLOAD_TOO_LARGE, &e, too_large.to_owned()))?;
+            if bytes.len() + chunk.len() > max_bytes + FORM_MAX_BYTES {
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
+            }
+            receiving.grow(bytes.len() + chunk.len()).await?;
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((bytes.into(), receiving.complete()))
     }
 
     /// The company's own semaphore, which lives as long as one of its uploads waits or is under way.
@@ -58,42 +113,126 @@ impl Uploads {
     }
 }
 
+impl Receiving {
+    /// Takes the memory for so many bytes in all. To be called before they are stored.
+    pub async fn grow(&mut self, received_bytes: usize) -> Result<(), Problem> {
+        let held = self.further.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = received_bytes.div_ceil(MIB).saturating_sub(1 + held);
+        if needed == 0 {
+            return Ok(());
+        }
+        let needed = u32::try_from(needed).map_err(|_| no_memory())?;
+        let more = in_time(self.memory.clone().acquire_many_owned(needed)).await?;
+        match &mut self.further {
+            Some(further) => further.merge(more),
+            None => self.further = Some(more),
+        }
+        Ok(())
+    }
+
+    /// All bytes are there.
+    pub fn complete(self) -> UploadPermit {
+        UploadPermit(Arc::new(self))
+    }
+}
+
+#[expect(clippy::expect_used, reason = "see the message")]
+async fn in_time(
+    permit: impl Future<Output = Result<OwnedSemaphorePermit, tokio::sync::AcquireError>>,
+) -> Result<OwnedSemaphorePermit, Problem> {
+    let acquired = tokio::time::timeout(MEMORY_WAIT, permit).await.map_err(|_| no_memory())?;
+    Ok(acquired.expect("the semaphore is never closed"))
+}
+
+fn no_memory() -> Problem {
+    Problem::unavailable("too many call lists are received at once").retry_after(RETRY_AFTER_SEC)
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
-    async fn waits(uploads: &Uploads, company: u128, length: &'static str) -> bool {
-        let headers = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static(length))]);
+    const MAX_BYTES: usize = 64 << 20;
+
+    fn company(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    /// Uploads of one company of which so many bytes have arrived.
+    async fn receive(uploads: &Uploads, number: u128, bytes: usize) -> Vec<Receiving> {
+        let mut held = Vec::new();
+        for _ in 0..PER_COMPANY {
+            let mut upload = uploads.begin(company(number)).await.unwrap();
+            upload.grow(bytes).await.unwrap();
+            held.push(upload);
+        }
+        held
+    }
+
+    async fn waits(uploads: &Uploads, number: u128) -> bool {
         // One poll is enough: what is free is given at once.
-        futures::poll!(std::pin::pin!(uploads.acquire(Uuid::from_u128(company), &headers, 64 << 20))).is_pending()
+        futures::poll!(std::pin::pin!(uploads.begin(company(number)))).is_pending()
     }
 
     #[tokio::test]
     async fn a_company_with_many_uploads_does_not_keep_others_waiting() {
-        let uploads = Uploads::default();
-        let headers = HeaderMap::new();
-        let mut held = Vec::new();
-        for _ in 0..PER_COMPANY {
-            held.push(uploads.acquire(Uuid::from_u128(1), &headers, 64 << 20).await);
-        }
-        assert!(waits(&uploads, 1, "1000").await && !waits(&uploads, 2, "1000").await);
+        let uploads = Uploads::new(MAX_BYTES);
+        let mut held = receive(&uploads, 1, 1_000).await;
+        assert!(waits(&uploads, 1).await && !waits(&uploads, 2).await);
         held.pop();
-        assert!(!waits(&uploads, 1, "1000").await);
+        assert!(!waits(&uploads, 1).await);
+        drop(held);
+        assert!(!waits(&uploads, 3).await);
+        assert_eq!(uploads.companies.lock().unwrap().len(), 1, "companies without an upload are left out");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_send_slowly_keep_nobody_from_memory() {
+        let uploads = Uploads::new(MAX_BYTES);
+        let mut slow = Vec::new();
+        for number in 0..40 {
+            slow.extend(receive(&uploads, number, 1).await);
+        }
+        for number in 100..104 {
+            slow.extend(receive(&uploads, number, MAX_BYTES).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_lists_do_not_wait_for_the_memory_that_large_ones_hold() {
+        let uploads = Uploads::new(MAX_BYTES);
+        let mut held = Vec::new();
+        for number in 0..4 {
+            held.extend(receive(&uploads, number, MAX_BYTES + FORM_MAX_BYTES).await);
+        }
+        // What is left is the first MiB of each of these uploads.
+        assert!(uploads.further.available_permits() <= LARGEST_UPLOADS);
+        let mut small = uploads.begin(company(9)).await.unwrap();
+        small.grow(MIB).await.unwrap();
+        // A large one is refused, and gives back what it had.
+        let free = uploads.further.available_permits();
+        let mut large = uploads.begin(company(10)).await.unwrap();
+        large.grow(5 * MIB).await.unwrap();
+        assert_eq!(large.grow(MAX_BYTES).await.unwrap_err().status, 503);
+        drop(large);
+        assert_eq!(uploads.further.available_permits(), free);
+        held.clear();
+        uploads.begin(company(10)).await.unwrap().grow(MAX_BYTES).await.unwrap();
     }
 
     #[tokio::test]
-    async fn all_companies_share_the_memory() {
-        let uploads = Uploads::default();
-        let headers = HeaderMap::new();
-        let mut held = Vec::new();
-        for company in 0..8 {
-            held.push(uploads.acquire(Uuid::from_u128(company), &headers, 64 << 20).await);
+    async fn a_permit_gives_its_memory_back_with_its_last_clone() {
+        let uploads = Uploads::new(MAX_BYTES);
+        let all = uploads.further.available_permits();
+        let mut upload = uploads.begin(company(1)).await.unwrap();
+        for bytes in [1, MIB, MIB + 1, 3 * MIB, 3 * MIB] {
+            upload.grow(bytes).await.unwrap();
         }
-        assert!(waits(&uploads, 9, "1000").await);
-        drop(held);
-        assert!(!waits(&uploads, 9, "1000").await);
-        assert_eq!(uploads.companies.lock().unwrap().len(), 1, "companies without an upload are left out");
+        let permit = upload.complete();
+        let clone = permit.clone();
+        drop(permit);
+        assert_eq!(uploads.further.available_permits(), all - 2);
+        drop(clone);
+        assert_eq!(uploads.further.available_permits(), all);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Extension,
     extract::{DefaultBodyLimit, Multipart, State, multipart::MultipartRejection},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
 };
 use domain::{
     campaign::{Campaign, CampaignCommand},
@@ -31,7 +31,7 @@ use crate::{
     call_list::{Contact, Limits, Reading, RowError, Source, Unreadable, read_contacts},
     extract::{Id, unread},
     problem::Problem,
-    uploads::UploadPermit,
+    uploads::{Receiving, UploadPermit},
 };
 
 /// Tasks that are appended in one step.
@@ -97,7 +97,6 @@ async fn upload(
     by: By<Manager>,
     Id(id): Id,
     permit: Option<Extension<UploadPermit>>,
-    headers: HeaderMap,
     multipart: Result<Multipart, MultipartRejection>,
 ) -> Result<Answer<Import>, Problem> {
     let multipart = multipart.map_err(|r| match r {
@@ -107,16 +106,40 @@ async fn upload(
     // Refuse early what has no campaign to go to.
     app.store.load_fresh::<Campaign>(by.company_id(), id).await?.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
     // A request with an Idempotency-Key has its permit already, since its body has been read.
-    let permit = match permit {
-        Some(Extension(permit)) => permit,
-        None => app.uploads.acquire(by.company_id(), &headers, app.settings.upload_max_bytes).await,
+    let memory = match permit {
+        Some(Extension(permit)) => Memory::Held(permit),
+        None => Memory::Taken(app.uploads.begin(by.company_id()).await?),
     };
-    let file = receive(multipart, app.settings.upload_max_bytes, permit).await?;
+    let file = receive(multipart, app.settings.upload_max_bytes, memory).await?;
     let (import, position) = import(&app, &by.context(), id, by.ids.make("import"), file).await?;
     Ok(Answer::ok(position, import))
 }
 
-async fn receive(mut multipart: Multipart, max_bytes: usize, permit: UploadPermit) -> Result<CallListFile, Problem> {
+/// The memory for a file.
+enum Memory {
+    /// For all of it.
+    Held(UploadPermit),
+    /// It is taken as the bytes arrive.
+    Taken(Receiving),
+}
+
+impl Memory {
+    async fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        match self {
+            Self::Held(_) => Ok(()),
+            Self::Taken(receiving) => receiving.grow(bytes).await,
+        }
+    }
+
+    fn complete(self) -> UploadPermit {
+        match self {
+            Self::Held(permit) => permit,
+            Self::Taken(receiving) => receiving.complete(),
+        }
+    }
+}
+
+async fn receive(mut multipart: Multipart, max_bytes: usize, mut memory: Memory) -> Result<CallListFile, Problem> {
     let broken = |e: axum::extract::multipart::MultipartError| unread(e.status(), &e, e.body_text());
     while let Some(mut field) = multipart.next_field().await.map_err(broken)? {
         if field.name() != Some("file") {
@@ -128,9 +151,10 @@ async fn receive(mut multipart: Multipart, max_bytes: usize, permit: UploadPermi
             if bytes.len() + chunk.len() > max_bytes {
                 return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the file has more than {max_bytes} bytes")));
             }
+            memory.grow(bytes.len() + chunk.len()).await?;
             bytes.extend_from_slice(&chunk);
         }
-        return Ok(CallListFile { name, bytes, permit });
+        return Ok(CallListFile { name, bytes, permit: memory.complete() });
     }
     Err(Problem::invalid("file", "the form has no field `file`"))
 }

@@ -130,21 +130,19 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(next.run(Request::from_parts(parts, body)).await),
         Err(problem) => return Err(problem),
     };
-    if path.ends_with(CALL_LIST) {
+    let bytes = if path.ends_with(CALL_LIST) {
         let Some(manager) = identity.as_ref().filter(|identity| Manager::check(identity).is_ok()) else {
             // The handler refuses it, without a look at its body.
             return Ok(next.run(Request::from_parts(parts, body)).await);
         };
-        let permit = app.uploads.acquire(manager.company_id, &parts.headers, app.settings.upload_max_bytes).await;
+        let (received, permit) = app.uploads.receive(manager.company_id, body, app.settings.upload_max_bytes).await?;
         parts.extensions.insert(permit);
-    }
-    let limit = match path.as_str() {
-        REGISTER => AUTH_BODY_MAX_BYTES,
-        path if path.ends_with(CALL_LIST) => app.settings.upload_max_bytes + (1 << 20),
-        _ => BODY_MAX_BYTES,
+        received
+    } else {
+        let limit = if path == REGISTER { AUTH_BODY_MAX_BYTES } else { BODY_MAX_BYTES };
+        let unread = |e: axum::Error| unread(StatusCode::PAYLOAD_TOO_LARGE, &e, "the body is too large".to_owned());
+        axum::body::to_bytes(body, limit).await.map_err(unread)?
     };
-    let unread = |e: axum::Error| unread(StatusCode::PAYLOAD_TOO_LARGE, &e, "the body is too large".to_owned());
-    let bytes = axum::body::to_bytes(body, limit).await.map_err(unread)?;
     let company_id = identity.as_ref().map_or(Uuid::nil(), |identity| identity.company_id);
     let company_key = app.store.persons().company(company_id).await?;
     let body_hash = fingerprint::body_hash(&company_key, identity.as_ref(), &parts.headers, &bytes).await;
