@@ -15,7 +15,7 @@ use crate::{
     auth::{sessions, throttle, tokens},
     edge::{audit, places::Places, server},
     idempotency,
-    settings::{Role, Settings},
+    settings::{BehindProxy, Role, Settings},
 };
 
 /// How long requests under way may take when the process is to stop.
@@ -91,7 +91,7 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
         let router = app::router(app.clone());
         // All connections come from the proxy, if there is one.
         let share = settings.connections_per_client.unwrap_or(settings.connections_max.div_ceil(CLIENTS_FEWEST));
-        let places = Places::new(settings.connections_max, if settings.behind_proxy { 0 } else { share });
+        let places = Places::new(settings.connections_max, if settings.behind_proxy == BehindProxy::No { share } else { 0 });
         let of_database = 2 * u64::from(settings.database_connections);
         allow_files(u64::from(settings.connections_max) + of_database + FILES_BESIDES);
         tasks.spawn(server::serve(listener, router, places, shutdown.clone()));

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use axum::http::{HeaderName, header};
 use clap::{Args, ValueEnum};
 use eventstore::{
     MasterKey,
@@ -88,9 +89,18 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<String>,
 
-    /// The clients' addresses are what a proxy of ours says in X-Forwarded-For.
-    #[arg(long, env = "NEWVOICE_BEHIND_PROXY")]
-    pub behind_proxy: bool,
+    /// Which header a proxy of ours writes the clients' addresses into; no other one is read. `true` and the flag alone mean x-forwarded-for.
+    #[arg(
+        long,
+        env = "NEWVOICE_BEHIND_PROXY",
+        value_enum,
+        ignore_case = true,
+        require_equals = true,
+        num_args = 0..=1,
+        default_value = "false",
+        default_missing_value = "x-forwarded-for"
+    )]
+    pub behind_proxy: BehindProxy,
 
     /// How long to go on answering after /readyz has begun to say no, in seconds, so that nobody sends more.
     #[arg(long, env = "NEWVOICE_DRAIN_SEC", default_value_t = 1)]
@@ -135,6 +145,32 @@ pub enum Role {
     Api,
     Projectors,
     Dialer,
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Whether all requests come through a proxy of ours, and where it writes the clients' addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BehindProxy {
+    /// There is no proxy: a client's address is its connection's.
+    #[value(name = "false")]
+    No,
+    /// The last address in X-Forwarded-For.
+    #[value(alias = "true")]
+    XForwardedFor,
+    /// The last `for` in Forwarded (RFC 7239).
+    Forwarded,
+}
+
+impl BehindProxy {
+    /// The header that the proxy sets.
+    pub const fn header(self) -> Option<HeaderName> {
+        match self {
+            Self::No => None,
+            Self::XForwardedFor => Some(FORWARDED_FOR),
+            Self::Forwarded => Some(header::FORWARDED),
+        }
+    }
 }
 
 /// Who may register a company.
@@ -195,5 +231,35 @@ impl Settings {
             connections: self.database_connections,
             allow_unsafe_server: self.allow_unsafe_server,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn the_proxys_header_is_named_and_older_values_keep_their_meaning() {
+        let parse =
+            |args: &[&str]| Command::try_parse_from(std::iter::once(&"newvoice").chain(args)).map(|command| command.settings.behind_proxy);
+        for (args, expected) in [
+            (&[][..], BehindProxy::No),
+            (&["--behind-proxy=false"], BehindProxy::No),
+            (&["--behind-proxy"], BehindProxy::XForwardedFor),
+            (&["--behind-proxy=true"], BehindProxy::XForwardedFor),
+            (&["--behind-proxy=X-Forwarded-For"], BehindProxy::XForwardedFor),
+            (&["--behind-proxy=forwarded"], BehindProxy::Forwarded),
+        ] {
+            assert_eq!(parse(args).ok(), Some(expected), "{args:?}");
+        }
+        assert!(parse(&["--behind-proxy=x-real-ip"]).is_err());
     }
 }

@@ -7,7 +7,7 @@ use newvoice_api::{
     app::App,
     auth::operators,
     serve::{self, Running},
-    settings::{RegistrationMode, Role, Settings},
+    settings::{BehindProxy, RegistrationMode, Role, Settings},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -47,7 +47,7 @@ pub fn settings(database_url: &str) -> Settings {
         connections_max: 1_000,
         connections_per_client: Some(0),
         cors_origins: Vec::new(),
-        behind_proxy: false,
+        behind_proxy: BehindProxy::No,
         drain_sec: 0,
         audit_days: 30,
         upload_max_bytes: 4 << 20,

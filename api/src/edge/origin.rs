@@ -14,10 +14,9 @@ use axum::{
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::{app::App, settings::BehindProxy};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const USER_AGENT_MAX_CHARS: usize = 200;
 
 #[derive(Clone, Debug)]
@@ -29,10 +28,16 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn of(request: &Request, behind_proxy: bool) -> Self {
+    fn of(request: &Request, behind_proxy: BehindProxy) -> Self {
         let header = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-        let forwarded = if behind_proxy { forwarded_address(request.headers()) } else { None };
+        let forwarded = behind_proxy.header().and_then(|name| match forwarded_address(request.headers(), &name) {
+            Ok(address) => Some(address),
+            Err(missing) => {
+                missing.warn_once(&name);
+                None
+            }
+        });
         Self {
             request_id: header(&REQUEST_ID).and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(Uuid::now_v7),
             client: forwarded.or(peer),
@@ -51,27 +56,43 @@ impl Origin {
     }
 }
 
-/// The client's address as our own proxy saw it: the last one in X-Forwarded-For, else in Forwarded (RFC 7239). Those before it can be made
-/// up by anybody.
-fn forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = |name: &HeaderName| headers.get_all(name).iter().next_back().map(|value| value.to_str().unwrap_or("?"));
-    let written = match (last(&FORWARDED_FOR), last(&header::FORWARDED)) {
-        (Some(list), _) => list.rsplit(',').next(),
-        (None, Some(list)) => list.rsplit(',').next().and_then(for_parameter),
-        (None, None) => None,
-    };
-    let address = written.and_then(parse_address);
-    if address.is_none() && !UNREADABLE_SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            forwarded = written,
-            "the proxy names no client address that can be read, in X-Forwarded-For or Forwarded: requests count as the proxy's own"
-        );
-    }
-    address
+/// The client's address as our own proxy saw it: the last one in the header that the proxy sets. Those before it, and other headers, can be
+/// made up by the client.
+fn forwarded_address(headers: &HeaderMap, name: &HeaderName) -> Result<IpAddr, MissingAddress> {
+    let list = headers.get_all(name).iter().next_back().ok_or(MissingAddress::NoHeader)?;
+    let list = list.to_str().unwrap_or("?");
+    let last = list.rsplit(',').next().unwrap_or_default();
+    let written = if *name == header::FORWARDED { for_parameter(last) } else { Some(last) };
+    written.and_then(parse_address).ok_or_else(|| MissingAddress::Unreadable(list.to_owned()))
 }
 
-/// Whether the warning about addresses that cannot be read has been logged: once is enough.
-static UNREADABLE_SAID: AtomicBool = AtomicBool::new(false);
+/// Why a request has no address of a client.
+#[derive(Debug, PartialEq, Eq)]
+enum MissingAddress {
+    NoHeader,
+    /// The header, as it was sent.
+    Unreadable(String),
+}
+
+impl MissingAddress {
+    /// Logs each reason once per process: every request may have it.
+    fn warn_once(&self, header: &HeaderName) {
+        static NO_HEADER_LOGGED: AtomicBool = AtomicBool::new(false);
+        static UNREADABLE_LOGGED: AtomicBool = AtomicBool::new(false);
+        match self {
+            Self::NoHeader if !NO_HEADER_LOGGED.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(
+                    %header,
+                    "a request came without the proxy's header: it and others like it count as the proxy's own, as health checks may"
+                );
+            }
+            Self::Unreadable(sent) if !UNREADABLE_LOGGED.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%header, sent, "the proxy's header names no client address that can be read: such requests count as the proxy's own");
+            }
+            Self::NoHeader | Self::Unreadable(_) => {}
+        }
+    }
+}
 
 /// The `for` of one element of Forwarded: `for="[2001:db8::1]:4711";proto=https`.
 fn for_parameter(element: &str) -> Option<&str> {
@@ -123,12 +144,17 @@ pub async fn assign_origin(State(app): State<App>, mut request: Request, next: N
 mod tests {
     use super::*;
 
+    const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+    fn headers(name: &HeaderName, values: &[&'static str]) -> HeaderMap {
+        values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).fold(HeaderMap::new(), |mut headers, (name, value)| {
+            headers.append(name, value);
+            headers
+        })
+    }
+
     fn address(name: &HeaderName, values: &[&'static str]) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(name, HeaderValue::from_static(value));
-        }
-        forwarded_address(&headers).map(|address| address.to_string())
+        forwarded_address(&headers(name, values), name).ok().map(|address| address.to_string())
     }
 
     #[test]
@@ -154,5 +180,27 @@ mod tests {
             assert_eq!(address(&FORWARDED_FOR, &[unreadable]), None, "{unreadable}");
         }
         assert_eq!(address(&header::FORWARDED, &["proto=https"]), None);
+    }
+
+    #[test]
+    fn only_the_header_that_the_proxy_sets_is_read() {
+        let mut both = headers(&FORWARDED_FOR, &["198.51.100.1"]);
+        both.append(header::FORWARDED, HeaderValue::from_static("for=203.0.113.7"));
+        let read = |name| forwarded_address(&both, name).unwrap().to_string();
+        assert_eq!((read(&FORWARDED_FOR).as_str(), read(&header::FORWARDED).as_str()), ("198.51.100.1", "203.0.113.7"));
+        let forged = headers(&FORWARDED_FOR, &["198.51.100.1"]);
+        assert_eq!(forwarded_address(&forged, &header::FORWARDED), Err(MissingAddress::NoHeader));
+        let request = Request::builder().header(FORWARDED_FOR, "198.51.100.1").body(axum::body::Body::empty()).unwrap();
+        for behind_proxy in [BehindProxy::No, BehindProxy::Forwarded] {
+            assert_eq!(Origin::of(&request, behind_proxy).client, None);
+        }
+        assert_eq!(Origin::of(&request, BehindProxy::XForwardedFor).client(), "198.51.100.1");
+    }
+
+    #[test]
+    fn a_header_that_is_absent_is_told_from_one_that_cannot_be_read() {
+        let unreadable = headers(&FORWARDED_FOR, &["unknown"]);
+        assert_eq!(forwarded_address(&unreadable, &FORWARDED_FOR), Err(MissingAddress::Unreadable("unknown".to_owned())));
+        assert_eq!(forwarded_address(&HeaderMap::new(), &FORWARDED_FOR), Err(MissingAddress::NoHeader));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use newvoice_api::settings::{BehindProxy, Settings};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sqlx::Connection as _;
@@ -147,13 +148,13 @@ async fn answers_are_compressed_for_who_understands_it_and_streams_are_not() {
 #[tokio::test]
 async fn the_clients_address_is_what_our_own_proxy_says() {
     let url = new_database().await;
-    let mut behind = settings(&url);
-    behind.behind_proxy = true;
-    for (settings, expected) in [(settings(&url), "127.0.0.1"), (behind, "203.0.113.9")] {
-        let platform = Platform::start_with(settings).await;
+    for (behind_proxy, expected) in
+        [(BehindProxy::No, "127.0.0.1"), (BehindProxy::XForwardedFor, "203.0.113.9"), (BehindProxy::Forwarded, "203.0.113.10")]
+    {
+        let platform = Platform::start_with(Settings { behind_proxy, ..settings(&url) }).await;
         let admin = platform.admin().await;
         let request = admin.request(Method::POST, "/auth/ticket").header("x-forwarded-for", "198.51.100.1, 203.0.113.9");
-        admin.send(request).await.expect(200);
+        admin.send(request.header("forwarded", "for=198.51.100.1, for=203.0.113.10")).await.expect(200);
         let entries = admin.get("/audit").await["items"].as_array().unwrap().clone();
         assert_eq!(entries.iter().find(|entry| entry["action"] == "POST /auth/ticket").unwrap()["client"], expected);
         platform.stop().await;
