@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use chrono::{DateTime, Utc};
 use domain::{call::Direction, outcome::Outcome, phone::to_e164, validation::Invalid};
 use projections::{
@@ -59,11 +59,14 @@ struct CallParams {
     phone_number: Option<String>,
 }
 
-/// A phone number in a query, as E.164. No campaign gives national numbers their country there.
-fn number_in_query(text: &str) -> Result<String, Problem> {
-    // A + that is not encoded reads as a blank.
-    let decoded = text.strip_prefix(' ').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).map(|rest| format!("+{rest}"));
-    let text = decoded.as_deref().unwrap_or(text);
+/// A phone number in a query, as E.164. No campaign gives national numbers their country there. `raw_query` is the query as it was sent: a `+`
+/// that is not encoded reads as a blank, but a blank (`%20`) is no `+`.
+fn number_in_query(text: &str, raw_query: &str) -> Result<String, Problem> {
+    let mut values = raw_query.split('&').filter_map(|pair| pair.strip_prefix("phone_number="));
+    let is_plus = values.next().is_some_and(|value| value.starts_with('+'));
+    let rest = text.strip_prefix(' ').filter(|rest| is_plus && rest.starts_with(|c: char| c.is_ascii_digit()));
+    let written = rest.map(|rest| format!("+{rest}"));
+    let text = written.as_deref().unwrap_or(text);
     let number = text.trim_start().starts_with('+').then(|| to_e164(text, None).ok()).flatten();
     number.ok_or_else(|| Problem::bad_request("phone_number must be a phone number with + and the country code, e.g. %2B12025550100"))
 }
@@ -83,6 +86,7 @@ async fn calls(
     State(app): State<App>,
     by: By<Viewer>,
     QueryOf(params): QueryOf<CallParams>,
+    RawQuery(raw_query): RawQuery,
     fresh: Fresh,
     paging: Paging,
 ) -> Result<Answer<Items<CallWithMetrics>>, Problem> {
@@ -92,7 +96,8 @@ async fn calls(
     if params.direction.as_ref().is_some_and(|d| d.parse::<Direction>().is_err()) {
         return Err(Problem::bad_request("direction must be outbound or inbound"));
     }
-    let phone_number = params.phone_number.as_deref().map(number_in_query).transpose()?;
+    let phone_number =
+        params.phone_number.as_deref().map(|text| number_in_query(text, raw_query.as_deref().unwrap_or_default())).transpose()?;
     check_period(params.from, params.to)?;
     let person_id = match &phone_number {
         // Nobody is behind a number that was never called, or whose person is erased.
@@ -362,11 +367,26 @@ mod tests {
 
     #[test]
     fn numbers_in_queries_have_a_plus() {
-        for text in ["+12025550100", " 12025550100", " 1 202-555-0100", " +12025550100"] {
-            assert_eq!(number_in_query(text).ok().as_deref(), Some("+12025550100"), "{text}");
+        for query in ["%2B12025550100", "+12025550100", "+1+202-555-0100", "+1%20202-555-0100", "%20%2B12025550100", "+%2B12025550100"] {
+            assert_eq!(number_of(query).as_deref(), Some("+12025550100"), "{query}");
         }
-        for text in ["2025550100", "12025550100", "(202) 555-0100", "00420601123456", "  12025550100", " ", "", "x"] {
-            assert!(number_in_query(text).is_err(), "{text}");
+        let others = ["2025550100", "12025550100", "(202)+555-0100", "00420601123456", "++12025550100", "+", "%20", "", "x"];
+        for query in others {
+            assert_eq!(number_of(query), None, "{query}");
         }
+    }
+
+    #[test]
+    fn a_blank_before_a_national_number_is_no_plus() {
+        for query in ["%204325550100", "%2012025550100", "%20%204325550100", "4325550100"] {
+            assert_eq!(number_of(query), None, "{query}");
+        }
+    }
+
+    fn number_of(query: &str) -> Option<String> {
+        let query = format!("limit=5&phone_number={query}");
+        let uri = format!("/analytics/calls?{query}").parse().unwrap();
+        let axum::extract::Query(params) = axum::extract::Query::<CallParams>::try_from_uri(&uri).unwrap();
+        number_in_query(&params.phone_number.unwrap(), &query).ok()
     }
 }
