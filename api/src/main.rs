@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use eventstore::{
-    Database,
+    Database, MasterKey,
     database::{DatabaseSettings, OpenError},
 };
 use newvoice_api::{
@@ -103,20 +103,25 @@ fn is_wrong_use(error: &anyhow::Error) -> bool {
     database.is_some_and(OpenError::is_wrong_use) || matches!(operator, Some(OperatorError::UnknownAddress(_)))
 }
 
-async fn operate(settings: &Settings, command: OperatorCommand) -> anyhow::Result<()> {
+/// Opens the database of an installation. Makes neither a key nor an installation: a database in which no platform was started is refused
+/// before anything is changed.
+async fn open_existing(settings: &Settings) -> anyhow::Result<(Database, MasterKey)> {
     let file = settings.master_key_file();
-    // Neither a key nor an installation is made here: one that is not there has no operators.
     let master_key = settings.existing_master_key().with_context(|| file.display().to_string())?;
     let master_key = master_key.ok_or_else(|| OpenError::NoMasterKey(file))?;
-    let database = Database::open(&DatabaseSettings { may_create: false, ..settings.database(master_key) }).await?;
+    let database = Database::open(&DatabaseSettings { may_create: false, ..settings.database(master_key.clone()) }).await?;
+    Ok((database, master_key))
+}
+
+async fn operate(settings: &Settings, command: OperatorCommand) -> anyhow::Result<()> {
+    let (database, _) = open_existing(settings).await?;
     let done = operators::run(&database, command).await;
     database.close().await;
     Ok(done?)
 }
 
 async fn rotate(settings: &Settings, revoke: bool) -> anyhow::Result<()> {
-    let database = open(settings).await?;
-    let master = settings.master_key()?;
+    let (database, master) = open_existing(settings).await?;
     let pool = &database.access.identity;
     Tokens::load(pool, &master, settings.token_minutes).await?.rotate(pool, revoke).await?;
     println!("a new key will sign tokens{}", if revoke { "; those from before count no longer" } else { "" });

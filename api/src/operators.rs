@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use clap::Subcommand;
 use domain::{company::Company, email::canonical_email, user::User};
-use eventstore::{Actor, ActorKind, Database, EventStore};
+use eventstore::{Actor, ActorKind, Database, EventStore, StoreError};
 
 use crate::{
     auth::{credentials, credentials::UserCredentials, operators},
@@ -31,8 +31,12 @@ pub enum OperatorCommand {
 pub enum OperatorError {
     #[error("no user logs in with {0}; register or accept an invitation first")]
     UnknownAddress(String),
+    #[error("the database was opened without a master key")]
+    NoMasterKey,
     #[error(transparent)]
-    Other(#[from] anyhow::Error),
+    Sql(#[from] sqlx::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Carries out the command and prints what came of it. Running processes take a change up within ten seconds.
@@ -40,8 +44,7 @@ pub async fn run(database: &Database, command: OperatorCommand) -> Result<(), Op
     match command {
         OperatorCommand::Add { email } => {
             let user = find_user(database, &email).await?;
-            let mut db = database.access.identity.acquire().await.map_err(anyhow::Error::from)?;
-            let added = operators::add(&mut db, user.user_id).await.map_err(anyhow::Error::from)?;
+            let added = operators::add(&mut *database.access.identity.acquire().await?, user.user_id).await?;
             if added {
                 record_change(database, &user, "operator add").await;
             }
@@ -49,8 +52,7 @@ pub async fn run(database: &Database, command: OperatorCommand) -> Result<(), Op
         }
         OperatorCommand::Remove { email } => {
             let user = find_user(database, &email).await?;
-            let mut db = database.access.identity.acquire().await.map_err(anyhow::Error::from)?;
-            let removed = operators::remove(&mut db, user.user_id).await.map_err(anyhow::Error::from)?;
+            let removed = operators::remove(&mut *database.access.identity.acquire().await?, user.user_id).await?;
             if removed {
                 record_change(database, &user, "operator remove").await;
             }
@@ -62,9 +64,9 @@ pub async fn run(database: &Database, command: OperatorCommand) -> Result<(), Op
 }
 
 async fn find_user(database: &Database, email: &str) -> Result<UserCredentials, OperatorError> {
-    let master = database.master_key.as_ref().ok_or_else(|| anyhow::anyhow!("the platform needs a master key"))?;
+    let master = database.master_key.as_ref().ok_or(OperatorError::NoMasterKey)?;
     let hash = credentials::email_hash(master, &canonical_email(email).unwrap_or_default());
-    let user = credentials::user(&database.access.identity, &hash).await.map_err(anyhow::Error::from)?;
+    let user = credentials::user(&database.access.identity, &hash).await?;
     let joined = user.filter(|user| user.password_hash.is_some() && user.pending_since.is_none());
     joined.ok_or_else(|| OperatorError::UnknownAddress(email.to_owned()))
 }
@@ -79,14 +81,14 @@ async fn record_change(database: &Database, user: &UserCredentials, action: &str
 }
 
 async fn list(database: &Database) -> Result<(), OperatorError> {
-    let rows = operators::list(&database.access.identity).await.map_err(anyhow::Error::from)?;
+    let rows = operators::list(&database.access.identity).await?;
     if rows.is_empty() {
         println!("there is no operator; newvoice operator add <email> makes one");
     }
     let store = EventStore::open(database);
     for row in rows {
-        let user = store.load_fresh::<User>(row.company_id, row.user_id).await.map_err(anyhow::Error::from)?;
-        let company = store.load_fresh::<Company>(row.company_id, row.company_id).await.map_err(anyhow::Error::from)?;
+        let user = store.load_fresh::<User>(row.company_id, row.user_id).await?;
+        let company = store.load_fresh::<Company>(row.company_id, row.company_id).await?;
         let email = user.state.known().map_or_else(|| row.user_id.to_string(), |user| user.email.reveal().clone());
         let company = company.state.profile.as_ref().map_or_else(|| row.company_id.to_string(), |profile| profile.name.clone());
         let disabled = if row.disabled_at.is_some() { ", disabled" } else { "" };

@@ -42,7 +42,7 @@ pub struct DatabaseSettings {
     pub schema: String,
     /// Where our own server keeps its data.
     pub data_dir: PathBuf,
-    /// Whether a server of our own may be made where there is none; a tool that only looks must not.
+    /// Whether an installation, and a server of our own for it, may be made where there is none; a tool that only looks must not.
     pub may_create: bool,
     pub connections: u32,
     /// What the keys of all personal data hang on. Without it personal data stays encrypted.
@@ -65,6 +65,8 @@ pub enum OpenError {
     NoPostgres,
     #[error("there is no platform in {0}; set NEWVOICE_DATA_DIR or DATABASE_URL")]
     NoData(PathBuf),
+    #[error("there is no platform in the schema {0} of this database; set DATABASE_URL and NEWVOICE_SCHEMA, or start newvoice there first")]
+    NoInstallation(String),
     #[error("the embedded PostgreSQL could not be started: {0}")]
     Embedded(String),
     #[error("PostgreSQL at {address} cannot be reached: {error}")]
@@ -99,6 +101,7 @@ impl OpenError {
             Self::Url(_)
             | Self::SchemaName(_)
             | Self::NoData(_)
+            | Self::NoInstallation(_)
             | Self::PoolerInBetween { .. }
             | Self::NoMasterKey(_)
             | Self::OtherMasterKey => true,
@@ -146,6 +149,9 @@ impl Database {
         };
         let options = in_schema(options, &settings.schema);
         check_server(&options, settings).await?;
+        if !settings.may_create {
+            installation::require_installation(&options, settings).await?;
+        }
         if let Some(master) = &settings.master_key {
             installation::require_master_key(&options, master).await?;
         }

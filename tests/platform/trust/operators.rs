@@ -241,6 +241,28 @@ async fn wrong_use_is_told_in_one_line_and_changes_nothing() {
     platform.stop().await;
 }
 
+/// Otherwise the key of such a command would become the installation's, and the server would be refused with its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_on_a_database_without_an_installation_are_refused_and_nothing_is_made() {
+    for (url, is_migrated) in [(empty_database().await, false), (new_database().await, true)] {
+        for args in [&["operator", "list"][..], &["operator", "add", "ada@example.com"], &["rotate-signing-key"]] {
+            let address = url.clone();
+            let refused = tokio::task::spawn_blocking(move || newvoice(&address, &"42".repeat(32), args)).await.unwrap();
+            let error = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!((refused.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+            assert!(error.contains("there is no platform"), "{error}");
+        }
+        if !is_migrated {
+            let database = sqlx::PgPool::connect(&url).await.unwrap();
+            let schemas: i64 =
+                sqlx::query_scalar("select count(*) from pg_namespace where nspname = 'newvoice'").fetch_one(&database).await.unwrap();
+            assert_eq!(schemas, 0);
+        }
+        // The server chooses the key.
+        Platform::start_on(&url).await.stop().await;
+    }
+}
+
 /// A connection pooler in between drops what says which schema is ours: nothing is migrated into another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_between_platform_and_database_is_refused() {
