@@ -26,7 +26,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
-    /// Position after which to begin
+    /// Position after which to begin, from 0
     pub after: Option<i64>,
     /// campaign, task, call, …
     pub category: Option<String>,
@@ -36,8 +36,11 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    /// The filter of the log; a stream that is no name is 400. Users and keys are for admins to see.
+    /// The filter of the log; a negative position and a stream that is no name are 400. Users and keys are for admins to see.
     pub fn parse(&self, role: Role) -> Result<Filter, Problem> {
+        if self.after.is_some_and(|after| after < 0) {
+            return Err(Problem::bad_request("after must not be negative"));
+        }
         let nul = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
         if nul(&self.category) || nul(&self.event_type) || nul(&self.stream) {
             return Err(Problem::bad_request("parameters must not contain a NUL character"));
@@ -78,4 +81,16 @@ pub(super) async fn history(
     }
     let next_cursor = page.events.last().filter(|_| page.has_more).map(|event| event.position.write());
     Ok(Items { items: page.events.into_iter().map(EventView::from).collect(), next_cursor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_position_is_refused() {
+        let parse = |after| EventFilter { after, category: None, event_type: None, stream: None }.parse(Role::Viewer).err();
+        assert_eq!(parse(Some(-1)).map(|problem| problem.status), Some(400));
+        assert!(parse(Some(0)).is_none() && parse(None).is_none());
+    }
 }
