@@ -12,7 +12,13 @@
 //!
 //! each line ended by a line feed.
 
-use std::{fmt, fs, io, path::Path, time::Duration};
+use std::{
+    fmt, fs,
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use ed25519_dalek::{
@@ -226,12 +232,44 @@ fn make_key(path: &Path) -> io::Result<()> {
     secret_file::create_once(path, private.as_bytes()).map(drop)
 }
 
-/// Writes the public half beside the key, if it is not there: for who verifies seals elsewhere.
+/// Writes the public half beside the key unless it is there already, for those who verify seals elsewhere. The file is replaced as a whole: a
+/// process that is killed meanwhile leaves the one from before.
 fn write_public_half(path: &Path, key: &SigningKey) -> io::Result<()> {
     let public_path = path.with_extension("pub");
-    if public_path.exists() {
+    let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)?;
+    if fs::read(&public_path).is_ok_and(|content| content == public.as_bytes()) {
         return Ok(());
     }
-    let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(io::Error::other)?;
-    fs::write(public_path, public)
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Everybody may read it, as far as the umask allows.
+    let readable = fs::Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(dir)?;
+    file.write_all(public.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(&public_path).map_err(|error| error.error)?;
+    fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_key_file_is_that_of_the_private_key_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seal-key.pem");
+        let public_path = path.with_extension("pub");
+        let first = Sealer::open(&path).unwrap().fingerprint();
+        assert_eq!(KeyFingerprint::read(&public_path).unwrap(), first);
+        // A process was killed while it wrote the file.
+        fs::write(&public_path, b"").unwrap();
+        assert_eq!(Sealer::open(&path).unwrap().fingerprint(), first);
+        assert_eq!(KeyFingerprint::read(&public_path).unwrap(), first);
+        // The private key was replaced.
+        fs::remove_file(&path).unwrap();
+        let second = Sealer::open(&path).unwrap().fingerprint();
+        assert_ne!(first, second);
+        assert_eq!(KeyFingerprint::read(&public_path).unwrap(), second);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside the two files");
+    }
 }
