@@ -343,11 +343,9 @@ impl From<CallRefusal> for Problem {
             }
             CallRefusal::TurnTooLate { position_in_request } => Self::invalid(format!("turns[{position_in_request}].occurred_at"), message),
             CallRefusal::OtherNumber => Self::invalid("phone_number", message),
-            CallRefusal::StartsInFuture | CallRefusal::StartsAfterEnd | CallRefusal::StartsTooEarly | CallRefusal::StartsTooLate => {
-                Self::invalid("started_at", message)
-            }
+            CallRefusal::StartsInFuture | CallRefusal::StartsAfterEnd | CallRefusal::StartsTooEarly => Self::invalid("started_at", message),
             CallRefusal::EndsBeforeStart | CallRefusal::EndsInFuture => Self::invalid("ended_at", message),
-            CallRefusal::LastsTooLong | CallRefusal::LastsIntoFuture => Self::invalid("duration_sec", message),
+            CallRefusal::LastsTooLong => Self::invalid("duration_sec", message),
             CallRefusal::OtherSubject | CallRefusal::StartedAlready | CallRefusal::EndedAlready => Self::conflict(message),
         }
     }

@@ -180,7 +180,7 @@ impl Desk {
         }
         let ended = call.state.known().and_then(|call| Some((call.end.as_ref()?, call.classification?.outcome?)));
         // Of our own dialer's calls the platform itself hangs up when the process stops; what others call `system` is theirs.
-        let is_own = ended.is_some_and(|(end, _)| end.hangup_by.is_some()) && self.is_dialed_by_us(claim.call_id).await?;
+        let is_own = ended.is_some_and(|(end, _)| end.hangup_by.is_some()) && self.is_dialed_by_us(claim.company_id, claim.call_id).await?;
         let command = match ended {
             Some((end, outcome)) if was_reached(outcome, end.hangup_by.as_deref().filter(|_| is_own)) => {
                 TaskCommand::Complete { call_id: claim.call_id, outcome }
@@ -199,9 +199,9 @@ impl Desk {
     }
 
     /// Whether our own dialer claimed the call's task: the claim dialed the call, and its event says for which actor.
-    async fn is_dialed_by_us(&self, call_id: Uuid) -> Result<bool, StoreError> {
-        let events = self.store.read_stream(&StreamName::of::<Call>(call_id), 0, None).await?;
-        match events.first() {
+    async fn is_dialed_by_us(&self, company_id: Uuid, call_id: Uuid) -> Result<bool, StoreError> {
+        let history = self.store.read_history(company_id, &[StreamName::of::<Call>(call_id)], 0, 1).await?;
+        match history.events.first() {
             Some(dialed) => Ok(dialed.metadata()?.actor.kind == ActorKind::Dialer),
             None => Ok(false),
         }

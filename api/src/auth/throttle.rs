@@ -110,13 +110,7 @@ pub struct Throttle<'a> {
 
 impl<'a> Throttle<'a> {
     /// Of somebody at `client` to log in under `address`, which is `user_id`'s if it is a user's.
-    pub fn new(
-        (pool, slow): (&'a Pool, &'a SlowAttempts),
-        master: &MasterKey,
-        address: &str,
-        client: &str,
-        user_id: Option<Uuid>,
-    ) -> Self {
+    pub fn new((pool, slow): (&'a Pool, &'a SlowAttempts), master: &MasterKey, address: &str, client: &str, user_id: Option<Uuid>) -> Self {
         let subject = |what: String| master.derive(&what).to_vec();
         Self {
             pool,

@@ -298,7 +298,7 @@ async fn record(
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct EndCall {
-    /// At most five minutes ahead of the server's clock; absent: `started_at` + `duration_sec` where that is given, else now
+    /// At most ten days ahead of the server's clock; absent: `started_at` + `duration_sec` where that is given, else now
     ended_at: Option<DateTime<Utc>>,
     /// Absent: from `started_at` to `ended_at`, whichever of the two arrives first, at most ten days unless both are the server's
     #[schema(value_type = Option<f64>)]

@@ -36,8 +36,7 @@ pub struct LiveEvent {
 impl From<StoredEvent> for LiveEvent {
     #[expect(clippy::expect_used, reason = "see the message")]
     fn from(stored: StoredEvent) -> Self {
-        let (position, version, stream, event_type) =
-            (stored.position, stored.version, stored.stream.clone(), stored.event_type.clone());
+        let (position, version, stream, event_type) = (stored.position, stored.version, stored.stream.clone(), stored.event_type.clone());
         let json = serde_json::to_string(&EventView::from(stored)).expect("a view has text keys only");
         Self { position, version, stream, event_type, json }
     }

@@ -101,7 +101,9 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
                     Vec::new()
                 }
             },
-            events = tokio::time::timeout(PATIENCE, place.next(&app, watch.company_id())) => events.unwrap_or_default(),
+            events = place.next(&app, watch.company_id()) => events,
+            // Time for the next ping, and for a look at the caller's rights.
+            () = tokio::time::sleep(PATIENCE) => Vec::new(),
         };
         for json in events {
             if socket.send(Message::text(json)).await.is_err() {

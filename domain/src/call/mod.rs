@@ -301,7 +301,7 @@ impl KnownCall {
             return if request.repeats(end) { Ok(vec![]) } else { Err(CallRefusal::EndedAlready) };
         }
         let reported = Moment::new(request.ended_at, now);
-        if reported.is_ahead_of(now) {
+        if reported.given && reported.is_ahead_of(now, TimeDelta::seconds(DURATION_MAX_SEC)) {
             return Err(CallRefusal::EndsInFuture);
         }
         let times = self.times_until(reported, request.duration_sec)?;
@@ -347,7 +347,7 @@ impl KnownCall {
 
 fn start_moment(started_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<Moment, CallRefusal> {
     let start = Moment::new(started_at, now);
-    if start.is_ahead_of(now) { Err(CallRefusal::StartsInFuture) } else { Ok(start) }
+    if start.is_ahead_of(now, TimeDelta::minutes(STARTED_AHEAD_MAX_MIN)) { Err(CallRefusal::StartsInFuture) } else { Ok(start) }
 }
 
 /// Only what the caller said tells an outcome.

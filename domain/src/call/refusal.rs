@@ -24,7 +24,7 @@ pub enum CallRefusal {
     StartsAfterEnd,
     #[error("the call cannot end before it started")]
     EndsBeforeStart,
-    #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
+    #[error("must not be more than {DURATION_MAX_SEC} seconds ahead of the server's clock")]
     EndsInFuture,
     #[error(
         "the call would have lasted longer than {DURATION_MAX_SEC} seconds: correct ended_at, or give duration_sec; without ended_at the \
@@ -32,15 +32,9 @@ pub enum CallRefusal {
     )]
     LastsTooLong,
     #[error(
-        "the call would end more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock: correct duration_sec, or give ended_at"
-    )]
-    LastsIntoFuture,
-    #[error(
         "the call would have lasted longer than {DURATION_MAX_SEC} seconds: give a started_at closer to its end, or none if it is not known"
     )]
     StartsTooEarly,
-    #[error("the call would have ended after its end was reported: give an earlier started_at, or none if it is not known")]
-    StartsTooLate,
 }
 
 impl CallRefusal {
@@ -48,7 +42,6 @@ impl CallRefusal {
     pub(super) const fn of_start(contradiction: Contradiction) -> Self {
         match contradiction {
             Contradiction::EndsBeforeStart => Self::StartsAfterEnd,
-            Contradiction::EndsAfterReport => Self::StartsTooLate,
             Contradiction::LastsTooLong => Self::StartsTooEarly,
         }
     }
@@ -57,7 +50,6 @@ impl CallRefusal {
     pub(super) const fn of_end(contradiction: Contradiction) -> Self {
         match contradiction {
             Contradiction::EndsBeforeStart => Self::EndsBeforeStart,
-            Contradiction::EndsAfterReport => Self::LastsIntoFuture,
             Contradiction::LastsTooLong => Self::LastsTooLong,
         }
     }
