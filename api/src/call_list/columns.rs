@@ -207,3 +207,29 @@ fn priority(text: &str) -> Option<i32> {
     };
     if text.is_empty() { Some(0) } else { whole.parse().ok() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(texts: &[&str]) -> Cells {
+        let mut cells = Cells::default();
+        (0..).zip(texts).for_each(|(column, text)| cells.push(column, text));
+        cells
+    }
+
+    /// The search for a free name goes through all columns: it must not be repeated for every row.
+    #[test]
+    fn a_column_without_a_name_is_named_once_for_all_rows() {
+        let header = cells(&["phone_number", "", "column 2", "column 2 (2)"]);
+        let mut columns = Columns::of(&header, Limits { rows: 10, columns: 2 }).unwrap();
+        let mut names = || {
+            let contact = columns.contact(2, &cells(&["+12025550100", "x"]), None).unwrap();
+            // A search after this would find another name.
+            columns.taken.clear();
+            contact.contact_data.reveal().keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(names(), ["column 2 (3)"]);
+        assert_eq!(names(), ["column 2 (3)"]);
+    }
+}

@@ -201,20 +201,6 @@ fn a_row_with_too_long_a_name_is_an_error_as_with_any_other_cell() {
     assert_eq!(errors, [RowError { row: 2, message }], "together they are too long");
 }
 
-/// 16,000 columns that are named like the one without a name: the search for a free name must not be repeated for every row.
-#[test]
-fn a_column_without_a_name_is_named_once_for_all_rows() {
-    let mut columns = vec!["phone_number".to_owned(), String::new(), "column 2".to_owned()];
-    columns.extend((2..16_000).map(|number| format!("column 2 ({number})")));
-    let row = |number: u32| format!("+1202555{number:04},x\n");
-    let rows: String = (100..200).cycle().take(900).map(row).collect();
-    let started = std::time::Instant::now();
-    let (contacts, errors) = read(format!("{}\n{rows}", columns.join(",")).as_bytes()).unwrap();
-    assert!(errors.is_empty() && contacts.len() == 900, "{errors:?}");
-    assert_eq!(serde_json::Value::from(contacts[899].contact_data.reveal().clone()), serde_json::json!({"column 2 (16000)": "x"}));
-    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
-}
-
 #[test]
 fn notes_cut_long_names_of_columns() {
     let long = "x".repeat(50_000);
