@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{MatchedPath, Request, State},
     http::{Method, StatusCode, header},
     middleware::Next,
@@ -81,9 +82,23 @@ async fn readyz(State(app): State<App>) -> Response {
     response
 }
 
-/// Prometheus text format.
-#[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+/// Prometheus text format. Written once a second, however many ask.
 async fn metrics(State(app): State<App>) -> Response {
+    let mut last = app.rendered.0.lock().await;
+    let text = match last.as_ref().filter(|(at, _)| at.elapsed() < FRESH_FOR_STRANGERS) {
+        Some((_, text)) => text.clone(),
+        None => last.insert((Instant::now(), render(&app).await)).1.clone(),
+    };
+    drop(last);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The metrics as they were just written.
+#[derive(Default)]
+pub struct Rendered(Mutex<Option<(Instant, Bytes)>>);
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
+async fn render(app: &App) -> Bytes {
     ::metrics::gauge!("newvoice_log_position").set(app.store.head().position() as f64);
     for (purpose, open, idle) in app.access.connections() {
         let labels = [("purpose", purpose.to_string())];
@@ -107,7 +122,7 @@ async fn metrics(State(app): State<App>) -> Response {
             }
         }
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.prometheus.render() + &failures).into_response()
+    (app.prometheus.render() + &failures).into()
 }
 
 /// The position of the event that a projection stopped at: there only while it stands still.

@@ -342,6 +342,7 @@ impl From<CallRefusal> for Problem {
                 Self { errors, ..Self::conflict(message) }
             }
             CallRefusal::TurnTooLate { position_in_request } => Self::invalid(format!("turns[{position_in_request}].occurred_at"), message),
+            CallRefusal::TooMuchText { position_in_request } => Self::invalid(format!("turns[{position_in_request}]"), message),
             CallRefusal::OtherNumber => Self::invalid("phone_number", message),
             CallRefusal::StartsInFuture | CallRefusal::StartsAfterEnd | CallRefusal::StartsTooEarly => Self::invalid("started_at", message),
             CallRefusal::EndsBeforeStart | CallRefusal::EndsInFuture => Self::invalid("ended_at", message),

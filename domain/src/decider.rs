@@ -36,6 +36,9 @@ pub struct Upcaster {
     pub upcast: fn(Value) -> Value,
 }
 
+/// What a state of fixed parts takes at most, in bytes.
+pub const STATE_BYTES: usize = 2_000;
+
 /// An aggregate: `decide` says which facts follow a command, `evolve` what a fact changes.
 pub trait Decider: 'static {
     /// The first part of the stream's name, `<category>-<uuid>`.
@@ -51,6 +54,11 @@ pub trait Decider: 'static {
     /// somebody is known, what the stream holds is its own.
     fn person(id: Uuid, _state: &Self::State) -> Uuid {
         id
+    }
+
+    /// About how many bytes a state takes in memory: what callers can make long is counted.
+    fn size_of(_state: &Self::State) -> usize {
+        STATE_BYTES
     }
 
     /// A command whose effect is already there yields no events.

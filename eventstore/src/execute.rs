@@ -1,6 +1,6 @@
 //! Load, decide, append.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Decider, DomainEvent, count, fact};
@@ -165,26 +165,17 @@ impl EventStore {
     }
 
     fn cached<D: Decider>(&self, id: Uuid) -> Option<Loaded<D>> {
-        let known = self.states.lock().ok()?.get(&StreamName::of::<D>(id)).cloned();
-        known.and_then(|any| any.downcast_ref::<Loaded<D>>().cloned())
+        self.states.get(id)
     }
 
     pub(crate) fn remember<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
-        if let Ok(mut states) = self.states.lock().map_err(|e| e.into_inner().clear())
-            && loaded.version > 0
-            && loaded.epoch == self.persons().epoch()
-        {
-            let newer = |known: &Arc<dyn Any + Send + Sync>| known.downcast_ref::<Loaded<D>>().is_some_and(|k| k.version > loaded.version);
-            if !states.peek(&StreamName::of::<D>(id)).is_some_and(newer) {
-                states.put(StreamName::of::<D>(id), Arc::new(loaded.clone()));
-            }
+        if loaded.version > 0 && loaded.epoch == self.persons().epoch() {
+            self.states.put(id, loaded);
         }
     }
 
     pub(crate) fn forget(&self, stream: &StreamName) {
-        if let Ok(mut states) = self.states.lock() {
-            states.pop(stream);
-        }
+        self.states.forget(stream);
     }
 
     /// Decides `command` on one stream and appends what follows; decides anew when somebody else was first.

@@ -13,6 +13,7 @@ pub mod persons;
 mod read;
 pub mod seal;
 mod secret_file;
+mod states;
 mod store;
 mod subscribe;
 pub mod verify;

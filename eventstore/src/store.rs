@@ -1,16 +1,9 @@
 //! The log's front.
 
-use std::{
-    any::Any,
-    collections::HashSet,
-    num::NonZeroUsize,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::Decider;
-use lru::LruCache;
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
@@ -25,13 +18,9 @@ use crate::{
     head::Head,
     persons::Persons,
     read::{self, Filter, HistoryPage},
+    states::StateCache,
     subscribe::Subscription,
 };
-
-/// Folded states that are kept at most.
-const STATE_CACHE_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
-
-type StateCache = Arc<Mutex<LruCache<StreamName, Arc<dyn Any + Send + Sync>>>>;
 
 /// The log of one installation. Clones share everything.
 #[derive(Clone)]
@@ -59,9 +48,9 @@ impl EventStore {
         let head = Head::watch(access.commands.clone(), notifying, database.channel(), database.silence.clone());
         let appending = access.log_options.clone().application_name(&format!("{} append", process_name()));
         let appender = Appender::start(appending, access.log_may_copy, head.clone());
-        let states: StateCache = Arc::new(Mutex::new(LruCache::new(STATE_CACHE_MAX)));
+        let states = StateCache::new();
         let persons = Persons::new(access.commands.clone(), database.master_key.clone());
-        tokio::spawn(forget_the_erased(head.clone(), persons.clone(), Arc::clone(&states)));
+        tokio::spawn(forget_the_erased(head.clone(), persons.clone(), states.clone()));
         Self {
             pool: access.commands.clone(),
             history: access.history.clone(),
@@ -106,7 +95,7 @@ impl EventStore {
     }
 
     pub(crate) fn forget_states(&self) {
-        clear(&self.states);
+        self.states.clear();
     }
 
     /// The position of the last event, read from the database.
@@ -241,12 +230,8 @@ async fn forget_the_erased(head: Head, persons: Persons, states: StateCache) {
     let mut erasures = head.erasures();
     while erasures.changed().await.is_ok() {
         persons.forget_all();
-        clear(&states);
+        states.clear();
     }
-}
-
-fn clear(states: &StateCache) {
-    states.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
 }
 
 /// A part of the log: positions from `first` to `last`.

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     Decider, Fact, Personal,
     call::{Call, CallEvent, Turn},
+    count,
 };
 use eventstore::{
     HoldsPersonal, StreamName,
@@ -138,8 +139,49 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
     Ok(())
 }
 
+/// Bytes of encrypted text after which a page of turns ends, and turns that are read at once: one may have some hundred kilobytes.
+const PAGE_MAX_BYTES: usize = 4 << 20;
+const CHUNK: usize = 50;
+
+/// A part of a call's turns.
+#[derive(Default)]
+pub struct TurnsPage {
+    /// By turn index.
+    pub rows: Vec<CallLogRow>,
+    pub has_more: bool,
+}
+
+/// A call's turns after `after`: at most `limit`, and fewer if they are long.
+pub async fn page_of_call(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    call_id: Uuid,
+    after: Option<i32>,
+    limit: usize,
+) -> Result<TurnsPage, sqlx::Error> {
+    let (mut page, mut after, mut bytes) = (TurnsPage::default(), after, 0);
+    loop {
+        // One more than the page may have shows whether there are more.
+        let chunk = CHUNK.min(limit + 1 - page.rows.len());
+        let rows = of_call(db, company_id, call_id, after, count::to_i64(chunk)).await?;
+        let is_last = rows.len() < chunk;
+        for row in rows {
+            page.has_more = page.rows.len() == limit || bytes >= PAGE_MAX_BYTES;
+            if page.has_more {
+                return Ok(page);
+            }
+            after = Some(row.turn_index);
+            bytes += row.envelopes().iter().map(Envelope::size).sum::<usize>();
+            page.rows.push(row);
+        }
+        if is_last {
+            return Ok(page);
+        }
+    }
+}
+
 /// A call's turns after `after`, by turn index.
-pub async fn of_call(
+async fn of_call(
     db: &mut PgConnection,
     company_id: Uuid,
     call_id: Uuid,

@@ -54,8 +54,8 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
 /// Answers the request once it is the company's turn.
 async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Request, next: Next) -> Response {
     let Some(identity) = identity else { return next.run(request).await };
-    match app.shares.of_request(identity.company_id, action).await {
-        Ok(Some(share)) => share.until_sent(next.run(request).await),
+    match app.shares.of_request(identity.company_id, action, request.uri().query()).await {
+        Ok(Some(share)) => share.answer(next.run(request)).await,
         Ok(None) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -4,17 +4,22 @@
 use std::{
     collections::HashMap,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    runtime::Runtime,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinError, JoinHandle},
+};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -35,6 +40,18 @@ const EXPENSIVE: &[&str] = &[
 ];
 /// They take no share as long as they last, but one for each page that they read from the log.
 const STREAMS: &[&str] = &["GET /analytics/ws/calls/{id}", "GET /events/stream"];
+/// Expensive reads are answered on threads of their own: writing megabytes of JSON keeps no other request from being worked on.
+#[expect(clippy::expect_used, reason = "without threads nothing works")]
+static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.worker_threads(expensive_at_once()).thread_name("expensive-reads").enable_all().build().expect("the system has threads left")
+});
+
+/// Expensive reads of all companies at once.
+fn expensive_at_once() -> usize {
+    (std::thread::available_parallelism().map_or(2, std::num::NonZero::get) / 2).max(1)
+}
+
 /// How long a read waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// When to come again after that, in seconds.
@@ -91,18 +108,19 @@ async fn wait(places: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
 impl Shares {
     /// For a pool of so many connections for reads, of which one company gets half.
     pub fn new(connections: usize) -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             cheap: Places::new((connections / 2).max(1)),
             expensive: Places::new(EXPENSIVE_OF_COMPANY),
             pages: Places::new(PAGES_OF_COMPANY),
-            all_expensive: Arc::new(Semaphore::new((cores / 2).max(1))),
+            all_expensive: Arc::new(Semaphore::new(expensive_at_once())),
         }
     }
 
-    /// A share for what a company asks for, if it is a read; 429 if its reads leave no place in time, 503 if those of all do.
-    pub async fn of_request(&self, company_id: Uuid, action: &str) -> Result<Option<Share>, Problem> {
-        if EXPENSIVE.contains(&action) {
+    /// A share for what a company asks for, if it is a read; 429 if its reads leave no place in time, 503 if those of all do. What was at a
+    /// moment (`?as_of=`) is expensive as well: the stream is folded.
+    pub async fn of_request(&self, company_id: Uuid, action: &str, query: Option<&str>) -> Result<Option<Share>, Problem> {
+        let folds = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("as_of=")));
+        if EXPENSIVE.contains(&action) || folds {
             let own = self.expensive.take(company_id).await?;
             let among_all = wait(Arc::clone(&self.all_expensive)).await;
             let among_all = among_all.ok_or_else(|| Problem::unavailable("too many expensive reads at once"))?;
@@ -121,11 +139,39 @@ impl Shares {
 }
 
 impl Share {
+    /// Answers a request in its share, and on threads of their own if it is an expensive one.
+    pub async fn answer(self, answer: impl Future<Output = Response> + Send + 'static) -> Response {
+        if self.places[1].is_none() {
+            return self.until_sent(answer.await);
+        }
+        match (AbortOnDrop(THREADS.spawn(answer.in_current_span()))).await {
+            Ok(response) => self.until_sent(response),
+            Err(error) => Problem::internal(&error).into_response(),
+        }
+    }
+
     /// The answer is there: others may compute theirs. The company's own place is free once the client has received the answer, so that
     /// slow clients of one company do not fill the memory.
-    pub fn until_sent(mut self, response: Response) -> Response {
+    fn until_sent(mut self, response: Response) -> Response {
         self.places[1] = None;
         response.map(|body| Body::new(Guarded { body, _share: self }))
+    }
+}
+
+/// A task that ends with the one that waits for it: what the client gives up is not worked on.
+struct AbortOnDrop(JoinHandle<Response>);
+
+impl Future for AbortOnDrop {
+    type Output = Result<Response, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -161,7 +207,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_more_waits_for_the_own_reads_only() {
         let shares = Shares::new(4);
-        let read = async |company| shares.of_request(company, "GET /campaigns").await;
+        let read = async |company| shares.of_request(company, "GET /campaigns", None).await;
         let held = (read(ONE).await.unwrap(), read(ONE).await.unwrap());
         assert_eq!(read(ONE).await.err().unwrap().status, 429);
         assert!(read(OTHER).await.is_ok());
@@ -173,24 +219,24 @@ mod tests {
     async fn commands_and_streams_have_no_share_and_expensive_reads_one_of_all() {
         let shares = Shares::new(4);
         for action in ["POST /calls", "GET /events/stream"] {
-            assert!(shares.of_request(ONE, action).await.unwrap().is_none(), "{action}");
+            assert!(shares.of_request(ONE, action, None).await.unwrap().is_none(), "{action}");
         }
         let most = shares.all_expensive.available_permits();
         let mut held = Vec::new();
         for company in 0..64 {
-            match shares.of_request(Uuid::from_u128(company), "GET /events").await {
+            match shares.of_request(Uuid::from_u128(company), "GET /events", None).await {
                 Ok(share) => held.push(share),
                 Err(refused) => assert_eq!(refused.status, 503),
             }
         }
         assert_eq!(held.len(), most);
-        assert!(shares.of_request(ONE, "GET /campaigns").await.is_ok(), "cheap reads go on");
+        assert!(shares.of_request(ONE, "GET /campaigns", None).await.is_ok(), "cheap reads go on");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_held_until_the_answer_was_received() {
         let shares = Shares::new(2);
-        let read = async || shares.of_request(ONE, "GET /campaigns").await;
+        let read = async || shares.of_request(ONE, "GET /campaigns", None).await;
         let response = read().await.unwrap().unwrap().until_sent(Response::new(Body::from("answer")));
         assert!(read().await.is_err());
         drop(response);

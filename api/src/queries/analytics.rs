@@ -24,7 +24,7 @@ use crate::{
     answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::{Id, Paging, QueryOf, check_time},
+    extract::{Cursor as _, Id, Paging, QueryOf, check_time},
     problem::Problem,
     views::{AggregateView, BillView, CallMetricsView, CallView, CostView, PriceLists, TurnView},
 };
@@ -183,16 +183,17 @@ async fn turns(
     projections::calls::get(&mut *app.company(by.company_id()).await?, by.company_id(), id)
         .await?
         .ok_or_else(|| Problem::not_found("call"))?;
-    let mut rows = projections::call_logs::of_call(
+    let mut page = projections::call_logs::page_of_call(
         &mut *app.company(by.company_id()).await?,
         by.company_id(),
         id,
         paging.after()?,
-        paging.rows_to_read(),
+        usize::from(paging.limit),
     )
     .await?;
-    app.store.persons().reveal(by.company_id(), &mut rows).await?;
-    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.turn_index, TurnView::from)))
+    app.store.persons().reveal(by.company_id(), &mut page.rows).await?;
+    let next_cursor = page.rows.last().filter(|_| page.has_more).map(|row| row.turn_index.write());
+    Ok(Answer::ok(position, Items { items: page.rows.into_iter().map(TurnView::from).collect(), next_cursor }))
 }
 
 #[derive(Deserialize, IntoParams)]

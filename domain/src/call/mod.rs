@@ -22,9 +22,14 @@ pub use turn::Turn;
 
 use crate::{
     Decider, DomainEvent, ERASED, Personal,
+    decider::STATE_BYTES,
     outcome::{self, Classification, PhraseTally},
 };
 
+/// What a turn takes in the state of its call, in bytes: index, digest and their place in the map.
+const TURN_STATE_BYTES: usize = 48;
+/// Most bytes of text that the turns of a call may have together.
+pub const CALL_TEXT_MAX_BYTES: usize = 64 << 20;
 /// How long after a call's end its turns may still come in, in hours.
 pub const LATE_TURNS_MAX_HOURS: i64 = 24;
 
@@ -115,6 +120,8 @@ pub struct KnownCall {
     pub started_at_given: bool,
     /// Content of each turn as a digest.
     pub turns: HashMap<u32, [u8; 16]>,
+    /// Bytes of text in all turns together.
+    pub text_bytes: usize,
     /// What the caller said, as far as it tells an outcome.
     pub said: PhraseTally,
     pub end: Option<CallEnd>,
@@ -137,6 +144,7 @@ impl KnownCall {
             started_at: None,
             started_at_given: false,
             turns: HashMap::new(),
+            text_bytes: 0,
             said: PhraseTally::default(),
             end: None,
             classification: None,
@@ -195,11 +203,16 @@ impl Decider for Call {
             }
             CallEvent::TurnRecorded(turn) => {
                 call.turns.insert(turn.turn_index, turn.fingerprint());
+                call.text_bytes += turn.text_bytes();
                 tally_turn(&mut call.said, turn);
             }
             CallEvent::CallEnded(end) => call.end = Some(end.clone()),
             CallEvent::CallOutcomeClassified(classification) => call.classification = Some(*classification),
         }
+    }
+
+    fn size_of(state: &CallState) -> usize {
+        state.known().map_or(0, |call| call.turns.len()) * TURN_STATE_BYTES + STATE_BYTES
     }
 
     fn person(id: Uuid, state: &CallState) -> Uuid {
@@ -273,6 +286,7 @@ impl KnownCall {
 
     fn record(&self, turns: Vec<Turn>, now: DateTime<Utc>) -> Result<Vec<CallEvent>, CallRefusal> {
         let mut known = HashMap::new();
+        let mut text_bytes = self.text_bytes;
         let mut said = self.said.clone();
         let mut events = Vec::with_capacity(turns.len() + 1);
         for (position_in_request, turn) in turns.into_iter().enumerate() {
@@ -285,6 +299,10 @@ impl KnownCall {
             let latest = self.end.as_ref().map(|end| end.ended_at + TimeDelta::hours(LATE_TURNS_MAX_HOURS));
             if latest.is_some_and(|latest| turn.occurred_at.unwrap_or(now) > latest) {
                 return Err(CallRefusal::TurnTooLate { position_in_request });
+            }
+            text_bytes += turn.text_bytes();
+            if text_bytes > CALL_TEXT_MAX_BYTES {
+                return Err(CallRefusal::TooMuchText { position_in_request });
             }
             known.insert(turn.turn_index, fingerprint);
             tally_turn(&mut said, &turn);

@@ -1,6 +1,6 @@
 //! Why a command on a call is refused.
 
-use super::{DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
+use super::{CALL_TEXT_MAX_BYTES, DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallRefusal {
@@ -16,6 +16,8 @@ pub enum CallRefusal {
     EndedAlready,
     #[error("turn {turn_index} is recorded already, with other content")]
     TurnDiffers { position_in_request: usize, turn_index: u32 },
+    #[error("the call's turns would have more than {} MiB of text together", CALL_TEXT_MAX_BYTES >> 20)]
+    TooMuchText { position_in_request: usize },
     #[error("turn came more than {LATE_TURNS_MAX_HOURS} hours after the call's end")]
     TurnTooLate { position_in_request: usize },
     #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]

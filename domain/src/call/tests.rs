@@ -268,6 +268,15 @@ fn an_end_that_arrived_first_gets_its_duration_from_the_start() {
 }
 
 #[test]
+fn the_texts_of_a_call_are_bounded_together() {
+    let most = "x".repeat(CALL_TEXT_MAX_BYTES);
+    given::<Call>([started()]).when(record([turn(0, &most)])).then([recorded(turn(0, &most))]);
+    given::<Call>([started(), recorded(turn(0, &most))])
+        .when(record([turn(0, &most), turn(1, ""), turn(2, "a")]))
+        .then_refused(CallRefusal::TooMuchText { position_in_request: 2 });
+}
+
+#[test]
 fn a_call_ends_once() {
     let request = EndRequest {
         ended_at: Some(at(10)),

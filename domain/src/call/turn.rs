@@ -77,6 +77,11 @@ impl Turn {
         short
     }
 
+    /// Bytes of what was said.
+    pub fn text_bytes(&self) -> usize {
+        [&self.user_text, &self.agent_text].into_iter().flatten().map(|text| text.reveal().len()).sum()
+    }
+
     /// The measured latencies, in microseconds.
     pub fn latencies(&self) -> impl Iterator<Item = (Latency, i64)> {
         let all = [

@@ -46,6 +46,11 @@ impl Envelope {
         serde_json::from_slice(&key.decrypt(&aad(company_id, stream), &sealed)?).ok()
     }
 
+    /// Bytes of what it holds, as text.
+    pub fn size(&self) -> usize {
+        self.data.len()
+    }
+
     /// The envelope of a payload, as it is stored.
     pub fn of(payload: &str) -> Option<Self> {
         #[derive(Deserialize)]

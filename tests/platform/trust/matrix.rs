@@ -15,15 +15,15 @@ use crate::architecture::CONTRACT;
 /// Roles, and last the operator, who is admin of a company too.
 const ROLES: [&str; 5] = ["viewer", "agent", "manager", "admin", "operator"];
 
-struct Operation {
-    method: Method,
-    path: String,
+pub(super) struct Operation {
+    pub method: Method,
+    pub path: String,
     /// The least role that may; none for what is open to all.
     role: Option<&'static str>,
 }
 
 /// The operations of the document, each with what the contract expects of it: one that has no expectation fails.
-fn operations() -> Vec<Operation> {
+pub(super) fn operations() -> Vec<Operation> {
     let expected: BTreeMap<&str, &str> = CONTRACT.lines().filter_map(|line| line.rsplit_once(' ')).collect();
     let document = serde_json::to_value(newvoice_api::app::openapi()).unwrap();
     let mut found = Vec::new();

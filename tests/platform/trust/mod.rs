@@ -10,4 +10,5 @@ mod matrix;
 mod once;
 mod operators;
 mod outages;
+mod shares;
 mod users;

@@ -1,0 +1,138 @@
+//! Folded states that are kept, so that a command need not read its stream: the ones used last, as far as they fit.
+
+use std::{
+    any::Any,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use domain::Decider;
+use lru::LruCache;
+use uuid::Uuid;
+
+use crate::{event::StreamName, execute::Loaded};
+
+/// States that are kept at most, and bytes of all of them together, as their deciders reckon.
+const STATES_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+const STATES_MAX_BYTES: usize = 64 << 20;
+
+/// Clones share it.
+#[derive(Clone)]
+pub(crate) struct StateCache(Arc<Mutex<States>>);
+
+struct States {
+    by_stream: LruCache<StreamName, Kept>,
+    bytes: usize,
+}
+
+struct Kept {
+    state: Arc<dyn Any + Send + Sync>,
+    bytes: usize,
+}
+
+impl StateCache {
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(States { by_stream: LruCache::new(STATES_MAX), bytes: 0 })))
+    }
+
+    fn states(&self) -> MutexGuard<'_, States> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get<D: Decider>(&self, id: Uuid) -> Option<Loaded<D>> {
+        let state = self.states().by_stream.get(&StreamName::of::<D>(id)).map(|kept| Arc::clone(&kept.state));
+        state?.downcast_ref::<Loaded<D>>().cloned()
+    }
+
+    /// Keeps a state, unless a newer one of the stream is kept.
+    pub fn put<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
+        let stream = StreamName::of::<D>(id);
+        let mut states = self.states();
+        let known = states.by_stream.peek(&stream).and_then(|kept| kept.state.downcast_ref::<Loaded<D>>());
+        if known.is_some_and(|known| known.version > loaded.version) {
+            return;
+        }
+        states.remove(&stream);
+        let kept = Kept { state: Arc::new(loaded.clone()), bytes: D::size_of(&loaded.state) };
+        states.bytes += kept.bytes;
+        if let Some((_, dropped)) = states.by_stream.push(stream, kept) {
+            states.bytes -= dropped.bytes;
+        }
+        while states.bytes > STATES_MAX_BYTES
+            && let Some((_, dropped)) = states.by_stream.pop_lru()
+        {
+            states.bytes -= dropped.bytes;
+        }
+    }
+
+    pub fn forget(&self, stream: &StreamName) {
+        self.states().remove(stream);
+    }
+
+    pub fn clear(&self) {
+        let mut states = self.states();
+        states.by_stream.clear();
+        states.bytes = 0;
+    }
+}
+
+impl States {
+    fn remove(&mut self, stream: &StreamName) {
+        if let Some(dropped) = self.by_stream.pop(stream) {
+            self.bytes -= dropped.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use domain::call::{Call, CallCommand, CallState, CallSubject, Direction, Turn};
+
+    use super::*;
+
+    /// A call with so many turns.
+    fn call(turns: u32, version: i64) -> Loaded<Call> {
+        let subject = CallSubject {
+            campaign_id: None,
+            task_id: None,
+            skillbase_id: None,
+            skillbase_version: None,
+            direction: Direction::Inbound,
+            person_id: None,
+            phone_number: String::new().into(),
+        };
+        let now = DateTime::UNIX_EPOCH;
+        let mut state = CallState::None;
+        let turns = (0..turns).map(|turn_index| Turn { turn_index, ..Turn::default() }).collect();
+        for command in [CallCommand::Start { subject: Box::new(subject), started_at: None, now }, CallCommand::RecordTurns { turns, now }] {
+            Call::decide(&state, command).unwrap().iter().for_each(|event| Call::evolve(&mut state, event));
+        }
+        let (state, company_id) = (Arc::new(state), Uuid::nil());
+        Loaded { state, version, position: 0, created_at: now, updated_at: now, company_id, epoch: 0, cached: false }
+    }
+
+    #[test]
+    fn long_states_are_kept_as_far_as_they_fit() {
+        let cache = StateCache::new();
+        let long = call(50_000, 1);
+        let fit = STATES_MAX_BYTES / Call::size_of(&long.state);
+        assert!((10..100).contains(&fit), "{fit}");
+        (0..200).for_each(|id| cache.put(Uuid::from_u128(id), &long));
+        let kept = (0..200).filter(|id| cache.get::<Call>(Uuid::from_u128(*id)).is_some()).count();
+        assert_eq!(kept, fit);
+        assert!(cache.states().bytes <= STATES_MAX_BYTES);
+        (0..200).for_each(|id| cache.forget(&StreamName::of::<Call>(Uuid::from_u128(id))));
+        assert_eq!(cache.states().bytes, 0);
+    }
+
+    #[test]
+    fn a_newer_state_stays() {
+        let (cache, id) = (StateCache::new(), Uuid::nil());
+        cache.put(id, &call(0, 2));
+        cache.put(id, &call(0, 1));
+        assert_eq!(cache.get::<Call>(id).unwrap().version, 2);
+        cache.put(id, &call(1, 3));
+        assert_eq!((cache.get::<Call>(id).unwrap().version, cache.states().by_stream.len()), (3, 1));
+    }
+}

@@ -1,0 +1,148 @@
+//! One company cannot keep the others waiting, nor fill the memory.
+
+use std::time::Duration;
+
+use newvoice_api::settings::Settings;
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::{Client, Platform, new_database, settings};
+
+use super::matrix::operations;
+
+/// Requests at once.
+const AT_ONCE: usize = 64;
+
+/// Ids of what a company has, by what paths begin with.
+async fn something_of_everything(admin: &Client) -> Vec<(&'static str, String)> {
+    let campaign = admin.running_campaign(2, json!({})).await;
+    let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    let call = claim["call_id"].as_str().unwrap().to_owned();
+    admin.post(&format!("/calls/{call}/turns"), &json!([{"turn_index": 0, "user_text": "hello", "latency_llm_ms": 300}])).await.expect(201);
+    admin.post(&format!("/calls/{call}/end"), &json!({"duration_sec": 9})).await.expect(200);
+    let id_of = async |path: &str| admin.get(path).await.expect(200)["items"][0]["id"].as_str().unwrap().to_owned();
+    let key = admin.post("/api-keys", &json!({"name": "k", "role": "viewer"})).await.expect(201).id();
+    vec![
+        ("/campaigns/", campaign),
+        ("/tasks/", claim["task"]["id"].as_str().unwrap().to_owned()),
+        ("/calls/", call.clone()),
+        ("/analytics/calls/", call),
+        ("/skillbases/", id_of("/skillbases").await),
+        ("/price-lists/", id_of("/price-lists").await),
+        ("/users/", id_of("/users").await),
+        ("/api-keys/", key),
+    ]
+}
+
+/// A request that holds one connection while it asks for another waits for others that do the same, and they for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_read_is_answered_however_many_come_at_once() {
+    let platform = Platform::start_with(Settings { database_connections: 16, ..settings(&new_database().await) }).await;
+    let admin = platform.admin().await;
+    let ids = something_of_everything(&admin).await;
+    let mut asked = 0;
+    for operation in operations().into_iter().filter(|operation| operation.method == Method::GET) {
+        if operation.path.contains("/ws/") || operation.path.ends_with("/stream") {
+            continue;
+        }
+        let id = ids.iter().find(|(start, _)| operation.path.starts_with(start)).map_or("", |(_, id)| id);
+        let path = operation.path.replace("{id}", id).replace("{n}", "1");
+        let answers = futures::future::join_all((0..AT_ONCE).map(|_| admin.get(&path))).await;
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).filter(|status| *status != 200).collect();
+        assert!(statuses.is_empty(), "{path}: {statuses:?}");
+        asked += 1;
+    }
+    assert!(asked > 25, "{asked}");
+    platform.stop().await;
+}
+
+async fn all_pages(client: &Client, path: &str) -> (Vec<Value>, usize) {
+    let (mut items, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = client.get(&format!("{path}{cursor}")).await.expect(200);
+        items.extend(page["items"].as_array().unwrap().iter().cloned());
+        pages += 1;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("{}cursor={next}", if path.contains('?') { '&' } else { '?' }),
+            None => return (items, pages),
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_histories_and_turns_come_in_pages() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let long = "x".repeat(50_000);
+    let turns: Vec<_> = (0..120).map(|index| json!({"turn_index": index, "user_text": long, "agent_text": long})).collect();
+    for turns in turns.chunks(60) {
+        admin.post(&format!("/calls/{call}/turns"), &json!(turns)).await.expect(201);
+    }
+    let history = format!("/calls/{call}/history");
+    let (events, pages) = all_pages(&admin, &history).await;
+    let versions: Vec<_> = events.iter().map(|event| event["version"].as_i64().unwrap()).collect();
+    assert_eq!(versions, (1..=121).collect::<Vec<_>>());
+    assert!(pages > 3, "12 MB of text in {pages} pages");
+    let (events, pages) = all_pages(&admin, &format!("{history}?limit=50")).await;
+    assert_eq!((events.len(), events[0]["version"].as_i64()), (121, Some(1)));
+    assert!(pages > 3);
+    assert_eq!(admin.get(&format!("{history}?limit=1")).await["items"].as_array().unwrap().len(), 1);
+    admin.get(&format!("{history}?limit=201")).await.problem(422);
+    admin.get(&format!("{history}?cursor=x")).await.problem(400);
+    let (shown, pages) = all_pages(&admin, &format!("/analytics/calls/{call}/turns?limit=200")).await;
+    let indexes: Vec<_> = shown.iter().map(|turn| turn["turn_index"].as_i64().unwrap()).collect();
+    assert_eq!(indexes, (0..120).collect::<Vec<_>>());
+    assert!(pages > 3, "12 MB of text in {pages} pages");
+    platform.admin().await.get(&history).await.problem(404);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_tasks_history_has_its_calls_events_in_log_order_across_pages() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(1, json!({"max_retries": 3, "retry_delay_minutes": 0})).await;
+    let mut task = String::new();
+    for attempt in 0..3 {
+        let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+        task = claim["task"]["id"].as_str().unwrap().to_owned();
+        let call = claim["call_id"].as_str().unwrap();
+        admin.post(&format!("/calls/{call}/turns"), &json!([{"turn_index": 0}, {"turn_index": 1}])).await.expect(201);
+        admin.post(&format!("/calls/{call}/end"), &json!({"duration_sec": attempt})).await.expect(200);
+        admin.post(&format!("/tasks/{task}/fail"), &json!({"call_id": call, "error_message": "busy"})).await.expect(200);
+    }
+    let path = format!("/tasks/{task}/history");
+    let whole = admin.get(&path).await.expect(200);
+    assert_eq!(whole["next_cursor"], Value::Null);
+    for limit in [1, 2, 7] {
+        let (events, pages) = all_pages(&admin, &format!("{path}?limit={limit}")).await;
+        assert_eq!(json!(events), whole["items"], "{limit}");
+        assert_eq!(pages, events.len().div_ceil(limit));
+    }
+    let positions: Vec<_> = whole["items"].as_array().unwrap().iter().map(|event| event["position"].as_i64().unwrap()).collect();
+    assert!(positions.len() > 15 && positions.is_sorted(), "{positions:?}");
+    platform.stop().await;
+}
+
+/// What a client gives up does not go on in the database.
+#[tokio::test]
+async fn a_statement_that_is_given_up_is_cancelled() {
+    let platform = Platform::start().await;
+    let work = platform.app().access.work.clone();
+    let sleeping = tokio::spawn(async move { sqlx::query("select pg_sleep(25), 'given up'").execute(&work).await });
+    let at_work = async || {
+        let count = "select count(*) from pg_stat_activity where state = 'active' and query like '%given up%' and pid <> pg_backend_pid()";
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&platform.app().owner).await.unwrap()
+    };
+    while at_work().await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    sleeping.abort();
+    let cancelled = async {
+        while at_work().await > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), cancelled).await.expect("the server cancels what nobody waits for");
+    platform.stop().await;
+}
