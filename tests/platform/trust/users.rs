@@ -68,7 +68,6 @@ async fn an_invitation_is_withdrawn_by_disabling_who_was_invited() {
     let body = json!({"email": "u@example.com", "role": "admin"});
     let accept = |invited: &Value| json!({"invitation": invited["invitation"], "password": "correct horse"});
     let invited = admin.post("/users", &body).await.expect(201);
-    other.post("/users", &body).await.problem(409);
     let path = format!("/users/{}", invited.id());
     assert_eq!(admin.put(&path, &json!({"disabled": true})).await.expect(200)["status"], "disabled");
     nobody.post("/auth/accept-invitation", &accept(&invited)).await.problem(401);
@@ -79,10 +78,10 @@ async fn an_invitation_is_withdrawn_by_disabling_who_was_invited() {
     let again = admin.act(&format!("{path}/invitation")).await.expect(201);
     admin.put(&path, &json!({"disabled": true})).await.expect(200);
     nobody.post("/auth/accept-invitation", &accept(&again)).await.problem(401);
-    // The address is free again.
+    // Another company's invitation is another one.
     let elsewhere = other.post("/users", &body).await.expect(201);
     nobody.post("/auth/accept-invitation", &accept(&elsewhere)).await.expect(200);
-    admin.put(&path, &json!({"disabled": false})).await.problem(409);
+    assert_eq!(admin.put(&path, &json!({"disabled": false})).await.expect(200)["status"], "invited");
     platform.stop().await;
 }
 
@@ -494,7 +493,7 @@ async fn a_key_shows_its_beginning_and_when_it_was_used() {
 async fn what_was_done_and_what_was_refused_is_in_the_audit() {
     let platform = Platform::start().await;
     let (admin, stranger) = (platform.admin().await, platform.admin().await);
-    let viewer = admin.post("/api-keys", &json!({"name": "v\u{1b}[31m", "role": "viewer"})).await.expect(201);
+    let viewer = admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201);
     let viewer_client = admin.with_token(viewer["key"].as_str().unwrap());
     let request_id = Uuid::now_v7();
     let refused =
