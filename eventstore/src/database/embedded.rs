@@ -146,9 +146,19 @@ impl EmbeddedServer {
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
+        // Processes that start at once do this one after the other.
+        sqlx::query!("select pg_advisory_lock(hashtextextended('newvoice.cluster', 0))").execute(&mut connection).await?;
         let there = sqlx::query_scalar!(r#"select exists (select from pg_database where datname = $1) as "there!""#, DATABASE);
         if !there.fetch_one(&mut connection).await? {
             sqlx::query("create database newvoice").execute(&mut connection).await?;
+        }
+        // The cluster is ours alone: its service roles have no business in the other databases.
+        let is_open = sqlx::query_scalar!(
+            r#"select exists (select from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+                               where d.datname in ('postgres', 'template1') and a.grantee = 0) as "open!""#
+        );
+        if is_open.fetch_one(&mut connection).await? {
+            sqlx::query("revoke all on database postgres, template1 from public").execute(&mut connection).await?;
         }
         Ok(connection.close().await?)
     }

@@ -6,6 +6,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Transaction, postgres::PgConnectOptions};
+use strum::IntoEnumIterator as _;
 use uuid::Uuid;
 
 use super::{OpenError, Pool, Silence};
@@ -159,26 +160,50 @@ pub(super) struct Roles<'a> {
 }
 
 impl<'a> Roles<'a> {
-    /// Makes the roles that are not there yet, as the owner, over a connection to the installation's database. The master key must be the
-    /// installation's: with another one the platform that is at work would lose its passwords.
+    /// Makes the roles that are not there yet, as the owner, over a connection to the installation's database, and undoes what a service
+    /// role can do to itself: change its password and its settings. The master key must be the installation's: with another one the
+    /// platform that is at work would lose its passwords.
     pub async fn ensure(owner: &PgConnectOptions, master: &'a MasterKey, schema: &'a str) -> Result<Self, OpenError> {
         let mut connection = PgConnection::connect_with(owner).await?;
         let database = sqlx::query_scalar!(r#"select left(md5(current_database()), 8) as "hash!""#).fetch_one(&mut connection).await?;
         let roles = Self { master, schema, database };
-        roles.make(&mut connection, false).await?;
-        // A password that is another's is made ours: whoever has the owner's connection and the master key is the platform.
-        match PgConnection::connect_with(&roles.options(owner, ServiceRole::Log)).await {
-            Ok(welcome) => welcome.close().await?,
-            Err(sqlx::Error::Database(refused)) if refused.code().is_some_and(|code| code.starts_with("28")) => {
-                roles.make(&mut connection, true).await?;
-                let role = roles.name(ServiceRole::Log);
-                let welcome = PgConnection::connect_with(&roles.options(owner, ServiceRole::Log)).await;
-                welcome.map_err(|error| OpenError::RoleRefused { role, error })?.close().await?;
-            }
-            Err(error) => return Err(error.into()),
+        let mut tx = roles.lock(&mut connection).await?;
+        for role in ServiceRole::iter() {
+            roles.create_missing(&mut tx, role).await?;
+            roles.reset_settings(&mut tx, role).await?;
+        }
+        restrict_public(&mut tx).await?;
+        tx.commit().await?;
+        for role in ServiceRole::iter() {
+            roles.ensure_login(owner, &mut connection, role).await?;
         }
         connection.close().await?;
         Ok(roles)
+    }
+
+    /// A transaction that no other process changes the roles in: two that start at once change them one after the other.
+    async fn lock<'c>(&self, owner: &'c mut PgConnection) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+        let mut tx = owner.begin().await?;
+        let lock = sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1 || '.roles', 0))", self.schema);
+        lock.execute(&mut *tx).await?;
+        Ok(tx)
+    }
+
+    /// Tries the role's password; one that is refused is set again: a process with the owner's connection and the master key is the platform.
+    async fn ensure_login(&self, owner: &PgConnectOptions, connection: &mut PgConnection, role: ServiceRole) -> Result<(), OpenError> {
+        let options = self.options(owner, role);
+        match PgConnection::connect_with(&options).await {
+            Ok(welcome) => return Ok(welcome.close().await?),
+            Err(sqlx::Error::Database(refused)) if refused.code().is_some_and(|code| code.starts_with("28")) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let name = self.name(role);
+        tracing::warn!(role = name, "PostgreSQL refused the password of a service role; it is set again");
+        let mut tx = self.lock(connection).await?;
+        self.write(&mut tx, role, "alter").await?;
+        tx.commit().await?;
+        let welcome = PgConnection::connect_with(&options).await;
+        Ok(welcome.map_err(|error| OpenError::RoleRefused { role: name, error })?.close().await?)
     }
 
     fn name(&self, role: ServiceRole) -> String {
@@ -193,32 +218,73 @@ impl<'a> Roles<'a> {
         owner.clone().username(&self.name(role)).password(&self.password(role))
     }
 
-    /// Makes what is missing; all of it anew, if `again`.
-    async fn make(&self, owner: &mut PgConnection, again: bool) -> Result<(), OpenError> {
-        let refused = |error: sqlx::Error| match &error {
-            sqlx::Error::Database(refused) if refused.code().as_deref() == Some("42501") => OpenError::MayNotMakeRoles(refused.to_string()),
-            _ => error.into(),
-        };
-        let mut tx = owner.begin().await?;
-        // Two processes that start at once make them one after the other.
-        let lock = sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1 || '.roles', 0))", self.schema);
-        lock.execute(&mut *tx).await?;
-        let is_superuser = sqlx::query_scalar!(r#"select rolsuper as "rolsuper!" from pg_roles where rolname = current_user"#);
-        let is_superuser = is_superuser.fetch_one(&mut *tx).await?;
-        for role in <ServiceRole as strum::IntoEnumIterator>::iter() {
-            let name = self.name(role);
-            let there = sqlx::query_scalar!(r#"select to_regrole($1) is not null as "there!""#, name).fetch_one(&mut *tx).await?;
-            if there && !again {
-                continue;
-            }
-            // Only who copies into the log needs to be exempt from row-level security, and only a superuser can say so.
-            let bypass = if is_superuser && role == ServiceRole::Log { " bypassrls" } else { "" };
-            let verb = if there { "alter" } else { "create" };
-            let sql = format!("{verb} role {name} login noinherit{bypass} password '{}'", scram_verifier(&self.password(role)));
-            tx.execute(AssertSqlSafe(sql)).await.map_err(refused)?;
-        }
-        Ok(tx.commit().await?)
+    async fn create_missing(&self, owner: &mut PgConnection, role: ServiceRole) -> Result<(), OpenError> {
+        let there = sqlx::query_scalar!(r#"select to_regrole($1) is not null as "there!""#, self.name(role));
+        if there.fetch_one(&mut *owner).await? { Ok(()) } else { self.write(owner, role, "create").await }
     }
+
+    /// Creates or alters a role: it may log in with its password, and nothing else.
+    async fn write(&self, owner: &mut PgConnection, role: ServiceRole, verb: &str) -> Result<(), OpenError> {
+        let is_superuser = sqlx::query_scalar!(r#"select rolsuper as "rolsuper!" from pg_roles where rolname = current_user"#);
+        let is_superuser = is_superuser.fetch_one(&mut *owner).await?;
+        // Only who copies into the log needs to be exempt from row-level security, and only a superuser can say so.
+        let bypass = if is_superuser && role == ServiceRole::Log { " bypassrls" } else { "" };
+        let (name, verifier) = (self.name(role), scram_verifier(&self.password(role)));
+        let sql = format!("{verb} role {name} login noinherit{bypass} password '{verifier}'");
+        owner.execute(AssertSqlSafe(sql)).await.map_err(may_not_make_roles)?;
+        Ok(())
+    }
+
+    /// Takes back the settings that a role was given, everywhere and in this database: a role may give itself settings that no session
+    /// can begin with. It has none that the platform needs.
+    async fn reset_settings(&self, owner: &mut PgConnection, role: ServiceRole) -> Result<(), OpenError> {
+        let name = self.name(role);
+        let settings = sqlx::query_scalar!(
+            r#"select unnest(s.setconfig) as "setting!" from pg_db_role_setting s
+                where s.setrole = to_regrole($1)
+                  and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))"#,
+            name
+        );
+        let settings = settings.fetch_all(&mut *owner).await?;
+        if settings.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(role = name, ?settings, "a service role had settings of its own; they are reset");
+        let database = sqlx::query_scalar!(r#"select quote_ident(current_database()) as "database!""#).fetch_one(&mut *owner).await?;
+        let sql = format!("alter role {name} reset all; alter role {name} in database {database} reset all");
+        owner.execute(AssertSqlSafe(sql)).await.map_err(may_not_make_roles)?;
+        Ok(())
+    }
+}
+
+fn may_not_make_roles(error: sqlx::Error) -> OpenError {
+    match &error {
+        sqlx::Error::Database(refused) if refused.code().as_deref() == Some("42501") => OpenError::MayNotMakeRoles(refused.to_string()),
+        _ => error.into(),
+    }
+}
+
+/// Takes temporary objects from PUBLIC in a database of ours alone: the platform's roles need none, and a role that has them can fill the disk
+/// and cover tables. Its owner role makes temporary views for rebuilds. A database is ours alone if it has no schema but ours, and nothing
+/// in `public` that is not of an extension; and only its owner may say so.
+async fn restrict_public(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let ours = sqlx::query!(
+        r#"select quote_ident(d.datname) as "database!", quote_ident(current_user) as "owner!"
+             from pg_database d
+            where d.datname = current_database() and pg_has_role(d.datdba, 'usage')
+              and exists (select from aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+                           where a.grantee = 0 and a.privilege_type = 'TEMPORARY')
+              and not exists (select from pg_namespace n
+                               where n.nspname not in ('public', 'information_schema', current_schema()) and n.nspname !~ '^pg_')
+              and not exists (select from pg_class c
+                               where c.relnamespace = to_regnamespace('public')
+                                 and not exists (select from pg_depend x
+                                                  where x.classid = 'pg_class'::regclass and x.objid = c.oid and x.deptype = 'e'))"#
+    );
+    let Some(ours) = ours.fetch_optional(&mut *owner).await? else { return Ok(()) };
+    let sql = format!("grant temporary on database {0} to {1}; revoke temporary on database {0} from public", ours.database, ours.owner);
+    owner.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
 }
 
 /// What PostgreSQL keeps of a password (RFC 5803), made here: the password itself is in no statement and no log.

@@ -178,3 +178,59 @@ async fn a_restored_database_is_protected_again() {
     assert_eq!(again.get("/company").await.expect(200).body, company);
     restored.stop().await;
 }
+
+/// What a service role can do to itself with SQL does not outlive a start: another password, or settings that no session can begin with.
+#[tokio::test]
+async fn a_start_undoes_what_a_service_role_did_to_itself() {
+    let url = new_database().await;
+    let platform = Platform::start_on(&url).await;
+    let admin = platform.admin().await;
+    let (app, database) = (platform.app(), url.rsplit_once('/').unwrap().1);
+    let sabotage = format!(
+        "alter role current_user set search_path = pg_temp; alter role current_user in database {database} set default_transaction_read_only = on;
+         alter role current_user set local_preload_libraries = 'not_there'; alter role current_user password 'x'"
+    );
+    let mut reads = app.access.begin_with(None, "begin").await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sabotage.clone())).execute(&mut *reads).await.unwrap();
+    reads.commit().await.unwrap();
+    for pool in [&app.access.identity, &app.access.commands, &app.access.work] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sabotage.clone())).execute(&mut *pool.acquire().await.unwrap()).await.unwrap();
+    }
+    platform.stop().await;
+
+    let again = Platform::start_on(&url).await;
+    let admin = again.anonymous().with_token(admin.token.as_ref().unwrap());
+    admin.running_campaign(2, serde_json::json!({})).await;
+    admin.get("/campaigns").await.expect(200);
+    let settings = "select unnest(setconfig) from pg_db_role_setting where setrole in
+                    (select to_regrole(newvoice.service_role(r)) from unnest(array['app', 'identity', 'log', 'work']) r)";
+    assert_eq!(names(&again.app().owner, settings).await, Vec::<String>::new());
+    again.stop().await;
+}
+
+/// Temporary objects could cover the platform's tables and fill the disk.
+#[tokio::test]
+async fn service_roles_have_nothing_outside_the_platforms_tables() {
+    let url = new_database().await;
+    let foreign = "create schema foreigner";
+    sqlx::raw_sql(foreign).execute(&mut PgConnection::connect(&url).await.unwrap()).await.unwrap();
+    let platform = Platform::start_on(&url).await;
+    let temporary = "select r from unnest(array['app', 'identity', 'log', 'work']) r
+                      where has_database_privilege(newvoice.service_role(r), current_database(), 'temporary')";
+    assert_eq!(names(&platform.app().owner, temporary).await.len(), 4, "another schema's users may need it");
+    sqlx::raw_sql("drop schema foreigner").execute(&mut PgConnection::connect(&url).await.unwrap()).await.unwrap();
+    platform.stop().await;
+
+    let platform = Platform::start_on(&url).await;
+    assert_eq!(names(&platform.app().owner, temporary).await, Vec::<String>::new());
+    let mut db = platform.app().access.work.acquire().await.unwrap();
+    let refused = sqlx::query("create temporary table covers (id int)").execute(&mut *db).await.unwrap_err();
+    assert!(refused.to_string().contains("permission denied"), "{refused}");
+    drop(db);
+    platform.operator().await.act("/projections/calls/rebuild").await.expect(202);
+    // The tests' server is one that the platform made.
+    let elsewhere = "select datname::text from pg_database where datname in ('postgres', 'template1')
+                        and has_database_privilege(newvoice.service_role('app'), oid, 'connect')";
+    assert_eq!(names(&platform.app().owner, elsewhere).await, Vec::<String>::new());
+    platform.stop().await;
+}
