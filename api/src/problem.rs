@@ -213,7 +213,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),
             error @ StoreError::DuplicateEventId => Self::conflict(error.to_string()),
-            error @ (StoreError::NoMasterKey | StoreError::OtherMasterKey) => Self::internal(&error),
+            error @ (StoreError::NoMasterKey | StoreError::OtherMasterKey | StoreError::ForeignPersonKey(_)) => Self::internal(&error),
             StoreError::Overloaded => Self::unavailable("too many commands are waiting"),
             StoreError::ShuttingDown => Self::unavailable("the platform is shutting down"),
             StoreError::AppendFailed(error) => {

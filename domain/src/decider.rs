@@ -18,6 +18,13 @@ pub trait DomainEvent: Serialize + DeserializeOwned + strum::VariantNames + Clon
         &[]
     }
 
+    /// Where the payload of an event type holds what its personal data stands beside, as JSON pointers: values that tell the event from
+    /// others of its stream. They stay in clear, and the personal data can be read beside the same values only. Neither an upcaster nor a
+    /// later release may move or change them.
+    fn bound_fields(_event_type: &str) -> &'static [&'static str] {
+        &[]
+    }
+
     /// When the fact happened at its source, where the source said so; otherwise the time of the command counts.
     fn occurred_at(&self) -> Option<DateTime<Utc>> {
         None

@@ -157,6 +157,14 @@ macro_rules! facts {
                 &[]
             }
 
+            /// What the personal data of an event type stands beside, see [`DomainEvent::bound_fields`].
+            pub fn bound_fields(category: &str, event_type: &str) -> &'static [&'static str] {
+                $(if category == $aggregate::CATEGORY {
+                    return <$aggregate as Decider>::Event::bound_fields(event_type);
+                })+
+                &[]
+            }
+
             /// The stored type and payload.
             pub fn encode(&self) -> Result<(String, Value), serde_json::Error> {
                 match self {

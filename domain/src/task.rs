@@ -51,6 +51,13 @@ impl DomainEvent for TaskEvent {
             _ => &[],
         }
     }
+
+    fn bound_fields(event_type: &str) -> &'static [&'static str] {
+        match event_type {
+            "TaskRetryScheduled" | "TaskFailed" => &["/failure/call_id"],
+            _ => &[],
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

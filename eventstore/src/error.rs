@@ -36,6 +36,9 @@ pub enum StoreError {
     NoMasterKey,
     #[error("the master key is not the one that the keys of this database are wrapped with")]
     OtherMasterKey,
+    /// Its row was changed in the database.
+    #[error("the key of person {0} was not made for this person and number")]
+    ForeignPersonKey(uuid::Uuid),
     #[error("the append queue is full")]
     Overloaded,
     #[error("the log is shutting down")]

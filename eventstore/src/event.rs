@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use domain::{Decider, DomainEvent, fact};
+use domain::{Decider, DomainEvent, Fact, fact};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     canonical::{self, NotStorable},
     error::StoreError,
-    persons::{self, Cipher, Envelope, HoldsPersonal, PersonalValues},
+    persons::{self, Cipher, Envelope, HoldsPersonal, PersonalFields, PersonalValues},
 };
 
 /// `<category>-<uuid>`.
@@ -189,8 +189,7 @@ pub(crate) struct Encoded {
     payload: Value,
     schema_version: i16,
     occurred_at: Option<DateTime<Utc>>,
-    /// Where the payload holds personal data.
-    personal_fields: &'static [&'static str],
+    fields: PersonalFields,
 }
 
 impl Encoded {
@@ -198,7 +197,7 @@ impl Encoded {
         let (event_type, payload) = fact::encode(event).map_err(|e| NotStorable::Json(e.to_string()))?;
         Ok(Self {
             schema_version: E::schema_version(&event_type),
-            personal_fields: E::personal_fields(&event_type),
+            fields: PersonalFields { personal: E::personal_fields(&event_type), bound: E::bound_fields(&event_type) },
             occurred_at: event.occurred_at(),
             event_type,
             payload,
@@ -206,7 +205,7 @@ impl Encoded {
     }
 
     pub fn holds_personal(&self) -> bool {
-        !self.personal_fields.is_empty()
+        !self.fields.personal.is_empty()
     }
 }
 
@@ -227,9 +226,9 @@ impl NewEvent {
         provenance: &mut Provenance<'_>,
     ) -> Result<Self, NotStorable> {
         let context = provenance.context;
-        let Encoded { event_type, mut payload, schema_version, occurred_at, personal_fields } = event;
-        if !personal_fields.is_empty() {
-            persons::conceal(&mut payload, personal_fields, subject.person_id, subject.key.as_deref(), context.company_id, stream);
+        let Encoded { event_type, mut payload, schema_version, occurred_at, fields } = event;
+        if !fields.personal.is_empty() {
+            persons::conceal(&mut payload, fields, subject.person_id, subject.key.as_deref(), context.company_id, stream);
         }
         let payload = canonical::to_text(&payload)?;
         let event_id = match (&context.identity, version) {
@@ -297,7 +296,7 @@ impl StoredEvent {
 
     /// Whom the event's personal data is about and the envelope it is in, if it has any.
     pub fn envelope(&self) -> Option<Envelope> {
-        Envelope::of(&self.payload)
+        Envelope::of(&self.payload, Fact::bound_fields(self.stream.category(), &self.event_type))
     }
 
     /// The payload for people to read: without the envelope.

@@ -57,7 +57,7 @@ impl HoldsPersonal for CallLogRow {
     }
 
     fn envelopes(&self) -> Vec<Envelope> {
-        envelopes([&self.personal])
+        envelopes([&self.personal]).into_iter().map(|envelope| envelope.beside("/turn_index", self.turn_index)).collect()
     }
 
     fn reveal(&mut self, values: PersonalValues) {

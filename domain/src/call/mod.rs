@@ -64,6 +64,13 @@ impl DomainEvent for CallEvent {
         }
     }
 
+    fn bound_fields(event_type: &str) -> &'static [&'static str] {
+        match event_type {
+            "TurnRecorded" => &["/turn_index"],
+            _ => &[],
+        }
+    }
+
     fn occurred_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::CallStarted { started_at, .. } => Some(*started_at),

@@ -17,9 +17,14 @@ pub struct Envelope {
     pub person_id: Uuid,
     /// Base64 (RFC 4648, without padding) of an encrypted JSON object: the values by the JSON pointers of their places.
     data: String,
+    /// What the envelope stands beside, where it was found: fields of its event that stay in clear, with their values. It is no part of the
+    /// envelope but of the additional data that is authenticated with it.
+    #[serde(skip)]
+    beside: String,
 }
 
-/// Something that shows personal data once its envelopes are opened.
+/// Something that shows personal data once its envelopes are opened. The envelopes say what they stand [beside](Envelope::beside), as the
+/// events that they come from do in [`bound_fields`](domain::DomainEvent::bound_fields).
 pub trait HoldsPersonal {
     /// The stream that the envelopes come from; they open nowhere else.
     fn stream(&self) -> String;
@@ -30,20 +35,40 @@ pub trait HoldsPersonal {
     fn reveal(&mut self, values: PersonalValues);
 }
 
-fn aad(company_id: Uuid, stream: &str) -> Vec<u8> {
-    [company_id.as_bytes(), stream.as_bytes()].concat()
+fn aad(company_id: Uuid, stream: &str, beside: &str) -> Vec<u8> {
+    [company_id.as_bytes(), stream.as_bytes(), beside.as_bytes()].concat()
+}
+
+/// A bound field with its value, as it stands in the additional data. No stream's name has a blank.
+fn bound(field: &str, value: &Value) -> String {
+    format!(" {field}={value}")
+}
+
+/// The bound fields that a payload has.
+fn bound_values(payload: &Value, fields: &[&str]) -> String {
+    fields.iter().filter_map(|field| Some(bound(field, payload.pointer(field)?))).collect()
 }
 
 impl Envelope {
-    fn close(person_id: Uuid, key: &Cipher, company_id: Uuid, stream: &str, values: PersonalValues) -> Self {
-        let sealed = key.encrypt(&aad(company_id, stream), Value::Object(values).to_string().as_bytes());
-        Self { person_id, data: STANDARD_NO_PAD.encode(sealed) }
+    fn close(person_id: Uuid, key: &Cipher, company_id: Uuid, stream: &str, beside: String, values: PersonalValues) -> Self {
+        let sealed = key.encrypt(&aad(company_id, stream, &beside), Value::Object(values).to_string().as_bytes());
+        Self { person_id, data: STANDARD_NO_PAD.encode(sealed), beside }
     }
 
-    /// The values; `None` if they were not encrypted with this key, for this stream.
+    /// The same envelope, found beside this value of a bound field.
+    #[must_use]
+    pub fn beside(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.beside.push_str(&bound(field, &value.into()));
+        self
+    }
+
+    /// The values; `None` if they were not encrypted with this key, for this stream, beside what the envelope stands beside.
     pub(super) fn open(&self, key: &Cipher, company_id: Uuid, stream: &str) -> Option<PersonalValues> {
         let sealed = STANDARD_NO_PAD.decode(&self.data).ok()?;
-        serde_json::from_slice(&key.decrypt(&aad(company_id, stream), &sealed)?).ok()
+        let opened = key.decrypt(&aad(company_id, stream, &self.beside), &sealed);
+        // Envelopes from before fields were bound are authenticated without them.
+        let opened = opened.or_else(|| key.decrypt(&aad(company_id, stream, ""), &sealed));
+        serde_json::from_slice(&opened?).ok()
     }
 
     /// Bytes of what it holds, as text.
@@ -51,8 +76,8 @@ impl Envelope {
         self.data.len()
     }
 
-    /// The envelope of a payload, as it is stored.
-    pub fn of(payload: &str) -> Option<Self> {
+    /// The envelope of a payload, as it is stored, beside the values of its bound fields.
+    pub fn of(payload: &str, bound_fields: &[&str]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Holder {
             personal: Option<Envelope>,
@@ -61,20 +86,33 @@ impl Envelope {
         if !payload.contains("\"personal\"") {
             return None;
         }
-        serde_json::from_str::<Holder>(payload).ok()?.personal
+        let envelope = serde_json::from_str::<Holder>(payload).ok()?.personal?;
+        if bound_fields.is_empty() {
+            return Some(envelope);
+        }
+        let payload: Value = serde_json::from_str(payload).ok()?;
+        Some(Self { beside: bound_values(&payload, bound_fields), ..envelope })
     }
 }
 
-/// Takes the personal values at `fields` out of a payload, and puts their envelope into it; without a key they are gone for good.
-pub(crate) fn conceal(payload: &mut Value, fields: &[&str], person_id: Uuid, key: Option<&Cipher>, company_id: Uuid, stream: &str) {
+/// Where an event type holds personal data, and what that stands beside.
+#[derive(Clone, Copy)]
+pub(crate) struct PersonalFields {
+    pub personal: &'static [&'static str],
+    pub bound: &'static [&'static str],
+}
+
+/// Takes the personal values out of a payload, and puts their envelope into it; without a key they are gone for good.
+pub(crate) fn conceal(payload: &mut Value, fields: PersonalFields, person_id: Uuid, key: Option<&Cipher>, company_id: Uuid, stream: &str) {
+    let beside = bound_values(payload, fields.bound);
     let mut values = Map::new();
-    for field in fields {
+    for field in fields.personal {
         let Some(value) = payload.pointer_mut(field).filter(|value| !value.is_null()) else { continue };
         let placeholder = if value.is_object() { json!({}) } else { json!(ERASED) };
         values.insert((*field).to_owned(), std::mem::replace(value, placeholder));
     }
     if let (Some(key), Some(object), false) = (key, payload.as_object_mut(), values.is_empty()) {
-        let envelope = Envelope::close(person_id, key, company_id, stream, values);
+        let envelope = Envelope::close(person_id, key, company_id, stream, beside, values);
         object.insert(FIELD.to_owned(), json!(envelope));
     }
 }
@@ -105,7 +143,8 @@ mod tests {
 
     const PERSON: Uuid = Uuid::from_u128(1);
     const COMPANY: Uuid = Uuid::from_u128(2);
-    const FIELDS: &[&str] = &["/subject/phone_number", "/contact_data", "/not_there", "/null"];
+    const FIELDS: PersonalFields =
+        PersonalFields { personal: &["/subject/phone_number", "/contact_data", "/not_there", "/null"], bound: &[] };
 
     fn key() -> Cipher {
         "07".repeat(32).parse::<MasterKey>().unwrap().cipher("test")
@@ -121,7 +160,7 @@ mod tests {
         conceal(&mut stored, FIELDS, PERSON, Some(&key()), COMPANY, "call-1");
         let text = stored.to_string();
         assert!(!text.contains("2025550100") && !text.contains("Prague") && text.contains("\"count\":7"));
-        let envelope = Envelope::of(&text).unwrap();
+        let envelope = Envelope::of(&text, &[]).unwrap();
         assert_eq!(envelope.person_id, PERSON);
         assert_eq!((envelope.open(&key(), COMPANY, "call-2"), envelope.open(&key(), PERSON, "call-1")), (None, None));
         let mut revealed = stored.clone();
@@ -132,17 +171,41 @@ mod tests {
     }
 
     #[test]
+    fn an_envelope_opens_beside_its_bound_values_only() {
+        let fields = PersonalFields { bound: &["/count", "/not_there"], ..FIELDS };
+        let mut stored = payload();
+        conceal(&mut stored, fields, PERSON, Some(&key()), COMPANY, "call-1");
+        let open = |payload: &Value| Envelope::of(&payload.to_string(), fields.bound).unwrap().open(&key(), COMPANY, "call-1");
+        assert!(open(&stored).is_some());
+        let mut moved = stored.clone();
+        moved["count"] = json!(8);
+        assert_eq!(open(&moved), None);
+        // As a read model's row keeps it: the row says what it stands beside.
+        let kept: Envelope = serde_json::from_value(stored["personal"].clone()).unwrap();
+        assert!(kept.clone().beside("/count", 7).open(&key(), COMPANY, "call-1").is_some());
+        assert_eq!(kept.clone().beside("/count", 8).open(&key(), COMPANY, "call-1"), None);
+        assert_eq!(kept.open(&key(), COMPANY, "call-1"), None);
+    }
+
+    #[test]
+    fn an_envelope_from_before_fields_were_bound_opens() {
+        let mut stored = payload();
+        conceal(&mut stored, FIELDS, PERSON, Some(&key()), COMPANY, "call-1");
+        assert!(Envelope::of(&stored.to_string(), &["/count"]).unwrap().open(&key(), COMPANY, "call-1").is_some());
+    }
+
+    #[test]
     fn of_an_erased_person_nothing_is_kept() {
         let mut stored = payload();
         conceal(&mut stored, FIELDS, PERSON, None, COMPANY, "call-1");
         assert_eq!(stored, json!({"subject": {"phone_number": "erased"}, "contact_data": {}, "null": null, "count": 7}));
-        assert_eq!(Envelope::of(&stored.to_string()), None);
+        assert_eq!(Envelope::of(&stored.to_string(), &[]), None);
     }
 
     #[test]
     fn what_only_looks_like_an_envelope_is_none() {
         for payload in [r#"{"personal": "assistant"}"#, r#"{"text": "\"personal\""}"#, r#"{"config": {"personal": {"data": "x"}}}"#] {
-            assert_eq!(Envelope::of(payload), None, "{payload}");
+            assert_eq!(Envelope::of(payload, &["/count"]), None, "{payload}");
             let mut value: Value = serde_json::from_str(payload).unwrap();
             without_envelope(&mut value);
             assert_eq!(value, serde_json::from_str::<Value>(payload).unwrap());

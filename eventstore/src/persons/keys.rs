@@ -180,14 +180,23 @@ impl CompanyKey {
         &self.answers
     }
 
-    pub(super) fn make_person_key(&self, person_id: Uuid) -> Vec<u8> {
-        self.persons.encrypt(person_id.as_bytes(), &rand::random::<[u8; KEY_BYTES]>())
+    /// A new key of a person, wrapped. It belongs to the person and to the number that leads to them, if one does.
+    pub(super) fn make_person_key(&self, person_id: Uuid, phone_hash: Option<&[u8]>) -> Vec<u8> {
+        self.persons.encrypt(&person_aad(person_id, phone_hash), &rand::random::<[u8; KEY_BYTES]>())
     }
 
-    pub(super) fn unwrap_person_key(&self, person_id: Uuid, wrapped: &[u8]) -> Option<Cipher> {
-        let key: [u8; KEY_BYTES] = self.persons.decrypt(person_id.as_bytes(), wrapped)?.try_into().ok()?;
+    /// `None` if it is another person's, or if another number leads to it than when it was made.
+    pub(super) fn unwrap_person_key(&self, person_id: Uuid, phone_hash: Option<&[u8]>, wrapped: &[u8]) -> Option<Cipher> {
+        let key = self.persons.decrypt(&person_aad(person_id, phone_hash), wrapped);
+        // Keys from before belong to the person only.
+        let key = key.or_else(|| self.persons.decrypt(person_id.as_bytes(), wrapped));
+        let key: [u8; KEY_BYTES] = key?.try_into().ok()?;
         Some(Cipher::new(&key))
     }
+}
+
+fn person_aad(person_id: Uuid, phone_hash: Option<&[u8]>) -> Vec<u8> {
+    [person_id.as_bytes(), phone_hash.unwrap_or(b"no number")].concat()
 }
 
 #[cfg(test)]
@@ -224,8 +233,20 @@ mod tests {
         assert_eq!(key.phone_hash("+12025550100"), again.phone_hash("+12025550100"));
         assert!(CompanyKey::unwrap(&master(), PERSON, &wrapped).is_none());
         assert!(CompanyKey::unwrap(&"08".repeat(32).parse().unwrap(), COMPANY, &wrapped).is_none());
-        let person = key.make_person_key(PERSON);
-        assert!(again.unwrap_person_key(PERSON, &person).is_some() && key.unwrap_person_key(COMPANY, &person).is_none());
+        let person = key.make_person_key(PERSON, None);
+        assert!(again.unwrap_person_key(PERSON, None, &person).is_some() && key.unwrap_person_key(COMPANY, None, &person).is_none());
+    }
+
+    #[test]
+    fn a_persons_key_belongs_to_the_number_that_leads_to_it() {
+        let key = CompanyKey::unwrap(&master(), COMPANY, &CompanyKey::make(&master(), COMPANY)).unwrap();
+        let (one, other) = (key.phone_hash("+12025550100"), key.phone_hash("+12025550101"));
+        let opens = |wrapped: &[u8], hash: Option<&[u8]>| key.unwrap_person_key(PERSON, hash, wrapped).is_some();
+        let (with_number, without) = (key.make_person_key(PERSON, Some(&one)), key.make_person_key(PERSON, None));
+        assert!(opens(&with_number, Some(&one)) && !opens(&with_number, Some(&other)) && !opens(&with_number, None));
+        assert!(opens(&without, None) && !opens(&without, Some(&one)));
+        let from_before = key.persons.encrypt(PERSON.as_bytes(), &[7; KEY_BYTES]);
+        assert!(opens(&from_before, Some(&one)) && opens(&from_before, None));
     }
 
     #[test]

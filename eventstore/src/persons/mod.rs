@@ -25,7 +25,7 @@ pub use keys::{Cipher, CompanyKey, MasterKey, MasterKeyError};
 
 pub(crate) use keys::hmac_sha256;
 
-pub(crate) use envelope::{conceal, fill_in, without_envelope};
+pub(crate) use envelope::{PersonalFields, conceal, fill_in, without_envelope};
 
 use crate::{database::Pool, error::StoreError};
 
@@ -52,6 +52,8 @@ struct Shared {
 struct KeyRow {
     company_id: Uuid,
     person_id: Uuid,
+    /// Of the number that leads to the person, if one does.
+    phone_hash: Option<Vec<u8>>,
     wrapped_key: Vec<u8>,
 }
 
@@ -124,7 +126,7 @@ impl Persons {
         if !missing.is_empty() {
             let made: Vec<_> = missing.into_iter().map(|hash| (hash.clone(), Uuid::new_v4())).collect();
             let ids: Vec<_> = made.iter().map(|(_, id)| *id).collect();
-            let wrapped: Vec<_> = ids.iter().map(|id| company.make_person_key(*id)).collect();
+            let wrapped: Vec<_> = made.iter().map(|(hash, id)| company.make_person_key(*id, Some(hash))).collect();
             sqlx::query!(
                 "insert into person_keys (company_id, person_id, phone_hash, wrapped_key)
                  select $1, * from unnest($2::uuid[], $3::bytea[], $4::bytea[]) on conflict do nothing",
@@ -150,21 +152,22 @@ impl Persons {
 
     async fn find(&self, company: &CompanyKey, company_id: Uuid, hashes: &[Vec<u8>]) -> Result<HashMap<Vec<u8>, Uuid>, StoreError> {
         let epoch = self.epoch();
-        let rows = sqlx::query!(
-            r#"select phone_hash as "phone_hash!", person_id, wrapped_key from person_keys where company_id = $1 and phone_hash = any($2)"#,
+        let rows = sqlx::query_as!(
+            KeyRow,
+            "select company_id, person_id, phone_hash, wrapped_key from person_keys where company_id = $1 and phone_hash = any($2)",
             company_id,
             hashes
         );
-        let rows = rows.fetch_all(&self.0.pool).await?;
-        let found = rows.into_iter().map(|row| {
-            self.keep(company, epoch, &KeyRow { company_id, person_id: row.person_id, wrapped_key: row.wrapped_key });
-            (row.phone_hash, row.person_id)
+        let found = rows.fetch_all(&self.0.pool).await?.into_iter().map(|row| match self.keep(company, epoch, &row) {
+            Some(_) => Ok((row.phone_hash.unwrap_or_default(), row.person_id)),
+            // Nothing may be recorded about a person, nor anybody erased, on the word of whoever changed the table.
+            None => Err(StoreError::ForeignPersonKey(row.person_id)),
         });
-        Ok(found.collect())
+        found.collect()
     }
 
     fn keep(&self, company: &CompanyKey, epoch: u64, row: &KeyRow) -> Option<Arc<Cipher>> {
-        let cipher = Arc::new(company.unwrap_person_key(row.person_id, &row.wrapped_key)?);
+        let cipher = Arc::new(company.unwrap_person_key(row.person_id, row.phone_hash.as_deref(), &row.wrapped_key)?);
         let mut keys = lock(&self.0.keys);
         if self.epoch() == epoch {
             keys.put((row.company_id, row.person_id), Arc::clone(&cipher));
@@ -183,7 +186,7 @@ impl Persons {
              select $1, $2, $3 where not exists (select from streams where stream = $4::text || '-' || ($2::uuid)::text) on conflict do nothing",
             company_id,
             person_id,
-            company.make_person_key(person_id),
+            company.make_person_key(person_id, None),
             ERASURE_CATEGORY
         )
         .execute(&self.0.pool)
@@ -210,7 +213,7 @@ impl Persons {
         let epoch = self.epoch();
         let rows = sqlx::query_as!(
             KeyRow,
-            "select company_id, person_id, wrapped_key from person_keys where company_id = $1 and person_id = any($2)",
+            "select company_id, person_id, phone_hash, wrapped_key from person_keys where company_id = $1 and person_id = any($2)",
             company_id,
             &missing
         );
@@ -240,7 +243,7 @@ impl Persons {
             let opened = envelope.open(key, company_id, &stream);
             match (opened, items.get_mut(at)) {
                 (Some(values), Some(item)) => item.reveal(values),
-                _ => tracing::warn!(stream, "personal data cannot be decrypted with its person's key"),
+                _ => tracing::warn!(stream, "personal data cannot be decrypted with its person's key in its place; it stays concealed"),
             }
         }
         Ok(())

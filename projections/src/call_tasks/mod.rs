@@ -15,7 +15,7 @@ use eventstore::{
     HoldsPersonal, StreamName,
     persons::{Envelope, PersonalValues},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -69,7 +69,10 @@ impl HoldsPersonal for CallTaskRow {
     }
 
     fn envelopes(&self) -> Vec<Envelope> {
-        envelopes([&self.personal, &self.failure_personal])
+        // The last failed attempt is the last one there was: another one that begins takes its failure away.
+        let failures =
+            envelopes([&self.failure_personal]).into_iter().map(|envelope| envelope.beside("/failure/call_id", json!(self.call_id)));
+        envelopes([&self.personal]).into_iter().chain(failures).collect()
     }
 
     fn reveal(&mut self, values: PersonalValues) {

@@ -312,3 +312,39 @@ async fn another_master_key_is_refused() {
     let output = command.env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", "short").output().unwrap();
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("64 hexadecimal digits"));
 }
+
+/// Whoever writes the database's rows cannot make one turn's words another's, nor one person's number somebody else's.
+#[tokio::test]
+async fn personal_data_that_was_moved_in_the_database_stays_concealed() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": NUMBER})).await.expect(201).id();
+    let turns = json!({"turns": [{"turn_index": 0, "user_text": WORDS}, {"turn_index": 1, "user_text": OTHER_WORDS}]});
+    admin.post(&format!("/calls/{call}/turns"), &turns).await.expect(200);
+    let words = async || {
+        let turns = admin.get(&format!("/calls/{call}/turns")).await.expect(200);
+        turns["items"].as_array().unwrap().iter().map(|turn| turn["user_text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(words().await, [WORDS, OTHER_WORDS]);
+    let owner = &platform.app().owner;
+    sqlx::raw_sql(
+        "update call_logs a set personal = b.personal from call_logs b where a.call_id = b.call_id and a.turn_index <> b.turn_index",
+    )
+    .execute(owner)
+    .await
+    .unwrap();
+    assert_eq!(words().await, ["erased", "erased"]);
+
+    admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550143"})).await.expect(201);
+    sqlx::raw_sql(
+        "update person_keys set phone_hash = phone_hash || '\\x00';
+         update person_keys a set phone_hash = substr(b.phone_hash, 1, 32) from person_keys b where a.person_id <> b.person_id
+            and a.phone_hash is not null and b.phone_hash is not null",
+    )
+    .execute(owner)
+    .await
+    .unwrap();
+    // Nobody is erased in another one's place.
+    admin.post("/persons/erase", &json!({"phone_number": NUMBER})).await.problem(500);
+    platform.stop().await;
+}
