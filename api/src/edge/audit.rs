@@ -2,7 +2,7 @@
 //! under the same request id.
 //!
 //! Entries are written in batches by a task of their own: a flood of refusals costs no request its time. What a crash cuts off, some
-//! milliseconds, is in the log all the same where it changed something.
+//! milliseconds, is in the log all the same where it changed something. Refusals that repeat are counted in one entry.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::Origin;
+use super::{
+    Origin,
+    repeats::{Counted, Refused, Repeats},
+};
 use crate::auth::Identity;
 
 /// Entries that wait at most; more than that are counted only.
@@ -52,6 +55,7 @@ impl From<Identity> for AuditSubject {
 }
 
 pub struct AuditEntry {
+    id: Uuid,
     subject: Option<AuditSubject>,
     at: DateTime<Utc>,
     action: String,
@@ -73,6 +77,7 @@ impl AuditEntry {
         origin: Option<&Origin>,
     ) -> Self {
         Self {
+            id: Uuid::now_v7(),
             subject,
             at: now(),
             action,
@@ -83,6 +88,23 @@ impl AuditEntry {
             client: origin.map(Origin::client),
             user_agent: origin.and_then(|origin| origin.user_agent.clone()),
         }
+    }
+
+    /// Nil where nobody has shown who they are.
+    fn company_id(&self) -> Uuid {
+        self.subject.as_ref().map_or_else(Uuid::nil, |subject| subject.company_id)
+    }
+
+    /// What it has in common with its repeats, if it is a refusal. A change is an entry of its own.
+    fn refused(&self) -> Option<Refused> {
+        (!self.status.is_success()).then(|| Refused {
+            company_id: self.company_id(),
+            actor: self.subject.as_ref().map(|AuditSubject { actor, .. }| format!("{:?} {:?}", actor.kind, actor.id)),
+            action: self.action.clone(),
+            status: self.status,
+            reason: self.reason.clone(),
+            client: self.client.clone(),
+        })
     }
 }
 
@@ -137,27 +159,50 @@ impl Audit {
 }
 
 async fn write(pool: Pool, mut orders: mpsc::Receiver<Order>) {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    while orders.recv_many(&mut batch, BATCH_MAX).await > 0 {
+    let (mut batch, mut repeats) = (Vec::with_capacity(BATCH_MAX), Repeats::default());
+    loop {
+        let received = receive(&mut orders, &mut batch, repeats.write_at()).await;
         let (mut entries, mut waiting) = (Vec::new(), Vec::new());
         for order in batch.drain(..) {
             match order {
-                Order::Note(entry) => entries.push(*entry),
+                Order::Note(entry) => {
+                    let is_repeat = entry.refused().is_some_and(|refused| repeats.count(refused, entry.id, Instant::now()));
+                    if !is_repeat {
+                        entries.push(*entry);
+                    }
+                }
                 Order::Flush(done) => waiting.push(done),
             }
         }
-        if !entries.is_empty() {
-            write_batch(&pool, &entries).await;
-        }
+        let is_last = received == Some(0);
+        let are_counts_due = is_last || !waiting.is_empty() || repeats.write_at().is_some_and(|at| at <= Instant::now());
+        let counts = if are_counts_due { repeats.take_counts() } else { Vec::new() };
+        write_batch(&pool, &entries, &counts).await;
         for done in waiting {
             let _ = done.send(());
+        }
+        if is_last {
+            return;
         }
     }
 }
 
-async fn write_batch(pool: &Pool, entries: &[AuditEntry]) {
+/// Orders, as soon as there are some; how many. 0 when there will be no more, and `None` if none has come until `deadline`.
+async fn receive(orders: &mut mpsc::Receiver<Order>, batch: &mut Vec<Order>, deadline: Option<Instant>) -> Option<usize> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), orders.recv_many(batch, BATCH_MAX)).await.ok(),
+        None => Some(orders.recv_many(batch, BATCH_MAX).await),
+    }
+}
+
+/// Writes new entries and the counts of others, trying again while the database does not take them.
+async fn write_batch(pool: &Pool, entries: &[AuditEntry], counts: &[Counted]) {
     for _ in 0..TRIES {
-        match insert(pool, entries).await {
+        let written = match insert(pool, entries).await {
+            Ok(()) => update_counts(pool, counts).await,
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(()) => return,
             Err(error) => {
                 tracing::debug!(%error, "the audit waits for the database");
@@ -165,12 +210,33 @@ async fn write_batch(pool: &Pool, entries: &[AuditEntry]) {
             }
         }
     }
-    metrics::counter!("newvoice_audit_entries_lost_total").increment(entries.len() as u64);
-    tracing::error!(entries = entries.len(), "audit entries could not be written and are lost");
+    let lost = entries.len() + counts.len();
+    metrics::counter!("newvoice_audit_entries_lost_total").increment(lost as u64);
+    tracing::error!(entries = lost, "audit entries could not be written and are lost");
+}
+
+/// How often refusals came that have an entry.
+async fn update_counts(pool: &Pool, counts: &[Counted]) -> Result<(), sqlx::Error> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update audit_log a set count = n.count from unnest($1::uuid[], $2::uuid[], $3::int[]) n(company_id, audit_id, count)
+          where a.company_id = n.company_id and a.audit_id = n.audit_id",
+        &counts.iter().map(|counted| counted.company_id).collect::<Vec<_>>(),
+        &counts.iter().map(|counted| counted.audit_id).collect::<Vec<_>>(),
+        &counts.iter().map(|counted| counted.count).collect::<Vec<_>>()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 #[expect(clippy::expect_used, reason = "see the message")]
 async fn insert(pool: &Pool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> {
+    if entries.is_empty() {
+        return Ok(());
+    }
     fn column<T>(entries: &[AuditEntry], of: impl Fn(&AuditEntry) -> T) -> Vec<T> {
         entries.iter().map(of).collect()
     }
@@ -180,9 +246,10 @@ async fn insert(pool: &Pool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> 
     sqlx::query!(
         "insert into audit_log (company_id, audit_id, at, actor, action, path, status, reason, request_id, client, user_agent)
          select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::jsonb[], $5::text[], $6::text[], $7::smallint[], $8::text[],
-                $9::uuid[], $10::text[], $11::text[])",
-        &column(entries, |e| e.subject.as_ref().map_or_else(Uuid::nil, |subject| subject.company_id)),
-        &column(entries, |_| Uuid::now_v7()),
+                $9::uuid[], $10::text[], $11::text[])
+         on conflict do nothing",
+        &column(entries, AuditEntry::company_id),
+        &column(entries, |e| e.id),
         &column(entries, |e| e.at),
         &column(entries, actor) as &[Option<Value>],
         &column(entries, |e| e.action.clone()),

@@ -9,6 +9,7 @@ mod origin;
 mod patience;
 pub mod places;
 pub mod server;
+mod repeats;
 mod shares;
 
 pub use audit::{Audit, AuditSubject};

@@ -49,6 +49,8 @@ struct AuditView {
     status: i16,
     /// Why it was refused
     reason: Option<String>,
+    /// Equal refusals of one caller within a minute are one entry, with what the first of them was: how many there were. 1 for what was done
+    count: i32,
     /// The same as the correlation_id of the events that it brought about
     request_id: Uuid,
     /// Address of the client
@@ -80,7 +82,7 @@ async fn list(
     app.audit.flush().await;
     let rows = sqlx::query_as!(
         AuditView,
-        r#"select audit_id as id, at, actor, action, path, status, reason, request_id, client, user_agent from audit_log
+        r#"select audit_id as id, at, actor, action, path, status, reason, count, request_id, client, user_agent from audit_log
             where company_id = $1 and ($2::boolean is null or (status >= 400) = $2) and ($3::text is null or actor ->> 'id' = $3)
               and ($4::uuid is null or request_id = $4) and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
               and ($7::uuid is null or audit_id < $7)

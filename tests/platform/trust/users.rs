@@ -182,11 +182,13 @@ async fn guessing_a_password_takes_time_and_does_not_lock_others_out() {
     assert!((1..=60).contains(&wait));
     let right = json!({"email": "a@example.com", "password": "correct horse"});
     nobody.post("/auth/login", &right).await.problem(429);
-    // Whose password is guessed finds each guess, and that there were more.
+    // Whose password is guessed finds how many guesses there were, and of refusals.
     let audit = nobody.with_token(&tokens[0]).get("/audit?limit=200").await.expect(200);
-    let noted = |status| audit["items"].as_array().unwrap().iter().filter(|entry| entry["status"] == status).count();
-    assert_eq!(noted(401), 10);
-    assert!(noted(429) >= 1);
+    let noted = |status| -> Vec<i64> {
+        let entries = audit["items"].as_array().unwrap().iter().filter(|entry| entry["status"] == status);
+        entries.map(|entry| entry["count"].as_i64().unwrap()).collect()
+    };
+    assert_eq!((noted(401), noted(429)), (vec![10], vec![21]));
     nobody.post("/auth/login", &json!({"email": "b@example.com", "password": "correct horse"})).await.expect(200);
     sqlx::query("update attempt_allowances set full_at = now()").execute(&platform.app().owner).await.unwrap();
     nobody.post("/auth/login", &right).await.expect(200);
@@ -499,6 +501,9 @@ async fn what_was_done_and_what_was_refused_is_in_the_audit() {
     let refused =
         viewer_client.request(reqwest::Method::POST, "/campaigns").header("x-request-id", request_id.to_string()).json(&json!({}));
     assert_eq!(viewer_client.send(refused).await.problem(403).header("x-request-id"), Some(request_id.to_string().as_str()));
+    for n in 0..20 {
+        viewer_client.post(&format!("/campaigns?n={n}"), &json!({"n": n})).await.problem(403);
+    }
     let email = admin.get("/auth/me").await["user"]["email"].clone();
     platform.anonymous().post("/auth/login", &json!({"email": email, "password": "wrong horse"})).await.problem(401);
     let skillbase = admin.skillbase().await;
@@ -508,11 +513,14 @@ async fn what_was_done_and_what_was_refused_is_in_the_audit() {
     let refusal = find("POST /campaigns");
     assert_eq!((&refusal["status"], &refusal["request_id"]), (&json!(403), &json!(request_id)));
     assert_eq!((&refusal["actor"]["kind"], &refusal["actor"]["id"]), (&json!("api_key"), &viewer["id"]));
+    assert_eq!(entries.iter().filter(|entry| entry["action"] == "POST /campaigns").count(), 1, "repeats are counted in one entry");
+    assert_eq!(refusal["count"], 21);
     assert!(refusal["reason"].as_str().unwrap().contains("needs the role manager") && refusal["client"] == "127.0.0.1");
     assert_eq!(find("POST /auth/login")["status"], 401);
     assert!(find("POST /auth/register")["actor"]["id"].is_string());
     // What was done is in the log, under the same id.
     let done = find("POST /skillbases");
+    assert_eq!(done["count"], 1);
     let history = admin.get(&format!("/events?stream=skillbase-{skillbase}")).await;
     assert_eq!(history["items"][0]["metadata"]["correlation_id"], done["request_id"]);
     assert!(
