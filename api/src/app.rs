@@ -31,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use crate::{
-    auth::{Callers, Sessions, SlowAttempts, credentials, tokens::Tokens},
+    auth::{Callers, RouteNeeds, Sessions, SlowAttempts, credentials, tokens::Tokens},
     commands,
     edge::{self, Audit, Guesses, Limits, Shares},
     idempotency::{self, KeyedRequests},
@@ -203,7 +203,7 @@ pub fn router(app: App) -> Router {
     let (api, document) = api().split_for_parts();
     let api = api
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(app.clone(), idempotency::middleware))
+        .layer(middleware::from_fn_with_state((app.clone(), Arc::new(RouteNeeds::of(&document))), idempotency::middleware))
         .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES));
     let cors = cors(&app.settings.cors_origins);

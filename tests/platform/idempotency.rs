@@ -1,9 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
+use newvoice_api::settings::{RegistrationMode, Settings};
 use reqwest::{Method, header::HeaderValue};
-use serde_json::json;
-use support::{Client, Platform, Proxy, new_database};
-use tokio::sync::Notify;
+use serde_json::{Value, json};
+use support::{Client, Platform, Proxy, new_database, settings};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Notify,
+};
 
 #[tokio::test]
 async fn many_equal_requests_have_one_effect_and_one_answer() {
@@ -28,6 +33,40 @@ async fn many_equal_requests_have_one_effect_and_one_answer() {
     let first = post("three", &broken).await.problem(422);
     let again = post("three", &broken).await.expect(422);
     assert_eq!((first.body, again.header("idempotent-replayed")), (again.body.clone(), Some("true")));
+    platform.stop().await;
+}
+
+/// A refusal that says nothing lasting leaves no row, and a body that will be refused is not waited for.
+#[tokio::test]
+async fn a_refused_key_is_not_kept() {
+    let platform = Platform::start_with(Settings { registration: RegistrationMode::Closed, ..settings(&new_database().await) }).await;
+    let keyed = async |client: &Client, path: &str, body: &Value| {
+        client.send(client.request(Method::POST, path).header("idempotency-key", "key").json(body)).await
+    };
+    let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
+    keyed(&platform.anonymous(), "/auth/register", &body).await.problem(403);
+    let keys = "select count(*) from idempotency_keys";
+    assert_eq!(sqlx::query_scalar::<_, i64>(keys).fetch_one(&platform.app().owner).await.unwrap(), 0);
+    let url = platform.database_url.clone();
+    platform.stop().await;
+
+    let platform = Platform::start_on(&url).await;
+    let admin = platform.admin().await;
+    let viewer =
+        admin.with_token(admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201)["key"].as_str().unwrap());
+    keyed(&viewer, "/campaigns", &json!({})).await.problem(403);
+    assert_eq!(sqlx::query_scalar::<_, i64>(keys).fetch_one(&platform.app().owner).await.unwrap(), 0);
+    let address = platform.base().trim_start_matches("http://").to_owned();
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/campaigns HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nidempotency-key: large\r\n\
+         content-type: application/json\r\ncontent-length: 30000000\r\n\r\n{{",
+        viewer.token.as_ref().unwrap()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    tokio::time::timeout(Duration::from_secs(10), socket.read_exact(&mut answer)).await.expect("the body is waited for").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 403");
     platform.stop().await;
 }
 

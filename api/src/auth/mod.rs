@@ -5,6 +5,7 @@ pub mod credentials;
 pub mod operators;
 mod passwords;
 mod registration;
+mod route_needs;
 pub mod sessions;
 pub mod throttle;
 pub mod tokens;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 pub use callers::Callers;
 pub use passwords::{hash_password, verify_password};
 pub use registration::Registration;
+pub use route_needs::RouteNeeds;
 pub use sessions::{Session, Sessions};
 pub use throttle::{SlowAttempts, Throttle, count_registration};
 

@@ -109,7 +109,7 @@ fn caller(parts: &Parts, origin: Option<&Origin>) -> Vec<u8> {
 }
 
 /// Method and route, as in the OpenAPI document.
-fn action(parts: &Parts) -> String {
+pub fn action(parts: &Parts) -> String {
     let route = parts.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let route = route.strip_prefix("/api/v1").or_else(|| route.strip_prefix("/api")).unwrap_or(route);
     format!("{} {route}", parts.method)

@@ -13,7 +13,7 @@ mod repeats;
 mod shares;
 
 pub use audit::{Audit, AuditSubject};
-pub use gate::gate;
+pub use gate::{action, gate};
 pub use guesses::Guesses;
 pub use limits::Limits;
 pub use linger::linger;

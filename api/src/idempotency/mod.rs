@@ -29,8 +29,9 @@ use runs::KeyedRun;
 
 use crate::{
     app::{App, BODY_MAX_BYTES},
-    auth::{self, Manager, Needs as _},
+    auth::{self, RouteNeeds},
     commands::auth::AUTH_BODY_MAX_BYTES,
+    edge,
     extract::unread,
     problem::Problem,
 };
@@ -98,11 +99,11 @@ struct KeyedRequest {
 }
 
 /// Runs the request once per key; without a key it just runs.
-pub async fn middleware(State(app): State<App>, request: Request, next: Next) -> Result<Response, Problem> {
+pub async fn middleware(State((app, needs)): State<(App, Arc<RouteNeeds>)>, request: Request, next: Next) -> Result<Response, Problem> {
     match request.headers().get(KEY) {
         Some(key) if request.method() == Method::POST => {
             let key = parse(key)?;
-            keyed(&app, key, request, next).await
+            keyed(&app, &needs, key, request, next).await
         }
         _ => Ok(next.run(request).await),
     }
@@ -114,7 +115,7 @@ fn parse(key: &HeaderValue) -> Result<String, Problem> {
         .ok_or_else(|| Problem::bad_request(format!("Idempotency-Key must have 1 to {KEY_MAX_CHARS} printable ASCII characters")))
 }
 
-async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<Response, Problem> {
+async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
         .await
@@ -130,12 +131,14 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => return Ok(next.run(Request::from_parts(parts, body)).await),
         Err(problem) => return Err(problem),
     };
-    let bytes = if path.ends_with(CALL_LIST) {
-        let Some(manager) = identity.as_ref().filter(|identity| Manager::check(identity).is_ok()) else {
-            // The handler refuses it, without a look at its body.
-            return Ok(next.run(Request::from_parts(parts, body)).await);
-        };
-        let (received, permit) = app.uploads.receive(manager.company_id, body, app.settings.upload_max_bytes).await?;
+    if identity.as_ref().is_some_and(|identity| needs.refuse(&edge::action(&parts), identity)) {
+        // The handler refuses it, without a look at its body.
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    }
+    let bytes = if path.ends_with(CALL_LIST)
+        && let Some(caller) = &identity
+    {
+        let (received, permit) = app.uploads.receive(caller.company_id, body, app.settings.upload_max_bytes).await?;
         parts.extensions.insert(permit);
         received
     } else {
@@ -166,7 +169,7 @@ async fn keyed(app: &App, key: String, request: Request, next: Next) -> Result<R
                     response = next.run(Request::from_parts(parts, Body::from(bytes))) => response,
                     never = keep_locked(app, &keyed) => match never {},
                 };
-                return finish(app, &keyed, response, epoch).await;
+                return finish(app, &keyed, comes_again, response, epoch).await;
             }
             Begun::Answered(response) => return Ok(response),
             Begun::OtherBody => {
@@ -300,16 +303,32 @@ impl Answer {
 /// What the paths begin with whose answers may show somebody.
 const ABOUT_PERSONS: [&str; 3] = ["/calls", "/tasks", "/campaigns"];
 
-/// Keeps the answer, or forgets the key when the request may be tried again: 401, 403, 429 and 5xx say nothing lasting.
-async fn finish(app: &App, request: &KeyedRequest, response: Response, epoch: u64) -> Result<Response, Problem> {
+/// Keeps the answer, or lets the request be tried again: 401, 403, 429 and 5xx say nothing lasting. After 403 and 429 nothing was done, and
+/// a key that came for the first time is deleted. After a 5xx, and a 401 of whoever lost their credential meanwhile, something may have been
+/// appended: the key stays.
+async fn finish(app: &App, request: &KeyedRequest, comes_again: bool, response: Response, epoch: u64) -> Result<Response, Problem> {
     let status = response.status();
     // Somebody was erased meanwhile: the answer may show them.
     let outdated = app.store.persons().epoch() != epoch && ABOUT_PERSONS.iter().any(|start| request.path.starts_with(start));
-    let passing = outdated
-        || status.is_server_error()
-        || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    let nothing_done = [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     let mut tx = app.company(request.company_id).await?;
-    if passing {
+    if nothing_done && !outdated && !comes_again {
+        // Not if another process has taken the request over meanwhile.
+        sqlx::query!(
+            "delete from idempotency_keys
+              where company_id = $1 and method = $2 and path = $3 and key_hash = $4 and status is null and locked_by = $5",
+            request.company_id,
+            request.method,
+            request.path,
+            request.key_hash,
+            process_name()
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        return Ok(response);
+    }
+    if outdated || nothing_done || status == StatusCode::UNAUTHORIZED || status.is_server_error() {
         sqlx::query!(
             "update idempotency_keys set locked_until = '-infinity' where company_id = $1 and method = $2 and path = $3 and key_hash = $4",
             request.company_id,

@@ -1,0 +1,60 @@
+//! What each route needs of its caller, as the OpenAPI document says: for who has to know before the handler, which checks it.
+
+use std::collections::HashMap;
+
+use domain::role::Role;
+use utoipa::openapi::OpenApi;
+
+use super::{Identity, Needs as _, Operator};
+
+/// The least role of each operation, or `operator`, by method and path.
+pub struct RouteNeeds(HashMap<String, String>);
+
+impl RouteNeeds {
+    #[expect(clippy::expect_used, reason = "it is served as JSON")]
+    pub fn of(document: &OpenApi) -> Self {
+        let document = serde_json::to_value(document).expect("the OpenAPI document can be written as JSON");
+        let paths = document["paths"].as_object().into_iter().flatten();
+        let operations = paths.flat_map(|(path, item)| {
+            item.as_object().into_iter().flatten().filter_map(move |(method, operation)| {
+                let needed = operation["security"][0]["bearer"][0].as_str()?;
+                Some((format!("{} {path}", method.to_uppercase()), needed.to_owned()))
+            })
+        });
+        Self(operations.collect())
+    }
+
+    /// Whether the operation's handler will refuse the caller. `action` is its method and path.
+    pub fn refuse(&self, action: &str, identity: &Identity) -> bool {
+        match self.0.get(action).map(|needed| (needed.as_str(), needed.parse::<Role>())) {
+            Some((_, Ok(role))) => identity.role < role,
+            Some(("operator", _)) => Operator::check(identity).is_err(),
+            Some(_) | None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eventstore::Actor;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_is_refused_what_needs_a_higher_role() {
+        let needs = RouteNeeds::of(&crate::app::openapi());
+        let by = |role, is_operator| Identity { company_id: Uuid::nil(), role, actor: Actor::system("test"), session: None, is_operator };
+        let (viewer, admin) = (by(Role::Viewer, false), by(Role::Admin, false));
+        for (action, viewer_is_refused, admin_is_refused) in [
+            ("POST /calls/{id}/turns", true, false),
+            ("POST /auth/password", false, false),
+            ("POST /auth/register", false, false),
+            ("POST /projections/{name}/rebuild", true, true),
+            ("POST /unmatched", false, false),
+        ] {
+            assert_eq!((needs.refuse(action, &viewer), needs.refuse(action, &admin)), (viewer_is_refused, admin_is_refused), "{action}");
+        }
+        assert!(!needs.refuse("POST /projections/{name}/rebuild", &by(Role::Viewer, true)));
+    }
+}
