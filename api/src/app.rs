@@ -217,6 +217,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Problem::not_found("path") })
         .layer(middleware::from_fn_with_state(app.clone(), detach))
+        .layer(middleware::from_fn(edge::limit_head))
         .layer(middleware::from_fn(edge::patience))
         .layer(middleware::from_fn(edge::linger))
         .layer(middleware::from_fn(limit_time))

@@ -3,6 +3,7 @@
 pub mod audit;
 mod gate;
 mod guesses;
+mod head;
 mod limits;
 mod linger;
 mod origin;
@@ -15,6 +16,7 @@ mod shares;
 pub use audit::{Audit, AuditSubject};
 pub use gate::{action, gate};
 pub use guesses::Guesses;
+pub use head::limit_head;
 pub use limits::Limits;
 pub use linger::linger;
 pub use origin::{Origin, assign_origin};

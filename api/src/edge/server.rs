@@ -12,14 +12,14 @@ use tokio::{
 };
 use tower::Service as _;
 
-use super::places::Places;
+use super::{head::HEAD_MAX_BYTES, places::Places};
 use crate::problem::Problem;
 
 /// How long a client may take for the head of a request, also of the next one on its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 100;
-/// Of a request's head.
-const HEAD_MAX_BYTES: usize = 64 << 10;
+/// What is buffered of a head that is not complete: more than a head may have, with its spare blanks.
+const HEAD_BUFFER_BYTES: usize = HEAD_MAX_BYTES + (4 << 10);
 /// Wait after a connection could not be accepted, mostly because there are no more file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long to say to a client that it has too many connections, and to how many at once; others are just closed.
@@ -34,7 +34,7 @@ const QUIET_MAX: Duration = Duration::from_secs(60);
 pub async fn serve(listener: TcpListener, router: Router, places: Places, mut shutdown: watch::Receiver<bool>) {
     // HTTP/2 is for the proxy that speaks TLS; with HTTP/1.1 a client has to say what it wants from the first byte on.
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_BUFFER_BYTES);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         // Nobody is let in before there is a place.

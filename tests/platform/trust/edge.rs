@@ -31,6 +31,28 @@ async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
     platform.stop().await;
 }
 
+/// A head of 64 KiB is taken, one byte more is not, however it arrives.
+#[tokio::test]
+async fn the_limit_of_a_head_is_exact() {
+    let platform = Platform::start().await;
+    let address = platform.base().trim_start_matches("http://").to_owned();
+    for (bytes, expected) in [(65_536, "HTTP/1.1 200"), (65_537, "HTTP/1.1 431"), (70_000, "HTTP/1.1 431"), (200_000, "HTTP/1.1 431")] {
+        for pieces in [1, 7] {
+            let (start, end) = ("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: ", "\r\n\r\n");
+            let head = format!("{start}{}{end}", "y".repeat(bytes - start.len() - end.len()));
+            let mut socket = TcpStream::connect(&address).await.unwrap();
+            for piece in head.as_bytes().chunks(bytes.div_ceil(pieces)) {
+                let _ = socket.write_all(piece).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let mut answer = [0; 12];
+            socket.read_exact(&mut answer).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&answer), expected, "{bytes} bytes in {pieces} pieces");
+        }
+    }
+    platform.stop().await;
+}
+
 #[tokio::test]
 async fn only_pages_that_may_call_are_answered_to() {
     let mut settings = settings(&new_database().await);

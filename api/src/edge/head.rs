@@ -1,0 +1,42 @@
+//! How large a request's head may be. hyper bounds what it buffers, and a head may be larger than that by what came with its last read.
+
+use axum::{
+    extract::Request,
+    http::{StatusCode, request::Parts},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use crate::problem::Problem;
+
+/// Of a request's head: the request line, the headers and the empty line after them.
+pub const HEAD_MAX_BYTES: usize = 64 << 10;
+
+pub async fn limit_head(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if head_bytes(&parts) > HEAD_MAX_BYTES {
+        let detail = format!("the request's head must have at most {HEAD_MAX_BYTES} bytes");
+        return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail).into_response();
+    }
+    next.run(Request::from_parts(parts, body)).await
+}
+
+/// As RFC 9112 writes a head: one space after each colon, CRLF after each line.
+fn head_bytes(parts: &Parts) -> usize {
+    let line = format!("{} {} {:?}\r\n", parts.method, parts.uri, parts.version).len();
+    let headers: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + ": ".len() + value.len() + "\r\n".len()).sum();
+    line + headers + "\r\n".len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_has_as_many_bytes_as_it_is_written_with() {
+        let written = "GET /api/v1/calls?limit=1 HTTP/1.1\r\nhost: example.com\r\naccept: */*\r\naccept: text/csv\r\n\r\n";
+        let request = Request::get("/api/v1/calls?limit=1").header("host", "example.com");
+        let request = request.header("accept", "*/*").header("accept", "text/csv").body(()).unwrap();
+        assert_eq!(head_bytes(&request.into_parts().0), written.len());
+    }
+}
