@@ -9,8 +9,8 @@ mod linger;
 mod origin;
 mod patience;
 pub mod places;
-pub mod server;
 mod repeats;
+pub mod server;
 mod shares;
 
 pub use audit::{Audit, AuditSubject};
@@ -31,13 +31,13 @@ use axum::{
 };
 
 /// Headers of every answer (OWASP Secure Headers). What is answered is for the caller alone, and none of it is a page, but for the
-/// documentation, whose own scripts and styles are let in.
+/// documentation, whose own files and styles are let in. Its page has no inline script.
 pub async fn secure(request: Request, next: Next) -> Response {
     let is_page = request.uri().path().starts_with("/docs");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let policy = if is_page {
-        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+        "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
     } else {
         "default-src 'none'; frame-ancestors 'none'"
     };

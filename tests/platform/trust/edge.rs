@@ -26,8 +26,29 @@ async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
         assert!(answer.header("strict-transport-security").is_some() && answer.header("x-request-id").is_some());
         assert!(answer.header("access-control-allow-origin").is_none());
     }
+    platform.stop().await;
+}
+
+/// The page's scripts are files of our own, so that no other one needs to be let in.
+#[tokio::test]
+async fn the_documentation_runs_no_inline_script() {
+    let platform = Platform::start().await;
     let docs = reqwest::get(format!("{}/docs/", platform.base())).await.unwrap();
-    assert!(docs.headers()["content-security-policy"].to_str().unwrap().contains("script-src 'self'"));
+    let policy = docs.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert_eq!(policy.split("; ").find(|directive| directive.starts_with("script-src")), Some("script-src 'self'"));
+    let page = docs.text().await.unwrap();
+    let scripts: Vec<_> = page.split("<script").skip(1).map(|script| script.split("</script").next().unwrap()).collect();
+    assert!(!scripts.is_empty());
+    for script in scripts {
+        let (attributes, content) = script.split_once('>').unwrap();
+        assert!(content.trim().is_empty(), "inline: {content}");
+        let file = attributes.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let answer = reqwest::get(format!("{}/docs/{file}", platform.base())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{file}");
+    }
+    for handler in ["onload=", "onclick=", "onerror=", "javascript:"] {
+        assert!(!page.contains(handler), "{handler}");
+    }
     platform.stop().await;
 }
 
