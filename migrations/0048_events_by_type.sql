@@ -1,6 +1,8 @@
 -- A company's events of one type in log order. What asks for all types goes through them; see `company_page` in eventstore/src/read.rs.
+-- `nulls first` changes nothing for a column that is never null, but no other index gives that order: who asks for it cannot be given a walk
+-- along the primary key that filters the log of all companies.
 drop index events_company_position;
-create index events_company_type_position on events (company_id, event_type, position);
+create index events_company_type_position on events (company_id, event_type, position nulls first);
 
 -- The version that a stream had at a position of the log; 0 before its first event. Halves the stream. Events that are not in the log any
 -- more are in its oldest part, which was detached.

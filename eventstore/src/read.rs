@@ -117,9 +117,8 @@ async fn page_in_time(pool: &Pool, after: i64, limit: i64) -> Result<Vec<StoredE
 
 /// A company's events after `after` that pass the filter, in log order.
 ///
-/// Each event type is read from its own place in the index `(company_id, event_type, position)`, so that no event is read that does not
-/// pass. The conditions are row comparisons and the order names all of the index's columns: no other index gives that order, and
-/// PostgreSQL cannot choose to walk the log of all companies and filter it.
+/// Each event type is read from its own place in the index `(company_id, event_type, position nulls first)`, so that no event is read that
+/// does not pass. No other index gives that order: PostgreSQL cannot choose to walk the log of all companies and filter it.
 pub(crate) async fn company_page(
     pool: &Pool,
     company_id: Uuid,
@@ -143,9 +142,8 @@ pub(crate) async fn company_page(
                   occurred_at as "occurred_at!", recorded_at as "recorded_at!"
              from types t cross join lateral (
                       select * from events e
-                       where (e.company_id, e.event_type, e.position) > ($1, t.event_type, $2)
-                         and (e.company_id, e.event_type) <= ($1, t.event_type) and e.position > $2
-                       order by e.company_id, e.event_type, e.position limit $6) e
+                       where e.company_id = $1 and e.event_type = t.event_type and e.position > $2
+                       order by e.position nulls first limit $6) e
             where ($3::text[] is null or t.event_type = any($3)) and ($4::text is null or t.event_type = $4) and not t.event_type = any($5)
             order by position
             limit $6"#,
@@ -181,13 +179,14 @@ async fn stream_page(
     }
     let rows = sqlx::query_as!(
         Row,
-        r#"select position, e.stream, version, event_id, event_type, schema_version, e.company_id, payload::text as "payload!",
-                  metadata::text as "metadata!", occurred_at, recorded_at
+        r#"select position as "position!", e.stream as "stream!", version as "version!", event_id as "event_id!",
+                  event_type as "event_type!", schema_version as "schema_version!", e.company_id as "company_id!",
+                  payload::text as "payload!", metadata::text as "metadata!", occurred_at as "occurred_at!", recorded_at as "recorded_at!"
              from (select stream, stream_version_at(stream, $3) as seen from streams where stream = $1 and company_id = $2 offset 0) s
-                  join events e on e.stream = s.stream and e.version > s.seen
-            where $4::text is null or event_type = $4
-            order by e.stream, version
-            limit $5"#,
+                  cross join lateral (select * from events e
+                                       where e.stream = s.stream and e.version > s.seen and ($4::text is null or e.event_type = $4)
+                                       order by e.stream, e.version limit $5) e
+            order by version"#,
         name.to_string(),
         company_id,
         after,

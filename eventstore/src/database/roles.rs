@@ -95,7 +95,9 @@ impl Access {
     /// Under the service roles, which are there.
     pub(super) async fn open(roles: &Roles<'_>, owner: &PgConnectOptions, connections: u32, silence: &Silence) -> Result<Self, OpenError> {
         let open = async |purpose: Purpose| {
-            let options = roles.options(owner, purpose.role());
+            // A plan that was made while a partition of the log was empty reads all of it.
+            let plans = if purpose == Purpose::History { "force_custom_plan" } else { "auto" };
+            let options = roles.options(owner, purpose.role()).options([("plan_cache_mode", plans)]);
             let connections = (connections * purpose.share() / 16).max(2);
             Pool::connect(options, connections, silence.clone()).await
         };
