@@ -100,6 +100,9 @@ fn every_stored_event_type_has_its_golden_files() {
             let personal =
                 personal.filter(|field| version == present && payload.pointer(field).is_some_and(|value| !value.is_null())).count();
             let fact = Fact::decode(category, event_type, version, &text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            // Personal data of all versions stands beside them where it is now.
+            let mut bound = Fact::bound_fields(category, event_type).iter();
+            assert!(bound.all(|field| payload.pointer(field).is_some()), "{}: a bound field is missing", path.display());
             // What is shown by nobody is encrypted, and nothing else is.
             let hidden = format!("{fact:?}").matches("(personal)").count();
             assert!(version < present || hidden == personal, "{}: {hidden} personal fields, {personal} are declared", path.display());

@@ -322,7 +322,7 @@ async fn personal_data_that_was_moved_in_the_database_stays_concealed() {
     let turns = json!({"turns": [{"turn_index": 0, "user_text": WORDS}, {"turn_index": 1, "user_text": OTHER_WORDS}]});
     admin.post(&format!("/calls/{call}/turns"), &turns).await.expect(200);
     let words = async || {
-        let turns = admin.get(&format!("/calls/{call}/turns")).await.expect(200);
+        let turns = admin.get(&format!("/analytics/calls/{call}/turns")).await.expect(200);
         turns["items"].as_array().unwrap().iter().map(|turn| turn["user_text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(words().await, [WORDS, OTHER_WORDS]);
