@@ -23,7 +23,7 @@ use crate::{
 
 pub struct CallLogs;
 
-const PERSONAL: &[PersonalColumns] = &[PersonalColumns { envelope: "personal", placeholders: &["user_text", "agent_text"] }];
+const PERSONAL: &[PersonalColumns] = &[PersonalColumns { envelope: "personal", placeholders: &["user_text", "agent_text", "state"] }];
 
 /// A turn as it was recorded.
 pub struct CallLogRow {
@@ -47,7 +47,7 @@ pub struct CallLogRow {
     pub llm_provider: Option<String>,
     pub llm_model: Option<String>,
     pub tts_provider: Option<String>,
-    /// What was said; placeholders stand for it until this is opened.
+    /// What was said, and the state; placeholders stand for it until this is opened.
     pub personal: Option<Value>,
 }
 
@@ -65,6 +65,7 @@ impl HoldsPersonal for CallLogRow {
             match field.as_str() {
                 "/user_text" => self.user_text = Some(text_of(value)),
                 "/agent_text" => self.agent_text = Some(text_of(value)),
+                "/state" => self.state = Some(text_of(value)),
                 _ => {}
             }
         }
@@ -118,7 +119,7 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
         &column(turns, |e, _| e.recorded_at),
         &text(|t| &t.user_text) as &[Option<String>],
         &text(|t| &t.agent_text) as &[Option<String>],
-        &column(turns, |_, t| t.state.clone()) as &[Option<String>],
+        &text(|t| &t.state) as &[Option<String>],
         &column(turns, |_, t| t.ttfb_stt_us) as &[Option<i64>],
         &column(turns, |_, t| t.latency_llm_us) as &[Option<i64>],
         &column(turns, |_, t| t.ttfb_tts_us) as &[Option<i64>],

@@ -134,7 +134,7 @@ pub fn turn(index: i64, started_at: DateTime<Utc>, rng: &mut StdRng) -> Turn {
         occurred_at: Some(started_at + TimeDelta::seconds(index * 6)),
         user_text: Some("yes, that would be fine".to_owned().into()),
         agent_text: Some("Good, I have put it down.".to_owned().into()),
-        state: Some("offer".to_owned()),
+        state: Some("offer".to_owned().into()),
         ttfb_stt_us: skewed(180.0),
         latency_llm_us: skewed(420.0),
         ttfb_tts_us: skewed(130.0),

@@ -222,7 +222,7 @@ impl TurnInput {
             occurred_at: self.occurred_at,
             user_text: self.user_text.map(Personal::new),
             agent_text: self.agent_text.map(Personal::new),
-            state: self.state,
+            state: self.state.map(Personal::new),
             ttfb_stt_us: micros("ttfb_stt_ms", &self.ttfb_stt_ms),
             latency_llm_us: micros("latency_llm_ms", &self.latency_llm_ms),
             ttfb_tts_us: micros("ttfb_tts_ms", &self.ttfb_tts_ms),

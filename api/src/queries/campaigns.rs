@@ -251,6 +251,7 @@ impl Stats {
 #[derive(Serialize, ToSchema)]
 struct ImportView {
     import_id: Uuid,
+    /// As it was uploaded; kept in clear, also after an erasure: name nobody in it
     file_name: String,
     total: i64,
     created: i64,

@@ -159,7 +159,7 @@ impl Dice {
             turn_index,
             user_text: user_text.map(|text| Personal::new(text.to_owned())),
             agent_text: Some(Personal::new(agent_text.to_owned())),
-            state: Some(state.to_owned()),
+            state: Some(Personal::new(state.to_owned())),
             ttfb_stt_us: Some(stt),
             latency_llm_us: Some(llm),
             ttfb_tts_us: Some(tts),

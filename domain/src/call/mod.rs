@@ -59,7 +59,7 @@ impl DomainEvent for CallEvent {
         match event_type {
             "CallDialed" => &["/phone_number"],
             "CallStarted" => &["/subject/phone_number"],
-            "TurnRecorded" => &["/user_text", "/agent_text"],
+            "TurnRecorded" => &["/user_text", "/agent_text", "/state"],
             _ => &[],
         }
     }

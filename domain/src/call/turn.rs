@@ -28,8 +28,9 @@ pub struct Turn {
     pub user_text: Option<Personal<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_text: Option<Personal<String>>,
+    /// Where the conversation is, in the agent's own words: a name may be in them. In clear in events from before it was personal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
+    pub state: Option<Personal<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttfb_stt_us: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,11 +136,11 @@ impl Turn {
             invalid.range(&path(field), usage.quantity, Decimal::ZERO, Decimal::from(max));
         }
         let names = [
-            ("state", &self.state),
-            ("stt_provider", &self.stt_provider),
-            ("llm_provider", &self.llm_provider),
-            ("llm_model", &self.llm_model),
-            ("tts_provider", &self.tts_provider),
+            ("state", self.state.as_ref().map(Personal::reveal)),
+            ("stt_provider", self.stt_provider.as_ref()),
+            ("llm_provider", self.llm_provider.as_ref()),
+            ("llm_model", self.llm_model.as_ref()),
+            ("tts_provider", self.tts_provider.as_ref()),
         ];
         for (field, name) in names {
             if let Some(name) = name {

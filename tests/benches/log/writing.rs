@@ -26,7 +26,7 @@ pub fn turn(index: i64) -> CallEvent {
         occurred_at: Some(occurred_at(index)),
         user_text: Some("yes, that would be fine".to_owned().into()),
         agent_text: Some("Good, I have put it down.".to_owned().into()),
-        state: Some("offer".to_owned()),
+        state: Some("offer".to_owned().into()),
         ttfb_stt_us: Some(180_500 + index),
         latency_llm_us: Some(420_000 + index),
         ttfb_tts_us: Some(130_000 + index),

@@ -133,12 +133,18 @@ async fn personal(ground: &Ground, report: &mut Report) {
 fn clear_turn(index: i64, rng: &mut rand::rngs::StdRng) -> Turn {
     let turn = turn(index, now(), rng);
     let (said, answered) = (turn.user_text.clone().unwrap().into_inner(), turn.agent_text.clone().unwrap().into_inner());
-    Turn { user_text: None, agent_text: None, state: Some(said), llm_model: Some(answered), ..turn }
+    Turn { user_text: None, agent_text: None, stt_provider: Some(said), llm_model: Some(answered), ..turn }
 }
 
 /// The same turn with the texts where they belong.
 fn concealed(turn: Turn) -> Turn {
-    Turn { user_text: turn.state.map(Into::into), agent_text: turn.llm_model.map(Into::into), state: None, llm_model: None, ..turn }
+    Turn {
+        user_text: turn.stt_provider.map(Into::into),
+        agent_text: turn.llm_model.map(Into::into),
+        stt_provider: None,
+        llm_model: None,
+        ..turn
+    }
 }
 
 async fn turns_per_sec(ground: &Ground, made: fn(Turn) -> Turn) -> f64 {

@@ -148,11 +148,11 @@ fn shared_stream() -> Uuid {
 }
 
 pub fn turn(tag: &str) -> CallEvent {
-    CallEvent::TurnRecorded(Box::new(Turn { state: Some(tag.to_owned()), ..Turn::default() }))
+    CallEvent::TurnRecorded(Box::new(Turn { llm_model: Some(tag.to_owned()), ..Turn::default() }))
 }
 
 fn tag_of(event: &StoredEvent) -> String {
-    event.payload().unwrap()["state"].as_str().unwrap().to_owned()
+    event.payload().unwrap()["llm_model"].as_str().unwrap().to_owned()
 }
 
 /// An append of a process that dies before it tells anybody.

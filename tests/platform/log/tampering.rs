@@ -42,7 +42,7 @@ async fn tamper(database: &Database, sql: &str) {
 #[tokio::test]
 async fn every_kind_of_tampering_is_found_where_it_was_done() {
     let kinds = [
-        ("payload", "update events set payload = jsonb_set(payload, '{state}', '\"forged\"') where position = 20", 20),
+        ("payload", "update events set payload = jsonb_set(payload, '{llm_model}', '\"forged\"') where position = 20", 20),
         ("metadata", "update events set metadata = jsonb_set(metadata, '{actor,name}', '\"forged\"') where position = 20", 20),
         ("type", "update events set event_type = 'CallEnded' where position = 20", 20),
         ("time", "update events set occurred_at = occurred_at - interval '1 day' where position = 20", 20),
@@ -117,7 +117,7 @@ async fn a_chain_that_was_made_anew_is_found_by_a_seal_kept_elsewhere() {
     let (database, store) = open(&new_database().await).await;
     fill(&store).await;
     let kept = sealer.seal(&database.pool).await.unwrap().unwrap();
-    let rechain = "delete from log_seals; update events set payload = jsonb_set(payload, '{state}', '\"forged\"') where position = 20; call rechain()";
+    let rechain = "delete from log_seals; update events set payload = jsonb_set(payload, '{llm_model}', '\"forged\"') where position = 20; call rechain()";
     sqlx::raw_sql(RECHAIN).execute(&database.pool).await.unwrap();
     rechain_from_digests(&database.pool).await;
     tamper(&database, rechain).await;
@@ -150,7 +150,7 @@ async fn rechain_from_digests(pool: &Pool) {
         let position: i64 = row.get("position");
         let mut payload: serde_json::Value = row.get("payload");
         if position == 20 {
-            payload["state"] = "forged".into();
+            payload["llm_model"] = "forged".into();
         }
         let (stream, event_type): (String, String) = (row.get("stream"), row.get("event_type"));
         let digest = Content {

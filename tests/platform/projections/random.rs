@@ -302,7 +302,7 @@ impl RandomHistory {
             occurred_at: maybe(rng, |rng| begun + TimeDelta::milliseconds(rng.random_range(0..80_000_000))),
             user_text: maybe(rng, |_| "leave a message".to_owned().into()),
             agent_text: maybe(rng, |_| "good".to_owned().into()),
-            state: maybe(rng, name(&["greeting", "offer"])),
+            state: maybe(rng, name(&["greeting", "offer"])).map(Into::into),
             ttfb_stt_us: maybe(rng, latency),
             latency_llm_us: maybe(rng, latency),
             ttfb_tts_us: maybe(rng, latency),

@@ -74,6 +74,7 @@ impl Installation {
             ("call_tasks", "error_message"),
             ("call_logs", "user_text"),
             ("call_logs", "agent_text"),
+            ("call_logs", "state"),
             ("users", "email"),
         ];
         let count = |(table, column): &(&str, &str)| {
@@ -144,7 +145,9 @@ async fn call_both(client: &Client) -> (String, Vec<(String, String)>) {
         let claim = send(format!("/campaigns/{campaign}/tasks/claim"), json!({})).await.expect(200);
         let (task, call) = (claim["task"]["id"].as_str().unwrap().to_owned(), claim["call_id"].as_str().unwrap().to_owned());
         send("/calls".into(), json!({"call_id": call, "direction": "outbound", "phone_number": number})).await.expect(200);
-        let turns = json!([{"turn_index": 0, "user_text": words, "agent_text": format!("hello {words}"), "stt_duration_sec": 3, "ttfb_stt_ms": 120}]);
+        let said = format!("hello {words}");
+        let turns =
+            json!([{"turn_index": 0, "user_text": words, "agent_text": said, "state": words, "stt_duration_sec": 3, "ttfb_stt_ms": 120}]);
         send(format!("/calls/{call}/turns"), turns).await.expect(201);
         send(format!("/calls/{call}/end"), json!({"duration_sec": 30})).await.expect(200);
         send(
@@ -185,7 +188,7 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
         assert!(!installation.tables().await.contains(needle) && !installation.exports().contains(needle), "{needle} is in clear");
         assert_eq!(file_with(installation.dir.path(), needle), None, "{needle} is in a file of the server, its log or ours");
     }
-    assert_eq!(installation.erased_cells(), [0; 6], "nobody is erased yet");
+    assert_eq!(installation.erased_cells(), [0; 7], "nobody is erased yet");
     // Somebody else's number, and no number.
     client.post("/persons/erase", &json!({"phone_number": "+12025550199"})).await.problem(404);
     client.post("/persons/erase", &json!({"phone_number": "nobody"})).await.problem(422);
@@ -200,7 +203,7 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
             installation.tool(&["compare", "all"], true);
             installation.tool(&["verify"], false);
         }
-        assert_eq!(installation.erased_cells(), [1, 1, 1, 1, 1, 0], "the erased person's rows and no others");
+        assert_eq!(installation.erased_cells(), [1, 1, 1, 1, 1, 1, 0], "the erased person's rows and no others");
         let after = shown(client, &campaign, &task, &call).await;
         assert!(!after.contains(WORDS) && !after.contains(digits), "{after}");
         assert!(after.contains("\"phone_number\":\"erased\"") && after.contains("\"user_text\":\"erased\""));
@@ -319,8 +322,9 @@ async fn personal_data_that_was_moved_in_the_database_stays_concealed() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": NUMBER})).await.expect(201).id();
-    let turns = json!({"turns": [{"turn_index": 0, "user_text": WORDS}, {"turn_index": 1, "user_text": OTHER_WORDS}]});
-    admin.post(&format!("/calls/{call}/turns"), &turns).await.expect(200);
+    for (index, words) in [WORDS, OTHER_WORDS].iter().enumerate() {
+        admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": index, "user_text": words})).await.expect(201);
+    }
     let words = async || {
         let turns = admin.get(&format!("/analytics/calls/{call}/turns")).await.expect(200);
         turns["items"].as_array().unwrap().iter().map(|turn| turn["user_text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
