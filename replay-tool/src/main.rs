@@ -93,9 +93,10 @@ enum Command {
         /// A projection's name, or `all`.
         projection: String,
     },
-    /// Rebuild a projection beside the live one and list the differences, without swapping.
+    /// Rebuild a projection beside the live one and list the differences, without swapping; or list the credentials that give more than
+    /// the log says.
     Compare {
-        /// A projection's name, or `all`.
+        /// A projection's name, `credentials`, or `all`.
         projection: String,
     },
     /// Write events or a read model as JSON lines, CSV or Parquet.

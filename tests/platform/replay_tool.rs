@@ -76,6 +76,28 @@ async fn the_replay_tool_tells_what_the_log_says() {
     assert!(tool.json(&["export", "call_metrics", "--company", &uuid::Uuid::new_v4().to_string()]).await.is_empty());
     assert!(tool.json(&["rebuild", "call_metrics", "--compare"]).await[0]["differences"].as_array().unwrap().is_empty());
 
+    // Nobody has more rights than the log says.
+    let key = admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201).id();
+    let gone = admin.post("/api-keys", &json!({"name": "g", "role": "viewer"})).await.expect(201).id();
+    admin.delete(&format!("/api-keys/{gone}")).await;
+    let user = admin.post("/users", &json!({"email": "b@example.com", "role": "viewer"})).await.expect(201).id();
+    assert!(tool.json(&["compare", "credentials"]).await[0]["differences"].as_array().unwrap().is_empty());
+    let owner = &platform.app().owner;
+    sqlx::raw_sql("update api_key_credentials set revoked_at = null, role = case name when 'v' then 'manager' else role end")
+        .execute(owner)
+        .await
+        .unwrap();
+    sqlx::query("update user_credentials set role = 'admin' where user_id = $1::uuid").bind(&user).execute(owner).await.unwrap();
+    let found = tool.run(&["compare", "credentials", "--json"]).await;
+    assert_eq!(found.status.code(), Some(1));
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    let found: Vec<_> =
+        found["differences"].as_array().unwrap().iter().map(|d| (d["id"].as_str().unwrap(), d["log"].as_str().unwrap())).collect();
+    let mut expected =
+        [(key.as_str(), "the log says viewer"), (gone.as_str(), "the log says revoked"), (user.as_str(), "the log says viewer")];
+    expected.sort_unstable();
+    assert_eq!(found.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>(), expected);
+
     // A reader that has seen enough is no error.
     let script = format!("'{}' stats | true", tool.path.display());
     let piped = Command::new("bash").args(["-o", "pipefail", "-c", &script]).env("DATABASE_URL", &tool.database_url).output().unwrap();

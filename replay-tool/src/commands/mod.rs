@@ -1,3 +1,4 @@
+pub mod credentials;
 pub mod export;
 pub mod history;
 pub mod partitions;

@@ -11,6 +11,7 @@ use projections::{
 use serde_json::json;
 use uuid::Uuid;
 
+use super::credentials;
 use crate::{
     Finding, WrongUse,
     output::{Output, steps},
@@ -41,7 +42,11 @@ pub async fn restore(pool: &Pool, store: &EventStore, output: &Output, name: &st
 
 pub async fn compare(pool: &Pool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
     let mut differences = 0;
-    for projection in select(name)? {
+    if ["all", credentials::NAME].contains(&name) {
+        differences += credentials::compare(pool, store, output).await?;
+    }
+    let projections = if name == credentials::NAME { Vec::new() } else { select(name)? };
+    for projection in projections {
         differences += run(pool, store, output, projection, Start::Empty, Then::CompareOnly, "compared").await?;
     }
     Ok(if differences == 0 { Finding::Sound } else { Finding::NotSound })
