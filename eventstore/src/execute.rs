@@ -21,7 +21,7 @@ use crate::{
 const FOLD_DEADLINE: Duration = Duration::from_secs(40);
 /// Events of a stream that are read at once, at first and then: one may have a megabyte.
 const FIRST_CHUNK_EVENTS: i64 = 50;
-const CHUNK_EVENTS: i64 = 250;
+const CHUNK_EVENTS: i64 = 100;
 /// How far the clocks of the key's record and of the log may be apart.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(10);
 

@@ -231,11 +231,6 @@ async fn no_list_cursor_stream_or_key_leads_to_another_company() {
     let form = multipart::Form::new().part("file", multipart::Part::bytes(b"phone_number\n+12025550144\n".to_vec()).file_name("x.csv"));
     collected +=
         &seen(&b.send(b.request(Method::POST, &format!("/campaigns/{}/call-list", theirs.campaign)).multipart(form)).await.problem(404));
-    collected += &seen(
-        &b.post("/auth/register", &json!({"email": "Canary-of-A-2@example.com", "password": "correct horse", "company_name": "x"}))
-            .await
-            .problem(409),
-    );
     collected += &seen(&b.post("/persons/erase", &json!({"phone_number": theirs.phone_number})).await.problem(404));
     // Server-sent events from the beginning, and their call's WebSocket.
     let mut stream = b.request(Method::GET, "/events/stream?after=0").send().await.unwrap().bytes_stream();
