@@ -147,17 +147,20 @@ impl EventStore {
         let mut loaded = known;
         let mut chunk = FIRST_CHUNK_EVENTS;
         loop {
-            let mut events = read::stream(pool, &stream, loaded.version, until, chunk).await?;
+            let mut events = read::stream(pool, &stream, loaded.version, chunk).await?;
+            let is_last = count::to_i64(events.len()) < chunk;
+            // `recorded_at` never goes back: what follows the first event after the moment need not be read.
+            let later = until.and_then(|until| events.iter().position(|stored| stored.recorded_at > until));
+            events.truncate(later.unwrap_or(events.len()));
             if events.iter().any(|stored| stored.company_id != loaded.company_id) {
                 // What another company had at a moment is nothing.
                 return if until.is_some() { Ok(loaded) } else { Err(StoreError::OtherCompany(stream.to_string())) };
             }
             self.persons().reveal(loaded.company_id, &mut events).await?;
-            let is_last = count::to_i64(events.len()) < chunk;
             for stored in events {
                 loaded.apply(&stream, &stored)?;
             }
-            if is_last {
+            if is_last || later.is_some() {
                 return Ok(loaded);
             }
             chunk = CHUNK_EVENTS;

@@ -278,25 +278,18 @@ pub(crate) async fn by_ids(pool: &Pool, ids: &[Uuid]) -> Result<Vec<StoredEvent>
     rows.fetch_all(pool).await?.into_iter().map(StoredEvent::try_from).collect()
 }
 
-/// The events of one stream with a version above `after` that were recorded until `until`, oldest first; at most `limit`.
-pub(crate) async fn stream(
-    pool: &Pool,
-    stream: &StreamName,
-    after: i64,
-    until: Option<DateTime<Utc>>,
-    limit: i64,
-) -> Result<Vec<StoredEvent>, StoreError> {
+/// The events of one stream with a version above `after`, oldest first; at most `limit`.
+pub(crate) async fn stream(pool: &Pool, stream: &StreamName, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
         r#"select position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
                   metadata::text as "metadata!", occurred_at, recorded_at
              from events
-            where stream = $1 and version > $2 and ($3::timestamptz is null or recorded_at <= $3)
+            where stream = $1 and version > $2
             order by stream, version
-            limit $4"#,
+            limit $3"#,
         stream.to_string(),
         after,
-        until,
         limit
     );
     rows.fetch_all(pool).await?.into_iter().map(StoredEvent::try_from).collect()

@@ -152,7 +152,9 @@ impl EventStore {
 
     /// All of a stream's events as far as recorded until `until`, oldest first; as they are stored. For tools: a stream may be long.
     pub async fn read_stream(&self, stream: &StreamName, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
-        read::stream(&self.history, stream, 0, until, i64::MAX).await
+        let mut events = read::stream(&self.history, stream, 0, i64::MAX).await?;
+        events.retain(|event| until.is_none_or(|until| event.recorded_at <= until));
+        Ok(events)
     }
 
     /// The position before the first event recorded at or after `moment`: what comes after it is what was recorded since.

@@ -34,7 +34,8 @@ fn arrows_between_crates_run_one_way() {
     }
 }
 
-fn sources(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
+/// All Rust sources below a folder.
+pub fn sources(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

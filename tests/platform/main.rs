@@ -13,6 +13,7 @@ mod events;
 mod idempotency;
 mod identity;
 mod log;
+mod plans;
 mod price_lists;
 mod projections;
 mod replay_tool;

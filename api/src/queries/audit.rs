@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use projections::page::After;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +14,7 @@ use crate::{
     answer::{Answer, Items},
     app::App,
     auth::{Admin, By},
-    extract::{Cursor, Paging, QueryOf},
+    extract::{Paging, QueryOf},
     problem::Problem,
 };
 
@@ -58,16 +59,6 @@ struct AuditView {
     user_agent: Option<String>,
 }
 
-impl Cursor for Uuid {
-    fn read(text: &str) -> Option<Self> {
-        Self::try_parse(text).ok()
-    }
-
-    fn write(&self) -> String {
-        self.to_string()
-    }
-}
-
 /// Every change that was made over the API and every refusal, newest first: who, from where, when and why.
 #[utoipa::path(get, path = "/audit", tag = "identity", security(("bearer" = ["admin"])), params(AuditFilter, Fresh, PagingParams), responses((status = 200, body = Items<AuditView>)))]
 async fn list(
@@ -79,23 +70,25 @@ async fn list(
 ) -> Result<Answer<Items<AuditView>>, Problem> {
     check_period(filter.from, filter.to)?;
     let position = fresh.of_log(&app).await?;
+    let after = paging.after::<After>()?;
     app.audit.flush().await;
     let rows = sqlx::query_as!(
         AuditView,
         r#"select audit_id as id, at, actor, action, path, status, reason, count, request_id, client, user_agent from audit_log
-            where company_id = $1 and ($2::boolean is null or (status >= 400) = $2) and ($3::text is null or actor ->> 'id' = $3)
+            where company_id = $1 and ($2::boolean is null or (status >= 400) = $2) and ($3::text is null or actor_id = $3)
               and ($4::uuid is null or request_id = $4) and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
-              and ($7::uuid is null or audit_id < $7)
-            order by audit_id desc limit $8"#,
+              and ($7::timestamptz is null or (at, audit_id) < ($7, $8::uuid))
+            order by at desc, audit_id desc limit $9"#,
         by.company_id(),
         filter.refused,
         filter.actor_id.map(|id| id.to_string()),
         filter.request_id,
         filter.from,
         filter.to,
-        paging.after::<Uuid>()?,
+        after.map(|after| after.at),
+        after.map(|after| after.id),
         paging.rows_to_read()
     );
     let rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;
-    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.id, |row| row)))
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| After { at: row.at, id: row.id }, |row| row)))
 }

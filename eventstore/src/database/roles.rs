@@ -95,9 +95,12 @@ impl Access {
     /// Under the service roles, which are there.
     pub(super) async fn open(roles: &Roles<'_>, owner: &PgConnectOptions, connections: u32, silence: &Silence) -> Result<Self, OpenError> {
         let open = async |purpose: Purpose| {
-            // A plan that was made while a partition of the log was empty reads all of it.
-            let plans = if purpose == Purpose::History { "force_custom_plan" } else { "auto" };
-            let options = roles.options(owner, purpose.role()).options([("plan_cache_mode", plans)]);
+            let mut options = roles.options(owner, purpose.role());
+            if matches!(purpose, Purpose::Reads | Purpose::History) {
+                // A plan that serves any filter and any company reads all rows of a company for one page; one that was made while a partition
+                // of the log was empty reads all of it.
+                options = options.options([("plan_cache_mode", "force_custom_plan")]);
+            }
             let connections = (connections * purpose.share() / 16).max(2);
             Pool::connect(options, connections, silence.clone()).await
         };

@@ -67,6 +67,6 @@ impl Versions {
 }
 
 async fn went_on(pool: &Pool, stream: &str, until: i64) -> Result<bool, StoreError> {
-    let later = sqlx::query_scalar!(r#"select exists (select from events where stream = $1 and position > $2) as "later!""#, stream, until);
-    Ok(later.fetch_one(pool).await?)
+    let last = sqlx::query_scalar!("select position from events where stream = $1 order by stream desc, version desc limit 1", stream);
+    Ok(last.fetch_optional(pool).await?.is_some_and(|position| position > until))
 }

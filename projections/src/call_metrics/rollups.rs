@@ -150,9 +150,15 @@ async fn save_campaigns(db: &mut PgConnection, deltas: BTreeMap<(Uuid, Uuid), Ca
     )
     .execute(&mut *db)
     .await?;
-    let left: Vec<_> = deltas.iter().filter(|(_, delta)| delta.call_count < 0).map(|((_, campaign), _)| *campaign).collect();
-    if !left.is_empty() {
-        let emptied = sqlx::query!("delete from campaign_calls where campaign_id = any($1) and call_count = 0", &left);
+    let left = deltas.iter().filter(|(_, delta)| delta.call_count < 0).map(|(key, _)| *key);
+    let (companies, campaigns): (Vec<_>, Vec<_>) = left.unzip();
+    if !campaigns.is_empty() {
+        let emptied = sqlx::query!(
+            "delete from campaign_calls
+              where (company_id, campaign_id) in (select * from unnest($1::uuid[], $2::uuid[])) and call_count = 0",
+            &companies,
+            &campaigns
+        );
         emptied.execute(db).await?;
     }
     Ok(())

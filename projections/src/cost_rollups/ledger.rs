@@ -191,8 +191,10 @@ pub(super) async fn calls_using(
 pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid], until: i64, lists: &Lists) -> Result<Calls, ApplyError> {
     let streams: Vec<_> = ids.iter().map(|id| format!("{}-{id}", Call::CATEGORY)).collect();
     let rows = sqlx::query!(
+        // The streams are read first: for the order, PostgreSQL would walk the log of everybody up to the position.
         r#"select position, stream, version, event_type, schema_version, payload::text as "payload!", occurred_at, recorded_at
-             from events where stream = any($1) and company_id = $2 and position <= $3 order by position"#,
+             from (select * from events where stream = any($1) offset 0) e
+            where company_id = $2 and position <= $3 order by position"#,
         &streams,
         company_id,
         until
