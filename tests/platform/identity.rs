@@ -157,11 +157,11 @@ async fn a_registration_that_was_cut_off_leaves_its_address_free_after_a_while()
     let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
     let pool = &platform.app().owner;
     // As after a crash between the credentials and the log.
-    let insert = "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, created_at) values ($1, gen_random_uuid(), gen_random_uuid(), 'admin', 'x', $2)";
+    let insert = "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, pending_since) values ($1, gen_random_uuid(), gen_random_uuid(), 'admin', 'x', $2)";
     let email_hash = credentials::email_hash(&support::master_key(), "a@example.com");
     sqlx::query(insert).bind(email_hash).bind(eventstore::now()).execute(pool).await.unwrap();
     platform.anonymous().post("/auth/register", &body).await.problem(409);
-    sqlx::query("update user_credentials set created_at = now() - interval '1 hour'").execute(pool).await.unwrap();
+    sqlx::query("update user_credentials set pending_since = now() - interval '1 hour'").execute(pool).await.unwrap();
     platform.anonymous().post("/auth/register", &body).await.expect(201);
     platform.stop().await;
 }

@@ -60,10 +60,12 @@ const PASSWORD_TRIED_MAX_BYTES: usize = 40;
 
 /// Notes what is wrong with a new password; it must not be the address it belongs to.
 pub(super) fn check_password(invalid: &mut Invalid, field: &str, password: &str, email: Option<&str>) {
-    invalid.range(field, password.chars().count(), PASSWORD_CHARS.0, PASSWORD_CHARS.1);
+    let chars = password.chars().count();
+    invalid.range(field, chars, PASSWORD_CHARS.0, PASSWORD_CHARS.1);
     let known: Vec<&str> = email.into_iter().flat_map(|email| email.split('@')).collect();
     // The time that it takes grows with the length; a long one is not among the commonest.
-    let is_common = password.len() <= PASSWORD_TRIED_MAX_BYTES && zxcvbn(password, &known).guesses() < PASSWORD_GUESSES_MIN;
+    let is_tried = chars >= PASSWORD_CHARS.0 && password.len() <= PASSWORD_TRIED_MAX_BYTES;
+    let is_common = is_tried && zxcvbn(password, &known).guesses() < PASSWORD_GUESSES_MIN;
     invalid.require(!is_common, field, "is one of the first that anybody tries; choose a longer one, such as four random words");
     invalid.require(!email.is_some_and(|email| email.eq_ignore_ascii_case(password)), field, "must not be the e-mail address");
 }
