@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use eventstore::BoundedPage;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -68,12 +69,17 @@ pub struct Items<T> {
 }
 
 impl<T> Items<T> {
+    /// A page that was bounded where it was read. `cursor` gives a row's place.
+    pub fn bounded<R, C: Cursor>(page: BoundedPage<R>, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
+        let next_cursor = page.rows.last().filter(|_| page.has_more).map(|row| cursor(row).write());
+        Self { items: page.rows.into_iter().map(view).collect(), next_cursor }
+    }
+
     /// A page of `rows`, which were read one further than the page goes ([`Paging::rows_to_read`]): that row shows that there is another
     /// page. `cursor` gives a row's place.
     pub fn page<R, C: Cursor>(mut rows: Vec<R>, paging: &Paging, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
         let has_more = rows.len() > usize::from(paging.limit);
         rows.truncate(usize::from(paging.limit));
-        let next_cursor = rows.last().filter(|_| has_more).map(|row| cursor(row).write());
-        Self { items: rows.into_iter().map(view).collect(), next_cursor }
+        Self::bounded(BoundedPage { rows, has_more }, cursor, view)
     }
 }

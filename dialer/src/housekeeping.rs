@@ -201,7 +201,7 @@ impl Desk {
     /// Whether our own dialer claimed the call's task: the claim dialed the call, and its event says for which actor.
     async fn is_dialed_by_us(&self, company_id: Uuid, call_id: Uuid) -> Result<bool, StoreError> {
         let history = self.store.read_history(company_id, &[StreamName::of::<Call>(call_id)], 0, 1).await?;
-        match history.events.first() {
+        match history.rows.first() {
             Some(dialed) => Ok(dialed.metadata()?.actor.kind == ActorKind::Dialer),
             None => Ok(false),
         }

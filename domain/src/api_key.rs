@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, role::Role};
+use crate::{Decider, DomainEvent, decider::STATE_BYTES, role::Role};
 
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -58,6 +58,10 @@ impl Decider for ApiKey {
             ApiKeyEvent::ApiKeyIssued { name, role } => ApiKeyState::Issued { name: name.clone(), role: *role },
             ApiKeyEvent::ApiKeyRevoked {} => ApiKeyState::Revoked,
         };
+    }
+
+    fn size_of(_state: &ApiKeyState) -> usize {
+        STATE_BYTES
     }
 
     fn decide(state: &ApiKeyState, command: ApiKeyCommand) -> Result<Vec<ApiKeyEvent>, ApiKeyRefusal> {

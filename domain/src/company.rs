@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, email::canonical_email, validation::Invalid};
+use crate::{Decider, DomainEvent, decider::STATE_BYTES, email::canonical_email, validation::Invalid};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompanyProfile {
@@ -17,7 +17,7 @@ impl CompanyProfile {
         invalid.name("name", &self.name, 200);
         invalid.slug("slug", &self.slug);
         if let Some(email) = &self.email {
-            invalid.require(canonical_email(email).is_some(), "email", "must be an e-mail address");
+            invalid.require(email.trim() == email && canonical_email(email).is_some(), "email", "must be an e-mail address");
         }
         invalid.into_result()
     }
@@ -66,6 +66,10 @@ impl Decider for Company {
                 state.profile = Some(profile.clone());
             }
         }
+    }
+
+    fn size_of(_state: &CompanyState) -> usize {
+        STATE_BYTES
     }
 
     fn decide(state: &CompanyState, command: CompanyCommand) -> Result<Vec<CompanyEvent>, CompanyRefusal> {

@@ -43,7 +43,7 @@ pub struct Upcaster {
     pub upcast: fn(Value) -> Value,
 }
 
-/// What a state of fixed parts takes at most, in bytes.
+/// What the parts of a state that callers cannot make long take, in bytes.
 pub const STATE_BYTES: usize = 2_000;
 
 /// An aggregate: `decide` says which facts follow a command, `evolve` what a fact changes.
@@ -63,10 +63,8 @@ pub trait Decider: 'static {
         id
     }
 
-    /// About how many bytes a state takes in memory: what callers can make long is counted.
-    fn size_of(_state: &Self::State) -> usize {
-        STATE_BYTES
-    }
+    /// About how many bytes a state takes in memory: [`STATE_BYTES`], and what callers can make long.
+    fn size_of(state: &Self::State) -> usize;
 
     /// A command whose effect is already there yields no events.
     fn decide(state: &Self::State, command: Self::Command) -> Result<Vec<Self::Event>, Self::Refusal>;

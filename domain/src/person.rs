@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent};
+use crate::{Decider, DomainEvent, decider::STATE_BYTES};
 
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -41,6 +41,10 @@ impl Decider for Person {
     fn evolve(state: &mut PersonState, event: &PersonEvent) {
         let PersonEvent::PersonErased {} = event;
         state.erased = true;
+    }
+
+    fn size_of(_state: &PersonState) -> usize {
+        STATE_BYTES
     }
 
     fn decide(state: &PersonState, command: PersonCommand) -> Result<Vec<PersonEvent>, PersonRefusal> {

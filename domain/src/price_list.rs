@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, price::Rate};
+use crate::{Decider, DomainEvent, decider::STATE_BYTES, price::Rate};
 
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -41,6 +41,10 @@ impl Decider for PriceList {
     fn evolve(state: &mut PriceListState, event: &PriceListEvent) {
         let PriceListEvent::PriceListPublished { name, effective_from, rates } = event;
         state.published = Some((name.clone(), *effective_from, rates.clone()));
+    }
+
+    fn size_of(state: &PriceListState) -> usize {
+        state.published.as_ref().map_or(0, |(.., rates)| rates.len()) * size_of::<Rate>() + STATE_BYTES
     }
 
     fn decide(state: &PriceListState, command: PriceListCommand) -> Result<Vec<PriceListEvent>, PriceListRefusal> {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Decider, DomainEvent};
+use crate::{Decider, DomainEvent, decider::STATE_BYTES};
 
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -53,6 +53,10 @@ impl Decider for ReservedName {
             NameEvent::NameReserved { holder_id } => state.holder_id = Some(*holder_id),
             NameEvent::NameReleased { .. } => state.holder_id = None,
         }
+    }
+
+    fn size_of(_state: &NameState) -> usize {
+        STATE_BYTES
     }
 
     fn decide(state: &NameState, command: NameCommand) -> Result<Vec<NameEvent>, NameTaken> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Decider, DomainEvent, Personal, outcome::Outcome, retry::RetryPolicy};
+use crate::{Decider, DomainEvent, Personal, decider::STATE_BYTES, outcome::Outcome, retry::RetryPolicy};
 
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -171,6 +171,9 @@ pub enum TaskRefusal {
     HasOtherResult,
 }
 
+/// What a cell of contact data takes beside its text, in bytes.
+const CELL_BYTES: usize = 100;
+
 pub struct Task;
 
 impl Task {
@@ -231,6 +234,12 @@ impl Decider for Task {
 
     fn person(id: Uuid, state: &TaskState) -> Uuid {
         state.created().and_then(|task| task.contact.person_id).unwrap_or(id)
+    }
+
+    fn size_of(state: &TaskState) -> usize {
+        let cells = state.created().into_iter().flat_map(|task| task.contact.contact_data.reveal());
+        cells.map(|(name, value)| CELL_BYTES + name.len() + value.as_str().map_or_else(|| value.to_string().len(), str::len)).sum::<usize>()
+            + STATE_BYTES
     }
 
     fn decide(state: &TaskState, command: TaskCommand) -> Result<Vec<TaskEvent>, TaskRefusal> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, Personal, role::Role};
+use crate::{Decider, DomainEvent, Personal, decider::STATE_BYTES, role::Role};
 
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -123,6 +123,10 @@ impl Decider for User {
             UserEvent::UserDisabled {} => user.status = UserStatus::Disabled,
             UserEvent::UserEnabled {} => user.status = if user.joined { UserStatus::Active } else { UserStatus::Invited },
         }
+    }
+
+    fn size_of(_state: &UserState) -> usize {
+        STATE_BYTES
     }
 
     fn decide(state: &UserState, command: UserCommand) -> Result<Vec<UserEvent>, UserRefusal> {

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod append;
+mod bounded_page;
 pub mod canonical;
 mod contention;
 pub mod database;
@@ -16,16 +17,19 @@ mod secret_file;
 mod states;
 mod store;
 mod subscribe;
+mod unit;
 pub mod verify;
 
 pub use append::{APPEND_DEADLINE, ExpectedVersion, StreamWrite};
+pub use bounded_page::{BoundedPage, PageReader};
 pub use contention::retry_conflicts;
 pub use database::{Database, Pool};
 pub use error::{Conflict, ExecuteError, StoreError};
 pub use event::{Actor, ActorKind, CommandContext, CommandIdentity, Metadata, NewEvent, NoStreamName, StoredEvent, StreamName, now};
-pub use execute::{Committed, Loaded, Unit};
+pub use execute::{Committed, Loaded};
 pub use head::Head;
 pub use persons::{HoldsPersonal, MasterKey, Persons};
-pub use read::{Filter, HistoryPage};
+pub use read::Filter;
 pub use store::{EventStore, Partition};
 pub use subscribe::Subscription;
+pub use unit::Unit;

@@ -8,6 +8,7 @@ use futures::TryStreamExt as _;
 use uuid::Uuid;
 
 use crate::{
+    bounded_page::{BoundedPage, PageReader},
     database::Pool,
     error::StoreError,
     event::{StoredEvent, StreamName},
@@ -18,10 +19,9 @@ pub const PAGE_EVENTS_MAX: i64 = 5_000;
 /// Bytes of payload text after which a page ends; a page has at least one event.
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of payload text after which a page of a history ends.
-const HISTORY_BYTES_MAX: usize = 4 << 20;
-/// Events of a history that are read from the database at once: each may have a megabyte.
-const HISTORY_CHUNK_EVENTS: usize = 100;
+/// Bytes of payload text after which a page for a company ends, and events of it that are read at once: each may have a megabyte.
+const COMPANY_PAGE_BYTES_MAX: usize = 4 << 20;
+const ROWS_AT_ONCE: usize = 100;
 
 /// Which of a company's events to show.
 #[derive(Clone, Debug, Default)]
@@ -115,21 +115,46 @@ async fn page_in_time(pool: &Pool, after: i64, limit: i64) -> Result<Vec<StoredE
     Ok(events)
 }
 
-/// A company's events after `after` that pass the filter, in log order.
-///
-/// Each event type is read from its own place in the index `(company_id, event_type, position nulls first)`, so that no event is read that
-/// does not pass. No other index gives that order: PostgreSQL cannot choose to walk the log of all companies and filter it.
+/// A company's events after `after` that pass the filter, in log order. At most `limit`, and a page that has reached
+/// [`COMPANY_PAGE_BYTES_MAX`] ends.
 pub(crate) async fn company_page(
     pool: &Pool,
     company_id: Uuid,
     after: i64,
     filter: &Filter,
-    limit: i64,
-) -> Result<Vec<StoredEvent>, StoreError> {
-    if let Some(name) = &filter.stream {
-        return stream_page(pool, company_id, after, name, filter, limit).await;
+    limit: usize,
+) -> Result<BoundedPage<StoredEvent>, StoreError> {
+    let mut reader = reader(limit);
+    while let Some(count) = reader.rows_to_read() {
+        let (after, count) = (place(&reader, after), count::to_i64(count));
+        let rows = match &filter.stream {
+            Some(stream) => stream_rows(pool, company_id, after, stream, filter, count).await?,
+            None => typed_rows(pool, company_id, after, filter, count).await?,
+        };
+        add(&mut reader, rows)?;
     }
-    let rows = sqlx::query_as!(
+    Ok(reader.into_page())
+}
+
+fn reader(limit: usize) -> PageReader<StoredEvent> {
+    PageReader::new(limit, COMPANY_PAGE_BYTES_MAX, ROWS_AT_ONCE)
+}
+
+/// Where to read on: after the last event, or where the page begins.
+fn place(reader: &PageReader<StoredEvent>, begin: i64) -> i64 {
+    reader.last().map_or(begin, |event| event.position)
+}
+
+fn add(reader: &mut PageReader<StoredEvent>, rows: Vec<Row>) -> Result<(), StoreError> {
+    let events = rows.into_iter().map(StoredEvent::try_from).collect::<Result<_, _>>()?;
+    reader.add(events, |event: &StoredEvent| event.payload.len());
+    Ok(())
+}
+
+/// Each event type is read from its own place in the index `(company_id, event_type, position nulls first)`, so that no event is read that
+/// does not pass. No other index gives that order: PostgreSQL cannot choose to walk the log of all companies and filter it.
+async fn typed_rows(pool: &Pool, company_id: Uuid, after: i64, filter: &Filter, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
         Row,
         r#"with recursive types as (
                (select event_type from events where company_id = $1 order by company_id, event_type limit 1)
@@ -137,16 +162,19 @@ pub(crate) async fn company_page(
                select (select e.event_type from events e where (e.company_id, e.event_type) > ($1, t.event_type) and e.company_id <= $1
                         order by e.company_id, e.event_type limit 1)
                  from types t where t.event_type is not null)
-           select position as "position!", stream as "stream!", version as "version!", event_id as "event_id!", t.event_type as "event_type!",
-                  schema_version as "schema_version!", company_id as "company_id!", payload::text as "payload!", metadata::text as "metadata!",
-                  occurred_at as "occurred_at!", recorded_at as "recorded_at!"
-             from types t cross join lateral (
-                      select * from events e
-                       where e.company_id = $1 and e.event_type = t.event_type and e.position > $2
-                       order by e.position nulls first limit $6) e
-            where ($3::text[] is null or t.event_type = any($3)) and ($4::text is null or t.event_type = $4) and not t.event_type = any($5)
-            order by position
-            limit $6"#,
+           select e.position, stream, version, event_id, event_type, schema_version, company_id, payload::text as "payload!",
+                  metadata::text as "metadata!", occurred_at, recorded_at
+             from (select p.position
+                     from types t cross join lateral (
+                              select position from events e
+                               where e.company_id = $1 and e.event_type = t.event_type and e.position > $2
+                               order by e.position nulls first limit $6) p
+                    where ($3::text[] is null or t.event_type = any($3)) and ($4::text is null or t.event_type = $4)
+                      and not t.event_type = any($5)
+                    order by p.position
+                    limit $6) page
+                  join events e on e.position = page.position
+            order by e.position"#,
         company_id,
         after,
         filter.category.as_deref().map(types_of) as Option<Vec<&str>>,
@@ -155,8 +183,7 @@ pub(crate) async fn company_page(
         limit
     )
     .fetch_all(pool)
-    .await?;
-    rows.into_iter().map(StoredEvent::try_from).collect()
+    .await
 }
 
 /// The event types of a category; each type belongs to one category.
@@ -165,19 +192,19 @@ fn types_of(category: &str) -> Vec<&'static str> {
 }
 
 /// The same of one stream.
-async fn stream_page(
+async fn stream_rows(
     pool: &Pool,
     company_id: Uuid,
     after: i64,
     name: &StreamName,
     filter: &Filter,
     limit: i64,
-) -> Result<Vec<StoredEvent>, StoreError> {
+) -> Result<Vec<Row>, sqlx::Error> {
     let is_other = filter.category.as_deref().is_some_and(|category| category != name.category());
     if is_other || filter.hidden_categories.contains(&name.category()) {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query_as!(
+    sqlx::query_as!(
         Row,
         r#"select position as "position!", e.stream as "stream!", version as "version!", event_id as "event_id!",
                   event_type as "event_type!", schema_version as "schema_version!", e.company_id as "company_id!",
@@ -192,49 +219,30 @@ async fn stream_page(
         after,
         filter.event_type,
         limit
-    );
-    rows.fetch_all(pool).await?.into_iter().map(StoredEvent::try_from).collect()
+    )
+    .fetch_all(pool)
+    .await
 }
 
-/// A part of a history.
-#[derive(Debug, Default)]
-pub struct HistoryPage {
-    /// In log order.
-    pub events: Vec<StoredEvent>,
-    pub has_more: bool,
-}
-
-/// The events of a company's streams after a position; none of another company's streams. At most `limit`, and a page that has reached
-/// [`HISTORY_BYTES_MAX`] ends.
+/// The events of a company's streams after a position, in log order; none of another company's streams. At most `limit`, and a page that has
+/// reached [`COMPANY_PAGE_BYTES_MAX`] ends.
 pub(crate) async fn history_page(
     pool: &Pool,
     company_id: Uuid,
     streams: &[StreamName],
     after: i64,
     limit: usize,
-) -> Result<HistoryPage, StoreError> {
+) -> Result<BoundedPage<StoredEvent>, StoreError> {
     let names: Vec<_> = streams.iter().map(ToString::to_string).collect();
-    let (mut page, mut after, mut bytes) = (HistoryPage::default(), after, 0);
-    loop {
-        // One more than the page may have shows whether there are more.
-        let chunk = HISTORY_CHUNK_EVENTS.min(limit + 1 - page.events.len());
-        let rows = history_chunk(pool, company_id, &names, after, count::to_i64(chunk)).await?;
-        let is_last = rows.len() < chunk;
-        for row in rows {
-            page.has_more = page.events.len() == limit || bytes >= HISTORY_BYTES_MAX;
-            if page.has_more {
-                return Ok(page);
-            }
-            (after, bytes) = (row.position, bytes + row.payload.len());
-            page.events.push(StoredEvent::try_from(row)?);
-        }
-        if is_last {
-            return Ok(page);
-        }
+    let mut reader = reader(limit);
+    while let Some(count) = reader.rows_to_read() {
+        let rows = history_rows(pool, company_id, &names, place(&reader, after), count::to_i64(count)).await?;
+        add(&mut reader, rows)?;
     }
+    Ok(reader.into_page())
 }
 
-async fn history_chunk(pool: &Pool, company_id: Uuid, streams: &[String], after: i64, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+async fn history_rows(pool: &Pool, company_id: Uuid, streams: &[String], after: i64, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
         r#"select position as "position!", e.stream as "stream!", version as "version!", event_id as "event_id!",

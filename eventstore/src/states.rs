@@ -44,12 +44,12 @@ impl StateCache {
         state?.downcast_ref::<Loaded<D>>().cloned()
     }
 
-    /// Keeps a state, unless a newer one of the stream is kept.
+    /// Keeps a state, unless this one or a newer one of the stream is kept.
     pub fn put<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
         let stream = StreamName::of::<D>(id);
         let mut states = self.states();
         let known = states.by_stream.peek(&stream).and_then(|kept| kept.state.downcast_ref::<Loaded<D>>());
-        if known.is_some_and(|known| known.version > loaded.version) {
+        if known.is_some_and(|known| (known.epoch, known.version) >= (loaded.epoch, loaded.version)) {
             return;
         }
         states.remove(&stream);
@@ -124,6 +124,15 @@ mod tests {
         assert!(cache.states().bytes <= STATES_MAX_BYTES);
         (0..200).for_each(|id| cache.forget(&StreamName::of::<Call>(Uuid::from_u128(id))));
         assert_eq!(cache.states().bytes, 0);
+    }
+
+    #[test]
+    fn a_state_from_before_an_erasure_gives_way() {
+        let (cache, id) = (StateCache::new(), Uuid::nil());
+        cache.put(id, &call(0, 7));
+        cache.put(id, &Loaded { epoch: 1, ..call(0, 7) });
+        cache.put(id, &call(0, 8));
+        assert_eq!((cache.get::<Call>(id).unwrap().epoch, cache.states().by_stream.len()), (1, 1));
     }
 
     #[test]

@@ -11,13 +11,14 @@ use uuid::Uuid;
 use crate::{
     ahead::Ahead,
     append::Appender,
+    bounded_page::BoundedPage,
     contention::Contended,
     database::{Database, Pool, process_name},
     error::{ExecuteError, StoreError},
     event::{CommandContext, StoredEvent, StreamName},
     head::Head,
     persons::Persons,
-    read::{self, Filter, HistoryPage},
+    read::{self, Filter},
     states::StateCache,
     subscribe::Subscription,
 };
@@ -123,16 +124,16 @@ impl EventStore {
         Subscription::new(self.pool.clone(), self.head.clone(), after)
     }
 
-    /// A company's events after `after` that pass the filter, in log order, with personal data.
+    /// A company's events after `after` that pass the filter, in log order, with personal data. At most `limit`, and fewer if they are long.
     pub async fn read_company_page(
         &self,
         company_id: Uuid,
         after: i64,
         filter: &Filter,
-        limit: i64,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+        limit: usize,
+    ) -> Result<BoundedPage<StoredEvent>, StoreError> {
         let mut page = read::company_page(&self.history, company_id, after, filter, limit).await?;
-        self.persons.reveal(company_id, &mut page).await?;
+        self.persons.reveal(company_id, &mut page.rows).await?;
         Ok(page)
     }
 
@@ -144,9 +145,9 @@ impl EventStore {
         streams: &[StreamName],
         after: i64,
         limit: usize,
-    ) -> Result<HistoryPage, StoreError> {
+    ) -> Result<BoundedPage<StoredEvent>, StoreError> {
         let mut page = read::history_page(&self.history, company_id, streams, after, limit).await?;
-        self.persons.reveal(company_id, &mut page.events).await?;
+        self.persons.reveal(company_id, &mut page.rows).await?;
         Ok(page)
     }
 

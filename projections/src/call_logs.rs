@@ -8,7 +8,7 @@ use domain::{
     count,
 };
 use eventstore::{
-    HoldsPersonal, StreamName,
+    BoundedPage, HoldsPersonal, PageReader, StreamName,
     persons::{Envelope, PersonalValues},
 };
 use rust_decimal::Decimal;
@@ -144,41 +144,21 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
 const PAGE_MAX_BYTES: usize = 4 << 20;
 const CHUNK: usize = 50;
 
-/// A part of a call's turns.
-#[derive(Default)]
-pub struct TurnsPage {
-    /// By turn index.
-    pub rows: Vec<CallLogRow>,
-    pub has_more: bool,
-}
-
-/// A call's turns after `after`: at most `limit`, and fewer if they are long.
+/// A call's turns after `after`, by turn index: at most `limit`, and fewer if they are long.
 pub async fn page_of_call(
     db: &mut PgConnection,
     company_id: Uuid,
     call_id: Uuid,
     after: Option<i32>,
     limit: usize,
-) -> Result<TurnsPage, sqlx::Error> {
-    let (mut page, mut after, mut bytes) = (TurnsPage::default(), after, 0);
-    loop {
-        // One more than the page may have shows whether there are more.
-        let chunk = CHUNK.min(limit + 1 - page.rows.len());
-        let rows = of_call(db, company_id, call_id, after, count::to_i64(chunk)).await?;
-        let is_last = rows.len() < chunk;
-        for row in rows {
-            page.has_more = page.rows.len() == limit || bytes >= PAGE_MAX_BYTES;
-            if page.has_more {
-                return Ok(page);
-            }
-            after = Some(row.turn_index);
-            bytes += row.envelopes().iter().map(Envelope::size).sum::<usize>();
-            page.rows.push(row);
-        }
-        if is_last {
-            return Ok(page);
-        }
+) -> Result<BoundedPage<CallLogRow>, sqlx::Error> {
+    let mut reader = PageReader::<CallLogRow>::new(limit, PAGE_MAX_BYTES, CHUNK);
+    while let Some(count) = reader.rows_to_read() {
+        let after = reader.last().map_or(after, |row| Some(row.turn_index));
+        let rows = of_call(&mut *db, company_id, call_id, after, count::to_i64(count)).await?;
+        reader.add(rows, |row| row.envelopes().iter().map(Envelope::size).sum());
     }
+    Ok(reader.into_page())
 }
 
 /// A call's turns after `after`, by turn index.

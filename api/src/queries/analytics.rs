@@ -24,7 +24,7 @@ use crate::{
     answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::{Cursor as _, Id, Paging, QueryOf, check_time},
+    extract::{Id, Paging, QueryOf, check_time},
     problem::Problem,
     views::{AggregateView, BillView, CallMetricsView, CallView, CostView, PriceLists, TurnView},
 };
@@ -192,8 +192,7 @@ async fn turns(
     )
     .await?;
     app.store.persons().reveal(by.company_id(), &mut page.rows).await?;
-    let next_cursor = page.rows.last().filter(|_| page.has_more).map(|row| row.turn_index.write());
-    Ok(Answer::ok(position, Items { items: page.rows.into_iter().map(TurnView::from).collect(), next_cursor }))
+    Ok(Answer::ok(position, Items::bounded(page, |row| row.turn_index, TurnView::from)))
 }
 
 #[derive(Deserialize, IntoParams)]

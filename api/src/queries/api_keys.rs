@@ -14,7 +14,7 @@ use super::{Fresh, PagingParams};
 use crate::{
     answer::{Answer, Items},
     app::App,
-    auth::{Admin, By, credentials},
+    auth::{Admin, By, api_keys},
     extract::Paging,
     problem::Problem,
 };
@@ -44,7 +44,7 @@ async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Pagin
             .await?;
     let cursor = |row: &ApiKeyRow| After { at: row.created_at, id: row.api_key_id };
     let ids: Vec<_> = rows.iter().map(|row| row.api_key_id).collect();
-    let uses = credentials::key_uses(&app.access.identity, by.company_id(), &ids).await?;
+    let uses = api_keys::uses(&app.access.identity, by.company_id(), &ids).await?;
     let mut uses: HashMap<_, _> = uses.into_iter().map(|known| (known.api_key_id, known)).collect();
     let view = |row: ApiKeyRow| {
         let (prefix, last_used_at) = uses.remove(&row.api_key_id).map(|known| (known.prefix, known.last_used_at)).unwrap_or_default();

@@ -5,7 +5,7 @@ use domain::call::Call;
 use eventstore::{Loaded, StreamName};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AsOf, Fresh, PagingParams};
+use super::{AsOf, Fresh, HistoryParams};
 use crate::{
     answer::{Answer, Items},
     app::App,
@@ -39,7 +39,7 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
 }
 
 /// Every event of the call, oldest first, with who and why. A long history comes in pages, also without a limit.
-#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), Fresh, HistoryParams),
     responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
 async fn history(
     State(app): State<App>,

@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{AsOf, Fresh, PagingParams};
+use super::{AsOf, Fresh, HistoryParams, PagingParams};
 use crate::{
     answer::{Answer, Items},
     app::App,
@@ -117,7 +117,7 @@ pub async fn counters(app: &App, company_id: Uuid, id: Uuid) -> Result<Counters,
 }
 
 /// Every event of the campaign, oldest first, with who and why. A long history comes in pages, also without a limit.
-#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, HistoryParams),
     responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
 async fn history(
     State(app): State<App>,

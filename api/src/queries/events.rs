@@ -13,7 +13,7 @@ use crate::{
     answer::{Answer, Items},
     app::App,
     auth::{By, Viewer},
-    extract::{Cursor as _, Paging, QueryOf},
+    extract::{Paging, QueryOf},
     problem::Problem,
     views::EventView,
 };
@@ -62,8 +62,8 @@ async fn list(
 ) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
     let after = paging.after::<i64>()?.or(filter.after).unwrap_or(0);
-    let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, paging.rows_to_read()).await?;
-    Ok(Answer::ok(position, Items::page(events, &paging, |event| event.position, EventView::from)))
+    let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, usize::from(paging.limit)).await?;
+    Ok(Answer::ok(position, Items::bounded(events, |event| event.position, EventView::from)))
 }
 
 /// The events of a company's streams, oldest first; 404 without any, which is also what another company's are.
@@ -76,11 +76,10 @@ pub(super) async fn history(
 ) -> Result<Items<EventView>, Problem> {
     let after = paging.after::<i64>()?;
     let page = app.store.read_history(company_id, streams, after.unwrap_or(0), usize::from(paging.limit)).await?;
-    if page.events.is_empty() && after.is_none() {
+    if page.rows.is_empty() && after.is_none() {
         return Err(Problem::not_found(what));
     }
-    let next_cursor = page.events.last().filter(|_| page.has_more).map(|event| event.position.write());
-    Ok(Items { items: page.events.into_iter().map(EventView::from).collect(), next_cursor })
+    Ok(Items::bounded(page, |event| event.position, EventView::from))
 }
 
 #[cfg(test)]

@@ -102,3 +102,15 @@ pub struct PagingParams {
     /// `next_cursor` of the page before
     cursor: Option<String>,
 }
+
+/// The same of a history, which comes whole without a limit.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes parameters that `HistoryPaging` reads")]
+pub struct HistoryParams {
+    /// 1 to 200; without it up to 5,000 events, fewer if they are long
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}

@@ -1,5 +1,7 @@
 //! How the projections are.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use projections::status::{FailedEvent, ProjectionStatus, Status};
 use serde::Serialize;
@@ -122,7 +124,9 @@ async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Pagi
         let patience = projections::WAIT_MAX;
         let _ = app.positions.reached(&names, fresh.min_position.unwrap_or_default(), patience).await;
     }
-    let statuses = app.statuses.read(&app.access.work, FRESH_FOR_CALLERS).await?;
+    // An older reading may not have the position that was waited for.
+    let fresh = if fresh.min_position.is_some() { Duration::ZERO } else { FRESH_FOR_CALLERS };
+    let statuses = app.statuses.read(&app.access.work, fresh).await?;
     let position = statuses.iter().map(|s| s.position).min().unwrap_or(0);
     let after = paging.after::<i64>()?.unwrap_or(0);
     let rows: Vec<_> = (1_i64..).zip(statuses).filter(|(n, _)| *n > after).take(usize::from(paging.limit) + 1).collect();

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use domain::{call::Call, task::Task};
-use eventstore::{Loaded, StreamName};
+use eventstore::{Filter, Loaded, StreamName};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{AsOf, Fresh, PagingParams};
+use super::{AsOf, Fresh, HistoryParams};
 use crate::{
     answer::{Answer, Items},
     app::App,
@@ -18,7 +18,7 @@ use crate::{
     views::{EventView, TaskView},
 };
 
-/// Events of a task that are looked at for its calls: more than its attempts can make.
+/// Claims of a task that are read: more than it can have attempts.
 const CLAIMS_MAX: usize = 1_000;
 
 pub fn router() -> OpenApiRouter<App> {
@@ -45,7 +45,7 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
 }
 
 /// Every event of the task and of its calls, in log order, with who and why. A long history comes in pages, also without a limit.
-#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, HistoryParams),
     responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
 async fn history(
     State(app): State<App>,
@@ -56,9 +56,9 @@ async fn history(
 ) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
     let task = StreamName::of::<Task>(id);
-    let own = app.store.read_history(by.company_id(), std::slice::from_ref(&task), 0, CLAIMS_MAX).await?.events;
-    let claimed = own.iter().filter(|event| event.event_type == "TaskClaimed");
-    let claimed = claimed.filter_map(|event| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok());
+    let claims = Filter { stream: Some(task.clone()), event_type: Some("TaskClaimed".to_owned()), ..Filter::default() };
+    let claims = app.store.read_company_page(by.company_id(), 0, &claims, CLAIMS_MAX).await?.rows;
+    let claimed = claims.iter().filter_map(|event| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok());
     // Calls can belong to a task without a claim.
     let mut calls: BTreeSet<Uuid> = claimed.collect();
     calls.extend(projections::calls::of_task(&mut *app.company(by.company_id()).await?, by.company_id(), id).await?);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub use settings::CampaignSettings;
 
-use crate::{Decider, DomainEvent};
+use crate::{Decider, DomainEvent, decider::STATE_BYTES};
 
 /// These names are storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -174,6 +174,10 @@ impl Decider for Campaign {
             }
             E::CampaignDeleted {} => *state = CampaignState::Deleted,
         }
+    }
+
+    fn size_of(state: &CampaignState) -> usize {
+        state.live().and_then(|live| live.settings.description.as_ref()).map_or(0, String::len) + STATE_BYTES
     }
 
     fn decide(state: &CampaignState, command: CampaignCommand) -> Result<Vec<CampaignEvent>, CampaignRefusal> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::SkillbaseConfig;
 
-use crate::{Decider, DomainEvent, validation::Invalid};
+use crate::{Decider, DomainEvent, decider::STATE_BYTES, validation::Invalid};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkillbaseContent {
@@ -82,6 +82,13 @@ impl Decider for Skillbase {
             }
             SkillbaseEvent::SkillbaseDeleted {} => SkillbaseState::Deleted,
         };
+    }
+
+    #[expect(clippy::expect_used, reason = "see the message")]
+    fn size_of(state: &SkillbaseState) -> usize {
+        let SkillbaseState::Live { content, .. } = state else { return STATE_BYTES };
+        // What is written is about as long as what is held.
+        serde_json::to_vec(&content.config).expect("a configuration was read from JSON").len() + STATE_BYTES
     }
 
     fn decide(state: &SkillbaseState, command: SkillbaseCommand) -> Result<Vec<SkillbaseEvent>, SkillbaseRefusal> {
