@@ -1,6 +1,7 @@
 //! What happens, as it happens: the company's events as a stream, one call's over a WebSocket.
 
 mod feed;
+mod follower;
 mod sse;
 mod ws;
 

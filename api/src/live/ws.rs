@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use domain::call::Call;
-use eventstore::StreamName;
+use eventstore::{Filter, StreamName};
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -20,12 +20,9 @@ use uuid::Uuid;
 use crate::{
     app::App,
     auth::{By, Viewer},
-    edge::places,
+    edge::places::Place,
     extract::Id,
-    live::{
-        Watch,
-        feed::{Listener, LiveEvent},
-    },
+    live::{Watch, follower::Follower},
     problem::Problem,
 };
 
@@ -36,9 +33,6 @@ pub fn router() -> OpenApiRouter<App> {
 /// What a client may send: nothing but control frames.
 const MESSAGE_MAX_BYTES: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_secs(10);
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Events that are read from the log in one go.
-const PAGE: usize = 200;
 /// A client that has not answered so many pings is gone.
 const UNANSWERED_MAX: u32 = 6;
 
@@ -50,13 +44,13 @@ async fn call(
     by: By<Viewer>,
     Id(id): Id,
     headers: HeaderMap,
-    Extension(place): Extension<places::Place>,
+    Extension(place): Extension<Place>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     require_origin(&app, &headers)?;
     let upgrade = upgrade.map_err(|r| Problem::new(r.status(), r.body_text()))?;
     let first = app.store.read_history(by.company_id(), &[StreamName::of::<Call>(id)], 0, 1).await?;
-    if first.events.is_empty() {
+    if first.rows.is_empty() {
         return Err(Problem::not_found("call"));
     }
     let watch = Watch::new(by.identity);
@@ -79,7 +73,8 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
-    let mut place = Place { stream: StreamName::of::<Call>(id), position: 0, listener: None, has_caught_up: false };
+    let filter = Filter { stream: Some(StreamName::of::<Call>(id)), ..Filter::default() };
+    let mut events = Follower::new(app.clone(), watch.company_id(), filter, 0);
     let mut shutdown = app.shutdown.clone();
     let (mut pinged_at, mut unanswered) = (Instant::now(), 0);
     loop {
@@ -87,7 +82,7 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
             close(&mut socket, close_code::POLICY, "the credential counts no longer").await;
             return;
         }
-        let events = tokio::select! {
+        tokio::select! {
             // What has come is heard before the next ping; however much it is, it holds nothing up.
             biased;
             () = async { drop(shutdown.wait_for(|stop| *stop).await) } => {
@@ -96,19 +91,15 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
             }
             message = socket.recv() => match message {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => {
-                    unanswered = 0;
-                    Vec::new()
-                }
+                Some(Ok(_)) => unanswered = 0,
             },
-            events = place.next(&app, watch.company_id()) => events,
-            // Time for the next ping, and for a look at the caller's rights.
-            () = tokio::time::sleep(PATIENCE) => Vec::new(),
-        };
-        for json in events {
-            if socket.send(Message::text(json)).await.is_err() {
-                return;
+            event = events.next() => {
+                if socket.send(Message::text(event.json.as_str())).await.is_err() {
+                    return;
+                }
             }
+            // Time for the next ping, and for a look at the caller's rights.
+            () = tokio::time::sleep(PATIENCE) => {}
         }
         if pinged_at.elapsed() >= PATIENCE {
             if unanswered >= UNANSWERED_MAX || socket.send(Message::Ping(Bytes::new())).await.is_err() {
@@ -122,55 +113,4 @@ async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
 async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
     // It fails when the client is gone.
     let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
-}
-
-/// How far the call's events were sent.
-struct Place {
-    stream: StreamName,
-    position: i64,
-    listener: Option<Listener>,
-    /// Whether everything up to where the live feed begins was sent.
-    has_caught_up: bool,
-}
-
-impl Place {
-    /// The next events of the call as JSON, however long it takes. Nothing is lost if it is cut off.
-    async fn next(&mut self, app: &App, company_id: Uuid) -> Vec<String> {
-        loop {
-            let Some(listener) = self.listener.as_mut().filter(|_| self.has_caught_up) else {
-                match self.catch_up(app, company_id).await {
-                    Ok(events) if events.is_empty() => continue,
-                    Ok(events) => return events,
-                    Err(problem) => {
-                        tracing::debug!(status = %problem.status, "a WebSocket waits for the database");
-                        tokio::time::sleep(RETRY_AFTER).await;
-                        continue;
-                    }
-                }
-            };
-            match listener.next().await {
-                Some(event) if event.stream == self.stream && event.position > self.position => {
-                    self.position = event.position;
-                    return vec![event.json.clone()];
-                }
-                Some(_) => {}
-                None => self.listener = None,
-            }
-        }
-    }
-
-    /// Joins the live feed if it is not joined, and reads the next page of what came before.
-    async fn catch_up(&mut self, app: &App, company_id: Uuid) -> Result<Vec<String>, Problem> {
-        if self.listener.is_none() {
-            (self.listener, self.has_caught_up) = (Some(app.feed.listen(company_id).await), false);
-        }
-        let _share = app.shares.of_page(company_id).await?;
-        let page = app.store.read_history(company_id, std::slice::from_ref(&self.stream), self.position, PAGE).await?.events;
-        let Some(last) = page.last() else {
-            self.has_caught_up = true;
-            return Ok(Vec::new());
-        };
-        self.position = last.position;
-        Ok(page.into_iter().map(|event| LiveEvent::from(event).json).collect())
-    }
 }

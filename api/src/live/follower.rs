@@ -1,0 +1,74 @@
+//! A company's events from a position on, for a stream that a client has open: first what the log has, then what is appended.
+
+use std::{sync::Arc, time::Duration};
+
+use eventstore::Filter;
+use uuid::Uuid;
+
+use super::feed::{Listener, LiveEvent};
+use crate::{app::App, problem::Problem};
+
+/// Events that are read from the log in one go.
+const PAGE: usize = 200;
+/// Wait after the database did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Its place in the log.
+pub struct Follower {
+    app: App,
+    company_id: Uuid,
+    filter: Filter,
+    after: i64,
+    /// Read from the log, and not given out yet.
+    page: std::vec::IntoIter<Arc<LiveEvent>>,
+    /// Whether the page was the last one before what the feed sends.
+    has_caught_up: bool,
+    /// None until the feed is joined, and after the client was too slow for it.
+    listener: Option<Listener>,
+}
+
+impl Follower {
+    pub fn new(app: App, company_id: Uuid, filter: Filter, after: i64) -> Self {
+        Self { app, company_id, filter, after, page: Vec::new().into_iter(), has_caught_up: false, listener: None }
+    }
+
+    /// The next event that passes the filter, however long it takes. Nothing is lost if it is cut off.
+    pub async fn next(&mut self) -> Arc<LiveEvent> {
+        loop {
+            if let Some(event) = self.page.next() {
+                self.after = event.position;
+                return event;
+            }
+            let Some(listener) = self.listener.as_mut().filter(|_| self.has_caught_up) else {
+                if let Err(problem) = self.catch_up().await {
+                    tracing::debug!(status = %problem.status, "a live stream waits for the database");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                continue;
+            };
+            match listener.next().await {
+                Some(event) if event.position > self.after => {
+                    // Also if it does not pass: the log need not be read from before it again.
+                    self.after = event.position;
+                    if self.filter.passes(&event.stream, &event.event_type) {
+                        return event;
+                    }
+                }
+                Some(_) => {}
+                None => self.listener = None,
+            }
+        }
+    }
+
+    /// Joins the live feed if it is not joined, and reads the next page of what came before.
+    async fn catch_up(&mut self) -> Result<(), Problem> {
+        if self.listener.is_none() {
+            (self.listener, self.has_caught_up) = (Some(self.app.feed.listen(self.company_id).await), false);
+        }
+        let _share = self.app.shares.of_page(self.company_id).await?;
+        let page = self.app.store.read_company_page(self.company_id, self.after, &self.filter, PAGE).await?;
+        self.has_caught_up = !page.has_more;
+        self.page = page.rows.into_iter().map(|event| Arc::new(event.into())).collect::<Vec<_>>().into_iter();
+        Ok(())
+    }
+}
