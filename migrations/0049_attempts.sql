@@ -1,5 +1,5 @@
 -- How many attempts to log in or to register are given, by keyed hash of whom and what they are counted for: so many at once, then one
--- after the other (GCRA, the leaky bucket that needs one moment only). An attempt that is refused changes nothing, so nobody can keep others
+-- after the other (GCRA, the leaky bucket that needs one moment only). An attempt that is refused changes nothing, so a client cannot keep others
 -- out by trying on.
 drop table login_failures;
 create table attempt_allowances (
@@ -20,7 +20,7 @@ insert into table_access values
 delete from table_access where table_name = 'login_failures';
 select protect_table(t) from unnest(array['attempt_allowances', 'known_networks']) t;
 
--- An address belongs to who has joined with it. Invitations to it are open beside each other, of several companies: whoever takes one up has it.
+-- An address belongs to the user who has joined with it. Several companies may have open invitations to it; the first that is accepted has it.
 alter table user_credentials drop constraint user_credentials_pkey;
 alter table user_credentials drop constraint user_credentials_user_id_key;
 alter table user_credentials add constraint user_credentials_pkey primary key (user_id);

@@ -22,7 +22,7 @@ pub fn router() -> Router<App> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
 }
 
-/// How long what was read of the projections is good for whoever asks without a credential, and for callers of the API.
+/// How old a reading of the projections may be for clients without a credential, and for callers of the API.
 const FRESH_FOR_STRANGERS: Duration = Duration::from_secs(1);
 pub const FRESH_FOR_CALLERS: Duration = Duration::from_millis(100);
 /// Longer than this the database is not waited for.
@@ -82,7 +82,7 @@ async fn readyz(State(app): State<App>) -> Response {
     response
 }
 
-/// Prometheus text format. Written once a second, however many ask.
+/// Prometheus text format. Written at most once a second.
 async fn metrics(State(app): State<App>) -> Response {
     let mut last = app.rendered.0.lock().await;
     let text = match last.as_ref().filter(|(at, _)| at.elapsed() < FRESH_FOR_STRANGERS) {

@@ -37,13 +37,12 @@ const MIB: usize = 1 << 20;
 /// A form around the largest file, in bytes.
 const FORM_MAX_BYTES: usize = MIB;
 
-/// Gives out memory for uploads. Clones share it.
-#[derive(Clone)]
+/// Gives out memory for uploads.
 pub struct Uploads {
     /// In MiB.
     first: Arc<Semaphore>,
     further: Arc<Semaphore>,
-    companies: Arc<Mutex<HashMap<Uuid, Weak<Semaphore>>>>,
+    companies: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
 }
 
 /// The right to hold a call list in memory. It goes with the bytes of the file; the last clone gives it back.
@@ -55,8 +54,6 @@ pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<Rece
 pub struct Receiving {
     /// Of its company.
     _turn: OwnedSemaphorePermit,
-    /// Where the turn is from: the company's semaphore lives as long as one of its uploads.
-    _company: Arc<Semaphore>,
     _first: OwnedSemaphorePermit,
     further: Option<OwnedSemaphorePermit>,
     /// Where further memory is from.
@@ -70,7 +67,7 @@ impl Uploads {
         Self {
             first: Arc::new(Semaphore::new(FIRST_MIBS)),
             further: Arc::new(Semaphore::new((LARGEST_UPLOADS * largest_mibs).min(Semaphore::MAX_PERMITS))),
-            companies: Arc::default(),
+            companies: Mutex::default(),
         }
     }
 
@@ -78,9 +75,9 @@ impl Uploads {
     #[expect(clippy::expect_used, reason = "see the message")]
     pub async fn begin(&self, company_id: Uuid) -> Result<Receiving, Problem> {
         let company = self.of_company(company_id);
-        let turn = company.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let turn = company.acquire_owned().await.expect("the semaphore is never closed");
         let first = in_time(self.first.clone().acquire_owned()).await?;
-        Ok(Receiving { _turn: turn, _company: company, _first: first, further: None, memory: self.further.clone() })
+        Ok(Receiving { _turn: turn, _first: first, further: None, memory: self.further.clone() })
     }
 
     /// Receives a whole body with a call list of at most `max_bytes`.

@@ -91,6 +91,9 @@ fn the_log_names_no_aggregate() {
 fn every_stored_event_type_has_its_golden_files() {
     let dir = root().join("domain/golden");
     let mut expected = BTreeSet::new();
+    // A company's events are read by type, and shown by category.
+    let types: BTreeSet<_> = Fact::catalogue().into_iter().map(|(_, event_type, _)| event_type).collect();
+    assert_eq!(types.len(), Fact::catalogue().len(), "an event type belongs to one category");
     for (category, event_type, present) in Fact::catalogue() {
         for version in 1..=present {
             let path = dir.join(category).join(format!("{event_type}.v{version}.json"));

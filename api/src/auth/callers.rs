@@ -15,7 +15,7 @@ use eventstore::{Actor, ActorKind, Pool};
 use lru::LruCache;
 use uuid::Uuid;
 
-use super::{Identity, credentials, secret_hash, tokens::Claims};
+use super::{Identity, api_keys, credentials, secret_hash, tokens::Claims};
 
 /// How long what was looked up counts.
 const RECENT: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ impl Callers {
             return Ok(Some(known));
         }
         let epoch = self.keys.epoch();
-        let found = credentials::api_key(&self.pool, &hash).await?;
+        let found = api_keys::holder(&self.pool, &hash).await?;
         if let Some(identity) = &found {
             self.keys.store(epoch, hash, identity.clone());
         }
@@ -118,7 +118,7 @@ impl Callers {
         let id = identity.actor.id.unwrap_or_default();
         match identity.session {
             Some(session) => self.by_session(id, session).await,
-            None => Ok(credentials::is_key_good(&self.pool, id).await?.then(|| identity.clone())),
+            None => Ok(api_keys::is_valid(&self.pool, id).await?.then(|| identity.clone())),
         }
     }
 

@@ -1,21 +1,15 @@
-//! Secrets at rest: password and key hashes, invitations, tickets. Ordinary tables, never events. E-mail addresses are there as keyed
-//! hashes only.
+//! Users' secrets at rest: password hashes and invitations. An ordinary table, never events. E-mail addresses are there as keyed hashes only.
 
 use chrono::{DateTime, Utc};
 use domain::role::Role;
-use eventstore::{Actor, ActorKind, MasterKey, Pool};
+use eventstore::{MasterKey, Pool};
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{Identity, new_secret, secret_hash};
-use crate::problem::Problem;
+use super::{new_secret, secret_hash};
 
-/// How long a ticket is good for, in seconds.
-pub const TICKET_SEC: i32 = 30;
 /// How long an invitation can be taken up, in days.
 const INVITATION_DAYS: i32 = 7;
-/// Characters of an API key that are shown.
-const PREFIX_CHARS: usize = 10;
 
 pub struct UserCredentials {
     pub user_id: Uuid,
@@ -56,7 +50,7 @@ pub async fn conceal_addresses(pool: &Pool, master: &MasterKey) -> Result<(), sq
     Ok(())
 }
 
-/// The user who has joined with an address. Open invitations to it are nobody's.
+/// The user who has joined with an address. An open invitation to it is no user yet.
 pub async fn user(pool: &Pool, email_hash: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(
         UserCredentials,
@@ -91,7 +85,7 @@ pub async fn pending_registration(pool: &Pool, email_hash: &str, minutes: i32) -
     .await
 }
 
-/// A company's invitation of an address that was stored so many minutes ago and nobody has taken up.
+/// A company's invitation of an address that was stored so many minutes ago and was not accepted.
 pub async fn stored_invitation(
     pool: &Pool,
     company_id: Uuid,
@@ -110,8 +104,8 @@ pub async fn stored_invitation(
     .await
 }
 
-/// Stores a new user's credentials; returns false if another user of the company has the address, or somebody has joined with it who wants
-/// to register with it.
+/// Stores a new user's credentials; returns false if another user of the company has the address, or another user has
+/// joined with it and this one registers with it.
 pub async fn save_user(db: &mut PgConnection, email_hash: &str, user: &UserCredentials) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query!(
         "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, pending_since)
@@ -319,102 +313,4 @@ pub async fn standing(pool: &Pool, user_id: Uuid, session: Uuid) -> Result<Optio
     )
     .fetch_optional(pool)
     .await
-}
-
-/// Stores a key that the log has. Returns false if it is revoked: then it is stored, and is not valid.
-pub async fn save_api_key(pool: &Pool, key: &str, id: Uuid, company_id: Uuid, name: &str, role: Role) -> Result<bool, sqlx::Error> {
-    let saved = sqlx::query_scalar!(
-        r#"insert into api_key_credentials (key_hash, api_key_id, company_id, name, role, prefix) values ($1, $2, $3, $4, $5, $6)
-         on conflict (api_key_id) do update set key_hash = excluded.key_hash, prefix = excluded.prefix
-         returning revoked_at is null as "is_valid!""#,
-        secret_hash(key),
-        id,
-        company_id,
-        name,
-        role.to_string(),
-        key.chars().take(PREFIX_CHARS).collect::<String>()
-    );
-    saved.fetch_one(pool).await
-}
-
-/// Revokes a key that the log has, also one that is not stored yet: it has a row from now on that says so, under the hash of a secret that
-/// no caller has.
-pub async fn revoke_api_key(pool: &Pool, company_id: Uuid, id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into api_key_credentials as k (key_hash, api_key_id, company_id, name, role, revoked_at) values ($1, $2, $3, '', '', now())
-         on conflict (api_key_id) do update set revoked_at = coalesce(k.revoked_at, excluded.revoked_at)
-          where k.company_id = excluded.company_id",
-        secret_hash(&new_secret("")),
-        id,
-        company_id
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// Whom a key stands for, unless it is unknown or revoked. Notes that it was used, to the minute.
-pub async fn api_key(pool: &Pool, hash: &[u8]) -> Result<Option<Identity>, sqlx::Error> {
-    let row = sqlx::query!(
-        "with used as (
-             update api_key_credentials set last_used_at = now()
-              where key_hash = $1 and revoked_at is null and (last_used_at is null or last_used_at < now() - interval '1 minute')
-         )
-         select api_key_id, company_id, name, role from api_key_credentials where key_hash = $1 and revoked_at is null",
-        hash
-    );
-    Ok(row.fetch_optional(pool).await?.and_then(|row| {
-        let actor = Actor { kind: ActorKind::ApiKey, id: Some(row.api_key_id), name: Some(row.name) };
-        Some(Identity { company_id: row.company_id, role: row.role.parse().ok()?, actor, session: None, is_operator: false })
-    }))
-}
-
-/// Whether a key has not been revoked.
-pub async fn is_key_good(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(r#"select exists (select from api_key_credentials where api_key_id = $1 and revoked_at is null) as "good!""#, id)
-        .fetch_one(pool)
-        .await
-}
-
-/// What can be shown of a key.
-pub struct KeyUse {
-    pub api_key_id: Uuid,
-    pub prefix: Option<String>,
-    pub last_used_at: Option<DateTime<Utc>>,
-}
-
-pub async fn key_uses(pool: &Pool, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<KeyUse>, sqlx::Error> {
-    sqlx::query_as!(
-        KeyUse,
-        "select api_key_id, prefix, last_used_at from api_key_credentials where company_id = $1 and api_key_id = any($2)",
-        company_id,
-        ids
-    )
-    .fetch_all(pool)
-    .await
-}
-
-/// A one-time ticket that stands for `identity` for [`TICKET_SEC`] seconds.
-pub async fn issue_ticket(pool: &Pool, identity: &Identity) -> Result<String, Problem> {
-    let ticket = new_secret("");
-    let caller = serde_json::to_value(identity).map_err(|e| Problem::internal(&e))?;
-    sqlx::query!("delete from auth_tickets where expires_at < now()").execute(pool).await?;
-    sqlx::query!(
-        "insert into auth_tickets (ticket_hash, caller, expires_at) values ($1, $2, now() + make_interval(secs => $3))",
-        secret_hash(&ticket),
-        caller,
-        f64::from(TICKET_SEC)
-    )
-    .execute(pool)
-    .await?;
-    Ok(ticket)
-}
-
-/// Whom the ticket stands for; it is used up.
-pub async fn redeem_ticket(pool: &Pool, ticket: &str) -> Result<Option<Identity>, sqlx::Error> {
-    let caller =
-        sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", secret_hash(ticket))
-            .fetch_optional(pool)
-            .await?;
-    Ok(caller.and_then(|caller| serde_json::from_value(caller).ok()))
 }

@@ -1,5 +1,6 @@
 //! Who calls: tokens, API keys, roles. A handler says in its signature which role it needs.
 
+pub mod api_keys;
 mod callers;
 pub mod credentials;
 pub mod operators;
@@ -8,6 +9,7 @@ mod registration;
 mod route_needs;
 pub mod sessions;
 pub mod throttle;
+pub mod tickets;
 pub mod tokens;
 
 use std::marker::PhantomData;
@@ -169,7 +171,7 @@ pub async fn identify(parts: &mut Parts, app: &App) -> Result<Identity, Problem>
         }
         Credential::Ticket(ticket) => {
             let refused = || Problem::unauthorized("the ticket is not valid");
-            let caller = credentials::redeem_ticket(&app.access.identity, ticket).await?.ok_or_else(refused)?;
+            let caller = tickets::redeem(&app.access.identity, ticket).await?.ok_or_else(refused)?;
             // Rights may have been taken away since it was given.
             app.callers.again(&caller).await?.ok_or_else(refused)?
         }

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::problem::Problem;
 
-/// New passwords wait apart from those that are checked: who registers keeps nobody from logging in.
+/// New passwords wait apart from those that are checked: registrations do not delay logins.
 static LOGINS: LazyLock<Lane> = LazyLock::new(|| Lane::new(cores(), Duration::from_secs(5)));
 static NEW: LazyLock<Lane> = LazyLock::new(|| Lane::new(cores() / 2, Duration::from_secs(20)));
 

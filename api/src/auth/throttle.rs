@@ -1,5 +1,5 @@
-//! Guessing passwords takes time: attempts to log in are counted, in the database, by address and client, and so are registrations by
-//! client. Who tries too often waits; the others, and users who come from where they have logged in before, do not.
+//! Limits of attempts to log in, by address and client, and of registrations, by client, counted in the database. A client that tries too often
+//! waits. Other clients do not, nor do users on a network that they have logged in from before.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ impl Allowance {
     }
 
     /// Takes an attempt before it is known whether it succeeds, so that many at once are not more; else says how long to wait for the next
-    /// one, in seconds. What is counted are keyed hashes: nobody can tell from them who came.
+    /// one, in seconds. The subjects are keyed hashes: they do not show who came.
     async fn take(self, pool: &Pool, subject: &[u8]) -> Result<Result<(), u32>, sqlx::Error> {
         let taken = sqlx::query!(
             r#"with taken as (
@@ -109,7 +109,7 @@ pub struct Throttle<'a> {
 }
 
 impl<'a> Throttle<'a> {
-    /// Of somebody at `client` to log in under `address`, which is `user_id`'s if it is a user's.
+    /// Of a client to log in with an address; `user_id` is the user who has the address, if there is one.
     pub fn new((pool, slow): (&'a Pool, &'a SlowAttempts), master: &MasterKey, address: &str, client: &str, user_id: Option<Uuid>) -> Self {
         let subject = |what: String| master.derive(&what).to_vec();
         Self {
@@ -123,20 +123,34 @@ impl<'a> Throttle<'a> {
 
     /// Refuses the attempt when there were too many of this client at this address, or slows it when there were too many of all at this
     /// address or of this client at all, unless the user has logged in from there before.
-    pub async fn count(&self) -> Result<(), Problem> {
+    pub async fn count(self) -> Result<Attempt<'a>, Problem> {
         let refused = |wait_sec| Problem::too_many("too many attempts to log in; try again later", wait_sec);
         AT_ADDRESS_FROM_CLIENT.take(self.pool, &self.own).await?.map_err(refused)?;
-        if self.is_known().await? {
-            return Ok(());
+        let mut attempt = Attempt { pool: self.pool, own: self.own, taken: Vec::new(), known: self.known };
+        if attempt.is_known().await? {
+            return Ok(attempt);
         }
-        for (subject, allowance) in &self.shared {
-            if allowance.take(self.pool, subject).await?.is_err() && !self.slow.turn(subject).await {
+        for (subject, allowance) in self.shared {
+            if allowance.take(self.pool, &subject).await?.is_ok() {
+                attempt.taken.push((subject, allowance));
+            } else if !self.slow.turn(&subject).await {
                 return Err(refused(u32::try_from(SLOW.as_secs()).unwrap_or(1)));
             }
         }
-        Ok(())
+        Ok(attempt)
     }
+}
 
+/// An attempt that was counted.
+pub struct Attempt<'a> {
+    pool: &'a Pool,
+    own: Vec<u8>,
+    /// What it has taken beside its own.
+    taken: Vec<(Vec<u8>, Allowance)>,
+    known: Option<Vec<u8>>,
+}
+
+impl Attempt<'_> {
     async fn is_known(&self) -> Result<bool, sqlx::Error> {
         let Some(known) = &self.known else { return Ok(false) };
         let is_known = sqlx::query_scalar!(
@@ -147,10 +161,10 @@ impl<'a> Throttle<'a> {
         is_known.fetch_one(self.pool).await
     }
 
-    /// It was the right password.
-    pub async fn succeeded(&self) -> Result<(), Problem> {
+    /// It was the right password: what it has taken is given back.
+    pub async fn succeeded(self) -> Result<(), Problem> {
         sqlx::query!("delete from attempt_allowances where subject = $1", self.own).execute(self.pool).await?;
-        for (subject, allowance) in &self.shared {
+        for (subject, allowance) in &self.taken {
             allowance.give_back(self.pool, subject).await?;
         }
         if let Some(known) = &self.known {
@@ -184,6 +198,6 @@ mod tests {
         assert_eq!(turns, [true, true, true, false, false], "three take their turns within the patience");
         assert_eq!(begun.elapsed(), SLOW_PATIENCE);
         assert!(slow.turn(b"other").await);
-        assert_eq!(slow.0.lock().unwrap().len(), 1, "lanes in which nobody waits are forgotten");
+        assert_eq!(slow.0.lock().unwrap().len(), 1, "lanes without an attempt are forgotten");
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     answer::{Answer, Done},
     app::App,
-    auth::{API_KEY_PREFIX, Admin, By, credentials, new_secret},
+    auth::{API_KEY_PREFIX, Admin, By, api_keys, new_secret},
     extract::{Body, Id},
     problem::Problem,
     words::RoleName,
@@ -57,7 +57,7 @@ async fn issue(State(app): State<App>, by: By<Admin>, Body(input): Body<IssueKey
     }
     // Rights are given once the log has them. If the process dies before, the repeated request stores a key of its own. A key that another
     // admin revokes at this moment is stored as revoked.
-    if !credentials::save_api_key(&app.access.identity, &key, id, by.company_id(), &input.name, input.role).await? {
+    if !api_keys::save(&app.access.identity, &key, id, by.company_id(), &input.name, input.role).await? {
         return Err(revoked());
     }
     Ok(Answer::created(committed.position, IssuedKey { id, name: input.name, role: input.role.to_string(), key }))
@@ -71,7 +71,7 @@ async fn revoke(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Don
     loaded.require(by.if_match)?;
     // Before the log says so: whatever happens in between, a key that is said to be revoked is.
     if loaded.version > 0 {
-        credentials::revoke_api_key(&app.access.identity, by.company_id(), id).await?;
+        api_keys::revoke(&app.access.identity, by.company_id(), id).await?;
     }
     app.callers.forget_all();
     let committed = app.store.execute_if::<ApiKey>(&by.context(), id, by.if_match, ApiKeyCommand::Revoke).await?;

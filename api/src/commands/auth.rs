@@ -29,13 +29,14 @@ use crate::{
     answer::Answer,
     app::App,
     auth::{
-        By, Registration, Session, Throttle, Viewer, count_registration, credentials, credentials::UserCredentials, hash_password,
+        By, Registration, Session, Throttle, Viewer, count_registration, credentials, credentials::UserCredentials, hash_password, tickets,
         verify_password,
     },
     edge::{AuditSubject, Origin},
     extract::{Body, OptionalBody},
     idempotency::Ids,
     problem::Problem,
+    settings::BehindProxy,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -120,8 +121,9 @@ async fn register(
     Body(input): Body<Register>,
 ) -> Result<Response, Problem> {
     let ids = ids.map(|Extension(ids)| ids).unwrap_or_default();
-    // Who is on this machine may try as often as they like.
-    if !origin.client.is_some_and(|client| client.is_loopback()) {
+    // Clients on this machine are not counted; those behind a proxy on it are.
+    let is_local = app.settings.behind_proxy == BehindProxy::No && origin.client.is_some_and(|client| client.is_loopback());
+    if !is_local {
         count_registration(&app.access.identity, &app.master, &origin.network(), app.settings.registrations_per_hour).await?;
     }
     let registered = create_company(&app, &ids, origin.request_id, input).await?;
@@ -201,7 +203,7 @@ async fn forget_unfinished(app: &App, email_hash: &str) -> Result<(), Problem> {
     let pool = &app.access.identity;
     let Some(known) = credentials::pending_registration(pool, email_hash, UNFINISHED_MINUTES).await? else { return Ok(()) };
     if app.store.load_fresh::<User>(known.company_id, known.user_id).await?.version == 0 {
-        // What was completed at this moment stays: whoever wants the address is told that it is taken.
+        // A registration that is completed at this moment stays: then the address is taken.
         credentials::delete_pending_registration(pool, known.user_id).await?;
     }
     Ok(())
@@ -273,13 +275,13 @@ async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Bod
         Some(user) => problem.about(user.company_id, user.user_id),
         None => problem,
     };
-    throttle.count().await.map_err(about)?;
+    let attempt = throttle.count().await.map_err(about)?;
     let hash = user.as_ref().filter(|user| user.disabled_at.is_none()).and_then(|user| user.password_hash.clone());
     let verified = verify_password(input.password, hash).await?;
     let refused = || about(Problem::unauthorized("e-mail address or password is wrong"));
     let user = user.as_ref().filter(|_| verified).ok_or_else(refused)?;
     confirm_pending(&app, user).await?;
-    throttle.succeeded().await?;
+    attempt.succeeded().await?;
     let session = app.sessions().open(user).await?;
     Ok((Extension(AuditSubject::user(user.company_id, user.user_id)), Json(session)).into_response())
 }
@@ -347,12 +349,12 @@ async fn change_password(
     invalid.into_result()?;
     let pool = &app.access.identity;
     let throttle = Throttle::new((pool, &app.slow_attempts), &app.master, &user_id.to_string(), &origin.network(), Some(user_id));
-    throttle.count().await?;
+    let attempt = throttle.count().await?;
     let user = credentials::user_by_id(pool, user_id).await?.ok_or_else(|| Problem::not_found("user"))?;
     if !verify_password(input.old_password, user.password_hash.clone()).await? {
         return Err(Problem::forbidden("the old password is wrong"));
     }
-    throttle.succeeded().await?;
+    attempt.succeeded().await?;
     let password_hash = hash_password(input.new_password).await?;
     app.sessions().change_password(user_id, &password_hash).await?;
     let user = UserCredentials { password_hash: Some(password_hash), ..user };
@@ -367,5 +369,5 @@ struct Ticket {
 /// A one-time ticket, good for 30 s, with which a browser opens a WebSocket or an event stream: `?ticket=`.
 #[utoipa::path(post, path = "/auth/ticket", tag = "identity", security(("bearer" = ["viewer"])), responses((status = 200, body = Ticket)))]
 async fn ticket(State(app): State<App>, by: By<Viewer>) -> Result<Json<Ticket>, Problem> {
-    Ok(Json(Ticket { ticket: credentials::issue_ticket(&app.access.identity, &by.identity).await? }))
+    Ok(Json(Ticket { ticket: tickets::issue(&app.access.identity, &by.identity).await? }))
 }

@@ -77,7 +77,7 @@ async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>
     if !save().await? {
         forget_unfinished_invitation(&app, by.company_id(), &email_hash).await?;
         if !save().await? {
-            return Err(Problem::conflict("somebody with this e-mail address is in the company already, or invited"));
+            return Err(Problem::conflict("a user of the company has this e-mail address already, or is invited with it"));
         }
     }
     let command = UserCommand::Invite { email: Personal::new(email), role: input.role };
@@ -185,17 +185,17 @@ async fn accept(
     Extension(origin): Extension<Origin>,
     Body(input): Body<AcceptInvitation>,
 ) -> Result<Response, Problem> {
-    let mut invalid = Invalid::default();
-    check_password(&mut invalid, "password", &input.password, None);
-    invalid.into_result()?;
     let pool = &app.access.identity;
     let refused = || Problem::unauthorized("the invitation is not valid or has expired");
-    // Hashing a password is work that nobody gets without an invitation.
+    // Checking and hashing a password is work: only for who has an invitation.
     let is_invited = async || match credentials::is_invited(pool, &input.invitation).await? {
         true => Ok(()),
         false => Err(refused()),
     };
     app.guesses.unless_too_many(&origin.network(), is_invited).await?;
+    let mut invalid = Invalid::default();
+    check_password(&mut invalid, "password", &input.password, None);
+    invalid.into_result()?;
     let accepted = credentials::accept(pool, &input.invitation, &hash_password(input.password).await?).await;
     let accepted = accepted.map_err(|error| match error {
         // Who shows the invitation is who it was sent to, and may know.

@@ -1,5 +1,5 @@
-//! Each company's share of the reads that run at once, so that none keeps the others waiting. Who asks for more waits for the company's
-//! own reads, and is refused after a while; the others do not notice.
+//! Each company's share of the reads that run at once. A read beyond the share waits for the company's own reads, and is refused after a
+//! while; reads of other companies are not delayed.
 
 use std::{
     collections::HashMap,
@@ -17,29 +17,29 @@ use hyper::body::{Frame, SizeHint};
 use tokio::{
     runtime::Runtime,
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::{JoinError, JoinHandle},
 };
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::problem::Problem;
 
-/// Reads that may cost more than a page of rows, by method and route: they aggregate, search, or answer what may be long.
+/// Reads that may cost more than a page of rows, by route: they aggregate, search, or answer what may be long. A POST says so.
 const EXPENSIVE: &[&str] = &[
-    "GET /analytics/calls",
-    "GET /analytics/calls/{id}/turns",
-    "GET /analytics/costs",
-    "GET /analytics/metrics",
-    "GET /analytics/overview",
-    "GET /audit",
-    "GET /calls/{id}/history",
-    "GET /campaigns/{id}/history",
-    "GET /events",
-    "GET /tasks/{id}/history",
+    "/analytics/calls",
+    "/analytics/calls/{id}/turns",
+    "/analytics/costs",
+    "/analytics/metrics",
+    "/analytics/overview",
+    "/audit",
+    "/calls/{id}/history",
+    "/campaigns/{id}/history",
+    "/events",
+    "/tasks/{id}/history",
     "POST /price-lists/what-if",
 ];
 /// They take no share as long as they last, but one for each page that they read from the log.
-const STREAMS: &[&str] = &["GET /analytics/ws/calls/{id}", "GET /events/stream"];
+const STREAMS: &[&str] = &["/analytics/ws/calls/{id}", "/events/stream"];
 /// Expensive reads are answered on threads of their own: writing megabytes of JSON keeps no other request from being worked on.
 #[expect(clippy::expect_used, reason = "without threads nothing works")]
 static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
@@ -119,14 +119,16 @@ impl Shares {
     /// A share for what a company asks for, if it is a read; 429 if its reads leave no place in time, 503 if those of all do. What was at a
     /// moment (`?as_of=`) is expensive as well: the stream is folded.
     pub async fn of_request(&self, company_id: Uuid, action: &str, query: Option<&str>) -> Result<Option<Share>, Problem> {
-        let folds = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("as_of=")));
-        if EXPENSIVE.contains(&action) || folds {
+        // HEAD is answered as GET, without the body.
+        let read = action.strip_prefix("HEAD ").or_else(|| action.strip_prefix("GET "));
+        let folds = || form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "as_of");
+        if EXPENSIVE.contains(&read.unwrap_or(action)) || read.is_some_and(|_| folds()) {
             let own = self.expensive.take(company_id).await?;
             let among_all = wait(Arc::clone(&self.all_expensive)).await;
             let among_all = among_all.ok_or_else(|| Problem::unavailable("too many expensive reads at once"))?;
             return Ok(Some(Share { places: [Some(own), Some(among_all)] }));
         }
-        if !action.starts_with("GET ") || STREAMS.contains(&action) {
+        if read.is_none_or(|path| STREAMS.contains(&path)) {
             return Ok(None);
         }
         Ok(Some(Share { places: [Some(self.cheap.take(company_id).await?), None] }))
@@ -144,7 +146,8 @@ impl Share {
         if self.places[1].is_none() {
             return self.until_sent(answer.await);
         }
-        match (AbortOnDrop(THREADS.spawn(answer.in_current_span()))).await {
+        // What the client gives up is not worked on.
+        match AbortOnDropHandle::new(THREADS.spawn(answer.in_current_span())).await {
             Ok(response) => self.until_sent(response),
             Err(error) => Problem::internal(&error).into_response(),
         }
@@ -155,23 +158,6 @@ impl Share {
     fn until_sent(mut self, response: Response) -> Response {
         self.places[1] = None;
         response.map(|body| Body::new(Guarded { body, _share: self }))
-    }
-}
-
-/// A task that ends with the one that waits for it: what the client gives up is not worked on.
-struct AbortOnDrop(JoinHandle<Response>);
-
-impl Future for AbortOnDrop {
-    type Output = Result<Response, JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -231,6 +217,10 @@ mod tests {
         }
         assert_eq!(held.len(), most);
         assert!(shares.of_request(ONE, "GET /campaigns", None).await.is_ok(), "cheap reads go on");
+        for (action, query) in [("HEAD /events", None), ("GET /calls/{id}", Some("x=1&%61s_of=2026-01-01"))] {
+            assert_eq!(shares.of_request(ONE, action, query).await.err().unwrap().status, 503, "{action}");
+        }
+        assert!(shares.of_request(ONE, "POST /calls", Some("as_of=x")).await.unwrap().is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,7 +246,7 @@ mod tests {
     fn the_lists_name_operations_of_the_api() {
         let document = crate::app::openapi();
         for action in EXPENSIVE.iter().chain(STREAMS) {
-            let (method, path) = action.split_once(' ').unwrap();
+            let (method, path) = action.split_once(' ').unwrap_or(("GET", action));
             let item = document.paths.paths.get(path).unwrap_or_else(|| panic!("{action}"));
             let operation = if method == "GET" { &item.get } else { &item.post };
             assert!(operation.is_some(), "{action}");

@@ -150,6 +150,6 @@ async fn a_statement_that_is_given_up_is_cancelled() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), cancelled).await.expect("the server cancels what nobody waits for");
+    tokio::time::timeout(Duration::from_secs(10), cancelled).await.expect("the server cancels a statement that was given up");
     platform.stop().await;
 }

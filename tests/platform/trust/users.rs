@@ -223,7 +223,13 @@ async fn who_guesses_is_slowed_down_and_not_whom_they_guess() {
     post_from(&nobody, "198.51.100.0", "/auth/login", &right).await.problem(429);
     // From where the user has logged in before nothing has changed; from elsewhere attempts come one after the other.
     sqlx::query("update attempt_allowances set full_at = now() + interval '1 hour'").execute(&platform.app().owner).await.unwrap();
+    let used_up = async || {
+        let count = "select count(*) from attempt_allowances where full_at > now() + interval '59 minutes'";
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&platform.app().owner).await.unwrap()
+    };
+    let before = used_up().await;
     post_from(&nobody, "203.0.113.1", "/auth/login", &right).await.expect(200);
+    assert_eq!(used_up().await, before, "a login that has taken nothing gives nothing back");
     let addresses: Vec<_> = (1..=5).map(|network| format!("192.0.2.{network}")).collect();
     let attempts = futures::future::join_all(addresses.iter().map(|address| post_from(&nobody, address, "/auth/login", &right))).await;
     let of = |status| attempts.iter().filter(|answer| answer.status == status).count();

@@ -1,0 +1,34 @@
+//! One-time tickets, with which browsers open event streams and WebSockets.
+
+use eventstore::Pool;
+
+use super::{Identity, new_secret, secret_hash};
+use crate::problem::Problem;
+
+/// How long a ticket is good for, in seconds.
+const TICKET_SEC: i32 = 30;
+
+/// A one-time ticket that stands for `identity` for [`TICKET_SEC`] seconds.
+pub async fn issue(pool: &Pool, identity: &Identity) -> Result<String, Problem> {
+    let ticket = new_secret("");
+    let caller = serde_json::to_value(identity).map_err(|e| Problem::internal(&e))?;
+    sqlx::query!("delete from auth_tickets where expires_at < now()").execute(pool).await?;
+    sqlx::query!(
+        "insert into auth_tickets (ticket_hash, caller, expires_at) values ($1, $2, now() + make_interval(secs => $3))",
+        secret_hash(&ticket),
+        caller,
+        f64::from(TICKET_SEC)
+    )
+    .execute(pool)
+    .await?;
+    Ok(ticket)
+}
+
+/// Whom the ticket stands for; it is used up.
+pub async fn redeem(pool: &Pool, ticket: &str) -> Result<Option<Identity>, sqlx::Error> {
+    let caller =
+        sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", secret_hash(ticket))
+            .fetch_optional(pool)
+            .await?;
+    Ok(caller.and_then(|caller| serde_json::from_value(caller).ok()))
+}
