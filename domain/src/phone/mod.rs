@@ -122,9 +122,12 @@ fn valid(text: &str, region: Option<Region>) -> Option<Parsed> {
     parsed(text, region).filter(|number| PHONE_NUMBER_UTIL.is_valid_number(number))
 }
 
-/// Whether the number has a length that numbers of its country have when dialled from abroad.
+/// Whether the number has a length that numbers of its country have when dialled from abroad, and reads as itself. From `+43 00…` the parser
+/// takes one zero as Austria's trunk prefix; read again, the rest would lose the next one.
 fn is_possible(number: &Parsed) -> bool {
+    let e164 = e164(number);
     PHONE_NUMBER_UTIL.is_possible_number_with_reason(number) == Ok(NumberLengthType::IsPossible)
+        && parsed(&e164, None).is_some_and(|again| self::e164(&again) == e164)
 }
 
 fn e164(number: &Parsed) -> String {

@@ -196,6 +196,15 @@ fn cases_on_which_the_oracle_agreed_are_read_as_before() {
     }
 }
 
+#[test]
+fn a_number_that_begins_with_several_trunk_prefixes_is_refused() {
+    for text in ["+4300000000", "004300000000", "+49 00 30 123456"] {
+        for region in [None, Some("DE")] {
+            assert_eq!(parse(text, region), Err(PhoneError::Unparsable), "{text}");
+        }
+    }
+}
+
 mod properties {
     use proptest::prelude::*;
 
