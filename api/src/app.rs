@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use axum::{
     Router,
+    body::HttpBody,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderName, Method, StatusCode},
+    http::{HeaderName, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -19,7 +20,7 @@ use sqlx::{Postgres, Transaction};
 use tokio::sync::watch;
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    compression::CompressionLayer,
+    compression::{CompressionLayer, DefaultPredicate, Predicate},
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
 use tracing::Instrument as _;
@@ -33,7 +34,7 @@ use uuid::Uuid;
 use crate::{
     auth::{Callers, RouteNeeds, Sessions, SlowAttempts, credentials, tokens::Tokens},
     commands,
-    edge::{self, Audit, Guesses, Limits, Shares},
+    edge::{self, Audit, BodyMemory, Guesses, Limits, Shares},
     idempotency::{self, KeyedRequests},
     live::{self, LiveFeed},
     openapi::complete,
@@ -50,6 +51,8 @@ pub const BODY_MAX_BYTES: usize = 32 << 20;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for one that only reads.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams that one company may have open: one of so many connections.
+const STREAMS_SHARE: u32 = 5;
 /// How long a browser need not ask again whether it may call.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
@@ -80,6 +83,8 @@ pub struct Shared {
     pub guesses: Guesses,
     pub slow_attempts: SlowAttempts,
     pub shares: Shares,
+    /// Memory for request bodies.
+    pub body_memory: BodyMemory,
     pub feed: LiveFeed,
     pub audit: Audit,
     pub master: MasterKey,
@@ -124,7 +129,8 @@ impl App {
             limits: Limits::new(settings.rate_per_caller, settings.rate_per_company),
             guesses: Guesses::new(settings.rate_of_guesses),
             slow_attempts: SlowAttempts::default(),
-            shares: Shares::new(access.reads_max() as usize),
+            shares: Shares::new(access.reads_max() as usize, settings.connections_max.div_ceil(STREAMS_SHARE) as usize),
+            body_memory: BodyMemory::default(),
             feed: LiveFeed::start(store.clone()),
             audit: Audit::start(access.identity.clone()),
             uploads: Uploads::new(settings.upload_max_bytes),
@@ -198,6 +204,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     complete(api().split_for_parts().1)
 }
 
+/// Compresses what the API answers. The documentation's own files, which clients without a credential read, are sent as they are.
+#[derive(Clone, Copy)]
+struct IsData;
+
+impl Predicate for IsData {
+    fn should_compress<B: HttpBody>(&self, response: &axum::http::Response<B>) -> bool {
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        !["text/html", "text/css", "text/javascript", "application/javascript"].iter().any(|kind| content_type.starts_with(kind))
+    }
+}
+
 /// The whole application.
 pub fn router(app: App) -> Router {
     let (api, document) = api().split_for_parts();
@@ -223,7 +240,7 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(operations::count))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Problem::internal(&"a handler panicked").into_response()))
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(IsData)))
         .layer(cors)
         .layer(middleware::from_fn(edge::secure))
         .layer(middleware::from_fn_with_state(app.clone(), edge::assign_origin))

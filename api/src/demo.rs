@@ -125,7 +125,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
     let permit = app.uploads.begin(company_id).await?.complete();
-    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes(), permit };
+    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes().into(), permit };
     import(app, &context, campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");

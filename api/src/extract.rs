@@ -10,7 +10,11 @@ use domain::validation::Invalid;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{edge::TooSlow, json, problem::Problem};
+use crate::{
+    edge::{NoMemory, TooSlow},
+    json,
+    problem::Problem,
+};
 
 /// Items of a list page: default and most.
 const LIMIT_DEFAULT: u16 = 50;
@@ -47,7 +51,18 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 
 /// A body that could not be read to its end.
 pub fn unread(status: StatusCode, error: &(dyn std::error::Error + 'static), detail: String) -> Problem {
-    if TooSlow::is_in(error) { Problem::new(StatusCode::REQUEST_TIMEOUT, TooSlow.to_string()) } else { Problem::new(status, detail) }
+    if comes_from::<TooSlow>(error) {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, TooSlow.to_string())
+    } else if comes_from::<NoMemory>(error) {
+        Problem::unavailable(NoMemory.to_string())
+    } else {
+        Problem::new(status, detail)
+    }
+}
+
+/// Whether an error of this type is among the causes of another.
+pub fn comes_from<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
 }
 
 /// Refuses a body that is compressed or otherwise encoded.

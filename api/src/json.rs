@@ -107,6 +107,13 @@ impl<'de> Visitor<'de> for Count<'_> {
     }
 }
 
+/// Most characters of a field's name or value that a problem repeats.
+const REPEATED_MAX_CHARS: usize = 300;
+
+fn shorten(text: String) -> String {
+    if text.len() <= REPEATED_MAX_CHARS { text } else { text.chars().take(REPEATED_MAX_CHARS).chain(['…']).collect() }
+}
+
 /// What a JSON value says, with problems that name the field.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
@@ -120,7 +127,7 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
             Some(field) if !path.ends_with(field) => format!("{path}.{field}"),
             _ => path,
         };
-        Problem::invalid(path, message)
+        Problem::invalid(shorten(path), shorten(message))
     })
 }
 
@@ -175,6 +182,7 @@ mod tests {
         assert_eq!(path(r#"{"items": [{}]}"#).as_deref(), Some("items[0].name"));
         assert_eq!(path(r#"{"items": [{"name": "a", "b": 1}]}"#).as_deref(), Some("items[0].b"));
         assert_eq!(path("{}").as_deref(), Some("items"));
+        assert!(path(&format!(r#"{{"items": [{{"{}": 1}}]}}"#, "x".repeat(20_000))).unwrap().len() < 1_000);
         assert_eq!(parse::<Outer>(b"{").unwrap_err().status, 400);
     }
 }

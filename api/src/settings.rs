@@ -80,7 +80,7 @@ pub struct Settings {
     #[arg(long, env = "NEWVOICE_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,
 
-    /// Connections at once of one client: an address, or in IPv6 a network of 64 bits; 0 for no limit. Unset: a fifth of all. Behind a
+    /// Connections at once of one client: an address, or in IPv6 a network of 56 bits; 0 for no limit. Unset: a fifth of all. Behind a
     /// proxy there is none.
     #[arg(long, env = "NEWVOICE_CONNECTIONS_PER_CLIENT")]
     pub connections_per_client: Option<u32>,

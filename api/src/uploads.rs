@@ -7,12 +7,7 @@
 //! - The first MiB of each upload is from a reserve of its own, so that small lists do not wait for the memory that large ones hold.
 //! - An upload that gets no memory for [`MEMORY_WAIT`] is refused (503) and gives back what it has: uploads that wait for each other end.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -22,7 +17,7 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::{extract::unread, problem::Problem};
+use crate::{edge::CompanyPlaces, extract::unread, problem::Problem};
 
 /// Uploads of one company at once.
 const PER_COMPANY: usize = 2;
@@ -34,6 +29,7 @@ const FIRST_MIBS: usize = 128;
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
 const RETRY_AFTER_SEC: u32 = 10;
 const MIB: usize = 1 << 20;
+const FORM_PIECE_BYTES: usize = 64 << 10;
 /// A form around the largest file, in bytes.
 const FORM_MAX_BYTES: usize = MIB;
 
@@ -42,7 +38,7 @@ pub struct Uploads {
     /// In MiB.
     first: Arc<Semaphore>,
     further: Arc<Semaphore>,
-    companies: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
+    companies: CompanyPlaces,
 }
 
 /// The right to hold a call list in memory. It goes with the bytes of the file; the last clone gives it back.
@@ -60,6 +56,14 @@ pub struct Receiving {
     memory: Arc<Semaphore>,
 }
 
+/// The fields of a form that was received whole, read piece by piece: the parser copies what it has not given out yet.
+pub fn read_form(body: &Bytes, boundary: &str) -> multer::Multipart<'static> {
+    let body = body.clone();
+    let pieces = (0..body.len()).step_by(FORM_PIECE_BYTES);
+    let pieces = pieces.map(move |at| Ok::<_, Infallible>(body.slice(at..body.len().min(at + FORM_PIECE_BYTES))));
+    multer::Multipart::new(futures::stream::iter(pieces), boundary)
+}
+
 impl Uploads {
     /// For call lists of at most `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
@@ -67,15 +71,14 @@ impl Uploads {
         Self {
             first: Arc::new(Semaphore::new(FIRST_MIBS)),
             further: Arc::new(Semaphore::new((LARGEST_UPLOADS * largest_mibs).min(Semaphore::MAX_PERMITS))),
-            companies: Mutex::default(),
+            companies: CompanyPlaces::new(PER_COMPANY),
         }
     }
 
     /// Waits until it is the company's turn to send a call list, and takes the memory for its first MiB.
     #[expect(clippy::expect_used, reason = "see the message")]
     pub async fn begin(&self, company_id: Uuid) -> Result<Receiving, Problem> {
-        let company = self.of_company(company_id);
-        let turn = company.acquire_owned().await.expect("the semaphore is never closed");
+        let turn = self.companies.of(company_id).acquire_owned().await.expect("the semaphore is never closed");
         let first = in_time(self.first.clone().acquire_owned()).await?;
         Ok(Receiving { _turn: turn, _first: first, further: None, memory: self.further.clone() })
     }
@@ -95,18 +98,6 @@ impl Uploads {
             bytes.extend_from_slice(&chunk);
         }
         Ok((bytes.into(), receiving.complete()))
-    }
-
-    /// The company's own semaphore, which lives as long as one of its uploads waits or is under way.
-    fn of_company(&self, company_id: Uuid) -> Arc<Semaphore> {
-        let mut companies = self.companies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = companies.get(&company_id).and_then(Weak::upgrade) {
-            return known;
-        }
-        companies.retain(|_, semaphore| semaphore.strong_count() > 0);
-        let made = Arc::new(Semaphore::new(PER_COMPANY));
-        companies.insert(company_id, Arc::downgrade(&made));
-        made
     }
 }
 
@@ -180,7 +171,6 @@ mod tests {
         assert!(!waits(&uploads, 1).await);
         drop(held);
         assert!(!waits(&uploads, 3).await);
-        assert_eq!(uploads.companies.lock().unwrap().len(), 1, "companies without an upload are left out");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{SinkExt as _, StreamExt as _};
+use newvoice_api::settings::Settings;
 use serde_json::{Value, json};
-use support::{Client, Platform};
+use support::{Client, Platform, new_database, settings};
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Message, client::IntoClientRequest},
@@ -114,7 +115,32 @@ async fn a_websocket_shows_a_call_from_its_beginning_and_as_it_goes_on() {
     let other = platform.admin().await;
     request.headers_mut().insert("authorization", format!("Bearer {}", other.token.unwrap()).parse().unwrap());
     assert!(connect_async(request).await.unwrap_err().to_string().contains("404"));
-    socket.close(None).await.unwrap();
+    // A frame that is announced as long is not waited for.
+    let large = Message::Binary(vec![0; 1 << 20].into());
+    let closed = async {
+        let _ = socket.send(large).await;
+        while socket.next().await.is_some_and(|message| message.is_ok()) {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), closed).await.expect("the socket is closed");
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn streams_are_refused_beyond_what_a_company_may_have_open() {
+    let platform = Platform::start_with(Settings { connections_max: 10, ..settings(&new_database().await) }).await;
+    let (admin, other) = (platform.admin().await, platform.admin().await);
+    let open = async |client: &Client| client.request(reqwest::Method::GET, "/events/stream").send().await.unwrap();
+    let held = [open(&admin).await, open(&admin).await];
+    assert!(held.iter().all(|stream| stream.status() == 200));
+    assert_eq!(open(&admin).await.status(), 429);
+    assert_eq!(open(&other).await.status(), 200);
+    drop(held);
+    let reopened = async {
+        while open(&admin).await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reopened).await.expect("a closed stream gives its place back");
     platform.stop().await;
 }
 

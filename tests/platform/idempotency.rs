@@ -55,6 +55,8 @@ async fn a_refused_key_is_not_kept() {
     let viewer =
         admin.with_token(admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201)["key"].as_str().unwrap());
     keyed(&viewer, "/campaigns", &json!({})).await.problem(403);
+    keyed(&platform.anonymous(), "/auth/register", &json!({"x".repeat(10_000): 1})).await.problem(422);
+    keyed(&platform.anonymous(), "/auth/register", &json!({"email": "b@example.com"})).await.problem(422);
     assert_eq!(sqlx::query_scalar::<_, i64>(keys).fetch_one(&platform.app().owner).await.unwrap(), 0);
     let address = platform.base().trim_start_matches("http://").to_owned();
     let mut socket = TcpStream::connect(&address).await.unwrap();

@@ -26,8 +26,8 @@ const AT_ADDRESS: Allowance = Allowance { burst: 100, every_sec: 9.0 };
 const FROM_CLIENT: Allowance = Allowance { burst: 200, every_sec: 4.5 };
 /// Slow attempts come one after the other, each taking so long.
 const SLOW: Duration = Duration::from_secs(3);
-/// How long a slow attempt waits for those before it.
-const SLOW_PATIENCE: Duration = Duration::from_secs(10);
+/// Slow attempts that wait for their turn or have it.
+const SLOW_MAX: usize = 3;
 /// How long it is remembered from where a user has logged in, in days.
 const KNOWN_DAYS: i32 = 90;
 
@@ -83,18 +83,21 @@ pub async fn count_registration(pool: &Pool, master: &MasterKey, client: &str, p
 pub struct SlowAttempts(Mutex<HashMap<Vec<u8>, Arc<tokio::sync::Mutex<()>>>>);
 
 impl SlowAttempts {
-    /// Waits for those before it, and then as long as an attempt takes; `false` if there are too many before it.
+    /// Waits for those before it, and then as long as an attempt takes; `false` at once if there are too many before it.
     async fn turn(&self, subject: &[u8]) -> bool {
         let lane = {
             let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-            Arc::clone(lanes.entry(subject.to_vec()).or_default())
+            let lane = lanes.entry(subject.to_vec()).or_default();
+            // One is the map's own.
+            if Arc::strong_count(lane) > SLOW_MAX {
+                return false;
+            }
+            Arc::clone(lane)
         };
-        let turn = async {
-            let _first = lane.lock().await;
-            tokio::time::sleep(SLOW).await;
-        };
-        tokio::time::timeout(SLOW_PATIENCE, turn).await.is_ok()
+        let _first = lane.lock().await;
+        tokio::time::sleep(SLOW).await;
+        true
     }
 }
 
@@ -191,12 +194,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn slow_attempts_come_one_after_the_other_and_not_for_ever() {
+    async fn three_slow_attempts_wait_for_each_other_and_more_are_refused() {
         let slow = SlowAttempts::default();
         let begun = tokio::time::Instant::now();
         let turns = futures::future::join_all((0..5).map(|_| slow.turn(b"one"))).await;
-        assert_eq!(turns, [true, true, true, false, false], "three take their turns within the patience");
-        assert_eq!(begun.elapsed(), SLOW_PATIENCE);
+        assert_eq!(turns, [true, true, true, false, false]);
+        assert_eq!(begun.elapsed(), SLOW * 3);
         assert!(slow.turn(b"other").await);
         assert_eq!(slow.0.lock().unwrap().len(), 1, "lanes without an attempt are forgotten");
     }

@@ -26,9 +26,10 @@ pub async fn issue(pool: &Pool, identity: &Identity) -> Result<String, Problem> 
 
 /// Whom the ticket stands for; it is used up.
 pub async fn redeem(pool: &Pool, ticket: &str) -> Result<Option<Identity>, sqlx::Error> {
-    let caller =
-        sqlx::query_scalar!("delete from auth_tickets where ticket_hash = $1 and expires_at > now() returning caller", secret_hash(ticket))
-            .fetch_optional(pool)
-            .await?;
-    Ok(caller.and_then(|caller| serde_json::from_value(caller).ok()))
+    let redeemed = sqlx::query!(
+        r#"delete from auth_tickets where ticket_hash = $1 returning caller, expires_at > now() as "is_valid!""#,
+        secret_hash(ticket)
+    );
+    let redeemed = redeemed.fetch_optional(pool).await?.filter(|ticket| ticket.is_valid);
+    Ok(redeemed.and_then(|ticket| serde_json::from_value(ticket.caller).ok()))
 }

@@ -7,8 +7,9 @@ use std::{
 
 use axum::{
     Extension,
-    extract::{DefaultBodyLimit, Multipart, State, multipart::MultipartRejection},
-    http::StatusCode,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, StatusCode, header},
 };
 use domain::{
     campaign::{Campaign, CampaignCommand},
@@ -29,9 +30,9 @@ use crate::{
     app::App,
     auth::{By, Manager},
     call_list::{Contact, Limits, Reading, RowError, Source, Unreadable, read_contacts},
-    extract::{Id, unread},
+    extract::Id,
     problem::Problem,
-    uploads::{Receiving, UploadPermit},
+    uploads::{UploadPermit, read_form},
 };
 
 /// Tasks that are appended in one step.
@@ -47,7 +48,7 @@ const FILE_NAME_MAX_CHARS: usize = 200;
 #[derive(Debug)]
 pub struct CallListFile {
     pub name: String,
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     pub permit: UploadPermit,
 }
 
@@ -97,64 +98,44 @@ async fn upload(
     by: By<Manager>,
     Id(id): Id,
     permit: Option<Extension<UploadPermit>>,
-    multipart: Result<Multipart, MultipartRejection>,
+    request: Request,
 ) -> Result<Answer<Import>, Problem> {
-    let multipart = multipart.map_err(|r| match r {
-        MultipartRejection::InvalidBoundary(_) => Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be multipart/form-data"),
-        other => Problem::new(other.status(), other.body_text()),
-    })?;
+    let boundary = boundary(request.headers())?;
     // Refuse early what has no campaign to go to.
     app.store.load_fresh::<Campaign>(by.company_id(), id).await?.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
-    // A request with an Idempotency-Key has its permit already, since its body has been read.
-    let memory = match permit {
-        Some(Extension(permit)) => Memory::Held(permit),
-        None => Memory::Taken(app.uploads.begin(by.company_id()).await?),
+    let max_bytes = app.settings.upload_max_bytes;
+    // The body of a request with an Idempotency-Key was received, and has its memory, already.
+    let (form, permit) = match permit {
+        Some(Extension(permit)) => {
+            (axum::body::to_bytes(request.into_body(), usize::MAX).await.map_err(|e| Problem::internal(&e))?, permit)
+        }
+        None => app.uploads.receive(by.company_id(), request.into_body(), max_bytes).await?,
     };
-    let file = receive(multipart, app.settings.upload_max_bytes, memory).await?;
+    let file = find_file(&form, &boundary, max_bytes, permit).await?;
     let (import, position) = import(&app, &by.context(), id, by.ids.make("import"), file).await?;
     Ok(Answer::ok(position, import))
 }
 
-/// The memory for a file.
-enum Memory {
-    /// For all of it.
-    Held(UploadPermit),
-    /// It is taken as the bytes arrive.
-    Taken(Receiving),
+fn boundary(headers: &HeaderMap) -> Result<String, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    multer::parse_boundary(content_type)
+        .map_err(|_| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be multipart/form-data"))
 }
 
-impl Memory {
-    async fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
-        match self {
-            Self::Held(_) => Ok(()),
-            Self::Taken(receiving) => receiving.grow(bytes).await,
-        }
-    }
-
-    fn complete(self) -> UploadPermit {
-        match self {
-            Self::Held(permit) => permit,
-            Self::Taken(receiving) => receiving.complete(),
-        }
-    }
-}
-
-async fn receive(mut multipart: Multipart, max_bytes: usize, mut memory: Memory) -> Result<CallListFile, Problem> {
-    let broken = |e: axum::extract::multipart::MultipartError| unread(e.status(), &e, e.body_text());
-    while let Some(mut field) = multipart.next_field().await.map_err(broken)? {
+/// The form's field `file`.
+async fn find_file(form: &Bytes, boundary: &str, max_bytes: usize, permit: UploadPermit) -> Result<CallListFile, Problem> {
+    let broken = |error: multer::Error| Problem::bad_request(format!("the form cannot be read: {error}"));
+    let mut form = read_form(form, boundary);
+    while let Some(field) = form.next_field().await.map_err(broken)? {
         if field.name() != Some("file") {
             continue;
         }
         let name = field.file_name().unwrap_or("call-list").replace('\0', "").chars().take(FILE_NAME_MAX_CHARS).collect();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = field.chunk().await.map_err(broken)? {
-            if bytes.len() + chunk.len() > max_bytes {
-                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the file has more than {max_bytes} bytes")));
-            }
-            memory.grow(bytes.len() + chunk.len()).await?;
-            bytes.extend_from_slice(&chunk);
+        let bytes = field.bytes().await.map_err(broken)?;
+        if bytes.len() > max_bytes {
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the file has more than {max_bytes} bytes")));
         }
-        return Ok(CallListFile { name, bytes, permit: memory.complete() });
+        return Ok(CallListFile { name, bytes, permit });
     }
     Err(Problem::invalid("file", "the form has no field `file`"))
 }

@@ -129,6 +129,7 @@ struct ChangeUser {
     responses((status = 200, body = UserView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): Body<ChangeUser>) -> Result<Answer<UserView>, Problem> {
     let (company_id, context) = (by.company_id(), by.context());
+    let _turn = app.shares.of_user_change(company_id).await?;
     let mut rights = credentials::lock_users(&app.access.identity, company_id).await?;
     let loaded = app.store.load_fresh::<User>(company_id, id).await?;
     let user = loaded.state.known().ok_or_else(|| Problem::not_found("user"))?;
@@ -139,21 +140,27 @@ async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): 
     // Rights are taken away before the log says so, and given once it does: whatever happens in between, nobody has more than it says.
     let enables = input.disabled == Some(false) && user.status == UserStatus::Disabled;
     let takes_away = input.disabled == Some(true) || (input.role.is_some_and(|role| role < user.role) && !enables);
+    let is_repeated = takes_away && user.status == UserStatus::Disabled;
     let mut given = Some(rights);
     if takes_away && let Some(taken) = given.take() {
         taken.commit().await?;
-        app.callers.forget_all();
+        // All companies' callers are looked up again then: not for a change that changes nothing.
+        if !is_repeated {
+            app.callers.forget_all();
+        }
     }
     let command = UserCommand::Change { role: input.role, disabled: input.disabled };
-    let position = app.store.execute_if::<User>(&context, id, by.if_match, command).await?.position;
+    let changed = app.store.execute_if::<User>(&context, id, by.if_match, command).await?;
     match given {
         Some(given) => given.commit().await?,
         None => settle(&app, company_id, id).await?,
     }
-    app.callers.forget_all();
+    if !changed.events.is_empty() {
+        app.callers.forget_all();
+    }
     let after = app.store.load_fresh::<User>(company_id, id).await?;
     let user = after.state.known().ok_or_else(|| Problem::not_found("user"))?;
-    Ok(Answer::ok(position, UserView::new(id, user, after.created_at)).version(after.version))
+    Ok(Answer::ok(changed.position, UserView::new(id, user, after.created_at)).version(after.version))
 }
 
 /// Gives a user the rights that the log says they have: another admin may have given some after these were taken away, and before the

@@ -5,6 +5,7 @@
 //! milliseconds, is in the log all the same where it changed something. Refusals that repeat are counted in one entry.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -27,8 +28,9 @@ const WAITING_MAX: usize = 20_000;
 const BATCH_MAX: usize = 1_000;
 /// Longest path that is kept, in characters.
 const PATH_MAX_CHARS: usize = 300;
-/// Refusals of nobody in particular that are kept in a minute; the others are counted only.
+/// Refusals without a valid credential that are kept in a minute, of all clients and of one; the others are counted only.
 const STRANGERS_MAX: u32 = 600;
+const OF_ONE_STRANGER_MAX: u32 = 60;
 /// Entries that are forgotten in one step.
 const PURGE_MAX: i64 = 10_000;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -64,6 +66,8 @@ pub struct AuditEntry {
     reason: Option<String>,
     request_id: Uuid,
     client: Option<String>,
+    /// What counts as one client.
+    network: String,
     user_agent: Option<String>,
 }
 
@@ -86,6 +90,7 @@ impl AuditEntry {
             reason,
             request_id: origin.map_or_else(Uuid::now_v7, |origin| origin.request_id),
             client: origin.map(Origin::client),
+            network: origin.map(Origin::network).unwrap_or_default(),
             user_agent: origin.and_then(|origin| origin.user_agent.clone()),
         }
     }
@@ -114,11 +119,41 @@ enum Order {
     Flush(oneshot::Sender<()>),
 }
 
+/// The refusals without a valid credential of one minute.
+struct Strangers {
+    since: Instant,
+    kept: u32,
+    kept_by_network: HashMap<String, u32>,
+}
+
+impl Strangers {
+    fn new() -> Self {
+        Self { since: Instant::now(), kept: 0, kept_by_network: HashMap::new() }
+    }
+
+    /// Whether one more refusal of a client is kept: a flood must neither fill the disk nor displace what is to be noted of others.
+    fn keeps(&mut self, network: &str) -> bool {
+        if self.since.elapsed() >= Duration::from_secs(60) {
+            *self = Self::new();
+        }
+        if self.kept >= STRANGERS_MAX {
+            return false;
+        }
+        let of_network = self.kept_by_network.entry(network.to_owned()).or_default();
+        let keeps = *of_network < OF_ONE_STRANGER_MAX;
+        if keeps {
+            *of_network += 1;
+            self.kept += 1;
+        }
+        keeps
+    }
+}
+
 /// Where entries go. Clones share it.
 #[derive(Clone)]
 pub struct Audit {
     orders: mpsc::Sender<Order>,
-    strangers: Arc<Mutex<(Instant, u32)>>,
+    strangers: Arc<Mutex<Strangers>>,
 }
 
 impl Audit {
@@ -126,27 +161,17 @@ impl Audit {
     pub fn start(pool: Pool) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(pool, receiver));
-        Self { orders: sender, strangers: Arc::new(Mutex::new((Instant::now(), 0))) }
+        Self { orders: sender, strangers: Arc::new(Mutex::new(Strangers::new())) }
     }
 
     pub fn note(&self, entry: AuditEntry) {
-        if entry.subject.is_none() && self.is_one_stranger_too_many() {
+        if entry.subject.is_none() && !self.strangers.lock().unwrap_or_else(PoisonError::into_inner).keeps(&entry.network) {
             metrics::counter!("newvoice_audit_strangers_total").increment(1);
             return;
         }
         if self.orders.try_send(Order::Note(Box::new(entry))).is_err() {
             metrics::counter!("newvoice_audit_entries_lost_total").increment(1);
         }
-    }
-
-    /// A flood of requests without a credential must neither fill the disk nor keep out what has to be noted.
-    fn is_one_stranger_too_many(&self) -> bool {
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        if strangers.0.elapsed() >= Duration::from_secs(60) {
-            *strangers = (Instant::now(), 0);
-        }
-        strangers.1 += 1;
-        strangers.1 > STRANGERS_MAX
     }
 
     /// Returns once everything noted before is written, or given up.
@@ -277,5 +302,20 @@ pub async fn purge(pool: &Pool, days: u32) -> Result<(), sqlx::Error> {
         if purged.execute(pool).await?.rows_affected() == 0 {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_does_not_displace_the_refusals_of_others() {
+        let mut strangers = Strangers::new();
+        let kept = |strangers: &mut Strangers, network: &str, count: u32| (0..count).filter(|_| strangers.keeps(network)).count();
+        assert_eq!(kept(&mut strangers, "203.0.113.7", 1_000), 60);
+        assert_eq!(kept(&mut strangers, "203.0.113.8", 10), 10);
+        let all: usize = (0..100).map(|n| kept(&mut strangers, &format!("198.51.100.{n}"), 60)).sum();
+        assert_eq!(all, 600 - 70);
     }
 }

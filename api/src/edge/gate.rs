@@ -23,6 +23,7 @@ use crate::{
 const REASON: HeaderName = HeaderName::from_static("reason");
 /// Questions that come with a body: they change nothing.
 const QUESTIONS: &[&str] = &["/price-lists/what-if"];
+const UPLOAD: &str = "POST /campaigns/{id}/call-list";
 
 pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
@@ -54,6 +55,13 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
 /// Answers the request once it is the company's turn.
 async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Request, next: Next) -> Response {
     let Some(identity) = identity else { return next.run(request).await };
+    // Call lists have memory of their own.
+    let (request, _memory) = if action == UPLOAD {
+        (request, None)
+    } else {
+        let (request, memory) = app.body_memory.bound(identity.company_id, request);
+        (request, Some(memory))
+    };
     match app.shares.of_request(identity.company_id, action, request.uri().query()).await {
         Ok(Some(share)) => share.answer(next.run(request)).await,
         Ok(None) => next.run(request).await,

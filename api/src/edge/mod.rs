@@ -1,6 +1,8 @@
 //! What every request passes before it reaches its handler, and every answer on its way back.
 
 pub mod audit;
+mod body_memory;
+pub mod company_places;
 mod gate;
 mod guesses;
 mod head;
@@ -14,6 +16,8 @@ pub mod server;
 mod shares;
 
 pub use audit::{Audit, AuditSubject};
+pub use body_memory::{BodyMemory, NoMemory};
+pub use company_places::CompanyPlaces;
 pub use gate::{action, gate};
 pub use guesses::Guesses;
 pub use head::limit_head;

@@ -116,12 +116,12 @@ fn parse_address(written: &str) -> Option<IpAddr> {
     address.parse().ok()
 }
 
-/// What counts as one client: an address, or in IPv6 the first of the network of 64 bits that one client has.
+/// What counts as one client: an address, or in IPv6 the first of a network of 56 bits, which providers give to one customer (RIPE-690).
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+            IpAddr::from([a, b, c, d & 0xff00, 0, 0, 0, 0])
         }
         address @ IpAddr::V4(_) => address,
     }
@@ -180,6 +180,15 @@ mod tests {
             assert_eq!(address(&FORWARDED_FOR, &[unreadable]), None, "{unreadable}");
         }
         assert_eq!(address(&header::FORWARDED, &["proto=https"]), None);
+    }
+
+    #[test]
+    fn one_customer_is_one_client() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:22ff::1"), of("2001:db8:1:2200:5::"));
+        assert_ne!(of("2001:db8:1:22ff::1"), of("2001:db8:1:2300::1"));
+        assert_eq!(of("::ffff:203.0.113.7"), of("203.0.113.7"));
+        assert_ne!(of("203.0.113.7"), of("203.0.113.8"));
     }
 
     #[test]

@@ -28,13 +28,6 @@ const _: () = assert!(BODY_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 #[error("the body took too long to come")]
 pub struct TooSlow;
 
-impl TooSlow {
-    /// Whether this is what an error comes from.
-    pub fn is_in(error: &(dyn std::error::Error + 'static)) -> bool {
-        std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<Self>())
-    }
-}
-
 /// Gives a body its time.
 pub async fn patience(request: Request, next: Next) -> Response {
     next.run(request.map(|body| Body::new(Awaited::new(body, PAUSE_MAX, BODY_TIMEOUT)))).await
@@ -108,7 +101,7 @@ mod tests {
             Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
         });
         let body = Body::new(Awaited::new(Body::from_stream(chunks), PAUSE_MAX, BODY_TIMEOUT));
-        axum::body::to_bytes(body, 1_000).await.map(|bytes| bytes.len()).map_err(|error| TooSlow::is_in(&error))
+        axum::body::to_bytes(body, 1_000).await.map(|bytes| bytes.len()).map_err(|error| crate::extract::comes_from::<TooSlow>(&error))
     }
 
     #[tokio::test(start_paused = true)]

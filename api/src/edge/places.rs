@@ -102,7 +102,7 @@ mod tests {
         let first = places.take(places.any().await, client("2001:db8::1")).ok().unwrap();
         let second = places.take(places.any().await, client("2001:db8::2")).ok().unwrap();
         assert!(places.take(places.any().await, client("2001:db8::3")).is_err(), "one network is one client");
-        let _another = places.take(places.any().await, client("2001:db8:0:1::1")).ok().unwrap();
+        let _another = places.take(places.any().await, client("2001:db8:0:100::1")).ok().unwrap();
         drop((first.clone(), second));
         let _again = places.take(places.any().await, client("2001:db8::1")).ok().unwrap();
         assert!(places.take(places.any().await, client("2001:db8::1")).is_err(), "a place is held by whoever has a part of it");

@@ -2,9 +2,8 @@
 //! while; reads of other companies are not delayed.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::company_places::{CompanyPlaces, take_in_time};
 use crate::problem::Problem;
 
 /// Reads that may cost more than a page of rows, by route: they aggregate, search, or answer what may be long. A POST says so.
@@ -44,11 +44,15 @@ const STREAMS: &[&str] = &["/analytics/ws/calls/{id}", "/events/stream"];
 #[expect(clippy::expect_used, reason = "without threads nothing works")]
 static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
-    threads.worker_threads(expensive_at_once()).thread_name("expensive-reads").enable_all().build().expect("the system has threads left")
+    threads.worker_threads(half_of_cores()).thread_name("expensive-reads").enable_all().build().expect("the system has threads left")
 });
 
-/// Expensive reads of all companies at once.
+/// Expensive reads of all companies at once: two at least, so that one company cannot have all places.
 fn expensive_at_once() -> usize {
+    half_of_cores().max(2)
+}
+
+fn half_of_cores() -> usize {
     (std::thread::available_parallelism().map_or(2, std::num::NonZero::get) / 2).max(1)
 }
 
@@ -56,7 +60,7 @@ fn expensive_at_once() -> usize {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// When to come again after that, in seconds.
 const RETRY_AFTER_SEC: u32 = 2;
-/// Expensive reads of one company at once.
+/// Expensive reads of one company at once, but never all places.
 const EXPENSIVE_OF_COMPANY: usize = 2;
 /// Pages that the streams of one company read from the log at once.
 const PAGES_OF_COMPANY: usize = 2;
@@ -67,51 +71,29 @@ pub struct Share {
     places: [Option<OwnedSemaphorePermit>; 2],
 }
 
-/// Places by company.
-struct Places {
-    of_each: usize,
-    companies: Mutex<HashMap<Uuid, Arc<Semaphore>>>,
-}
-
 pub struct Shares {
-    cheap: Places,
-    expensive: Places,
-    pages: Places,
+    cheap: CompanyPlaces,
+    expensive: CompanyPlaces,
+    pages: CompanyPlaces,
+    streams: CompanyPlaces,
+    user_changes: CompanyPlaces,
     /// Of all companies together.
     all_expensive: Arc<Semaphore>,
 }
 
-impl Places {
-    fn new(of_each: usize) -> Self {
-        Self { of_each, companies: Mutex::default() }
-    }
-
-    fn of(&self, company_id: Uuid) -> Arc<Semaphore> {
-        let mut companies = self.companies.lock().unwrap_or_else(PoisonError::into_inner);
-        // Companies without a read are forgotten when one comes that is not known.
-        if !companies.contains_key(&company_id) {
-            companies.retain(|_, places| Arc::strong_count(places) > 1);
-        }
-        Arc::clone(companies.entry(company_id).or_insert_with(|| Arc::new(Semaphore::new(self.of_each))))
-    }
-
-    async fn take(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
-        let too_many = || Problem::too_many("too many reads of this company at once", RETRY_AFTER_SEC);
-        wait(self.of(company_id)).await.ok_or_else(too_many)
-    }
-}
-
-async fn wait(places: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    tokio::time::timeout(PATIENCE, places.acquire_owned()).await.ok().and_then(Result::ok)
+fn too_many_reads() -> Problem {
+    Problem::too_many("too many reads of this company at once", RETRY_AFTER_SEC)
 }
 
 impl Shares {
-    /// For a pool of so many connections for reads, of which one company gets half.
-    pub fn new(connections: usize) -> Self {
+    /// For a pool of so many connections for reads, of which one company gets half, and so many streams of each company.
+    pub fn new(connections: usize, streams: usize) -> Self {
         Self {
-            cheap: Places::new((connections / 2).max(1)),
-            expensive: Places::new(EXPENSIVE_OF_COMPANY),
-            pages: Places::new(PAGES_OF_COMPANY),
+            cheap: CompanyPlaces::new((connections / 2).max(1)),
+            expensive: CompanyPlaces::new(EXPENSIVE_OF_COMPANY.min(expensive_at_once() - 1)),
+            pages: CompanyPlaces::new(PAGES_OF_COMPANY),
+            streams: CompanyPlaces::new(streams),
+            user_changes: CompanyPlaces::new(1),
             all_expensive: Arc::new(Semaphore::new(expensive_at_once())),
         }
     }
@@ -123,20 +105,34 @@ impl Shares {
         let read = action.strip_prefix("HEAD ").or_else(|| action.strip_prefix("GET "));
         let folds = || form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "as_of");
         if EXPENSIVE.contains(&read.unwrap_or(action)) || read.is_some_and(|_| folds()) {
-            let own = self.expensive.take(company_id).await?;
-            let among_all = wait(Arc::clone(&self.all_expensive)).await;
+            let own = self.expensive.take(company_id, PATIENCE).await.ok_or_else(too_many_reads)?;
+            let among_all = take_in_time(Arc::clone(&self.all_expensive), 1, PATIENCE).await;
             let among_all = among_all.ok_or_else(|| Problem::unavailable("too many expensive reads at once"))?;
             return Ok(Some(Share { places: [Some(own), Some(among_all)] }));
         }
         if read.is_none_or(|path| STREAMS.contains(&path)) {
             return Ok(None);
         }
-        Ok(Some(Share { places: [Some(self.cheap.take(company_id).await?), None] }))
+        let own = self.cheap.take(company_id, PATIENCE).await.ok_or_else(too_many_reads)?;
+        Ok(Some(Share { places: [Some(own), None] }))
     }
 
     /// A share for a page that a stream reads from the log; 429 if the company's other streams leave no place in time.
     pub async fn of_page(&self, company_id: Uuid) -> Result<Share, Problem> {
-        Ok(Share { places: [Some(self.pages.take(company_id).await?), None] })
+        let own = self.pages.take(company_id, PATIENCE).await.ok_or_else(too_many_reads)?;
+        Ok(Share { places: [Some(own), None] })
+    }
+
+    /// A place for an event stream or WebSocket, held as long as it is open; 429 if the company has too many open.
+    pub fn of_stream(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
+        let too_many = || Problem::too_many("too many streams of this company are open", RETRY_AFTER_SEC);
+        self.streams.try_take(company_id).ok_or_else(too_many)
+    }
+
+    /// The turn of a change to a company's users. The database lets one at a time change them: the others wait here, without a connection.
+    pub async fn of_user_change(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
+        let too_many = || Problem::too_many("too many changes to users of this company at once", RETRY_AFTER_SEC);
+        self.user_changes.take(company_id, PATIENCE).await.ok_or_else(too_many)
     }
 }
 
@@ -192,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_more_waits_for_the_own_reads_only() {
-        let shares = Shares::new(4);
+        let shares = Shares::new(4, 2);
         let read = async |company| shares.of_request(company, "GET /campaigns", None).await;
         let held = (read(ONE).await.unwrap(), read(ONE).await.unwrap());
         assert_eq!(read(ONE).await.err().unwrap().status, 429);
@@ -203,7 +199,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn commands_and_streams_have_no_share_and_expensive_reads_one_of_all() {
-        let shares = Shares::new(4);
+        let shares = Shares::new(4, 2);
         for action in ["POST /calls", "GET /events/stream"] {
             assert!(shares.of_request(ONE, action, None).await.unwrap().is_none(), "{action}");
         }
@@ -218,14 +214,15 @@ mod tests {
         assert_eq!(held.len(), most);
         assert!(shares.of_request(ONE, "GET /campaigns", None).await.is_ok(), "cheap reads go on");
         for (action, query) in [("HEAD /events", None), ("GET /calls/{id}", Some("x=1&%61s_of=2026-01-01"))] {
-            assert_eq!(shares.of_request(ONE, action, query).await.err().unwrap().status, 503, "{action}");
+            let refused = shares.of_request(Uuid::from_u128(99), action, query).await.err().unwrap();
+            assert_eq!(refused.status, 503, "{action}");
         }
         assert!(shares.of_request(ONE, "POST /calls", Some("as_of=x")).await.unwrap().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_held_until_the_answer_was_received() {
-        let shares = Shares::new(2);
+        let shares = Shares::new(2, 2);
         let read = async || shares.of_request(ONE, "GET /campaigns", None).await;
         let response = read().await.unwrap().unwrap().until_sent(Response::new(Body::from("answer")));
         assert!(read().await.is_err());
@@ -233,13 +230,23 @@ mod tests {
         assert!(read().await.is_ok());
     }
 
-    #[tokio::test]
-    async fn companies_without_reads_are_forgotten() {
-        let shares = Shares::new(2);
-        for company in 0..100 {
-            drop(shares.of_page(Uuid::from_u128(company)).await);
+    #[tokio::test(start_paused = true)]
+    async fn one_company_cannot_have_all_places_for_expensive_reads() {
+        let shares = Shares::new(4, 2);
+        let read = async |company| shares.of_request(company, "GET /events", None).await;
+        let mut held = Vec::new();
+        while let Ok(share) = read(ONE).await {
+            held.push(share);
         }
-        assert_eq!(shares.pages.companies.lock().unwrap().len(), 1);
+        assert!(!held.is_empty() && read(OTHER).await.is_ok());
+    }
+
+    #[test]
+    fn a_company_has_so_many_streams_open() {
+        let shares = Shares::new(4, 2);
+        let _open = (shares.of_stream(ONE).unwrap(), shares.of_stream(ONE).unwrap());
+        assert_eq!(shares.of_stream(ONE).unwrap_err().status, 429);
+        assert!(shares.of_stream(OTHER).is_ok());
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What tells two requests under one key apart: the digest of the caller's role and the body.
 
-use std::convert::Infallible;
-
 use axum::{
     body::Bytes,
     http::{HeaderMap, header},
@@ -9,10 +7,7 @@ use axum::{
 use eventstore::persons::CompanyKey;
 use sha2::{Digest, Sha256};
 
-use crate::auth::Identity;
-
-/// A form is read in pieces of this size when its digest is made.
-const FORM_PIECE_BYTES: usize = 64 << 10;
+use crate::{auth::Identity, uploads::read_form};
 
 /// Digest of the caller's role and the body: an answer is given again only to callers who may have it. Of a form, the names and contents of
 /// its fields count: clients choose another boundary each time, and a file may get another name or content type.
@@ -34,9 +29,7 @@ pub(super) async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, heade
 
 /// Digest of a form's fields: of each its name and the digest of its content.
 async fn form_digest(boundary: &str, body: &Bytes) -> Result<[u8; 32], multer::Error> {
-    let pieces =
-        (0..body.len()).step_by(FORM_PIECE_BYTES).map(|at| Ok::<_, Infallible>(body.slice(at..body.len().min(at + FORM_PIECE_BYTES))));
-    let mut form = multer::Multipart::new(futures::stream::iter(pieces), boundary);
+    let mut form = read_form(body, boundary);
     let mut hash = Sha256::new();
     while let Some(mut field) = form.next_field().await? {
         let name = field.name().unwrap_or_default();

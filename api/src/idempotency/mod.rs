@@ -310,7 +310,9 @@ async fn finish(app: &App, request: &KeyedRequest, comes_again: bool, response: 
     let status = response.status();
     // Somebody was erased meanwhile: the answer may show them.
     let outdated = app.store.persons().epoch() != epoch && ABOUT_PERSONS.iter().any(|start| request.path.starts_with(start));
-    let nothing_done = [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    // Also of what callers without a credential are refused: their keys would fill the disk.
+    let nothing_done = [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status)
+        || (request.company_id.is_nil() && status.is_client_error());
     let mut tx = app.company(request.company_id).await?;
     if nothing_done && !outdated && !comes_again {
         // Not if another process has taken the request over meanwhile.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use domain::count;
 use eventstore::{EventStore, StoreError, StoredEvent, StreamName};
 use tokio::{
     sync::{broadcast, watch},
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use crate::views::EventView;
 
-/// Between two reads of the log: many small appends do not make it read all the time.
+/// Between two reads of the log, unless it has more to read: many small appends do not make it read all the time.
 const LOOK_GAP: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Wait after the database did not answer.
@@ -154,11 +155,20 @@ impl Inner {
                 }),
                 Some(subscription) => subscription.next(PATIENCE).await,
             };
-            match next {
-                Ok(page) => self.send(page).await,
-                Err(error) => wait_for_database(&error).await,
+            let has_more = match next {
+                Ok(page) => {
+                    let has_more = count::to_i64(page.len()) >= PAGE;
+                    self.send(page).await;
+                    has_more
+                }
+                Err(error) => {
+                    wait_for_database(&error).await;
+                    false
+                }
+            };
+            if !has_more {
+                tokio::time::sleep_until(looked_at + LOOK_GAP).await;
             }
-            tokio::time::sleep_until(looked_at + LOOK_GAP).await;
         }
     }
 }

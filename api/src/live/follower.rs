@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use eventstore::Filter;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::feed::{Listener, LiveEvent};
@@ -25,11 +26,15 @@ pub struct Follower {
     has_caught_up: bool,
     /// None until the feed is joined, and after the client was too slow for it.
     listener: Option<Listener>,
+    /// Its place among the company's streams.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Follower {
-    pub fn new(app: App, company_id: Uuid, filter: Filter, after: i64) -> Self {
-        Self { app, company_id, filter, after, page: Vec::new().into_iter(), has_caught_up: false, listener: None }
+    /// 429 if the company has too many streams open.
+    pub fn new(app: App, company_id: Uuid, filter: Filter, after: i64) -> Result<Self, Problem> {
+        let place = app.shares.of_stream(company_id)?;
+        Ok(Self { app, company_id, filter, after, page: Vec::new().into_iter(), has_caught_up: false, listener: None, _place: place })
     }
 
     /// The next event that passes the filter, however long it takes. Nothing is lost if it is cut off.

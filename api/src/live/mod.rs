@@ -8,7 +8,6 @@ mod ws;
 use std::time::{Duration, Instant};
 
 use utoipa_axum::router::OpenApiRouter;
-use uuid::Uuid;
 
 use crate::{app::App, auth::Identity};
 
@@ -30,10 +29,6 @@ struct Watch {
 impl Watch {
     fn new(identity: Identity) -> Self {
         Self { identity, looked_at: Instant::now() }
-    }
-
-    const fn company_id(&self) -> Uuid {
-        self.identity.company_id
     }
 
     /// Whether the caller is still who they were when the stream began. That the database does not answer says nothing of them.

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The company's events as they are appended: `id` is the position, `event` the type. Resumes after `Last-Event-ID`, or after `?after=`; 409
 /// if that is beyond the log, as after a restore from a backup. The first frame has an `id` only: where the stream begins.
-#[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String), (status = 409, body = Problem)))]
+#[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String), (status = 409, body = Problem), (status = 429, body = Problem)))]
 async fn events(
     State(app): State<App>,
     by: By<Viewer>,
@@ -42,7 +42,7 @@ async fn events(
     };
     // A client that loses the connection before the first event resumes at this position.
     let begin = stream::once(std::future::ready(Ok(Event::default().id(after.to_string()))));
-    let events = Follower::new(app.clone(), by.company_id(), filter, after);
+    let events = Follower::new(app.clone(), by.company_id(), filter, after)?;
     let follow = Follow { shutdown: app.shutdown.clone(), app, watch: Watch::new(by.identity), events };
     Ok(Sse::new(begin.chain(stream::unfold(follow, Follow::next))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }

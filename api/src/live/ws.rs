@@ -15,7 +15,6 @@ use domain::call::Call;
 use eventstore::{Filter, StreamName};
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 use crate::{
     app::App,
@@ -38,7 +37,7 @@ const UNANSWERED_MAX: u32 = 6;
 
 /// Every event of the call as JSON text messages. Stays open after the call's end until the client closes it.
 #[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path)),
-    responses((status = 101, description = "WebSocket"), (status = 404, body = Problem)))]
+    responses((status = 101, description = "WebSocket"), (status = 404, body = Problem), (status = 429, body = Problem)))]
 async fn call(
     State(app): State<App>,
     by: By<Viewer>,
@@ -53,9 +52,13 @@ async fn call(
     if first.rows.is_empty() {
         return Err(Problem::not_found("call"));
     }
+    let filter = Filter { stream: Some(StreamName::of::<Call>(id)), ..Filter::default() };
+    let events = Follower::new(app.clone(), by.company_id(), filter, 0)?;
     let watch = Watch::new(by.identity);
-    Ok(upgrade.max_message_size(MESSAGE_MAX_BYTES).on_upgrade(async move |socket| {
-        follow(app, watch, id, socket).await;
+    // The size of a frame is checked before it is received, that of a message afterwards.
+    let upgrade = upgrade.max_frame_size(MESSAGE_MAX_BYTES).max_message_size(MESSAGE_MAX_BYTES);
+    Ok(upgrade.on_upgrade(async move |socket| {
+        follow(app, watch, events, socket).await;
         drop(place);
     }))
 }
@@ -72,9 +75,7 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-async fn follow(app: App, mut watch: Watch, id: Uuid, mut socket: WebSocket) {
-    let filter = Filter { stream: Some(StreamName::of::<Call>(id)), ..Filter::default() };
-    let mut events = Follower::new(app.clone(), watch.company_id(), filter, 0);
+async fn follow(app: App, mut watch: Watch, mut events: Follower, mut socket: WebSocket) {
     let mut shutdown = app.shutdown.clone();
     let (mut pinged_at, mut unanswered) = (Instant::now(), 0);
     loop {

@@ -157,6 +157,15 @@ const NETWORK_SUBJECTS: &[&str] = &[
     "линия",
 ];
 
+/// Words before and after a phrase that are looked at: longer sentences are not spoken. Without a limit a long text would cost its length
+/// for each of its phrases.
+const CONTEXT_WORDS_MAX: usize = 60;
+
+/// Whether a text complains: see [`COMPLAINTS`].
+pub(super) fn is_complaint(words: &[String]) -> bool {
+    words.iter().any(|word| COMPLAINTS.contains(&word.as_str()))
+}
+
 pub(super) fn is_stop(word: &str) -> bool {
     word == COMMA || ends_sentence(word)
 }
@@ -173,16 +182,18 @@ pub(super) struct PhraseContext<'a> {
     pub start: usize,
     /// The index after the phrase's last word.
     pub end: usize,
+    /// Of the whole text.
+    pub is_complaint: bool,
 }
 
 impl<'a> PhraseContext<'a> {
     /// The words before the phrase, the nearest first.
     fn before(&self) -> impl Iterator<Item = &'a str> {
-        self.words.get(..self.start).unwrap_or_default().iter().rev().map(String::as_str)
+        self.words.get(..self.start).unwrap_or_default().iter().rev().take(CONTEXT_WORDS_MAX).map(String::as_str)
     }
 
     fn after(&self) -> impl Iterator<Item = &'a str> {
-        self.words.get(self.end..).unwrap_or_default().iter().map(String::as_str)
+        self.words.get(self.end..).unwrap_or_default().iter().take(CONTEXT_WORDS_MAX).map(String::as_str)
     }
 
     fn clause_after(&self) -> impl Iterator<Item = &'a str> {
@@ -206,8 +217,7 @@ impl<'a> PhraseContext<'a> {
     /// Whether a phrase of success counts.
     pub(super) fn is_consent(&self, language: Language) -> bool {
         let is_taken_back = self.sentence_after().any(|word| BUT.contains(&word));
-        let is_complaint = self.words.iter().any(|word| COMPLAINTS.contains(&word.as_str()));
-        !(self.is_negated(language) || self.is_conditional(language) || self.is_asked() || is_taken_back || is_complaint)
+        !(self.is_negated(language) || self.is_conditional(language) || self.is_asked() || is_taken_back || self.is_complaint)
     }
 
     /// Whether a word shortly before the phrase in the same clause negates it or makes it unreal.

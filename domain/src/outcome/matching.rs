@@ -7,11 +7,15 @@ use std::{
 
 use super::{
     Outcome,
-    context::{COMMA, PhraseContext, QUESTION, STOP, is_stop},
+    context::{COMMA, PhraseContext, QUESTION, STOP, is_complaint, is_stop},
     negation::{BUT, THAT},
     neutral::NEUTRAL,
     phrases::{KEYWORDS, Language},
 };
+
+/// Occurrences of one phrase in a text that are looked at: a speaker repeats an answer less often in one turn. Without a limit a long text
+/// would cost a look around each of thousands of phrases.
+const OCCURRENCES_MAX: usize = 10;
 
 /// A phrase of the tables and the outcome it tells.
 pub(super) type PhraseMatch = (Outcome, &'static str);
@@ -59,16 +63,24 @@ pub(super) fn match_phrases(text: &str) -> TextMatches {
     words.push(STOP.to_owned());
     let last_but = words.iter().rposition(|word| BUT.contains(&word.as_str()));
     let mut matches = TextMatches { has_words: words.iter().any(|word| !is_stop(word)), ..TextMatches::default() };
+    let is_complaint = is_complaint(&words);
+    let mut looked_at: HashMap<&str, usize> = HashMap::new();
     let mut at = 0;
     while at < words.len() {
         let Some(phrase) = phrase_at(&words, at) else {
             at += 1;
             continue;
         };
-        let end = at + phrase.words.len();
+        let (begin, end) = (at, at + phrase.words.len());
+        at = end;
+        let times = looked_at.entry(phrase.text).or_default();
+        *times += 1;
+        if *times > OCCURRENCES_MAX {
+            continue;
+        }
         // The stop that ends some phrases is the end of their clause.
         let last_word = end - usize::from(phrase.words.last().is_some_and(|word| is_stop(word)));
-        let context = PhraseContext { words: &words, phrase: phrase.text, start: at, end: last_word };
+        let context = PhraseContext { words: &words, phrase: phrase.text, start: begin, end: last_word, is_complaint };
         if let Some((outcome, language)) = phrase.tells {
             let counts = match outcome {
                 Outcome::Success => context.is_consent(language),
@@ -76,13 +88,12 @@ pub(super) fn match_phrases(text: &str) -> TextMatches {
                 Outcome::Voicemail => true,
                 Outcome::NoAnswer | Outcome::Busy => context.is_network_announcement(),
             };
-            let is_taken_back = is_machine(outcome) && last_but.is_some_and(|but| at < but) && !context.asks_for_message();
+            let is_taken_back = is_machine(outcome) && last_but.is_some_and(|but| begin < but) && !context.asks_for_message();
             if counts && !is_taken_back {
                 let phrases = if is_machine(outcome) { &mut matches.machine } else { &mut matches.answers };
                 phrases.insert((outcome, phrase.text));
             }
         }
-        at = end;
     }
     matches
 }
@@ -171,6 +182,20 @@ mod tests {
     fn what_is_taken_back_does_not_count() {
         assert_eq!(match_phrases("He is not available, but I can help").machine, BTreeSet::new());
         assert_eq!(match_phrases("I am out, but leave a message").machine, BTreeSet::from([(Outcome::Voicemail, "leave a message")]));
+    }
+
+    #[test]
+    fn of_a_phrase_the_first_occurrences_are_looked_at() {
+        let denied = "I never said I agree. ";
+        assert_eq!(answers(&format!("{}I agree", denied.repeat(OCCURRENCES_MAX - 1))), ["i agree"]);
+        assert_eq!(answers(&format!("{}I agree", denied.repeat(OCCURRENCES_MAX))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_words_near_a_phrase_are_looked_at() {
+        let words = |count: usize| "word ".repeat(count);
+        assert_eq!(answers(&format!("if {}I agree", words(59))), Vec::<&str>::new());
+        assert_eq!(answers(&format!("if {}I agree", words(60))), ["i agree"]);
     }
 
     #[test]
