@@ -1,10 +1,11 @@
-//! An API key: who may call the API in the company's name. The key itself is no fact: only its hash is kept, apart from the log.
+//! An API key, with which a client calls the API in the company's name. The log does not store the key itself: only its hash is stored,
+//! outside the log.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, decider::STATE_BYTES, role::Role};
+use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum ApiKeyEvent {
     ApiKeyIssued { name: String, role: Role },
@@ -42,6 +43,15 @@ pub enum ApiKeyRefusal {
     IssuedAlready,
     #[error("there is no such API key")]
     Unknown,
+}
+
+impl Refusal for ApiKeyRefusal {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound("API key"),
+            Self::IssuedAlready => RefusalKind::Conflict,
+        }
+    }
 }
 
 pub struct ApiKey;

@@ -1,8 +1,8 @@
-//! A company: the owner of everything.
+//! A company, to which all other data belongs.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, decider::STATE_BYTES, email::canonical_email, validation::Invalid};
+use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, email::canonical_email, validation::Invalid};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompanyProfile {
@@ -23,7 +23,7 @@ impl CompanyProfile {
     }
 }
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum CompanyEvent {
     CompanyRegistered(CompanyProfile),
@@ -49,6 +49,15 @@ pub enum CompanyRefusal {
     RegisteredAlready,
     #[error("there is no such company")]
     Unknown,
+}
+
+impl Refusal for CompanyRefusal {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound("company"),
+            Self::RegisteredAlready => RefusalKind::Conflict,
+        }
+    }
 }
 
 pub struct Company;

@@ -1,4 +1,4 @@
-//! What every aggregate gives: facts, a state folded from them, and the decision which facts follow a command.
+//! What every aggregate defines: facts, a state folded from them, and the decision which facts follow a command.
 
 use std::fmt::Debug;
 
@@ -7,25 +7,27 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::Refusal;
+
 /// The facts of one aggregate: an enum whose variants are the stored event types.
 pub trait DomainEvent: Serialize + DeserializeOwned + strum::VariantNames + Clone + Debug + Send + Sync + 'static {
-    /// Steps from old stored shapes to the current one; empty while every type is at schema version 1.
+    /// Conversions from old stored shapes to the current one; empty while every type is at schema version 1.
     const UPCASTERS: &'static [Upcaster] = &[];
 
-    /// Where the payload of an event type holds personal data, as JSON pointers (RFC 6901): every field of type
-    /// [`Personal`](crate::Personal). These are encrypted in the log, the rest can be read by everybody who may read the log.
+    /// JSON pointers (RFC 6901) to the personal data in the payload of an event type: every field of type [`Personal`](crate::Personal).
+    /// These fields are encrypted in the log; every reader of the log can read the other fields.
     fn personal_fields(_event_type: &str) -> &'static [&'static str] {
         &[]
     }
 
-    /// Where the payload of an event type holds what its personal data stands beside, as JSON pointers: values that tell the event from
-    /// others of its stream. They stay in clear, and the personal data can be read beside the same values only. Neither an upcaster nor a
-    /// later release may move or change them.
+    /// JSON pointers to the fields that the personal data of an event type is bound to: values that distinguish the event from others of
+    /// its stream. They stay unencrypted, and the personal data can be decrypted only together with the same values. Neither an upcaster
+    /// nor a later release may move or change them.
     fn bound_fields(_event_type: &str) -> &'static [&'static str] {
         &[]
     }
 
-    /// When the fact happened at its source, where the source said so; otherwise the time of the command counts.
+    /// When the fact happened at its source, if the source gave the time; otherwise the time of the command is used.
     fn occurred_at(&self) -> Option<DateTime<Utc>> {
         None
     }
@@ -36,40 +38,40 @@ pub trait DomainEvent: Serialize + DeserializeOwned + strum::VariantNames + Clon
     }
 }
 
-/// One pure step from schema version `from` of `event_type` to the next; applied on read, stored events stay as they are.
+/// One pure conversion from schema version `from` of `event_type` to the next; it is applied on read, stored events stay unchanged.
 pub struct Upcaster {
     pub event_type: &'static str,
     pub from: i16,
     pub upcast: fn(Value) -> Value,
 }
 
-/// What the parts of a state that callers cannot make long take, in bytes.
+/// Memory for the parts of a state that callers cannot make long, in bytes.
 pub const STATE_BYTES: usize = 2_000;
 
-/// An aggregate: `decide` says which facts follow a command, `evolve` what a fact changes.
+/// An aggregate: `decide` returns the facts that follow a command, `evolve` changes the state by a fact.
 pub trait Decider: 'static {
     /// The first part of the stream's name, `<category>-<uuid>`.
     const CATEGORY: &'static str;
     type State: Default + Clone + Send + Sync + 'static;
     type Event: DomainEvent;
     type Command: Clone;
-    type Refusal: std::error::Error + Send + Sync + 'static;
+    type Refusal: Refusal;
 
     fn evolve(state: &mut Self::State, event: &Self::Event);
 
-    /// Whose personal data the stream's events hold, once it is in `state`: the person whose erasure takes it away. Unless
-    /// somebody is known, what the stream holds is its own.
+    /// The person whose personal data the stream's events hold, once `state` has this person: erasing the person erases that data. As long
+    /// as `state` has no person, the personal data belongs to the stream's own id.
     fn person(id: Uuid, _state: &Self::State) -> Uuid {
         id
     }
 
-    /// About how many bytes a state takes in memory: [`STATE_BYTES`], and what callers can make long.
+    /// The approximate size of a state in memory, in bytes: [`STATE_BYTES`], plus the parts that callers can make long.
     fn size_of(state: &Self::State) -> usize;
 
-    /// A command whose effect is already there yields no events.
+    /// A command whose effect is already present yields no events.
     fn decide(state: &Self::State, command: Self::Command) -> Result<Vec<Self::Event>, Self::Refusal>;
 
-    /// The state after `events`, from nothing.
+    /// The state after `events`, starting from the empty state.
     fn fold<'a>(events: impl IntoIterator<Item = &'a Self::Event>) -> Self::State {
         let mut state = Self::State::default();
         for event in events {

@@ -1,4 +1,4 @@
-//! E-mail addresses, in one form each.
+//! E-mail addresses in a canonical form.
 
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_security::{MixedScript as _, skeleton};
@@ -9,9 +9,9 @@ use crate::validation::is_invisible;
 const ADDRESS_MAX_BYTES: usize = 254;
 const LOCAL_PART_MAX_BYTES: usize = 64;
 
-/// The address in the form in which it is known: in lower case, composed (NFKC), the domain as DNS has it (IDNA, UTS 46). `None` for what is
-/// no address, and for one that looks like another: with invisible characters, with letters of several scripts before the `@`, or with
-/// letters that all look like ASCII (UTS 39). Whether it exists only a mail can tell.
+/// The address in its canonical form: in lower case, composed (NFKC), the domain in the form of DNS (IDNA, UTS 46). `None` for a text that
+/// is not an address, and for an address that looks like another one: with invisible characters, with letters of several scripts before the
+/// `@`, or with letters that all look like ASCII (UTS 39). Only an e-mail to the address can show whether it exists.
 pub fn canonical_email(written: &str) -> Option<String> {
     let text: String = written.trim().nfkc().collect::<String>().to_lowercase().nfkc().collect();
     let (local, host) = text.rsplit_once('@')?;

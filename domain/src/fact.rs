@@ -1,4 +1,4 @@
-//! Every event type there is, decoded from its stored form.
+//! All event types, decoded from their stored form.
 
 use serde::{
     Deserializer,
@@ -11,7 +11,7 @@ use crate::{
     reserved_name::ReservedName, skillbase::Skillbase, task::Task, user::User,
 };
 
-/// A stored event that cannot be read: of an unknown type (from a newer release), or not of its type's shape.
+/// A stored event that cannot be read: its type is unknown (from a newer release), or its payload does not have the shape of its type.
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableEvent {
     #[error("unknown event category '{0}'")]
@@ -26,7 +26,7 @@ pub enum UnreadableEvent {
     Shape { event_type: String, source: serde_json::Error },
 }
 
-/// What serde says, without the texts it quotes: they may be somebody's name, and errors are shown to everybody.
+/// The error of serde without the texts that it quotes: they may contain a person's name, and every user can see errors.
 fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let parts = text.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "…" });
@@ -55,7 +55,7 @@ pub fn decode<E: DomainEvent>(category: &str, event_type: &str, schema_version: 
     E::deserialize(Stored { event_type, payload: &value.to_string() }).map_err(shape)
 }
 
-/// An event as it is stored, for serde to see it as an enum variant with its content.
+/// An event in its stored form, which serde reads as an enum variant with its content.
 struct Stored<'a> {
     event_type: &'a str,
     payload: &'a str,
@@ -140,7 +140,7 @@ macro_rules! facts {
                 Err(UnreadableEvent::UnknownCategory(category.to_owned()))
             }
 
-            /// Category, event type and current schema version of every event there is.
+            /// Category, event type and current schema version of every event type.
             pub fn catalogue() -> Vec<(&'static str, &'static str, i16)> {
                 let mut all = Vec::new();
                 $(for event_type in <<$aggregate as Decider>::Event as strum::VariantNames>::VARIANTS {
@@ -149,7 +149,7 @@ macro_rules! facts {
                 all
             }
 
-            /// Where the payloads of an event type hold personal data, see [`DomainEvent::personal_fields`].
+            /// JSON pointers to the personal data in the payloads of an event type, see [`DomainEvent::personal_fields`].
             pub fn personal_fields(category: &str, event_type: &str) -> &'static [&'static str] {
                 $(if category == $aggregate::CATEGORY {
                     return <$aggregate as Decider>::Event::personal_fields(event_type);
@@ -157,7 +157,7 @@ macro_rules! facts {
                 &[]
             }
 
-            /// What the personal data of an event type stands beside, see [`DomainEvent::bound_fields`].
+            /// The fields that the personal data of an event type is bound to, see [`DomainEvent::bound_fields`].
             pub fn bound_fields(category: &str, event_type: &str) -> &'static [&'static str] {
                 $(if category == $aggregate::CATEGORY {
                     return <$aggregate as Decider>::Event::bound_fields(event_type);
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::Upcaster;
 
-    /// A type that has had three shapes: `{name}`, then `{first, last}`, then with `honours`. These names are storage format.
+    /// A type that has had three shapes: `{name}`, then `{first, last}`, then with `honours`. These names are part of the storage format.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
     enum GuestEvent {
         GuestArrived { first: String, last: String, honours: Vec<String> },

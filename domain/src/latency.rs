@@ -59,7 +59,7 @@ pub fn percentile(sorted: &[i64], q: f64) -> Option<i64> {
 pub struct Histogram(BTreeMap<i32, i64>);
 
 impl Histogram {
-    /// Adds to a bucket's count, or takes away from it.
+    /// Adds `count` to a bucket's count; `count` may be negative.
     pub fn add(&mut self, bucket: i32, count: i64) {
         *self.0.entry(bucket).or_default() += count;
     }

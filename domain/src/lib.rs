@@ -1,7 +1,7 @@
 //! Pure rules and facts of voice campaigns.
 //!
 //! One file or folder per aggregate, each in the same order: `Event`, `State`, `evolve`, `Command`, `decide`, tests.
-//! Nothing here does I/O, asks the clock or draws a random number: times and new ids are passed in.
+//! Nothing here does I/O, reads the clock or generates a random number: times and new ids are passed in.
 
 pub mod api_key;
 pub mod call;
@@ -19,6 +19,7 @@ pub mod personal;
 pub mod phone;
 pub mod price;
 pub mod price_list;
+pub mod refusal;
 pub mod reserved_name;
 pub mod retry;
 pub mod role;
@@ -33,3 +34,4 @@ pub mod validation;
 pub use decider::{Decider, DomainEvent, Upcaster};
 pub use fact::Fact;
 pub use personal::{ERASED, Personal};
+pub use refusal::{Refusal, RefusalKind};

@@ -1,13 +1,14 @@
-//! A person who was called. What is known of them is encrypted with a key of their own; erasing them destroys it.
+//! A person who was called. Data about a person is encrypted with the person's own key; erasing the person destroys the key.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, decider::STATE_BYTES};
+use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum PersonEvent {
-    /// From now on the person's key is gone, and with it all that was encrypted with it. Whose number it was nobody can tell.
+    /// The person's key is destroyed, and all data that was encrypted with it is permanently unreadable. The phone number of the person can
+    /// no longer be determined.
     PersonErased {},
 }
 
@@ -28,7 +29,7 @@ pub enum PersonRefusal {}
 
 pub struct Person;
 
-/// Category of the streams that say that a person is erased.
+/// Category of the streams that record the erasure of a person.
 pub const ERASURE_CATEGORY: &str = Person::CATEGORY;
 
 impl Decider for Person {
@@ -50,6 +51,12 @@ impl Decider for Person {
     fn decide(state: &PersonState, command: PersonCommand) -> Result<Vec<PersonEvent>, PersonRefusal> {
         let PersonCommand::Erase = command;
         Ok(if state.erased { vec![] } else { vec![PersonEvent::PersonErased {}] })
+    }
+}
+
+impl Refusal for PersonRefusal {
+    fn kind(&self) -> RefusalKind {
+        match *self {}
     }
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What stands where a personal text was, for everybody who has no key to it, and for all once the person is erased.
+/// The placeholder for a personal text: readers without a key see it, and once the person is erased, all readers see it.
 pub const ERASED: &str = "erased";
 
-/// A value about a person. Its `Debug` prints no content, so that no log line can leak it; reading it is explicit.
+/// A value about a person. Its `Debug` prints no content, so that no log line can reveal it; reading the content is explicit.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Personal<T>(T);

@@ -11,7 +11,7 @@ use crate::{decimal, validation::Invalid};
 
 /// Decimals of a quotient that has no finite decimal; rounded half-even, once.
 pub const QUOTIENT_DECIMALS: u32 = 12;
-/// Prices are below this, so that no sum of costs outgrows a decimal.
+/// Prices are below this value, so that no sum of costs exceeds a decimal.
 pub const PRICE_MAX: i64 = 10_000;
 /// Most rates a price list can have.
 pub const RATES_MAX: usize = 500;
@@ -50,7 +50,7 @@ pub enum Unit {
     Token,
 }
 
-/// `price` for `per` units of a component's usage, for every provider and model or for one.
+/// `price` for `per` units of a component's usage, either for every provider and model or for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     pub component: Component,
@@ -72,7 +72,7 @@ impl Rate {
     }
 }
 
-/// The list every new company starts with. The units are the original's; Deepgram's public price is per minute.
+/// The price list of every new company. The units are those of the original; Deepgram's public price is per minute.
 pub fn default_rates() -> Vec<Rate> {
     let rate = |component, price, per, unit| Rate { component, provider: None, model: None, price, per, unit };
     vec![
@@ -84,7 +84,7 @@ pub fn default_rates() -> Vec<Rate> {
     ]
 }
 
-/// The rate for a usage: provider and model, else provider, else the component's own.
+/// The rate for a usage: the rate of the provider and model, else of the provider, else of the component.
 pub fn choose<'a>(rates: &'a [Rate], component: Component, provider: Option<&str>, model: Option<&str>) -> Option<&'a Rate> {
     let specificity = |rate: &Rate| match (rate.provider.as_deref(), rate.model.as_deref()) {
         (Some(p), Some(m)) => (Some(p) == provider && Some(m) == model).then_some(2),
@@ -95,7 +95,7 @@ pub fn choose<'a>(rates: &'a [Rate], component: Component, provider: Option<&str
     candidates.filter_map(|rate| Some((specificity(rate)?, rate))).max_by_key(|(s, _)| *s).map(|(_, rate)| rate)
 }
 
-/// Checks rates as a caller gave them; paths start with `rates[i]`.
+/// Checks rates from a caller; paths start with `rates[i]`.
 pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
     let mut invalid = Invalid::default();
     invalid.require(!rates.is_empty(), "rates", "must have at least one rate");
@@ -120,14 +120,14 @@ pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
     invalid.into_result()
 }
 
-/// Exact cost of `usage`, each a quantity in the component's usage unit with its rate; rounded only as [`QUOTIENT_DECIMALS`] says.
+/// Exact cost of `usage`, each a quantity in the component's usage unit with its rate; rounded only as described at [`QUOTIENT_DECIMALS`].
 pub fn cost<'a>(usage: impl IntoIterator<Item = (Decimal, &'a Rate)>) -> Decimal {
     let mut usage = usage.into_iter();
     let Some((mut quantity, rate)) = usage.next() else { return Decimal::ZERO };
     while let Some((more, other)) = usage.next() {
         match quantity.checked_add(more).filter(|_| other == rate) {
             Some(sum) => quantity = sum,
-            // Under several rates: as fractions.
+            // Several rates: the sum is computed with fractions.
             None => return to_decimal(std::iter::once((quantity, rate)).chain([(more, other)]).chain(usage).map(fraction).sum()),
         }
     }
@@ -138,7 +138,7 @@ fn fraction((quantity, rate): (Decimal, &Rate)) -> BigRational {
     rational(quantity) * rate.per_usage_unit()
 }
 
-/// The same as [`to_decimal`] of the fraction, as long as all of it fits 128 bits: nearly always, and many times as fast.
+/// The same as [`to_decimal`] of the fraction, if everything fits 128 bits. This is nearly always so, and many times as fast.
 fn in_128_bits(quantity: Decimal, rate: &Rate) -> Option<Decimal> {
     let seconds = if rate.unit == Unit::Minute { 60 } else { 1 };
     let numerator = quantity.mantissa().checked_mul(rate.price.mantissa())?;
@@ -149,7 +149,7 @@ fn in_128_bits(quantity: Decimal, rate: &Rate) -> Option<Decimal> {
     let (twos, rest) = without(2, denominator);
     let (fives, rest) = without(5, rest);
     if rest == 1 {
-        // Divided by 2^a 5^b: a finite decimal.
+        // The divisor is 2^a 5^b: the quotient is a finite decimal.
         let digits = twos.max(fives);
         let numerator = numerator.checked_mul(2_i128.pow(digits - twos))?.checked_mul(5_i128.checked_pow(digits - fives)?)?;
         return Decimal::try_from_i128_with_scale(numerator, scale + digits).ok().map(|d| d.normalize());
@@ -168,7 +168,7 @@ fn in_128_bits(quantity: Decimal, rate: &Rate) -> Option<Decimal> {
     Decimal::try_from_i128_with_scale(floor + up, QUOTIENT_DECIMALS).ok().map(|d| d.normalize())
 }
 
-/// How often a factor is in a number, and the number without it.
+/// How many times a factor divides a number, and the number without the factor.
 fn without(factor: i128, mut number: i128) -> (u32, i128) {
     let mut times = 0;
     while number % factor == 0 {
@@ -198,7 +198,7 @@ fn decimal(mantissa: &BigInt, scale: u32) -> Option<Decimal> {
     Decimal::try_from_i128_with_scale(mantissa.to_i128()?, scale).ok().map(|d| d.normalize())
 }
 
-/// `value` times 10^[`QUOTIENT_DECIMALS`], to the nearest integer, to the even one when two are as near.
+/// `value` times 10^[`QUOTIENT_DECIMALS`], rounded to the nearest integer; of two equally near integers, to the even one.
 fn round_half_even(value: &BigRational) -> BigInt {
     let scaled = value * BigRational::from_integer(BigInt::from(10).pow(QUOTIENT_DECIMALS));
     let floor = scaled.floor().to_integer();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     proptest! {
-        /// Arithmetic in 128 bits comes to the same as arithmetic in fractions, wherever it comes to anything.
+        /// Arithmetic in 128 bits gives the same result as arithmetic in fractions, whenever it gives a result.
         #[test]
         fn short_arithmetic_is_that_of_fractions(quantity in 0..i64::MAX, scale in 0..9_u32, price in 0..1_000_000_000_i64, price_scale in 0..20_u32, per in prop_oneof![1..1_000_u64, Just(1_000_000), any::<u64>().prop_map(|n| n.max(1))], unit in prop_oneof![Just(Unit::Second), Just(Unit::Minute)]) {
             let rate = rate(Component::Livekit, &Decimal::new(price, price_scale).to_string(), per, unit);
@@ -287,7 +287,7 @@ mod tests {
             }
         }
 
-        /// However usage is cut into pieces, its cost is that of the whole: rounding happens once.
+        /// The cost of usage does not depend on how the usage is split: rounding happens once.
         #[test]
         fn cost_does_not_depend_on_how_usage_is_cut(pieces in prop::collection::vec(0..1_000_000_i64, 1..20), price in 0..1_000_000_i64, per in 1..1000_u64) {
             let rate = rate(Component::Livekit, &Decimal::new(price, 6).to_string(), per, Unit::Minute);

@@ -1,11 +1,11 @@
-//! A price list: rates that are in force from a moment on. Lists are published, never changed.
+//! A price list: rates that apply from a given time on. Lists are published, never changed.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, decider::STATE_BYTES, price::Rate};
+use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, price::Rate};
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum PriceListEvent {
     PriceListPublished { name: String, effective_from: DateTime<Utc>, rates: Vec<Rate> },
@@ -27,6 +27,12 @@ pub enum PriceListCommand {
 pub enum PriceListRefusal {
     #[error("this price list is published already, with other content")]
     PublishedAlready,
+}
+
+impl Refusal for PriceListRefusal {
+    fn kind(&self) -> RefusalKind {
+        RefusalKind::Conflict
+    }
 }
 
 pub struct PriceList;

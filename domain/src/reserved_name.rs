@@ -1,14 +1,14 @@
-//! A name that only one may hold: a company's slug, a skillbase's slug within its company, a user's e-mail address.
+//! A name that only one holder may have: a company's slug, a skillbase's slug within its company, a user's e-mail address.
 //!
-//! The stream's id is derived from the name, so that the log itself keeps two holders apart: a command appends to the
-//! name's stream and to the holder's in one step.
+//! The stream's id is derived from the name, so that the log itself prevents two holders: a command appends to the name's stream and to the
+//! holder's stream in one step.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Decider, DomainEvent, decider::STATE_BYTES};
+use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum NameEvent {
     NameReserved { holder_id: Uuid },
@@ -32,10 +32,16 @@ pub enum NameCommand {
 #[error("this name is taken")]
 pub struct NameTaken;
 
+impl Refusal for NameTaken {
+    fn kind(&self) -> RefusalKind {
+        RefusalKind::Conflict
+    }
+}
+
 pub struct ReservedName;
 
 impl ReservedName {
-    /// Id of the stream of `name` among the names of `kind` within `scope` (a company, or nil for the whole platform).
+    /// Id of the stream for `name` of the given `kind` within `scope` (a company, or nil for the whole platform).
     pub fn id(scope: Uuid, kind: &str, name: &str) -> Uuid {
         Uuid::new_v5(&scope, format!("{kind}/{name}").as_bytes())
     }

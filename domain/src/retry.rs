@@ -1,4 +1,4 @@
-//! When a failed attempt is tried again.
+//! When a failed attempt is retried.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// When the task is due again after its `attempt_count`th attempt failed at `now`; `None` when that was the last one.
+    /// When the task is due again after its `attempt_count`th attempt failed at `now`; `None` after the last attempt.
     pub fn next_attempt_at(&self, attempt_count: u32, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if attempt_count >= self.max_retries {
             return None;

@@ -13,6 +13,6 @@ pub enum Role {
     Agent,
     /// Configures skillbases and campaigns.
     Manager,
-    /// Users, keys, prices and all the rest.
+    /// Manages users, keys, prices and everything else.
     Admin,
 }

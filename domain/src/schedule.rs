@@ -22,12 +22,12 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Whether calls may start at `now`. The clock on the wall counts: a day with a clock change is one hour shorter or longer.
+    /// Whether calls may start at `now`. The local wall-clock time is decisive: a day with a clock change is one hour shorter or longer.
     pub fn is_open(&self, now: DateTime<Utc>) -> bool {
         self.start_time.is_none_or(|start| start <= now) && !self.is_over(now) && self.is_open_daily(now)
     }
 
-    /// Whether the campaign's end has come.
+    /// Whether the campaign's end time has passed.
     pub fn is_over(&self, now: DateTime<Utc>) -> bool {
         self.end_time.is_some_and(|end| end <= now)
     }
@@ -114,7 +114,7 @@ mod tests {
         // On 2026-03-08 the clock goes from 02:00 to 03:00: one hour of the window is left.
         let open = |day: DateTime<Utc>| (0..1440).filter(|m| s.is_open(day + TimeDelta::minutes(*m))).count();
         assert_eq!(open(at(new_york, "2026-03-08 00:00")), 60);
-        // On 2026-11-01 it goes from 02:00 back to 01:00: the hour from one to two is there twice.
+        // On 2026-11-01 it goes from 02:00 back to 01:00: the hour from one to two occurs twice.
         assert_eq!(open(at(new_york, "2026-11-01 00:00")), 180);
         assert_eq!(open(at(new_york, "2026-11-10 00:00")), 120);
     }

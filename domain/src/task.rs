@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Decider, DomainEvent, Personal, decider::STATE_BYTES, outcome::Outcome, retry::RetryPolicy};
+use crate::{Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, outcome::Outcome, retry::RetryPolicy};
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum TaskEvent {
     TaskCreated(Box<TaskContact>),
-    /// An attempt begins: whoever claimed has the task until its call gives no sign of life for `lease_sec`.
+    /// An attempt begins: the worker that claimed the task holds it until the call gives no sign of life for `lease_sec`.
     TaskClaimed {
         campaign_id: Uuid,
         call_id: Uuid,
@@ -27,7 +27,7 @@ pub enum TaskEvent {
         call_id: Uuid,
         outcome: Outcome,
     },
-    /// The attempt failed and there will be another.
+    /// The attempt failed, and another attempt will follow.
     TaskRetryScheduled {
         campaign_id: Uuid,
         failure: AttemptFailure,
@@ -66,7 +66,7 @@ pub struct TaskContact {
     pub import_id: Uuid,
     /// Line in the spreadsheet; the header is row 1.
     pub row: u32,
-    /// Who is called; tasks from before personal data was encrypted do not say.
+    /// The person to call; absent in tasks from before personal data was encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person_id: Option<Uuid>,
     /// E.164.
@@ -80,7 +80,7 @@ pub struct TaskContact {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptFailure {
     pub call_id: Uuid,
-    /// Whoever worked on the task may have written down anything.
+    /// Free text of the worker, which may contain anything.
     pub error_message: Personal<String>,
     pub outcome: Option<Outcome>,
     pub cause: FailureCause,
@@ -90,7 +90,7 @@ pub struct AttemptFailure {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum FailureCause {
-    /// Whoever worked on the task said so.
+    /// The worker of the task reported it.
     Reported,
     /// The call gave no sign of life for the claim's lease.
     LeaseExpired,
@@ -125,7 +125,7 @@ pub struct CreatedTask {
     pub status: TaskStatus,
     pub attempt_count: u32,
     pub last_attempt_at: Option<DateTime<Utc>>,
-    /// Of the current or the last attempt.
+    /// The call of the current or the last attempt.
     pub call_id: Option<Uuid>,
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub outcome: Option<Outcome>,
@@ -171,14 +171,23 @@ pub enum TaskRefusal {
     HasOtherResult,
 }
 
-/// What a cell of contact data takes beside its text, in bytes.
+impl Refusal for TaskRefusal {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound("task"),
+            _ => RefusalKind::Conflict,
+        }
+    }
+}
+
+/// Memory that a cell of contact data needs beside its text, in bytes.
 const CELL_BYTES: usize = 100;
 
 pub struct Task;
 
 impl Task {
-    /// Id of the task for a person in a campaign: a number is always the same person, and a person the same task, so that the
-    /// log itself refuses a second one. Nobody can tell the number from it.
+    /// Id of the task for a person in a campaign: a number always leads to the same person, and a person to the same task, so that the log
+    /// itself refuses a second task. The number cannot be derived from the id.
     pub fn id(campaign_id: Uuid, person_id: Uuid) -> Uuid {
         Uuid::new_v5(&campaign_id, person_id.as_bytes())
     }
@@ -267,7 +276,7 @@ impl CreatedTask {
         self.failure_cause = Some(failure.cause);
     }
 
-    /// Whether the last attempt counts as failed although the worker has reported no result: the worker may still do so.
+    /// Whether the last attempt is treated as failed although the worker has reported no result: the worker may still report one.
     fn awaits_late_result(&self) -> bool {
         let has_failed = matches!(self.status, TaskStatus::Retry | TaskStatus::Failed | TaskStatus::Cancelled);
         has_failed && matches!(self.failure_cause, Some(FailureCause::LeaseExpired | FailureCause::CallEnded))

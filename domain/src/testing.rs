@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use crate::Decider;
 
-/// What has happened before the command.
+/// The events before the command.
 pub fn given<D: Decider>(events: impl IntoIterator<Item = D::Event>) -> Given<D> {
     Given { events: events.into_iter().collect() }
 }
@@ -14,7 +14,7 @@ pub struct Given<D: Decider> {
 }
 
 impl<D: Decider> Given<D> {
-    /// Decides `command` on the state folded from the given events, and once more on the state after its own events.
+    /// Decides `command` on the state folded from the given events, and again on the state after its own events.
     #[track_caller]
     pub fn when(self, command: D::Command) -> Decided<D> {
         let mut state = D::fold(&self.events);

@@ -1,10 +1,10 @@
-//! A user of a company. Passwords are no facts: their hashes are kept apart from the log.
+//! A user of a company. The log stores no passwords: their hashes are stored outside the log.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, Personal, decider::STATE_BYTES, role::Role};
+use crate::{Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum UserEvent {
     /// Registered a company, or came with it.
@@ -12,12 +12,12 @@ pub enum UserEvent {
         email: Personal<String>,
         role: Role,
     },
-    /// Was asked by an admin to join.
+    /// An admin invited the user to join.
     UserInvited {
         email: Personal<String>,
         role: Role,
     },
-    /// Took the invitation up.
+    /// The user accepted the invitation.
     UserJoined {},
     UserRoleChanged {
         role: Role,
@@ -79,7 +79,7 @@ pub enum UserCommand {
         role: Role,
     },
     Join,
-    /// What is `None` stays as it is.
+    /// A field that is `None` stays unchanged.
     Change {
         role: Option<Role>,
         disabled: Option<bool>,
@@ -94,6 +94,15 @@ pub enum UserRefusal {
     RegisteredAlready,
     #[error("this user is disabled")]
     Disabled,
+}
+
+impl Refusal for UserRefusal {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound("user"),
+            Self::RegisteredAlready | Self::Disabled => RefusalKind::Conflict,
+        }
+    }
 }
 
 pub struct User;

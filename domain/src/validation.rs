@@ -1,10 +1,14 @@
-//! What is wrong with an input, field by field.
+//! The problems of an input, field by field.
 
 use std::fmt;
 
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::{Deserialize, Serialize};
 
-/// One thing that is wrong: where (`config.flow.states[1].name`, or nowhere in particular) and what.
+/// Times from callers must be between these years: from the first, before the second.
+const YEARS: (i32, i32) = (1970, 2200);
+
+/// One problem: its place (`config.flow.states[1].name`, or no particular place) and a description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     pub path: String,
@@ -17,7 +21,7 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Collects what is wrong, so that a caller hears of everything at once.
+/// Collects the problems of an input, so that a caller gets all of them at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(FieldError::to_string).collect::<Vec<_>>().join("; "))]
 pub struct Invalid(pub Vec<FieldError>);
@@ -33,29 +37,29 @@ impl Invalid {
         self.0.push(FieldError { path: path.into(), message: message.into() });
     }
 
-    /// Notes `message` at `path` unless `ok`.
+    /// Adds `message` at `path` unless `ok`.
     pub fn require(&mut self, ok: bool, path: &str, message: &str) {
         if !ok {
             self.add(path, message);
         }
     }
 
-    /// A text that is there and not too long.
+    /// Requires a text that is present and not too long.
     pub fn text(&mut self, path: &str, value: &str, max_chars: usize) {
         self.require(!value.trim().is_empty(), path, "must not be empty");
         self.require(value.chars().count() <= max_chars, path, &format!("must have at most {max_chars} characters"));
         self.require(!value.contains('\0'), path, "must not contain a NUL character");
     }
 
-    /// A name that others see: a text that looks like what it is. Joiners (U+200C, U+200D) are let in: Persian, Indian scripts and emoji need
-    /// them.
+    /// Requires a name that is shown to other users: a text without hidden characters. Joiners (U+200C, U+200D) are allowed: Persian,
+    /// Indian scripts and emoji need them.
     pub fn name(&mut self, path: &str, value: &str, max_chars: usize) {
         self.text(path, value, max_chars);
         let hides = |c: char| c != '\0' && (c.is_control() || (is_invisible(c) && !matches!(c, '\u{200C}' | '\u{200D}')));
         self.require(!value.contains(hides), path, "must not contain invisible characters or marks of the direction of writing");
     }
 
-    /// A slug: lower-case letters, digits and single hyphens between them.
+    /// Requires a slug: lower-case letters, digits and single hyphens between them.
     pub fn slug(&mut self, path: &str, value: &str) {
         let parts_ok = value.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
         self.require(
@@ -63,6 +67,14 @@ impl Invalid {
             path,
             "must be a slug: lower-case letters, digits and single hyphens, at most 80 characters",
         );
+    }
+
+    /// Requires a time between [`YEARS`].
+    pub fn time(&mut self, path: &str, time: Option<DateTime<Utc>>) {
+        if let Some(time) = time {
+            let is_within = (YEARS.0..YEARS.1).contains(&time.year());
+            self.require(is_within, path, &format!("must lie between the years {} and {}", YEARS.0, YEARS.1));
+        }
     }
 
     pub fn range<T: PartialOrd + std::fmt::Display>(&mut self, path: &str, value: T, min: T, max: T) {
@@ -76,7 +88,7 @@ impl Invalid {
     }
 }
 
-/// Characters that are not seen: zero-width ones, soft hyphens, fillers, tags, and marks of the direction of writing.
+/// Invisible characters: zero-width ones, soft hyphens, fillers, tags, and marks of the direction of writing.
 pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}'
@@ -84,7 +96,7 @@ pub fn is_invisible(c: char) -> bool {
         | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// A slug made from a name: what is no letter or digit becomes a hyphen.
+/// A slug made from a name: every character that is neither a letter nor a digit becomes a hyphen.
 pub fn slug_from(name: &str) -> String {
     let mut slug = String::new();
     for c in name.to_lowercase().chars().take(80) {

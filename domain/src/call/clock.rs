@@ -1,14 +1,14 @@
-//! When a call started and ended, whichever of the two was reported first.
+//! When a call started and ended. Start and end can be reported in any order.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
 use super::DURATION_MAX_SEC;
 
-/// How far a given `started_at` may lie ahead of the server's clock, in minutes.
+/// Longest time that a given `started_at` may be ahead of the server's clock, in minutes.
 pub const STARTED_AHEAD_MAX_MIN: i64 = 5;
 
-/// A moment that a client gave, or that the server's clock made because the client gave none.
+/// A time that the client gave, or that the server's clock set because the client gave none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub at: DateTime<Utc>,
@@ -20,16 +20,16 @@ impl Moment {
         Self { at: given.unwrap_or(now), given: given.is_some() }
     }
 
-    /// Whether it lies further ahead of `now` than `max`.
+    /// Whether this time is later than `now` by more than `max`.
     pub(super) fn is_ahead_of(self, now: DateTime<Utc>, max: TimeDelta) -> bool {
         self.at > now + max
     }
 }
 
-/// Why a start and an end do not belong to one call.
+/// Why a start and an end contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contradiction {
-    /// The client gave an end before the start that it gave.
+    /// The client gave both times, and the end is before the start.
     EndsBeforeStart,
     /// The time from start to end is longer than [`DURATION_MAX_SEC`].
     LastsTooLong,
@@ -45,15 +45,15 @@ pub(super) struct CallTimes {
 }
 
 impl CallTimes {
-    /// The times that follow from a start and an end, in whichever order they arrived. What the client gave stands; what the
-    /// server's clock made gives way to it:
+    /// Computes the times from a start and an end, in whichever order they arrived. A time that the client gave stays; a time that the
+    /// server's clock set is adjusted to it:
     ///
-    /// - an end that was not given is start + duration, where the duration was given;
-    /// - a start that was not given and lies after the end moves back, by the duration before the end;
-    /// - an end that was not given and lies before the start moves to the start.
+    /// - an end that was not given is start + duration, if the duration was given;
+    /// - a start that was not given and is after the end is set to the end minus the duration;
+    /// - an end that was not given and is before the start is set to the start.
     ///
-    /// A client's wrong clock must not become a bill: up to an end that the client gave, a call lasts at most [`DURATION_MAX_SEC`]. A call that a
-    /// client ends without a time has lasted until now, however long ago it started.
+    /// A client's wrong clock must not increase a bill: if the client gave the end, the call lasts at most [`DURATION_MAX_SEC`]. A call
+    /// that a client ends without a time has lasted until now, however long ago it started.
     pub(super) fn settle(start: Moment, end: Moment, duration_sec: Option<Decimal>) -> Result<Self, Contradiction> {
         let lasted = duration_sec.map_or(TimeDelta::zero(), delta);
         let (started_at, ended_at) = match (start.at <= end.at, start.given, end.given) {
@@ -71,7 +71,7 @@ impl CallTimes {
     }
 }
 
-/// What events from before it was stored count as.
+/// The value for events that were stored before this field existed.
 pub(super) const fn given() -> bool {
     true
 }

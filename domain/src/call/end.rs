@@ -1,4 +1,4 @@
-//! The end of a call, as it is reported and as it is stored.
+//! The end of a call, as a client reports it and as the log stores it.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -15,22 +15,23 @@ pub const END_TEXT_MAX: usize = 200;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallEnd {
     pub ended_at: DateTime<Utc>,
-    /// Whether the client gave `ended_at`; otherwise the server's clock made it. Ends from before this was stored count as given.
+    /// Whether the client gave `ended_at`; otherwise the server's clock set it. Ends that were stored before this field existed are treated
+    /// as given.
     #[serde(default = "given", skip_serializing_if = "is_given")]
     pub ended_at_given: bool,
     /// Seconds, exact.
     pub duration_sec: Decimal,
-    /// Whether the client gave `duration_sec`; otherwise it follows from start and end. Ends from before this was stored count
-    /// as given.
+    /// Whether the client gave `duration_sec`; otherwise it is computed from start and end. Ends that were stored before this field existed
+    /// are treated as given.
     #[serde(default = "given", skip_serializing_if = "is_given")]
     pub duration_given: bool,
     pub final_state: Option<String>,
     pub hangup_by: Option<String>,
-    /// The outcome the caller of the API gave, if any.
+    /// The outcome that the API client gave, if any.
     pub outcome: Option<Outcome>,
 }
 
-/// The end as it was reported; what is missing is worked out.
+/// The end as the client reports it; missing values are computed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndRequest {
     pub ended_at: Option<DateTime<Utc>>,
@@ -53,7 +54,7 @@ impl EndRequest {
         }
     }
 
-    /// Whether the request reports the same end: what it gives is equal, and what it leaves out contradicts nothing.
+    /// Whether the request reports the same end: each value that it gives is equal, and a missing value contradicts nothing.
     pub(super) fn repeats(&self, end: &CallEnd) -> bool {
         fn agrees<T: PartialEq>(given: Option<&T>, known: Option<&T>) -> bool {
             given.is_none() || given == known

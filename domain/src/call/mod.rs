@@ -26,31 +26,31 @@ use crate::{
     outcome::{self, Classification, PhraseTally},
 };
 
-/// What a turn takes in the state of its call, in bytes: index, digest and their place in the map.
+/// Memory that a turn needs in the state of its call, in bytes: index, digest and their place in the map.
 const TURN_STATE_BYTES: usize = 48;
 /// Most bytes of text that the turns of a call may have together.
 pub const CALL_TEXT_MAX_BYTES: usize = 64 << 20;
-/// How long after a call's end its turns may still come in, in hours.
+/// How long after a call's end its turns are still accepted, in hours.
 pub const LATE_TURNS_MAX_HOURS: i64 = 24;
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum CallEvent {
-    /// A claim made this call the task's current attempt; nobody has answered yet.
+    /// A claim made this call the task's current attempt; the person has not answered yet.
     CallDialed(Box<CallSubject>),
-    /// The call began, or more became known of its beginning; the last one stands.
+    /// The call began, or further details of its beginning were reported; the last event of this type is valid.
     CallStarted {
         subject: Box<CallSubject>,
         started_at: DateTime<Utc>,
-        /// Whether the client gave `started_at`; otherwise the server's clock made it. Starts from before this was stored count
-        /// as given.
+        /// Whether the client gave `started_at`; otherwise the server's clock set it. Starts that were stored before this field existed are
+        /// treated as given.
         #[serde(default = "given", skip_serializing_if = "is_given")]
         started_at_given: bool,
     },
     TurnRecorded(Box<Turn>),
-    /// The call ended; once more with other times, when its start arrives later. The last one stands.
+    /// The call ended. A second event with other times follows if its start arrives later and changes them. The last event is valid.
     CallEnded(CallEnd),
-    /// The outcome, classified again when later turns change it.
+    /// The outcome; it is classified again when later turns change it.
     CallOutcomeClassified(Classification),
 }
 
@@ -81,7 +81,7 @@ impl DomainEvent for CallEvent {
     }
 }
 
-/// Whom the call is with and what it belongs to.
+/// The person that a call is with, and what the call belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallSubject {
     pub campaign_id: Option<Uuid>,
@@ -89,7 +89,7 @@ pub struct CallSubject {
     pub skillbase_id: Option<Uuid>,
     pub skillbase_version: Option<u32>,
     pub direction: Direction,
-    /// Who the call is with; calls from before personal data was encrypted do not say.
+    /// The person that the call is with; absent in calls from before personal data was encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person_id: Option<Uuid>,
     pub phone_number: Personal<String>,
@@ -125,11 +125,11 @@ pub struct KnownCall {
     pub started_at: Option<DateTime<Utc>>,
     /// Whether the client gave `started_at`.
     pub started_at_given: bool,
-    /// Content of each turn as a digest.
+    /// Digest of the content of each turn.
     pub turns: HashMap<u32, [u8; 16]>,
-    /// Bytes of text in all turns together.
+    /// Bytes of text of all turns together.
     pub text_bytes: usize,
-    /// What the caller said, as far as it tells an outcome.
+    /// The caller's phrases that indicate an outcome.
     pub said: PhraseTally,
     pub end: Option<CallEnd>,
     pub classification: Option<Classification>,
@@ -171,7 +171,7 @@ impl KnownCall {
 #[derive(Clone, Debug)]
 pub enum CallCommand {
     Dial(Box<CallSubject>),
-    /// `started_at` is `None` when the source did not say; then `now` counts, once.
+    /// `started_at` is `None` when the source gave no time; then the first such command sets the start to its `now`.
     Start {
         subject: Box<CallSubject>,
         started_at: Option<DateTime<Utc>>,
@@ -253,7 +253,7 @@ impl KnownCall {
         }
     }
 
-    /// The first start; an end that arrived before it gets the times that follow from both.
+    /// Handles the first start; an end that arrived earlier gets the times that follow from both.
     fn begin(&self, subject: CallSubject, start: Moment) -> Result<Vec<CallEvent>, CallRefusal> {
         let started = |at| CallEvent::CallStarted { subject: Box::new(subject), started_at: at, started_at_given: start.given };
         let Some(end) = &self.end else { return Ok(vec![started(start.at)]) };
@@ -265,7 +265,7 @@ impl KnownCall {
         Ok([started(started_at)].into_iter().chain(corrected).collect())
     }
 
-    /// What is known already stands; what is new fills in; what contradicts is refused.
+    /// Merges a report into the subject: a known value stays, a new value is added, a contradiction is refused.
     fn merge(&self, given: CallSubject) -> Result<CallSubject, CallRefusal> {
         let known = &self.subject;
         let agrees = |known: Option<Uuid>, given: Option<Uuid>| known.is_none() || given.is_none() || known == given;
@@ -351,16 +351,16 @@ impl KnownCall {
     /// The times of the call when its end is reported.
     fn times_until(&self, reported: Moment, duration_sec: Option<Decimal>) -> Result<CallTimes, CallRefusal> {
         let Some(at) = self.started_at else {
-            // Until a start arrives, the call lasted no time.
+            // Until a start arrives, the call starts and ends at the same moment.
             return Ok(CallTimes { started_at: reported.at, ended_at: reported.at, duration_sec: duration_sec.unwrap_or_default() });
         };
         let start = Moment { at, given: self.started_at_given };
         CallTimes::settle(start, reported, duration_sec).map_err(CallRefusal::of_end)
     }
 
-    /// The outcome, if it is another than the one told before. Once texts of the caller are erased, the outcome that was told
-    /// from them stands: the rest of the conversation would tell another. If none was told before, only what the client gives with
-    /// the end tells one.
+    /// The outcome, if it differs from the previous one. Once texts of the caller are erased, the outcome that was derived from them stays:
+    /// the rest of the conversation would give another one. If there was no outcome before the erasure, only the values that the client
+    /// gives with the end determine one.
     fn classify(&self, end: &CallEnd, said: &PhraseTally) -> Option<CallEvent> {
         if said.has_erased_text() && self.classification.is_some() {
             return None;
@@ -375,7 +375,7 @@ fn start_moment(started_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result
     if start.is_ahead_of(now, TimeDelta::minutes(STARTED_AHEAD_MAX_MIN)) { Err(CallRefusal::StartsInFuture) } else { Ok(start) }
 }
 
-/// Only what the caller said tells an outcome.
+/// Only the caller's words determine an outcome.
 fn tally_turn(said: &mut PhraseTally, turn: &Turn) {
     if let Some(text) = &turn.user_text {
         said.add(turn.turn_index, text.reveal());

@@ -1,6 +1,7 @@
 //! Why a command on a call is refused.
 
 use super::{CALL_TEXT_MAX_BYTES, DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
+use crate::{Refusal, RefusalKind};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallRefusal {
@@ -39,8 +40,24 @@ pub enum CallRefusal {
     StartsTooEarly,
 }
 
+impl Refusal for CallRefusal {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound("call"),
+            Self::OtherSubject | Self::StartedAlready | Self::EndedAlready => RefusalKind::Conflict,
+            Self::TurnDiffers { position_in_request, .. } => RefusalKind::ConflictAt(format!("turns[{position_in_request}]")),
+            Self::TurnTooLate { position_in_request } => RefusalKind::Invalid(format!("turns[{position_in_request}].occurred_at")),
+            Self::TooMuchText { position_in_request } => RefusalKind::Invalid(format!("turns[{position_in_request}]")),
+            Self::OtherNumber => RefusalKind::Invalid("phone_number".to_owned()),
+            Self::StartsInFuture | Self::StartsAfterEnd | Self::StartsTooEarly => RefusalKind::Invalid("started_at".to_owned()),
+            Self::EndsBeforeStart | Self::EndsInFuture => RefusalKind::Invalid("ended_at".to_owned()),
+            Self::LastsTooLong => RefusalKind::Invalid("duration_sec".to_owned()),
+        }
+    }
+}
+
 impl CallRefusal {
-    /// The refusal of a start that contradicts an end reported before it: of `started_at`, which the client can correct.
+    /// The refusal of a start that contradicts an end reported earlier: it names `started_at`, which the client can correct.
     pub(super) const fn of_start(contradiction: Contradiction) -> Self {
         match contradiction {
             Contradiction::EndsBeforeStart => Self::StartsAfterEnd,
@@ -48,7 +65,7 @@ impl CallRefusal {
         }
     }
 
-    /// The refusal of an end that contradicts the start before it.
+    /// The refusal of an end that contradicts a start reported earlier.
     pub(super) const fn of_end(contradiction: Contradiction) -> Self {
         match contradiction {
             Contradiction::EndsBeforeStart => Self::EndsBeforeStart,

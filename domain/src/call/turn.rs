@@ -1,4 +1,4 @@
-//! One turn of a conversation and what was measured in it.
+//! One turn of a conversation and its measurements.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -18,7 +18,7 @@ pub const COUNT_MAX: i64 = 10_000_000;
 /// Most speech in a turn, in seconds (one day).
 pub const SPEECH_MAX_SEC: i64 = 86_400;
 
-/// What is not known is `None`, never zero. Latencies are microseconds; speech is seconds as an exact decimal.
+/// An unknown value is `None`, never zero. Latencies are microseconds; speech is seconds as an exact decimal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turn {
     pub turn_index: u32,
@@ -28,7 +28,8 @@ pub struct Turn {
     pub user_text: Option<Personal<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_text: Option<Personal<String>>,
-    /// Where the conversation is, in the agent's own words: a name may be in them. In clear in events from before it was personal.
+    /// The state of the conversation in the agent's own words, which may contain a name. Events from before this field was personal hold it
+    /// unencrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<Personal<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +70,7 @@ pub struct Usage<'a> {
 }
 
 impl Turn {
-    /// A digest of the content: the same turn sent again has the same one.
+    /// A digest of the content: a turn that is sent again has the same digest.
     #[expect(clippy::expect_used, reason = "a turn has no map and no type that refuses to be written")]
     pub fn fingerprint(&self) -> [u8; 16] {
         let json = serde_json::to_vec(self).expect("a turn can be written as JSON");
@@ -78,7 +79,7 @@ impl Turn {
         short
     }
 
-    /// Bytes of what was said.
+    /// Bytes of the texts of both speakers.
     pub fn text_bytes(&self) -> usize {
         [&self.user_text, &self.agent_text].into_iter().flatten().map(|text| text.reveal().len()).sum()
     }
@@ -94,7 +95,7 @@ impl Turn {
         all.into_iter().filter_map(|(latency, value)| Some((latency, value?)))
     }
 
-    /// What of this turn is billed.
+    /// The billable usage of this turn.
     pub fn usage(&self) -> impl Iterator<Item = Usage<'_>> {
         let (stt, tts) = (self.stt_provider.as_deref(), self.tts_provider.as_deref());
         let (llm, model) = (self.llm_provider.as_deref(), self.llm_model.as_deref());
@@ -122,7 +123,7 @@ impl Turn {
             }
         }
         for (latency, value) in self.latencies() {
-            // The limits are told in the unit in which clients send the field.
+            // The message gives the limits in the unit in which clients send the field.
             let is_valid = (0..=LATENCY_MAX_MS * 1_000).contains(&value);
             invalid.require(is_valid, &path(&format!("{latency}_ms")), &format!("must be from 0 to {LATENCY_MAX_MS}"));
         }

@@ -1,4 +1,4 @@
-//! A campaign: whom a bot calls, when and how often. Its tasks are streams of their own.
+//! A campaign: which people a bot calls, when and how often. Its tasks are separate streams.
 
 pub mod settings;
 
@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 pub use settings::CampaignSettings;
 
-use crate::{Decider, DomainEvent, decider::STATE_BYTES};
+use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
 
-/// These names are storage format.
+/// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum CampaignEvent {
     CampaignCreated {
@@ -19,12 +19,12 @@ pub enum CampaignEvent {
     CampaignUpdated {
         settings: Box<CampaignSettings>,
     },
-    /// Part of a call list went in: `count` tasks were created in the same append.
+    /// A part of a call list was added: `count` tasks were created in the same append.
     TasksAdded {
         import_id: Uuid,
         count: u64,
     },
-    /// A whole call list has been read. `errors` are the first lines of what was wrong with rows, without their content.
+    /// A whole call list has been read. `errors` has the first problems that were found in rows, without the rows' content.
     CallListImported {
         import_id: Uuid,
         file_name: String,
@@ -66,7 +66,7 @@ pub struct LiveCampaign {
     pub settings: CampaignSettings,
     pub status: CampaignStatus,
     pub total_tasks: u64,
-    /// Tasks that came in since the campaign was last completed.
+    /// Tasks that were added since the campaign was last completed.
     pub tasks_since_completion: u64,
     pub imports: Vec<Uuid>,
 }
@@ -107,7 +107,7 @@ pub enum CampaignCommand {
     Resume {
         now: DateTime<Utc>,
     },
-    /// Said by whoever has seen that no task is left; `total_tasks` is how many there were then.
+    /// A process sends this command when it finds no task left; `total_tasks` is the number of tasks at that moment.
     Complete {
         total_tasks: u64,
     },
@@ -134,6 +134,15 @@ pub enum CampaignRefusal {
     Over,
     #[error("while the campaign runs only name, description, end_time, max_concurrent_calls and calls_per_minute can change")]
     FixedWhileRunning,
+}
+
+impl Refusal for CampaignRefusal {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound("campaign"),
+            _ => RefusalKind::Conflict,
+        }
+    }
 }
 
 pub struct Campaign;
@@ -193,7 +202,7 @@ impl Decider for Campaign {
 }
 
 impl LiveCampaign {
-    /// Whether it runs although its end has come.
+    /// Whether the campaign is running although its end time has passed.
     pub fn is_over(&self, now: DateTime<Utc>) -> bool {
         self.status == CampaignStatus::Running && self.settings.schedule().is_over(now)
     }

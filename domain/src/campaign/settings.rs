@@ -14,7 +14,7 @@ use crate::{
 
 pub const CONCURRENT_CALLS_MAX: u32 = 10_000;
 pub const CALLS_PER_MINUTE_MAX: u32 = 100_000;
-/// Value of `dialed_by` for campaigns whose tasks outside workers claim over the API.
+/// Value of `dialed_by` for campaigns whose tasks external workers claim over the API.
 pub const EXTERNAL: &str = "external";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
-//! Numbers in a JSON text that the JSON reader rounds.
+//! Finds the numbers in a JSON text that the JSON reader rounds.
 //!
-//! serde_json reads a number as `u64`, `i64` or `f64`; beyond some 15 digits an `f64` is a neighbour of the number written, and its
-//! shortest form is another number. What was written can only be told from the text.
+//! serde_json reads a number as `u64`, `i64` or `f64`. Beyond some 15 digits an `f64` is only close to the written number, and its shortest
+//! form is another number. Only the text itself has the number as written.
 
 use serde_json::Number;
 
@@ -16,7 +16,7 @@ enum Place {
     Item(usize),
 }
 
-/// The path (`rates[0].price`) of the first number in a valid JSON text that reads back as another one.
+/// The path (`rates[0].price`) of the first number in a valid JSON text that reads back as a different number.
 pub fn find_rounded_number(json: &str) -> Option<String> {
     let mut path: Vec<Place> = Vec::new();
     let mut last_text = "";

@@ -1,4 +1,4 @@
-//! Decimals read exactly or refused: a number is never rounded on reading.
+//! Reads decimals exactly or refuses them: reading never rounds a number.
 
 mod json;
 
@@ -27,7 +27,7 @@ pub fn read_exact(text: &str) -> Result<Decimal, DecimalError> {
     if digits.is_empty() {
         return Ok(Decimal::ZERO);
     }
-    // With more zeros than this behind its digits, no integer fits.
+    // An integer with more trailing zeros than this does not fit.
     let zeros = usize::try_from(exponent.max(0)).unwrap_or(usize::MAX);
     if digits.len().saturating_add(zeros) > DIGITS_MAX {
         return Err(DecimalError::TooManyDigits);
@@ -82,7 +82,7 @@ impl Literal {
     }
 }
 
-/// An exponent; one beyond an `i64` is that large all the same.
+/// Reads an exponent; one that does not fit an `i64` becomes the largest `i64`, with its sign.
 fn read_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -160,7 +160,7 @@ mod tests {
         BigRational::new(value.mantissa().into(), BigInt::from(10).pow(value.scale()))
     }
 
-    /// Whether a decimal holds the value: some scale makes it an integer of 96 bits.
+    /// Whether a decimal can hold the value: some scale makes it an integer of 96 bits.
     fn is_held(value: &BigRational) -> bool {
         (0..=28_u32).any(|scale| {
             let scaled = value * BigRational::from_integer(BigInt::from(10).pow(scale));

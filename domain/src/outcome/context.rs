@@ -1,4 +1,4 @@
-//! Whether a phrase counts, by the words around it in the same text.
+//! Decides from the words around a phrase in the same text whether the phrase is counted.
 
 use super::{
     negation::{BUT, NEGATION_WORDS, WHO, is_adverb, is_link, is_number_link, is_speech, makes_unreal, negates},
@@ -10,21 +10,21 @@ pub(super) const COMMA: &str = ",";
 pub(super) const STOP: &str = ".";
 pub(super) const QUESTION: &str = "?";
 
-/// Words that make consent depend on something: before it in the same sentence, after it in the same clause or as the first
-/// word of the next one. Spanish "si" is not listed, see [`PhraseContext::is_after_spanish_if`].
+/// Words that make consent conditional: before it in the same sentence, after it in the same clause, or as the first word of the next
+/// clause. Spanish "si" is not listed, see [`PhraseContext::is_after_spanish_if`].
 const CONDITIONS: &[&str] = &["if", "unless", "kdyby", "kdybych", "pokud", "jestli", "jestliže", "если"];
 
-/// Words that go with a "yes": behind Spanish "si", or behind the consent that it begins.
+/// Words that accompany a "yes": after Spanish "si", or after the consent that it begins.
 const WITH_SPANISH_YES: &[&str] =
     &["si", "sí", "claro", "señor", "señora", "señorita", "bueno", "por", "supuesto", "favor", "mucho", "muchas", "gracias"];
 
-/// A text with one of these complains: what sounds like consent in it is irony or no consent.
+/// Words of complaints: apparent consent in a text with one of them is irony or no consent.
 const COMPLAINTS: &[&str] = &["spam", "scam", "scammer", "scammers", "estafa", "podvod", "спам", "мошенники"];
 
-/// Refusals of something that the sentence names: none when it is a change ("nechci to zrušit").
+/// Refusals of something that the sentence names. They are no refusals if the named thing is a change ("nechci to zrušit").
 const REFUSALS_OF_SOMETHING: &[&str] = &["nechci", "не надо", "не хочу", "мне не нужно", "мне это не нужно"];
 
-/// How words for a change begin.
+/// The beginnings of words for a change.
 const CHANGES: &[&str] = &[
     "měn",
     "změn",
@@ -49,14 +49,14 @@ const CHANGES: &[&str] = &[
     "волнов",
 ];
 
-/// Refusals of calls: none when a time limits them or the caller asks for another way.
+/// Refusals of calls. They are no refusals if a time limits them or the caller asks for another way.
 const REFUSALS_OF_CALLS: &[&str] = &["don't call", "do not call", "no me llame", "no me llamen", "nevolejte", "не звоните"];
 
 /// Words in the same clause that limit a refusal of calls to a time.
 const TIME_LIMITS: &[&str] =
     &["before", "until", "till", "after", "during", "antes", "hasta", "před", "dřív", "dříve", "до", "раньше", "после"];
 
-/// A word of [`TIME_LIMITS`] with the word behind it that limits nothing: from then on, no call is wanted.
+/// A word of [`TIME_LIMITS`] with the next word, which together are no limit: from then on, the person wants no call.
 const NO_TIME_LIMITS: &[(&str, &str)] = &[
     ("after", "this"),
     ("after", "today"),
@@ -79,14 +79,14 @@ const OTHER_WAYS: &[&str] = &["text", "email", "escríbame", "napište", "pošle
 /// Words that refuse another way: "no text messages", "stop sending me email".
 const STOPS: &[&str] = &["no", "stop"];
 
-/// Words that ask for another way, whatever the speaker refused before them: "I can't talk just text me".
+/// Words that ask for another way, whatever the speaker refused earlier: "I can't talk just text me".
 const ASKS: &[&str] = &["just", "please", "only", "instead"];
 
-/// Words in the same sentence that make a refusal of calls stand whatever else it says: "don't call or text me".
+/// Words in the same sentence that make a refusal of calls final, whatever else the sentence contains: "don't call or text me".
 const NO_LIMITS: &[&str] =
     &["or", "nor", "again", "ever", "anymore", "ni", "más", "nunca", "ani", "už", "nikdy", "больше", "ни", "никогда"];
 
-/// Statements that the caller of this number has the wrong one: none in a question or behind a negation.
+/// Statements that the caller dialed a wrong number. They are not counted in a question or after a negation.
 const WRONG_NUMBERS: &[&str] = &[
     "wrong number",
     "wrong person",
@@ -100,7 +100,7 @@ const WRONG_NUMBERS: &[&str] = &[
     "ошиблись номером",
 ];
 
-/// What a greeting asks for, whatever a "but" adds: "Please leave a message, but keep it short."
+/// Requests of a greeting that a following "but" does not take back: "Please leave a message, but keep it short."
 const MESSAGE_REQUESTS: &[&str] = &[
     "leave a message",
     "leave me a message",
@@ -121,11 +121,11 @@ const MESSAGE_REQUESTS: &[&str] = &[
     "оставьте ваше сообщение",
 ];
 
-/// Words before a request for a message with which a person offers to take one: "You can leave a message, but I can help, too."
+/// Words before a request for a message that make it a person's offer: "You can leave a message, but I can help, too."
 const OFFERS: &[&str] = &["can", "could", "may", "might"];
 
-/// What announcements of the network speak of. Without it in the same sentence, a person speaks of another one:
-/// "Bob is not available right now".
+/// Subjects of network announcements. Without one of them in the same sentence, a person speaks about another person: "Bob is not available
+/// right now".
 const NETWORK_SUBJECTS: &[&str] = &[
     "number",
     "subscriber",
@@ -157,8 +157,8 @@ const NETWORK_SUBJECTS: &[&str] = &[
     "линия",
 ];
 
-/// Words before and after a phrase that are looked at: longer sentences are not spoken. Without a limit a long text would cost its length
-/// for each of its phrases.
+/// Words before and after a phrase that are checked: spoken sentences are not longer. Without this limit, each phrase of a long text would
+/// cost time in proportion to the length of the text.
 const CONTEXT_WORDS_MAX: usize = 60;
 
 /// Whether a text complains: see [`COMPLAINTS`].
@@ -182,7 +182,7 @@ pub(super) struct PhraseContext<'a> {
     pub start: usize,
     /// The index after the phrase's last word.
     pub end: usize,
-    /// Of the whole text.
+    /// Whether the whole text is a complaint.
     pub is_complaint: bool,
 }
 
@@ -214,13 +214,13 @@ impl<'a> PhraseContext<'a> {
         self.after().find(|word| is_stop(word)) == Some(QUESTION)
     }
 
-    /// Whether a phrase of success counts.
+    /// Whether a phrase of success is counted.
     pub(super) fn is_consent(&self, language: Language) -> bool {
         let is_taken_back = self.sentence_after().any(|word| BUT.contains(&word));
         !(self.is_negated(language) || self.is_conditional(language) || self.is_asked() || is_taken_back || self.is_complaint)
     }
 
-    /// Whether a word shortly before the phrase in the same clause negates it or makes it unreal.
+    /// Whether a word shortly before the phrase in the same clause negates it or makes it hypothetical.
     fn is_negated(&self, language: Language) -> bool {
         let negates = |word: &str| negates(language, word) || makes_unreal(language, word) || WHO.contains(&word);
         self.clause_before().take(NEGATION_WORDS).any(negates)
@@ -234,8 +234,8 @@ impl<'a> PhraseContext<'a> {
             || (language == Language::Spanish && self.is_after_spanish_if())
     }
 
-    /// Whether a "si" before the phrase in the same sentence is "if". Speech recognition writes "sí" (yes) the same way: with a
-    /// comma or [`WITH_SPANISH_YES`] behind it, or right before a phrase that ends its sentence, it is a "yes".
+    /// Whether a "si" before the phrase in the same sentence means "if". Speech recognition writes "sí" (yes) the same way: before a comma
+    /// or a word of [`WITH_SPANISH_YES`], or directly before a phrase that ends its sentence, it means "yes".
     fn is_after_spanish_if(&self) -> bool {
         let is_last = self.sentence_after().all(|word| is_stop(word) || WITH_SPANISH_YES.contains(&word));
         let mut next = None;
@@ -249,7 +249,7 @@ impl<'a> PhraseContext<'a> {
         false
     }
 
-    /// Whether a phrase of refusal counts.
+    /// Whether a phrase of refusal is counted.
     pub(super) fn is_refusal(&self, language: Language) -> bool {
         if self.is_denied(language) || (WRONG_NUMBERS.contains(&self.phrase) && self.is_right_number(language)) {
             return false;
@@ -270,13 +270,13 @@ impl<'a> PhraseContext<'a> {
         denies(verb) || words.next().is_some_and(denies)
     }
 
-    /// Whether the clause asks if the number is wrong, or says that it is not: "you don't have the wrong number".
+    /// Whether the clause asks if the number is wrong, or states that it is not: "you don't have the wrong number".
     fn is_right_number(&self, language: Language) -> bool {
         let mut words = self.clause_before().skip_while(|word| is_number_link(language, word));
         self.is_asked() || words.next().is_some_and(|word| negates(language, word))
     }
 
-    /// Whether a refusal of calls is for a time only or asks for another way.
+    /// Whether a refusal of calls is limited to a time or asks for another way.
     fn has_limit(&self, language: Language) -> bool {
         let sentence: Vec<_> = self.sentence_after().collect();
         let clause = sentence.split(|word| is_stop(word)).next().unwrap_or_default();
@@ -298,7 +298,7 @@ impl<'a> PhraseContext<'a> {
         MESSAGE_REQUESTS.contains(&self.phrase) && !self.before().next().is_some_and(|word| OFFERS.contains(&word))
     }
 
-    /// Whether the sentence up to the phrase's end speaks of a number, a line or a subscriber.
+    /// Whether the sentence mentions a number, a line or a subscriber before the phrase's end.
     pub(super) fn is_network_announcement(&self) -> bool {
         let sentence_start = self.start - self.before().take_while(|word| !ends_sentence(word)).count();
         let sentence = format!(" {} ", self.words.get(sentence_start..self.end).unwrap_or_default().join(" "));

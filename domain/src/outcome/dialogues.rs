@@ -1,4 +1,4 @@
-//! Short dialogues in four languages and the outcome that each tells, played as calls without a final state.
+//! Short dialogues in four languages and the outcome that each must give, played as calls without a final state.
 
 mod texts;
 
@@ -19,7 +19,7 @@ enum Line {
 
 use Line::{Agent as A, Caller as C};
 
-/// Each line is a turn of its own.
+/// Each line is a separate turn.
 type Dialogue = (&'static [Line], Option<Outcome>);
 
 const VOICEMAIL_GREETINGS: &[Dialogue] = &[

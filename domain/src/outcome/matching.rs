@@ -1,4 +1,4 @@
-//! The phrases of the tables in one text of the caller, without those that are negated or taken back.
+//! Finds the phrases of the tables in one text of the caller, without those that are negated or taken back.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,21 +13,21 @@ use super::{
     phrases::{KEYWORDS, Language},
 };
 
-/// Occurrences of one phrase in a text that are looked at: a speaker repeats an answer less often in one turn. Without a limit a long text
-/// would cost a look around each of thousands of phrases.
+/// Occurrences of one phrase in a text that are checked: a speaker repeats an answer less often in one turn. Without this limit, a long
+/// text would cost a check of the surrounding words for each of thousands of phrases.
 const OCCURRENCES_MAX: usize = 10;
 
-/// A phrase of the tables and the outcome it tells.
+/// A phrase of the tables and the outcome that it indicates.
 pub(super) type PhraseMatch = (Outcome, &'static str);
 
-/// The phrases that count in a text.
+/// The phrases that are counted in a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TextMatches {
-    /// Whether there was any word.
+    /// Whether the text has any word.
     pub has_words: bool,
     /// Consent and refusal.
     pub answers: BTreeSet<PhraseMatch>,
-    /// What machines say: voicemail, no answer, busy.
+    /// Phrases of machines: voicemail, no answer, busy.
     pub machine: BTreeSet<PhraseMatch>,
 }
 
@@ -39,7 +39,7 @@ const fn is_machine(outcome: Outcome) -> bool {
 struct Phrase {
     words: Vec<&'static str>,
     text: &'static str,
-    /// `None` for a phrase that tells nothing.
+    /// `None` for a phrase that indicates no outcome.
     tells: Option<(Outcome, Language)>,
 }
 
@@ -57,7 +57,7 @@ static BY_FIRST_WORD: LazyLock<HashMap<&'static str, Vec<Phrase>>> = LazyLock::n
     all
 });
 
-/// Finds the phrases that count in a text.
+/// Finds the phrases that are counted in a text.
 pub(super) fn match_phrases(text: &str) -> TextMatches {
     let mut words = split_words(text);
     words.push(STOP.to_owned());
@@ -78,7 +78,7 @@ pub(super) fn match_phrases(text: &str) -> TextMatches {
         if *times > OCCURRENCES_MAX {
             continue;
         }
-        // The stop that ends some phrases is the end of their clause.
+        // Some phrases end with a stop; that stop is the end of their clause.
         let last_word = end - usize::from(phrase.words.last().is_some_and(|word| is_stop(word)));
         let context = PhraseContext { words: &words, phrase: phrase.text, start: begin, end: last_word, is_complaint };
         if let Some((outcome, language)) = phrase.tells {

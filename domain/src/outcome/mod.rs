@@ -1,4 +1,4 @@
-//! How a call or a task ended, and how that is told from a final state or from what the caller said.
+//! How a call or a task ended, and how the outcome is derived from a final state or from the caller's words.
 
 mod context;
 #[cfg(test)]
@@ -26,8 +26,8 @@ pub enum Outcome {
     Busy,
 }
 
-/// Whether the person was spoken to, so that they are not called again. A call that failed because the platform itself hung up
-/// reached no person.
+/// Whether the person was spoken to, so that they are not called again. A call that failed because the platform itself hung up reached no
+/// person.
 pub fn was_reached(outcome: Outcome, hangup_by: Option<&str>) -> bool {
     match outcome {
         Outcome::Success => true,
@@ -36,7 +36,7 @@ pub fn was_reached(outcome: Outcome, hangup_by: Option<&str>) -> bool {
     }
 }
 
-/// How many of something there are with each outcome.
+/// The number of items with each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeCounts {
     pub success: i64,
@@ -57,7 +57,7 @@ impl OutcomeCounts {
         }
     }
 
-    /// Adds `n` to the count of the outcome of that name; without an outcome there is nothing to count.
+    /// Adds `n` to the count of the outcome with that name; without an outcome, it changes nothing.
     ///
     /// # Panics
     ///
@@ -87,22 +87,22 @@ impl std::ops::AddAssign for OutcomeCounts {
     }
 }
 
-/// What an outcome was told from.
+/// The source of an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum OutcomeMethod {
-    /// The caller of the API said so.
+    /// The API client gave it.
     Explicit,
     /// The final state's name is in [`FINAL_STATES`].
     State,
     /// The caller said phrases of the table of keywords.
     Keywords,
-    /// Nothing told.
+    /// No source gave an outcome.
     None,
 }
 
-/// An outcome with how sure it is, in percent.
+/// An outcome with its confidence in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Classification {
     pub outcome: Option<Outcome>,
@@ -110,10 +110,10 @@ pub struct Classification {
     pub method: OutcomeMethod,
 }
 
-/// What is told of a call from which no outcome can be told.
+/// The classification of a call whose outcome is unknown.
 pub const UNCLASSIFIED: Classification = Classification { outcome: None, confidence_percent: 0, method: OutcomeMethod::None };
 
-/// Confidence of an outcome told from a final state, in percent.
+/// Confidence of an outcome that is derived from a final state, in percent.
 const STATE_CONFIDENCE_PERCENT: u8 = 90;
 
 /// Names of final states, compared in lower case with blanks and hyphens as `_`.
@@ -167,13 +167,13 @@ pub const FINAL_STATES: &[(Outcome, &[&str])] = &[
     (Outcome::Busy, &["busy", "line_busy", "user_busy"]),
 ];
 
-/// The outcome a final state's name means; `None` for names of the customer's own.
+/// The outcome that a final state's name means; `None` for a customer's own names.
 pub fn from_final_state(state: &str) -> Option<Outcome> {
     let name = state.trim().to_lowercase().replace([' ', '-'], "_");
     FINAL_STATES.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(outcome, _)| *outcome)
 }
 
-/// An explicit outcome stands; else the final state tells it, else what the caller said.
+/// An explicit outcome has priority; otherwise the final state determines the outcome, otherwise the caller's words.
 pub fn classify(explicit: Option<Outcome>, final_state: Option<&str>, said: &PhraseTally) -> Classification {
     if let Some(outcome) = explicit {
         return Classification { outcome: Some(outcome), confidence_percent: 100, method: OutcomeMethod::Explicit };

@@ -1,4 +1,4 @@
-//! The words by which a speaker negates a phrase, or denies having said it.
+//! The words with which a speaker negates a phrase, or denies having said it.
 
 use super::phrases::Language::{self, Czech, English, Russian, Spanish};
 
@@ -11,11 +11,11 @@ pub(super) const BUT: &[&str] = &["but", "pero", "ale", "но"];
 /// Words that begin a subordinate clause after a comma that Czech and Russian demand: "nemyslím, že souhlasím" is one statement.
 pub(super) const THAT: &[&str] = &["že", "aby", "что", "чтобы"];
 
-/// Words that ask who said something, as a speaker does who denies it: "who says I'm interested?"
+/// Words that ask who said something, which is a way to deny it: "who says I'm interested?"
 pub(super) const WHO: &[&str] = &["who", "quién", "quien", "kdo", "кто"];
 
-/// Words that negate what follows them in the same clause. Czech verbs carry theirs, so that only verbs of speech and of being are
-/// listed.
+/// Words that negate the words after them in the same clause. A Czech verb includes its negation, so that only verbs of speech and of being
+/// are listed.
 pub(super) fn negates(language: Language, word: &str) -> bool {
     let words: &[&str] = match language {
         English if word.ends_with("n't") => return true,
@@ -49,7 +49,7 @@ pub(super) fn negates(language: Language, word: &str) -> bool {
     words.contains(&word)
 }
 
-/// Words that make consent unreal: "I would say I agree".
+/// Words that make consent hypothetical: "I would say I agree".
 pub(super) fn makes_unreal(language: Language, word: &str) -> bool {
     let words: &[&str] = match language {
         English => &["would", "i'd"],

@@ -1,6 +1,6 @@
-//! The phrases that hide those of the tables and tell nothing.
+//! The phrases that hide those of the tables and indicate no outcome.
 
-/// Phrases that contain one of the [`KEYWORDS`](super::phrases::KEYWORDS) and tell nothing.
+/// Phrases that contain one of the [`KEYWORDS`](super::phrases::KEYWORDS) and indicate no outcome.
 pub(super) const NEUTRAL: &[&str] = &[
     // A person offers or asks, which no machine does.
     "can i leave a message",
@@ -20,7 +20,7 @@ pub(super) const NEUTRAL: &[&str] = &[
     "mailbox is full of",
     "line is busy here",
     "volaný účastník jsem",
-    // A refusal or a machine that is denied.
+    // The speaker denies a refusal or a machine.
     "not the wrong number",
     "isn't the wrong number",
     "not a wrong number",
@@ -46,7 +46,7 @@ pub(super) const NEUTRAL: &[&str] = &[
     "no deje un mensaje",
     "žádný záznamník",
     "не автоответчик",
-    // Agreement with a statement or wish to know something, which are no consent.
+    // The speaker agrees with a statement or wants to know something; neither is consent.
     "i agree that",
     "i'm interested to know",
     "i'm interested to hear",

@@ -1,10 +1,11 @@
-//! The phrases an outcome is told from, in English, Spanish, Czech and Russian: in lower case, whole words are compared.
+//! The phrases that indicate an outcome, in English, Spanish, Czech and Russian: in lower case; whole words are compared.
 //!
-//! `,` and `.` in a phrase are the end of a clause and of a sentence; a text's end is `.` too. A longer phrase hides the shorter ones inside it: "no me interesa" hides "me interesa".
+//! `,` and `.` in a phrase are the end of a clause and of a sentence; the end of a text is `.` too. A longer phrase hides the shorter ones
+//! inside it: "no me interesa" hides "me interesa".
 
 use super::Outcome;
 
-/// The languages with phrases. What negates depends on the language: "no" does in Spanish, in English it is an answer.
+/// The languages with phrases. The words of negation depend on the language: Spanish "no" negates, English "no" is an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Language {
     English,
@@ -15,8 +16,8 @@ pub(super) enum Language {
 
 use Language::{Czech, English, Russian, Spanish};
 
-/// What the caller says and the outcome it tells. Answers that fit any question are left out: "yes please" and "sure, go ahead"
-/// may answer "may I ask something?", "давайте во вторник" may put the call off.
+/// The caller's phrases and the outcome that each indicates. Answers that fit any question are left out: "yes please" and "sure, go ahead"
+/// may answer "may I ask something?", "давайте во вторник" may postpone the call.
 pub(super) const KEYWORDS: &[(Outcome, Language, &[&str])] = &[
     (
         Outcome::Success,

@@ -1,4 +1,4 @@
-//! What the caller has said in a call so far, as far as it tells an outcome.
+//! The phrases of the caller in a call so far that indicate an outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::ERASED;
 
-/// In how many turns of the caller phrases of machines count, from the lowest turn index.
+/// In how many turns of the caller phrases of machines are counted, from the lowest turn index.
 const OPENING_TURNS: usize = 2;
 /// Confidence by how many distinct phrases agree: one, two, three or more.
 const CONFIDENCE_PERCENT: [u8; 3] = [50, 65, 80];
-/// What each distinct phrase for another outcome takes away.
+/// Percent that each distinct phrase for another outcome subtracts.
 const CONTRADICTION_PERCENT: usize = 10;
 /// The least confidence of an outcome that has a majority.
 const CONFIDENCE_MIN_PERCENT: u8 = 30;
@@ -21,7 +21,7 @@ const CONFIDENCE_MIN_PERCENT: u8 = 30;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PhraseTally {
     answers: BTreeSet<PhraseMatch>,
-    /// What machines say in the caller's first turns, by turn index.
+    /// Phrases of machines in the caller's first turns, by turn index.
     opening: BTreeMap<u32, BTreeSet<PhraseMatch>>,
     /// Turns of the caller without a phrase of a machine.
     personal_turns: usize,
@@ -29,7 +29,7 @@ pub struct PhraseTally {
 }
 
 impl PhraseTally {
-    /// Adds what the caller said in a turn. What the agent says tells nothing and is not added.
+    /// Adds the caller's text of a turn. The agent's text indicates nothing and is not added.
     pub fn add(&mut self, turn_index: u32, user_text: &str) {
         if user_text == ERASED {
             self.has_erased_text = true;
@@ -47,13 +47,13 @@ impl PhraseTally {
         }
     }
 
-    /// Whether a text is missing because the person was erased: no outcome can be told from the rest.
+    /// Whether a text is missing because the person was erased: no outcome can be derived from the rest.
     pub fn has_erased_text(&self) -> bool {
         self.has_erased_text
     }
 
-    /// The outcome that most distinct phrases tell, and its confidence in percent; a tie tells nothing, and neither does what an
-    /// erasure left of a conversation.
+    /// The outcome that most distinct phrases indicate, and its confidence in percent; `None` for a tie and for a conversation that an
+    /// erasure made incomplete.
     pub(super) fn majority(&self) -> Option<(Outcome, u8)> {
         if self.has_erased_text {
             return None;
@@ -69,8 +69,8 @@ impl PhraseTally {
         leaders.next().is_none().then(|| (outcome, confidence_percent(most, total - most)))
     }
 
-    /// The phrases of machines that count: none once a person has spoken after the opening turns, and of a greeting that
-    /// takes messages only those that say so, not its reason ("is not available").
+    /// The phrases of machines that are counted: none once a person has spoken after the opening turns. Of a greeting that takes messages,
+    /// only the phrases about messages are counted, not its reason ("is not available").
     fn machine_phrases(&self) -> BTreeSet<PhraseMatch> {
         let opening_personal_turns = self.opening.values().filter(|machine| machine.is_empty()).count();
         if self.personal_turns > opening_personal_turns {

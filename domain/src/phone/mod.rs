@@ -1,4 +1,4 @@
-//! Phone numbers as E.164, read by Google's numbering plans.
+//! Phone numbers as E.164, read with Google's numbering plans.
 
 #[cfg(test)]
 mod tests;
@@ -13,15 +13,15 @@ use written::{Written, count_digits, digits_of, is_written_with_plus};
 
 /// Most digits of a number in E.164, with the country code.
 const E164_DIGITS_MAX: usize = 15;
-/// Fewest digits of a second number in one text: more than an extension has.
+/// Fewest digits of a second number in one text; an extension has fewer.
 const SECOND_NUMBER_DIGITS_MIN: usize = 7;
 /// Country code of North America and the digits of a national number there.
 const NORTH_AMERICA: i32 = 1;
 const NORTH_AMERICAN_DIGITS: usize = 10;
 const FICTIONAL_AREA_CODE: &str = "555";
-/// From this many digits on, a number without its country's trunk prefix is as long as one with a country code.
+/// A number without its country's trunk prefix that has at least this many digits is as long as a number with a country code.
 const INTERNATIONAL_DIGITS_MIN: usize = 11;
-/// Fewest digits of two numbers with nothing but a blank between them.
+/// Fewest digits of two numbers that only a blank separates.
 const TWO_NUMBERS_DIGITS_MIN: usize = 14;
 /// Most digits of a direct dial after ` - `.
 const DIRECT_DIAL_DIGITS_MAX: usize = 4;
@@ -71,9 +71,10 @@ pub fn to_e164(raw: &str, region: Option<&str>) -> Result<String, PhoneError> {
 
 /// Reads a phone number as people write and paste it. A number without `+` or `00` is national in `region` (ISO 3166, `US`).
 ///
-/// With the country code a possible length suffices, because numbering plans change faster than libraries. A national number has to be valid:
-/// a missing or additional digit often leaves a possible length. North American numbers are the exception, also area codes that are not in
-/// use (555-123-4567). Text that can be read as two different numbers, or that holds two, is refused: another person would be called.
+/// With the country code a possible length suffices, because numbering plans change faster than libraries. A national number must be valid:
+/// a missing or additional digit often leaves a possible length. North American numbers are the exception, also those with area codes that
+/// are not in use (555-123-4567). A text that can be read as two different numbers, or that holds two numbers, is refused: otherwise the
+/// wrong person would be called.
 pub fn parse(raw: &str, region: Option<&str>) -> Result<PhoneNumber, PhoneError> {
     let Written { number, extension } = written::read(raw)?;
     let e164 = read_number(&number, region.and_then(region_of))?;
@@ -85,7 +86,7 @@ pub fn parse(raw: &str, region: Option<&str>) -> Result<PhoneNumber, PhoneError>
 
 fn region_of(region: &str) -> Option<Region> {
     let known = Region::from_code(region).ok()?;
-    // World, the region of satellites and the like, has no national numbers.
+    // The region "World" (satellites and the like) has no national numbers.
     (*known.as_region_str() == *region && PHONE_NUMBER_UTIL.get_country_code_for_region(known).is_some()).then_some(known)
 }
 
@@ -122,8 +123,8 @@ fn valid(text: &str, region: Option<Region>) -> Option<Parsed> {
     parsed(text, region).filter(|number| PHONE_NUMBER_UTIL.is_valid_number(number))
 }
 
-/// Whether the number has a length that numbers of its country have when dialled from abroad, and reads as itself. From `+43 00…` the parser
-/// takes one zero as Austria's trunk prefix; read again, the rest would lose the next one.
+/// Whether the number has a length that numbers of its country have when dialled from abroad, and reads back as itself. From `+43 00…` the
+/// parser removes one zero as Austria's trunk prefix; reading the rest again would remove the next zero.
 fn is_possible(number: &Parsed) -> bool {
     let e164 = e164(number);
     PHONE_NUMBER_UTIL.is_possible_number_with_reason(number) == Ok(NumberLengthType::IsPossible)
@@ -141,9 +142,9 @@ fn international(text: &str) -> Result<String, PhoneError> {
     number.map(|number| e164(&number)).ok_or(PhoneError::Unparsable)
 }
 
-/// Whether the 8 with which a number's country code begins stands by itself, behind `+`, `00` or whatever a region dials before a country
-/// code. Russians and Kazakhs dial 8 before a national number and write +7 for it, so that `+8 495 123 45 67` is mostly a slip for a number
-/// of Moscow; by its digits it is one of Vietnam. No country code is 8.
+/// Whether the 8 at the beginning of a number's country code is separate from the digits after it, behind `+`, `00` or another prefix that
+/// a region dials before a country code. Russians and Kazakhs dial 8 before a national number and write +7 for it, so that
+/// `+8 495 123 45 67` is mostly a mistake for a number of Moscow; by its digits it is a number of Vietnam. No country code is 8.
 fn may_mean_plus_seven(text: &str, e164: &str) -> bool {
     let digits = e164.trim_start_matches('+');
     // (0) is not part of the number.
@@ -154,7 +155,7 @@ fn may_mean_plus_seven(text: &str, e164: &str) -> bool {
     is_alone && digits_of(from_first) == digits
 }
 
-/// A number that begins with 00: the international prefix of most countries, of some only together with a carrier's digits.
+/// A number that begins with 00, which is the international prefix of most countries; some use it only together with a carrier's digits.
 fn double_zero(text: &str, rest: &str, region: Region) -> Result<String, PhoneError> {
     let plus = format!("+{rest}");
     match (valid(text, Some(region)), valid(&plus, None)) {
@@ -181,7 +182,7 @@ fn national(text: &str, digits: &str, region: Region) -> Result<String, PhoneErr
     number.filter(is_north_american).map(|number| e164(&number)).ok_or(PhoneError::Unparsable)
 }
 
-/// Whether it has the form of a North American number, `[2-9]XX[2-9]XXXXXX`. After 555, the area code of fiction, any digits do.
+/// Whether it has the form of a North American number, `[2-9]XX[2-9]XXXXXX`. After 555, the area code of fiction, any digits are accepted.
 fn is_north_american(number: &Parsed) -> bool {
     let e164 = e164(number);
     let digits = e164.strip_prefix("+1").filter(|digits| digits.len() == NORTH_AMERICAN_DIGITS).unwrap_or_default();
@@ -190,8 +191,8 @@ fn is_north_american(number: &Parsed) -> bool {
 }
 
 /// Whether digits that are a valid national number look more like a country code with its number. Plans such as Germany's allow nearly all
-/// digits of many lengths: 420601123456 is a Czech mobile and, without the 0 that Germans write, a German landline. Mobile ranges are narrow,
-/// and spreadsheets drop the 0 of many.
+/// digits of many lengths: 420601123456 is a Czech mobile number and, without the 0 that Germans write, a German landline number. Mobile
+/// ranges are narrow, and spreadsheets remove the 0 of many numbers.
 fn looks_international(number: &Parsed, digits: &str) -> bool {
     let kind = PHONE_NUMBER_UTIL.get_number_type(number);
     let as_usual = digits_of(&PHONE_NUMBER_UTIL.format(number, PhoneNumberFormat::National)) == digits;
@@ -200,7 +201,7 @@ fn looks_international(number: &Parsed, digits: &str) -> bool {
         && (!as_usual || kind == PhoneNumberType::VoiceMail)
 }
 
-/// A number whose last digits are written as letters (1-800-FLOWERS). Elsewhere than in North America only free numbers are written so.
+/// A number whose last digits are written as letters (1-800-FLOWERS). Outside North America only toll-free numbers are written this way.
 fn vanity(text: &str, region: Option<Region>) -> Result<String, PhoneError> {
     let number = valid(text, region).ok_or(PhoneError::Unparsable)?;
     let kind = PHONE_NUMBER_UTIL.get_number_type(&number);
@@ -210,8 +211,8 @@ fn vanity(text: &str, region: Option<Region>) -> Result<String, PhoneError> {
     if is_usual && !is_whole_without { Ok(e164(&number)) } else { Err(PhoneError::Unparsable) }
 }
 
-/// Whether the text holds two numbers: what stands before a slash is a whole number by itself, or both sides of ` - ` or a blank are.
-/// Where lengths vary, both together could pass for one.
+/// Whether the text holds two numbers: the part before a slash is a whole number by itself, or both sides of ` - ` or a blank are. Where
+/// lengths vary, both parts together could be read as one number.
 fn holds_two_numbers(text: &str, region: Option<Region>) -> bool {
     let is_long = count_digits(text) >= TWO_NUMBERS_DIGITS_MIN;
     text.match_indices(['/', ' ']).any(|(at, separator)| {

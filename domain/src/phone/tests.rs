@@ -48,7 +48,7 @@ fn a_number_begins_with_double_zero_in_every_region() {
         reads("00 44 20 7946 0018", region, "+442079460018");
     }
     reads("0011 44 20 7946 0018", Some("AU"), "+442079460018");
-    // Dialled in Singapore 009 is a carrier's prefix: Belgium, or Afghanistan.
+    // When dialled in Singapore, 009 is a carrier's prefix: the number is one of Belgium or of Afghanistan.
     refuses("0093234567890", Some("SG"), PhoneError::Ambiguous);
     refuses("0012345", Some("US"), PhoneError::Unparsable);
 }
@@ -71,7 +71,7 @@ fn spreadsheets_decimals_are_no_digits() {
     reads("9812345678.0", Some("IN"), "+919812345678");
     reads("2025550100.00", Some("US"), "+12025550100");
     refuses("03012345678.0", Some("DE"), PhoneError::Ambiguous);
-    // Also a number with these zeros is valid.
+    // A number with these zeros is also valid.
     reads("+4930123456000", None, "+4930123456000");
     for raw in ["+4930123456.000", "+4930123456.0", "++4930123456.0", "+4915112345678.0", "3012345.000", "tel:+4930123456.00"] {
         refuses(raw, Some("DE"), PhoneError::Decimal);

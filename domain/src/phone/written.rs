@@ -1,4 +1,4 @@
-//! How phone numbers are written and pasted: text marks, invisible characters, other digits, URIs, extensions.
+//! How people write and paste phone numbers: text marks, invisible characters, other digits, URIs, extensions.
 
 use rlibphonenumber::PHONE_NUMBER_UTIL;
 
@@ -6,7 +6,7 @@ use super::PhoneError;
 
 /// Longest text that is tried as a phone number, in characters; the longest E.164 number has 16.
 const PHONE_TEXT_MAX: usize = 64;
-/// Fewest digits that are taken for a number of its own, or for a number that a spreadsheet wrote as a decimal.
+/// Fewest digits that are read as a separate number, or as a number that a spreadsheet wrote as a decimal.
 const WHOLE_DIGITS_MIN: usize = 7;
 /// Most decimals of a number that a spreadsheet wrote as a decimal.
 const DECIMALS_MAX: usize = 2;
@@ -21,7 +21,7 @@ const SIGNED_EXTENSION_DIGITS_MAX: usize = 7;
 
 /// Marks by which spreadsheets and people quote a text.
 const QUOTES: [char; 11] = ['\'', '"', '‘', '’', '‚', '‛', '“', '”', '„', '`', '´'];
-/// Words before an extension, in lower case; a longer one stands before one that it ends with.
+/// Words before an extension, in lower case; a longer word is listed before a word that is its ending.
 const EXTENSION_WORDS: [&str; 8] = ["extension", "extensión", "extn", "ext", "доб", "anexo", "int", "interno"];
 /// Signs before an extension.
 const EXTENSION_SIGNS: [&str; 3] = ["x", "#", ",,"];
@@ -33,7 +33,7 @@ pub(super) struct Written {
     pub(super) extension: Option<String>,
 }
 
-/// Takes a text apart into number and extension. Text that has more in it than a number is refused.
+/// Splits a text into number and extension. A text that contains more than a number is refused.
 pub(super) fn read(raw: &str) -> Result<Written, PhoneError> {
     let text = plain(raw);
     if text.is_empty() {
@@ -81,11 +81,12 @@ pub(super) fn is_written_with_plus(text: &str) -> bool {
     text.trim_start_matches(is_separator).starts_with('+')
 }
 
-/// The text without quotes, invisible characters and an `="…"` around it, in ASCII as far as a phone number goes.
+/// The text without quotes, invisible characters and an `="…"` around it; the characters that a phone number may have are converted to
+/// ASCII.
 fn plain(raw: &str) -> String {
     let is_around = |c: char| c.is_whitespace() || is_invisible(c) || QUOTES.contains(&c);
     let text = raw.trim_matches(is_around);
-    // A formula that keeps spreadsheets from reading a number.
+    // This formula prevents spreadsheets from reading the text as a number.
     let text = text.strip_prefix("=\"").unwrap_or(text).trim_start_matches(is_around);
     text.chars().filter(|c| !is_invisible(*c)).map(ascii).collect()
 }
@@ -98,9 +99,9 @@ pub fn is_invisible(c: char) -> bool {
 fn ascii(c: char) -> char {
     match c {
         '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{30FC}' | '\u{FE58}' | '\u{FE63}' => '-',
-        // Full-width forms lie in the order of ASCII.
+        // Full-width forms have the order of ASCII.
         '\u{FF01}'..='\u{FF5E}' => u8::try_from(u32::from(c) - 0xFEE0).map_or(c, char::from),
-        // Two lines are two numbers more often than one.
+        // Two lines are more often two numbers than one.
         '\n' | '\r' | '\u{B}' | '\u{C}' | '\u{85}' | '\u{2028}' | '\u{2029}' => '/',
         c if c.is_whitespace() => ' ',
         c if !c.is_ascii() && c.is_numeric() => {
@@ -155,8 +156,8 @@ fn split_extension(text: &str) -> Result<Option<(&str, &str)>, PhoneError> {
     }
 }
 
-/// A number that a spreadsheet wrote as a decimal (`4915112345678.0`) without its decimals. Only what spreadsheets write is one: no `+`, and
-/// one or two zeros. Behind a `+` or with more of them, the zeros may be digits of the number.
+/// A number that a spreadsheet wrote as a decimal (`4915112345678.0`) without its decimals. Spreadsheets write such numbers without `+` and
+/// with one or two zeros; after a `+` or with more zeros, the zeros may be digits of the number.
 fn without_decimals(text: &str) -> Result<&str, PhoneError> {
     let is_digits = |text: &str| !text.is_empty() && count_digits(text) == text.len();
     let unsigned = text.trim_start_matches('+');
@@ -185,7 +186,7 @@ fn is_separator(c: char) -> bool {
     matches!(c, ' ' | '-' | '.' | '/' | '(' | ')' | '[' | ']')
 }
 
-/// Whether the text is digits and separators behind an optional `+`, with letters at most as the end of a vanity number.
+/// Whether the text is digits and separators after an optional `+`; letters are allowed only at the end of a vanity number.
 fn is_number(text: &str) -> bool {
     let text = text.trim_start_matches(is_separator).trim_start_matches('+');
     let (digits, letters) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
@@ -197,7 +198,7 @@ fn is_number(text: &str) -> bool {
     count_digits(digits) > 0 && digits.chars().all(|c| c.is_ascii_digit() || is_separator(c)) && (letters.is_empty() || is_vanity())
 }
 
-/// Why a text that is no number is refused.
+/// Why a text that is not a number is refused.
 fn refuse(text: &str) -> PhoneError {
     let parts = text.split(|c: char| !c.is_ascii_digit() && !is_separator(c));
     let numbers = parts.filter(|part| count_digits(part) >= WHOLE_DIGITS_MIN).count();

@@ -1,4 +1,4 @@
-//! A bot's configuration: its shape and what makes it whole.
+//! A bot's configuration: its shape and the checks that it must pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub const TEXT_MAX: usize = 20_000;
 /// Most entries of a list in a configuration: rules, facts, states, transitions, tools.
 pub const ENTRIES_MAX: usize = 1_000;
 
-/// The configuration as the API takes it. Fields that were not given stay away, so that what was sent comes back.
+/// The configuration as the API accepts it. Fields that the client did not give stay absent, so that the API returns what the client sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkillbaseConfig {
@@ -64,7 +64,7 @@ pub struct Flow {
     pub transitions: Option<Vec<Transition>>,
 }
 
-/// A state: its name alone, or an object with a name and whatever else the customer's engine wants.
+/// A state: its name alone, or an object with a name and any other fields that the customer's engine needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum FlowState {

@@ -1,4 +1,4 @@
-//! A skillbase: a bot's configuration, with a version that rises whenever the configuration changes.
+//! A skillbase: a bot's configuration, with a version that increases whenever the configuration changes.
 
 pub mod config;
 pub mod prompt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::SkillbaseConfig;
 
-use crate::{Decider, DomainEvent, decider::STATE_BYTES, validation::Invalid};
+use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, validation::Invalid};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkillbaseContent {
@@ -30,7 +30,7 @@ impl SkillbaseContent {
     }
 }
 
-/// These names are storage format. `version` is the configuration's, from 1.
+/// These names are part of the storage format. `version` is the configuration's version, from 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum SkillbaseEvent {
     SkillbaseCreated { content: Box<SkillbaseContent>, version: u32 },
@@ -66,6 +66,15 @@ pub enum SkillbaseRefusal {
     Unknown,
 }
 
+impl Refusal for SkillbaseRefusal {
+    fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Unknown => RefusalKind::NotFound("skillbase"),
+            Self::CreatedAlready => RefusalKind::Conflict,
+        }
+    }
+}
+
 pub struct Skillbase;
 
 impl Decider for Skillbase {
@@ -87,7 +96,7 @@ impl Decider for Skillbase {
     #[expect(clippy::expect_used, reason = "see the message")]
     fn size_of(state: &SkillbaseState) -> usize {
         let SkillbaseState::Live { content, .. } = state else { return STATE_BYTES };
-        // What is written is about as long as what is held.
+        // The written configuration is about as long as the one in memory.
         serde_json::to_vec(&content.config).expect("a configuration was read from JSON").len() + STATE_BYTES
     }
 

@@ -1,10 +1,10 @@
-//! The system prompt: a base text for every bot, then what this skillbase configures.
+//! The system prompt: a base text for every bot, then the configuration of this skillbase.
 
 use std::fmt::Write as _;
 
 use super::config::{FlowState, FlowType, SkillbaseConfig};
 
-/// First level: what holds for every bot on the phone.
+/// First level: the rules for every bot on the phone.
 pub const BASE_PROMPT: &str = "\
 You are a voice agent in a live phone call. Everything you say is spoken aloud.
 Speak in short, natural sentences. Ask one question at a time and wait for the answer.

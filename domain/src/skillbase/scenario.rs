@@ -1,4 +1,4 @@
-//! The scenario a dialog engine runs: the flow as a graph, whatever it was configured as, with context, rules and facts.
+//! The scenario that a dialog engine runs: the flow as a graph, whatever its configured form is, with context, rules and facts.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -17,10 +17,10 @@ pub struct Scenario {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScenarioState {
     pub name: String,
-    /// What the customer configured beside the name.
+    /// The fields that the customer configured beside the name.
     pub data: Map<String, Value>,
     pub transitions: Vec<ScenarioTransition>,
-    /// No way leads on: the conversation ends here.
+    /// No transition leads out of this state: the conversation ends here.
     pub is_final: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct ScenarioContext {
     pub facts: Vec<String>,
 }
 
-/// Linear flows lead from each state to the next; graphs lead where their transitions say.
+/// Linear flows lead from each state to the next; graphs follow their transitions.
 pub fn adapt(config: &SkillbaseConfig) -> Scenario {
     let flow = &config.flow;
     let linear = |i: usize| flow.states.get(i + 1).map(|next| ScenarioTransition { to: next.name().to_owned(), condition: None });

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::config::{SkillbaseConfig, Tool};
 
-/// Schemas of the enabled tools, in the configured order. Built-in tools bring their own parameters; for other tools the
-/// configured `parameters` are the JSON schema.
+/// Schemas of the enabled tools, in the configured order. Built-in tools have their own parameters; for other tools the configured
+/// `parameters` are the JSON schema.
 pub fn schemas(config: &SkillbaseConfig) -> Vec<Value> {
     config.enabled_tools().map(schema).collect()
 }
@@ -24,7 +24,7 @@ fn own_parameters(parameters: Option<&Map<String, Value>>) -> Value {
     }
 }
 
-/// Description and parameters of the tools that the platform knows.
+/// Description and parameters of a built-in tool.
 fn built_in(name: &str) -> Option<(String, Value)> {
     let (description, properties, required) = match name {
         "check_availability" => (

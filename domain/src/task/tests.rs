@@ -104,7 +104,7 @@ fn a_late_completion_is_accepted_until_another_attempt_begins() {
     given::<Task>([created(), claimed(CALL, 1), retry(), claimed(LATER_CALL, 2)])
         .when(complete())
         .then_refused(TaskRefusal::NotCurrentAttempt);
-    // A result that the worker has reported itself stands.
+    // A result that the worker itself has reported is final.
     given::<Task>([created(), claimed(CALL, 1), retry_scheduled()]).when(complete()).then_refused(TaskRefusal::HasOtherResult);
 }
 
@@ -148,8 +148,8 @@ fn any_command() -> impl Strategy<Value = TaskCommand> {
 }
 
 proptest! {
-    /// Whatever comes in whatever order: attempts are counted one by one, never beyond the limit, repeats change nothing, and a
-    /// cancelled task waits for no other attempt.
+    /// With any commands in any order, attempts are counted one by one, never beyond the limit; repeats change nothing, and a cancelled
+    /// task waits for no other attempt.
     #[test]
     fn attempts_never_exceed_the_limit(commands in prop::collection::vec(any_command(), 0..40)) {
         let mut state = Task::fold(&[created()]);

@@ -1,11 +1,11 @@
-//! Start, turns and end in any order, also with clocks that are wrong.
+//! Start, turns and end in any order, also with wrong clocks.
 
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use rust_decimal::Decimal;
 
 use super::{super::*, at, record, recorded, started, subject, turn};
 
-/// The state after the commands in this order, and what was refused; a refused command changes nothing.
+/// The state after the commands in this order, and the refusals; a refused command changes nothing.
 fn play<'a>(commands: impl IntoIterator<Item = &'a CallCommand>) -> (CallState, Vec<CallRefusal>) {
     let mut state = Call::fold(&[CallEvent::CallDialed(subject())]);
     let mut refusals = Vec::new();
@@ -20,7 +20,7 @@ fn play<'a>(commands: impl IntoIterator<Item = &'a CallCommand>) -> (CallState, 
 
 const DAY_SEC: i64 = 86_400;
 
-/// Seconds after [`NOW`] that a client may give: near it, within weeks, or from a clock that is decades off.
+/// Seconds after [`NOW`] that a client may give: near it, within weeks, or from a clock that is wrong by decades.
 fn any_moment() -> impl Strategy<Value = Option<i64>> {
     prop::option::weighted(
         0.75,
@@ -38,7 +38,7 @@ fn any_commands() -> impl Strategy<Value = [CallCommand; 4]> {
     let duration_sec = prop::option::of(prop_oneof![0..400_i64, 0..=DURATION_MAX_SEC]);
     (any_moment(), any_moment(), duration_sec, any_arrival(), any_arrival()).prop_map(
         |(started_at, ended_at, duration_sec, starts, ends)| {
-            // Turns that are late for no end.
+            // These turns are not too late for any end.
             let turn = |turn_index, text| Turn { occurred_at: Some(at(-40_000 * DAY_SEC)), ..turn(turn_index, text) };
             let request = EndRequest { ended_at: ended_at.map(at), duration_sec: duration_sec.map(Decimal::from), ..EndRequest::default() };
             [
@@ -51,7 +51,7 @@ fn any_commands() -> impl Strategy<Value = [CallCommand; 4]> {
     )
 }
 
-/// What a client can send instead of a start or an end that was refused.
+/// What a client can send instead of a refused start or end.
 fn corrections(state: &CallState) -> Vec<CallCommand> {
     let call = state.known().unwrap();
     let now = at(31 * DAY_SEC);
@@ -92,7 +92,7 @@ fn the_commands_drawn_meet_every_refusal_of_times() {
 }
 
 proptest! {
-    /// Turns in any order, in any pieces and with repeats give the same state as in order and once.
+    /// Turns in any order, in any batches and with repeats give the same state as turns that are sent once and in order.
     #[test]
     fn the_order_and_repetition_of_turns_do_not_matter(order in prop::collection::vec(0..12_u32, 0..60), size in 1..5_usize) {
         let said = ["hello", "sounds good", "not interested", "leave a message"];
@@ -109,7 +109,7 @@ proptest! {
         prop_assert_eq!(state, expected);
     }
 
-    /// Start, turns and end give the same call in every order; what contradicts is refused in every order, and can be corrected.
+    /// Start, turns and end give the same call in every order; a contradiction is refused in every order, and can be corrected.
     #[test]
     fn the_order_of_start_turns_and_end_does_not_matter(
         commands in any_commands(),

@@ -1,6 +1,6 @@
-//! Single texts of callers, by what they must tell.
+//! Single texts of callers, grouped by the outcome that they must give.
 
-/// Persons who are not to be called again, at whatever else they say.
+/// Persons who must not be called again, whatever else they say.
 pub(super) const OPT_OUTS: &[&str] = &[
     "Please don't ever call me again.",
     "Never call this number again.",
@@ -107,7 +107,7 @@ pub(super) const NO_REFUSAL: &[&str] = &[
     "Не звоните после девяти.",
 ];
 
-/// With a refusal of something else, or of calls at a time.
+/// Consent together with a refusal of something else, or of calls at a certain time.
 pub(super) const FIRM_CONSENT: &[&str] = &[
     "Не надо переносить, подтверждаю.",
     "Nechci nic měnit, potvrzuji.",
@@ -148,7 +148,7 @@ pub(super) const NO_CONSENT: &[&str] = &[
     "Давайте во вторник.",
 ];
 
-/// What sounds like a machine but is said by a person.
+/// Texts that sound like a machine but are said by a person.
 pub(super) const PERSONS: &[&str] = &[
     "Hi, I just listened to your voicemail, what is this about?",
     "Bob is not available right now, call back at five.",

@@ -1,0 +1,19 @@
+//! Why rules refuse commands, in the form that every edge needs.
+
+/// What a refusal means to the caller, independent of the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The thing does not exist; the word names it: `campaign`.
+    NotFound(&'static str),
+    /// The state does not allow the command.
+    Conflict,
+    /// The state contradicts this part of the request: `turns[3]`.
+    ConflictAt(String),
+    /// This field of the request is wrong: `started_at`.
+    Invalid(String),
+}
+
+/// A decider's refusal. Its `Display` is a sentence for the caller.
+pub trait Refusal: std::error::Error + Send + Sync + 'static {
+    fn kind(&self) -> RefusalKind;
+}
