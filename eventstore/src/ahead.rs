@@ -1,7 +1,7 @@
-//! States ahead of the log: what a stream will be once the appends that are on their way have come into it.
+//! States ahead of the log: the states that streams will have once the pending appends are in the log.
 //!
-//! The next command on the stream is decided on it and written together with them. It rests on them: should one of them lose, so
-//! does whatever was decided on it.
+//! The next command on the stream is decided on such a state and written together with the pending appends. It depends on them: if one of
+//! them loses, every command that was decided on it loses, too.
 
 use std::{
     any::Any,
@@ -16,17 +16,17 @@ use crate::{
     append::{Appended, Outcome},
     error::StoreError,
     event::StreamName,
-    execute::Loaded,
+    loaded::Loaded,
     store::EventStore,
 };
 
-/// States after appends that are on their way, by stream.
+/// States after pending appends, by stream.
 #[derive(Default)]
 pub(crate) struct Ahead(Mutex<StatesAhead>);
 
 pub(crate) type StatesAhead = HashMap<StreamName, StateAhead>;
 
-/// A state that counts the events of an append that is on its way.
+/// A state that includes the events of a pending append.
 pub(crate) struct StateAhead {
     state: Arc<dyn Any + Send + Sync>,
     outcome: Outcome,
@@ -43,7 +43,7 @@ impl Ahead {
         Some((ahead.state.downcast_ref::<Loaded<D>>()?.clone(), ahead.outcome.clone()))
     }
 
-    /// Forgets what an append would lead to.
+    /// Removes the state that an append would lead to.
     fn forget(&self, stream: &StreamName, outcome: &Outcome) {
         let mut states = self.states();
         if states.get(stream).is_some_and(|known| known.outcome.is(outcome)) {
@@ -53,8 +53,8 @@ impl Ahead {
 }
 
 impl EventStore {
-    /// What a command decides on: the state after the appends that are on their way, so that commands on one stream can be
-    /// appended together; and which append that rests on. If it fails, so does what was decided on it.
+    /// The state that a command is decided on: the state after the pending appends, so that commands on one stream can be appended
+    /// together; and the append that this state depends on. If that append fails, every command that was decided on it fails, too.
     pub(crate) async fn load_ahead<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<(Loaded<D>, Option<Outcome>), StoreError> {
         match self.ahead.get::<D>(id).filter(|(ahead, _)| ahead.company_id == company_id) {
             Some((ahead, outcome)) => Ok((Loaded { cached: true, ..ahead }, Some(outcome))),
@@ -63,7 +63,7 @@ impl EventStore {
     }
 }
 
-/// What is remembered of a stream: ahead of the log, and once the append has its position and time.
+/// A state to cache for a stream: ahead of the log, and once the append has its position and time.
 pub(crate) trait Remember: Send {
     fn ahead(&self, states: &mut StatesAhead, outcome: &Outcome);
     fn committed(self: Box<Self>, store: &EventStore, appended: Appended);
@@ -74,17 +74,17 @@ pub(crate) struct Decided<D: Decider> {
     pub id: Uuid,
     pub after: Loaded<D>,
     pub is_new: bool,
-    pub rests_on: Option<Outcome>,
+    pub depends_on: Option<Outcome>,
 }
 
 impl<D: Decider> Remember for Decided<D> {
     fn ahead(&self, states: &mut StatesAhead, outcome: &Outcome) {
         let name = StreamName::of::<D>(self.id);
-        // Of two that were decided on the same state one will lose: what is there stays, unless this one rests on it. And nobody can
-        // say yet when a new stream was created.
-        let follows = match (states.get(&name), &self.rests_on) {
+        // Of two decisions on the same state one will lose: the state that is there stays, unless this decision depends on it. And the time
+        // at which a new stream is created is not known yet.
+        let follows = match (states.get(&name), &self.depends_on) {
             (None, _) => true,
-            (Some(known), Some(rests_on)) => known.outcome.is(rests_on),
+            (Some(known), Some(depends_on)) => known.outcome.is(depends_on),
             (Some(_), None) => false,
         };
         if follows && !self.is_new {
@@ -98,16 +98,16 @@ impl<D: Decider> Remember for Decided<D> {
     }
 }
 
-/// Forgets what an append would lead to when it is over, however that is; and unless it is known to have succeeded, all that is
-/// remembered of its streams.
-pub(crate) struct OnItsWay<'a> {
+/// When an append is over, with whatever result, removes the state that it would lead to; unless the append is known to have succeeded,
+/// also removes everything that is cached of its streams.
+pub(crate) struct InFlight<'a> {
     pub store: &'a EventStore,
     pub streams: Vec<StreamName>,
     pub outcome: Outcome,
     pub succeeded: bool,
 }
 
-impl Drop for OnItsWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         for stream in &self.streams {
             self.store.ahead.forget(stream, &self.outcome);

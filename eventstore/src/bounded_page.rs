@@ -1,4 +1,4 @@
-//! Pages of rows that may be long: bounded in rows and in bytes, and read from the database a few rows at a time.
+//! Pages of rows that may be long: limited in rows and in bytes, and read from the database a few rows at a time.
 
 /// A page.
 #[derive(Debug)]
@@ -18,14 +18,14 @@ pub struct PageReader<T> {
 }
 
 impl<T> PageReader<T> {
-    /// For at most `rows_max` rows. A page that has `bytes_max` bytes gets no further row; it has at least one.
+    /// A page of at most `rows_max` rows. A page that has `bytes_max` bytes gets no further row; it has at least one row.
     pub fn new(rows_max: usize, bytes_max: usize, rows_at_once: usize) -> Self {
         let page = BoundedPage { rows: Vec::new(), has_more: false };
         Self { page, rows_max, bytes_max, rows_at_once, bytes: 0, is_complete: false }
     }
 
-    /// How many rows to read behind [`Self::last`]; none when the page is complete. One more than the page may have shows whether there are
-    /// more.
+    /// How many rows to read behind [`Self::last`]; `None` when the page is complete. Reading one row more than the page may have shows
+    /// whether there are more.
     pub fn rows_to_read(&self) -> Option<usize> {
         (!self.is_complete).then(|| self.rows_at_once.min(self.rows_max + 1 - self.page.rows.len()))
     }
@@ -34,7 +34,7 @@ impl<T> PageReader<T> {
         self.page.rows.last()
     }
 
-    /// Adds the rows that were read; fewer than were asked for are the last ones.
+    /// Adds the rows that were read; if there are fewer than requested, they are the last ones.
     pub fn add(&mut self, rows: Vec<T>, bytes_of: impl Fn(&T) -> usize) {
         self.is_complete = self.rows_to_read().is_none_or(|wanted| rows.len() < wanted);
         for row in rows {

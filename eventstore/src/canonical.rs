@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub const PAYLOAD_MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting: `serde_json` reads back no more than 127.
 pub const DEPTH_MAX: usize = 100;
-/// Integers beyond ±2^53 that come as floating-point numbers have lost digits already.
+/// Integers beyond ±2^53 in floating-point form have already lost digits.
 const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Why a value cannot be stored so that it reads back the same.
@@ -49,7 +49,7 @@ pub fn to_text(value: &Value) -> Result<String, NotStorable> {
     String::from_utf8(text).map_err(|e| NotStorable::Json(e.to_string()))
 }
 
-/// `depth`: how much deeper it may go.
+/// `depth`: how many more levels of nesting are allowed.
 fn write(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), NotStorable> {
     let deeper = || depth.checked_sub(1).ok_or(NotStorable::TooDeep);
     match value {
@@ -107,7 +107,7 @@ fn write_number(number: &Number, out: &mut Vec<u8>) -> Result<(), NotStorable> {
     written.map_err(|e| NotStorable::Json(e.to_string()))
 }
 
-/// What of an event its digest covers; `metadata` and `payload` are canonical JSON.
+/// The parts of an event that its digest covers; `metadata` and `payload` are canonical JSON.
 pub struct Content<'a> {
     pub company_id: Uuid,
     pub event_id: Uuid,

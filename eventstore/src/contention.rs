@@ -1,19 +1,19 @@
-//! Commands that have lost a race for a stream: they queue up, and are decided anew.
+//! Commands that have lost a race for a stream: they wait in a queue and are decided again.
 
 use std::time::Duration;
 
-use crate::event::StreamName;
+use crate::{error::CommandError, event::StreamName};
 
-/// How often a command is decided anew because somebody else was first.
+/// How often a command is decided again because another one was first.
 const CONFLICT_RETRIES_MAX: u32 = 100;
-/// Rounds after which contenders spread out, and over how long at most, in milliseconds.
+/// Rounds after which competing commands are spread over time, and the maximum of that time, in milliseconds.
 const CONFLICT_CALM_ROUNDS: u32 = 3;
 const CONFLICT_SPREAD_MAX_MS: u64 = 10;
 
-/// Queues of contended streams; streams share them, which costs a wait at worst.
+/// Queues of contended streams; several streams may share a queue, which costs at most waiting time.
 const QUEUES: usize = 256;
 
-/// Where commands wait that have lost a race for a stream.
+/// The queues for commands that have lost a race for a stream.
 pub(crate) struct Contended(Vec<tokio::sync::Mutex<()>>);
 
 impl Default for Contended {
@@ -23,7 +23,7 @@ impl Default for Contended {
 }
 
 impl Contended {
-    /// Waits for the turn of a command on the stream; it lasts as long as what is given.
+    /// Waits for the turn of a command on the stream; the turn lasts until the returned guard is dropped.
     pub async fn turn(&self, stream: &StreamName) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         let queue = usize::from(stream.id().as_bytes()[15]) % QUEUES;
         match self.0.get(queue) {
@@ -33,17 +33,18 @@ impl Contended {
     }
 }
 
-/// Runs `attempt` again while `is_conflict` says that somebody else was first, a bounded number of times.
-pub async fn retry_conflicts<T, E, F>(is_conflict: impl Fn(&E) -> bool, mut attempt: impl FnMut() -> F) -> Result<T, E>
+/// Retries `attempt` while another command was first, a limited number of times.
+pub(crate) async fn retry_conflicts<T, E, F>(mut attempt: impl FnMut() -> F) -> Result<T, E>
 where
+    E: CommandError,
     F: Future<Output = Result<T, E>>,
 {
     for round in 0..CONFLICT_RETRIES_MAX {
         match attempt().await {
-            Err(error) if is_conflict(&error) && round >= CONFLICT_CALM_ROUNDS => {
+            Err(error) if error.is_conflict() && round >= CONFLICT_CALM_ROUNDS => {
                 tokio::time::sleep(Duration::from_millis(rand::random_range(0..=CONFLICT_SPREAD_MAX_MS))).await;
             }
-            Err(error) if is_conflict(&error) => {}
+            Err(error) if error.is_conflict() => {}
             result => return result,
         }
     }

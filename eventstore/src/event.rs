@@ -62,7 +62,7 @@ impl FromStr for StreamName {
 pub struct Actor {
     pub kind: ActorKind,
     pub id: Option<Uuid>,
-    /// Name for people to read: of a key, a provider or a part of the system; an e-mail address is no name.
+    /// Name for display: of a key, a provider or a part of the system; an e-mail address is no name.
     pub name: Option<String>,
 }
 
@@ -84,9 +84,9 @@ impl Actor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     pub actor: Actor,
-    /// Joins everything that one request or one call brought about.
+    /// Connects everything that one request or one call caused.
     pub correlation_id: Uuid,
-    /// The event that led to this one.
+    /// The event that caused this one.
     pub causation_id: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
@@ -97,24 +97,23 @@ pub struct Metadata {
 pub struct CommandContext {
     pub company_id: Uuid,
     pub metadata: Metadata,
-    /// Of a command that may come again, because its answer was lost.
+    /// Set for a command that may be repeated, because its answer was lost.
     pub identity: Option<CommandIdentity>,
     pub now: DateTime<Utc>,
 }
 
-/// What a command that comes again has in common with its first time. The ids of its events follow from it, so that the log
-/// knows them.
+/// What a repeated command has in common with its first run. The ids of its events are derived from it, so that the log recognises them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandIdentity {
     pub id: Uuid,
-    /// When it came for the first time.
+    /// When the command was run for the first time.
     pub begun_at: DateTime<Utc>,
-    /// It has come before, and what became of it is not known.
+    /// The command was run before, and the result of that run is not known.
     pub comes_again: bool,
 }
 
 impl CommandIdentity {
-    /// A `UUIDv7` as of the command's begin: ids that ascend with time keep the index of ids compact.
+    /// A `UUIDv7` with the time at which the command began: ids that ascend with time keep the index of ids compact.
     #[expect(clippy::expect_used, reason = "the clock of a running server is past 1970")]
     fn event_id(&self, stream: &str, version: i64) -> Uuid {
         let name = Uuid::new_v5(&self.id, format!("{stream} {version}").as_bytes());
@@ -132,15 +131,15 @@ impl CommandContext {
 }
 
 impl Metadata {
-    /// As it stands in the log: canonical JSON.
+    /// The form in which the log stores it: canonical JSON.
     fn stored(&self) -> Result<Arc<str>, NotStorable> {
         let metadata = serde_json::to_value(self).map_err(|e| NotStorable::Json(e.to_string()))?;
         Ok(canonical::to_text(&metadata)?.into())
     }
 }
 
-/// The metadata of one command's events, as it is stored. What follows from the first of them, that is every event of another
-/// type, names it as its cause; the first itself, and others of its type, have the cause of the command.
+/// The metadata of one command's events, as it is stored. Events of another type than the command's first event have the first event as
+/// their cause; the first event itself, and others of its type, have the cause of the command.
 pub(crate) struct Provenance<'a> {
     context: &'a CommandContext,
     own: Option<Arc<str>>,
@@ -154,7 +153,7 @@ impl<'a> Provenance<'a> {
         Self { context, own: None, first: None, of_followers: None }
     }
 
-    /// For the next event, which has this id and type.
+    /// The metadata for the next event, which has this id and type.
     fn of(&mut self, event_id: Uuid, event_type: &str) -> Result<Arc<str>, NotStorable> {
         let (first_id, first_type) = self.first.get_or_insert_with(|| (event_id, event_type.to_owned()));
         let (kept, causation_id) = if first_type == event_type {
@@ -169,7 +168,7 @@ impl<'a> Provenance<'a> {
     }
 }
 
-/// An event on its way into the log, with the digest of its content.
+/// An event that is to be appended, with the digest of its content.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub event_id: Uuid,
@@ -183,7 +182,7 @@ pub struct NewEvent {
     pub digest: [u8; 32],
 }
 
-/// What an event says, as JSON.
+/// The content of an event, as JSON.
 pub(crate) struct Encoded {
     event_type: String,
     payload: Value,
@@ -209,7 +208,7 @@ impl Encoded {
     }
 }
 
-/// Whom the personal data of events is about. Without a key they have been erased.
+/// The person that the personal data of events is about. Without a key the person has been erased.
 #[derive(Clone)]
 pub(crate) struct Subject {
     pub person_id: Uuid,
@@ -217,7 +216,7 @@ pub(crate) struct Subject {
 }
 
 impl NewEvent {
-    /// Prepares an event for `stream`, where it shall have `version` if that is known; refuses what could not be read back.
+    /// Prepares an event for `stream`, for the given version if it is known; refuses content that could not be read back.
     pub(crate) fn prepare(
         stream: &str,
         version: Option<i64>,
@@ -252,17 +251,17 @@ impl NewEvent {
     }
 }
 
-/// The present to the microsecond, as PostgreSQL keeps it.
+/// The current time in microseconds, the precision of PostgreSQL.
 pub fn now() -> DateTime<Utc> {
     whole_micros(Utc::now())
 }
 
-/// PostgreSQL keeps microseconds; what is finer is cut off before it is hashed.
+/// PostgreSQL stores microseconds; finer digits are cut off before the time is hashed.
 fn whole_micros(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
 }
 
-/// An event as it stands in the log. Payload and metadata are JSON texts; most readers need only one of them, decoded.
+/// An event as the log stores it. Payload and metadata are JSON texts; most readers need only one of them decoded.
 #[derive(Clone, Debug)]
 pub struct StoredEvent {
     pub position: i64,
@@ -294,12 +293,12 @@ impl StoredEvent {
         decoded.map_err(|e| self.unreadable(&e.to_string()))
     }
 
-    /// Whom the event's personal data is about and the envelope it is in, if it has any.
+    /// The person that the event's personal data is about and the envelope that holds the data, if the event has any.
     pub fn envelope(&self) -> Option<Envelope> {
         Envelope::of(&self.payload, Fact::bound_fields(self.stream.category(), &self.event_type))
     }
 
-    /// The payload for people to read: without the envelope.
+    /// The payload for display: without the envelope.
     pub fn payload_to_show(&self) -> Result<Value, StoreError> {
         let mut payload = self.payload()?;
         persons::without_envelope(&mut payload);

@@ -10,86 +10,34 @@ use crate::{
     append::Appended,
     canonical::NotStorable,
     contention::retry_conflicts,
-    error::{ExecuteError, StoreError},
-    event::{CommandContext, StoredEvent, StreamName},
+    error::{CommandError as _, ExecuteError, StoreError},
+    event::{CommandContext, StreamName},
+    loaded::Loaded,
     read,
     store::EventStore,
 };
 
-/// Folding a stream that takes longer hangs on a dead connection.
+/// If folding a stream takes longer, its connection is dead.
 const FOLD_DEADLINE: Duration = Duration::from_secs(40);
 /// Events of a stream that are read at once: one may have a megabyte.
 const CHUNK_EVENTS: i64 = 100;
-/// How far the clocks of the key's record and of the log may be apart.
+/// Largest difference between the clocks of the key's record and of the log.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(10);
 
-/// A stream's folded state.
-pub struct Loaded<D: Decider> {
-    pub state: Arc<D::State>,
-    /// Events folded; 0 when there are none.
-    pub version: i64,
-    /// Of the last event folded, or of the last event of the command that appended it together with other streams'.
-    pub position: i64,
-    /// Of the first and the last event folded.
-    pub created_at: DateTime<Utc>,
-    pub updated_at: DateTime<Utc>,
-    pub(crate) company_id: Uuid,
-    /// How many erasures were known of when it was folded: it may hold what has been erased since.
-    pub(crate) epoch: u64,
-    /// Taken from memory without a look at the log: good enough to decide on, because the append checks the version.
-    pub(crate) cached: bool,
-}
-
-impl<D: Decider> Loaded<D> {
-    /// Fails unless the stream has the version, if one is given.
-    pub fn require(&self, if_version: Option<i64>) -> Result<(), StoreError> {
-        require(if_version, self.version)
-    }
-
-    /// Folds the stream's next event.
-    fn apply(&mut self, stream: &StreamName, stored: &StoredEvent) -> Result<(), StoreError> {
-        if stored.version != self.version + 1 {
-            let reason = format!("it is version {} of {stream}, and version {} is not in the log", stored.version, self.version + 1);
-            return Err(StoreError::Unreadable { position: stored.position, reason });
-        }
-        let event = stored.decode::<D::Event>()?;
-        D::evolve(Arc::make_mut(&mut self.state), &event);
-        if self.version == 0 {
-            self.created_at = stored.recorded_at;
-        }
-        (self.version, self.position, self.updated_at) = (stored.version, stored.position, stored.recorded_at);
-        Ok(())
-    }
-}
-
-/// A stream that is not there has no version to compare: its decider says that it is unknown.
-pub(crate) fn require(expected: Option<i64>, actual: i64) -> Result<(), StoreError> {
-    match expected {
-        Some(expected) if actual > 0 && actual != expected => Err(StoreError::PreconditionFailed { expected, actual }),
-        _ => Ok(()),
-    }
-}
-
-impl<D: Decider> Clone for Loaded<D> {
-    fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), ..*self }
-    }
-}
-
-/// What a command came to.
+/// The result of a command.
 pub struct Committed<D: Decider> {
     pub state: Arc<D::State>,
     pub version: i64,
-    /// Of the command's last event, or of the stream's when it had none.
+    /// Position of the command's last event, or of the stream's last event if the command had none.
     pub position: i64,
-    /// What the command yielded.
+    /// The events that the command yielded.
     pub events: Vec<D::Event>,
-    /// Of the first of them.
+    /// Id of the first of them.
     pub event_id: Option<Uuid>,
 }
 
 impl EventStore {
-    /// The state of a company's stream, from the cache when it is there. It may be behind the log.
+    /// The state of a company's stream, from the cache if it is there. It may be older than the log.
     pub async fn load<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<D>, StoreError> {
         let cached = self.cached::<D>(id).filter(|known| known.company_id == company_id);
         match cached {
@@ -98,7 +46,7 @@ impl EventStore {
         }
     }
 
-    /// The state of a company's stream as of now.
+    /// The current state of a company's stream.
     pub async fn load_fresh<D: Decider>(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<D>, StoreError> {
         let known = self.cached::<D>(id).filter(|known| known.company_id == company_id);
         let loaded = self.fold_after(company_id, id, known, None).await?;
@@ -106,7 +54,7 @@ impl EventStore {
         Ok(loaded)
     }
 
-    /// The state of a company's stream as it was recorded at `until`; version 0 when it was not there yet.
+    /// The state of a company's stream as it was recorded at `until`; version 0 if the stream did not exist yet.
     pub async fn load_as_of<D: Decider>(&self, company_id: Uuid, id: Uuid, until: DateTime<Utc>) -> Result<Loaded<D>, StoreError> {
         self.fold_after(company_id, id, None, Some(until)).await
     }
@@ -130,27 +78,27 @@ impl EventStore {
         };
         let known = Loaded { cached: false, ..known.unwrap_or_else(none) };
         let folding = tokio::time::timeout(FOLD_DEADLINE, self.fold(id, known, until));
-        match self.head().silence().unless(folding).await? {
+        match self.head().health().or_unavailable(folding).await? {
             Ok(folded) => folded,
             Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
         }
     }
 
-    /// Folds what the stream has beyond what is known of it, a few events at a time: a stream may be longer than what fits into memory, and
-    /// of another company's no more is read than shows that.
+    /// Folds the events of the stream that `known` does not include, a few at a time: a stream may be longer than the memory allows. Of
+    /// another company's stream it reads only as much as shows that the company is another one.
     async fn fold<D: Decider>(&self, id: Uuid, known: Loaded<D>, until: Option<DateTime<Utc>>) -> Result<Loaded<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
-        // What was is asked for by readers only.
+        // Only readers ask for a past state.
         let pool = if until.is_some() { &self.history } else { &self.pool };
         let mut loaded = known;
         loop {
             let mut events = read::stream(pool, &stream, loaded.version, CHUNK_EVENTS).await?;
             let is_last = count::to_i64(events.len()) < CHUNK_EVENTS;
-            // `recorded_at` never goes back: what follows the first event after the moment need not be read.
+            // `recorded_at` never decreases: the events after the first one past the moment need not be read.
             let later = until.and_then(|until| events.iter().position(|stored| stored.recorded_at > until));
             events.truncate(later.unwrap_or(events.len()));
             if events.iter().any(|stored| stored.company_id != loaded.company_id) {
-                // What another company had at a moment is nothing.
+                // For a past moment, another company's stream is treated as empty.
                 return if until.is_some() { Ok(loaded) } else { Err(StoreError::OtherCompany(stream.to_string())) };
             }
             self.persons().reveal(loaded.company_id, &mut events).await?;
@@ -178,7 +126,7 @@ impl EventStore {
         self.states.forget(stream);
     }
 
-    /// Decides `command` on one stream and appends what follows; decides anew when somebody else was first.
+    /// Decides `command` on one stream and appends the resulting events; decides again when another command was first.
     pub async fn execute<D: Decider>(
         &self,
         context: &CommandContext,
@@ -204,13 +152,13 @@ impl EventStore {
             Err(error) if error.is_conflict() => self.demand_history::<D>(context.company_id, id, &error).await?,
             result => return result,
         }
-        // Whoever has lost once queues up, so that the commands of one process do not lose to each other again and again.
+        // A command that has lost once waits in a queue, so that the commands of one process do not lose to each other repeatedly.
         let _turn = self.contended.turn(&StreamName::of::<D>(id)).await;
-        retry_conflicts(ExecuteError::is_conflict, || self.execute_once(context, id, if_version, command.clone())).await
+        retry_conflicts(|| self.execute_once(context, id, if_version, command.clone())).await
     }
 
-    /// Where the log has what a command that comes again would append once more: events of the same types under the same key,
-    /// whatever has happened on the stream since.
+    /// Where the log has the events that a repeated command would append once more: events of the same types under the same key, whatever
+    /// has happened on the stream since.
     async fn happened_before<D: Decider>(
         &self,
         context: &CommandContext,
@@ -227,8 +175,8 @@ impl EventStore {
         self.recorded_before::<D>(context, id, &types).await
     }
 
-    /// Where the log has events of all these types under the key of a command that comes again. For commands that are refused once they
-    /// have had their effect, as starting what runs.
+    /// Where the log has events of all these types under the key of a repeated command. For commands that are refused once they have had
+    /// their effect, such as starting what is already running.
     pub async fn recorded_before<D: Decider>(
         &self,
         context: &CommandContext,
@@ -245,12 +193,12 @@ impl EventStore {
             context.metadata.idempotency_key,
             types
         );
-        let before = self.head().silence().unless(before.fetch_one(&self.pool)).await.flatten()?;
+        let before = self.head().health().or_unavailable(before.fetch_one(&self.pool)).await.flatten()?;
         let known = before.types.unwrap_or_default();
         Ok(before.position.filter(|_| types.iter().all(|event_type| known.contains(event_type))))
     }
 
-    /// A stream that has versions but no events begins in a partition that was detached: nothing can be decided on it.
+    /// A stream that has versions but no events begins in a partition that was detached: no command can be decided on it.
     async fn demand_history<D: Decider>(&self, company_id: Uuid, id: Uuid, error: &ExecuteError<D::Refusal>) -> Result<(), StoreError> {
         match error {
             ExecuteError::Store(StoreError::Conflict(conflict))

@@ -1,5 +1,5 @@
-//! Where the log ends, as far as this process knows: told by its own appends at once, by others' through NOTIFY, and by
-//! looking every [`POLL_MS`] whatever else fails.
+//! The end of the log, as far as this process has seen it: the process's own appends report it at once, other processes report it through
+//! NOTIFY, and the process reads it every [`POLL_MS`], whatever else fails.
 
 use std::{
     sync::{
@@ -15,40 +15,40 @@ use sqlx::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use crate::database::{Pool, Silence};
+use crate::database::{DatabaseHealth, Pool};
 
-/// How often the head is looked up when nobody tells, in milliseconds.
+/// How often the head is read without a notification, in milliseconds.
 const POLL_MS: u64 = 200;
-/// Other processes are told at most this often, in milliseconds; NOTIFY inside the append would serialise all commits.
+/// Other processes are notified at most this often, in milliseconds; NOTIFY inside the append would serialise all commits.
 const NOTIFY_EVERY_MS: u64 = 5;
 
 #[derive(Clone)]
 pub struct Head {
     position: watch::Sender<i64>,
     appended: watch::Sender<i64>,
-    /// How many persons have been erased.
+    /// Number of persons that have been erased.
     erasures: watch::Sender<i64>,
-    silence: Silence,
+    health: DatabaseHealth,
 }
 
 impl Head {
-    /// Starts the tasks that watch the head and tell others of it; they end when the pool is closed.
-    pub(crate) fn watch(pool: Pool, options: PgConnectOptions, channel: String, silence: Silence) -> Self {
-        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), erasures: watch::Sender::new(0), silence };
+    /// Starts the tasks that watch the head and notify other processes; they end when the pool is closed.
+    pub(crate) fn watch(pool: Pool, options: PgConnectOptions, channel: String, health: DatabaseHealth) -> Self {
+        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), erasures: watch::Sender::new(0), health };
         let own_backend = Arc::new(AtomicU32::new(0));
         tokio::spawn(follow(pool.clone(), options.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
         tokio::spawn(tell(pool, options, channel, head.appended.subscribe(), own_backend));
         head
     }
 
-    /// The last position this process knows of.
+    /// The last position that this process has seen.
     pub fn position(&self) -> i64 {
         *self.position.borrow()
     }
 
     /// Whether the database answers.
-    pub fn silence(&self) -> &Silence {
-        &self.silence
+    pub fn health(&self) -> &DatabaseHealth {
+        &self.health
     }
 
     /// Changes whenever a person is erased.
@@ -56,16 +56,16 @@ impl Head {
         self.erasures.subscribe()
     }
 
-    /// Notes an own append.
+    /// Records an append of this process.
     pub(crate) fn advance(&self, position: i64) {
         raise(&self.position, position);
         raise(&self.appended, position);
     }
 
-    /// Returns once the log is known to go beyond `position`, or after `patience` at the latest.
-    pub async fn beyond(&self, position: i64, patience: Duration) {
+    /// Returns once the log is known to have a position after `position`, or after `wait_max` at the latest.
+    pub async fn beyond(&self, position: i64, wait_max: Duration) {
         let mut receiver = self.position.subscribe();
-        let _ = tokio::time::timeout(patience, receiver.wait_for(|head| *head > position)).await;
+        let _ = tokio::time::timeout(wait_max, receiver.wait_for(|head| *head > position)).await;
     }
 }
 
@@ -77,7 +77,7 @@ fn raise(sender: &watch::Sender<i64>, position: i64) {
     });
 }
 
-/// What a look at the head may take before its connection counts as dead.
+/// If reading the head takes longer, its connection is treated as dead.
 const LOOK_DEADLINE: Duration = Duration::from_secs(4);
 
 async fn follow(pool: Pool, options: PgConnectOptions, channel: String, head: Head, own_backend: Arc<AtomicU32>) {
@@ -85,15 +85,15 @@ async fn follow(pool: Pool, options: PgConnectOptions, channel: String, head: He
         let result: Result<std::convert::Infallible, sqlx::Error> = listen(&options, &channel, &head, &own_backend).await;
         let Err(error) = result;
         match &error {
-            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => head.silence.noticed(),
-            _ => head.silence.broken(),
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => head.health.report_silent(),
+            _ => head.health.report_broken(),
         }
         tracing::debug!(%error, "watching the log's head was interrupted");
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
     }
 }
 
-/// Looks at the head whenever another process tells of new events, and every [`POLL_MS`] even if nobody tells.
+/// Reads the head whenever another process reports new events, and every [`POLL_MS`] without a report.
 async fn listen(
     options: &PgConnectOptions,
     channel: &str,
@@ -101,10 +101,10 @@ async fn listen(
     own_backend: &AtomicU32,
 ) -> Result<std::convert::Infallible, sqlx::Error> {
     let timed_out = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    // A connection of its own: that others are busy says nothing about the database.
+    // A separate connection: busy connections are no sign that the database has failed.
     let own = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None).connect_lazy_with(options.clone());
     let mut listener = timeout(LOOK_DEADLINE, PgListener::connect_with(&own)).await.map_err(timed_out)??;
-    // A loss is told at once; the next look connects anew.
+    // A lost connection is reported at once; the next read connects again.
     listener.eager_reconnect(false);
     timeout(LOOK_DEADLINE, listener.listen(channel)).await.map_err(timed_out)??;
     loop {
@@ -115,12 +115,12 @@ async fn listen(
         let others = async {
             loop {
                 match listener.try_recv().await? {
-                    // What this process appended it knows already.
+                    // This process already has the positions of its own appends.
                     Some(notification) if notification.process_id() == own_backend.load(Ordering::Relaxed) => {}
                     Some(_) => return Ok::<_, sqlx::Error>(()),
                     // The connection was lost, and perhaps a notification with it.
                     None => {
-                        head.silence.broken();
+                        head.health.report_broken();
                         return Ok(());
                     }
                 }
@@ -132,7 +132,7 @@ async fn listen(
     }
 }
 
-/// Tells other processes, over a connection of its own, so that they know whose word it is.
+/// Notifies other processes, over a separate connection, so that receivers can identify the sender.
 async fn tell(pool: Pool, options: PgConnectOptions, channel: String, mut appended: watch::Receiver<i64>, own_backend: Arc<AtomicU32>) {
     let mut connection: Option<PgConnection> = None;
     while appended.changed().await.is_ok() && !pool.is_closed() {

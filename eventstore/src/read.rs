@@ -1,4 +1,4 @@
-//! Reading the log: in log order, and stream by stream.
+//! Reads the log: in log order, and stream by stream.
 
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use crate::{
     event::{StoredEvent, StreamName},
 };
 
-/// Events of one page at most.
+/// Most events of one page.
 pub const PAGE_EVENTS_MAX: i64 = 5_000;
 /// Bytes of payload text after which a page ends; a page has at least one event.
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of payload text after which a page for a company ends, and events of it that are read at once: each may have a megabyte.
+/// Bytes of payload text after which a page for a company ends, and the number of its events that are read at once: each event may have a
+/// megabyte.
 const COMPANY_PAGE_BYTES_MAX: usize = 4 << 20;
 const ROWS_AT_ONCE: usize = 100;
 
@@ -34,7 +35,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether it lets an event through.
+    /// Whether the filter passes an event.
     pub fn passes(&self, stream: &StreamName, event_type: &str) -> bool {
         self.stream.as_ref().is_none_or(|wanted| wanted == stream)
             && self.category.as_deref().is_none_or(|category| category == stream.category())
@@ -79,10 +80,10 @@ impl TryFrom<Row> for StoredEvent {
     }
 }
 
-/// A page that takes longer comes from a dead connection.
+/// If reading a page takes longer, its connection is dead.
 const READ_DEADLINE: Duration = Duration::from_secs(40);
 
-/// All events after `after`, in log order, one page: bounded in events and in bytes.
+/// One page of the events after `after`, in log order: limited in events and in bytes.
 pub(crate) async fn page(pool: &Pool, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
     let page = tokio::time::timeout(READ_DEADLINE, page_in_time(pool, after, limit)).await;
     page.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()))
@@ -101,7 +102,8 @@ async fn page_in_time(pool: &Pool, after: i64, limit: i64) -> Result<Vec<StoredE
     let mut events = Vec::new();
     let (mut bytes, mut expected) = (0, after + 1);
     while let Some(row) = rows.try_next().await? {
-        // Positions have no gap: if one is missing, it was taken out of the log, and nobody may go on as if it had never been.
+        // Positions have no gap: a missing position was removed from the log, and the reader must not continue as if the event had never
+        // existed.
         if row.position != expected {
             return Err(StoreError::Unreadable { position: expected, reason: "it is not in the log".to_owned() });
         }
@@ -140,7 +142,7 @@ fn reader(limit: usize) -> PageReader<StoredEvent> {
     PageReader::new(limit, COMPANY_PAGE_BYTES_MAX, ROWS_AT_ONCE)
 }
 
-/// Where to read on: after the last event, or where the page begins.
+/// Where to continue reading: after the last event, or where the page begins.
 fn place(reader: &PageReader<StoredEvent>, begin: i64) -> i64 {
     reader.last().map_or(begin, |event| event.position)
 }
@@ -151,8 +153,8 @@ fn add(reader: &mut PageReader<StoredEvent>, rows: Vec<Row>) -> Result<(), Store
     Ok(())
 }
 
-/// Each event type is read from its own place in the index `(company_id, event_type, position nulls first)`, so that no event is read that
-/// does not pass. No other index gives that order: PostgreSQL cannot choose to walk the log of all companies and filter it.
+/// Each event type is read from its own place in the index `(company_id, event_type, position nulls first)`, so that only events that pass
+/// are read. No other index has that order: PostgreSQL cannot choose to read the log of all companies and filter it.
 async fn typed_rows(pool: &Pool, company_id: Uuid, after: i64, filter: &Filter, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
@@ -191,7 +193,7 @@ fn types_of(category: &str) -> Vec<&'static str> {
     Fact::catalogue().into_iter().filter(|(of, ..)| *of == category).map(|(_, event_type, _)| event_type).collect()
 }
 
-/// The same of one stream.
+/// The same for one stream.
 async fn stream_rows(
     pool: &Pool,
     company_id: Uuid,
@@ -224,8 +226,8 @@ async fn stream_rows(
     .await
 }
 
-/// The events of a company's streams after a position, in log order; none of another company's streams. At most `limit`, and a page that has
-/// reached [`COMPANY_PAGE_BYTES_MAX`] ends.
+/// The events of a company's streams after a position, in log order, and no events of another company's streams. At most `limit`, and a
+/// page that has reached [`COMPANY_PAGE_BYTES_MAX`] ends.
 pub(crate) async fn history_page(
     pool: &Pool,
     company_id: Uuid,
@@ -261,7 +263,7 @@ async fn history_rows(pool: &Pool, company_id: Uuid, streams: &[String], after: 
     .await
 }
 
-/// Halves the log until it is found: `recorded_at` never goes back.
+/// Finds it by halving the log: `recorded_at` never decreases.
 pub(crate) async fn position_before(pool: &Pool, moment: DateTime<Utc>) -> Result<i64, StoreError> {
     let bounds = sqlx::query!(r#"select coalesce(min(position), 1) - 1 as "low!", coalesce(max(position), 0) as "high!" from events"#);
     let bounds = bounds.fetch_one(pool).await?;

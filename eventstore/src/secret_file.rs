@@ -1,9 +1,9 @@
-//! Files that hold a secret: made once, whole, and readable for their owner only.
+//! Files that hold a secret: created once, as a whole, and readable for their owner only.
 
 use std::{fs, io, io::Write as _, path::Path};
 
-/// Makes the file with this content unless there is one; says whether it did. A process that dies meanwhile leaves no half-written file
-/// under that name and nothing that keeps the next one from making it. Of two processes one wins.
+/// Creates the file with this content unless it exists; returns whether it did so. A process that dies meanwhile leaves no half-written
+/// file under that name and nothing that prevents the next process from creating it. Of two processes one wins.
 pub(crate) fn create_once(path: &Path, content: &[u8]) -> io::Result<bool> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(dir)?;
@@ -12,7 +12,7 @@ pub(crate) fn create_once(path: &Path, content: &[u8]) -> io::Result<bool> {
     file.write_all(content)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
-        // The name is on the disk, too.
+        // The file's name must be on the disk, too.
         Ok(_) => fs::File::open(dir)?.sync_all().map(|()| true),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
@@ -35,7 +35,7 @@ mod tests {
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
     }
 
-    /// A container's process has the same id at every start, and met the file that its predecessor left half-made.
+    /// A container's process has the same id at every start, and found the incomplete file of the process before it.
     #[test]
     fn what_a_killed_process_left_does_not_keep_the_next_one_from_making_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Folded states that are kept, so that a command need not read its stream: the ones used last, as far as they fit.
+//! A cache of folded states, so that a command does not have to read its stream: the most recently used states, as far as they fit.
 
 use std::{
     any::Any,
@@ -10,9 +10,9 @@ use domain::Decider;
 use lru::LruCache;
 use uuid::Uuid;
 
-use crate::{event::StreamName, execute::Loaded};
+use crate::{event::StreamName, loaded::Loaded};
 
-/// States that are kept at most, and bytes of all of them together, as their deciders reckon.
+/// Most states in the cache, and most bytes of all of them together, as their deciders estimate them.
 const STATES_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 const STATES_MAX_BYTES: usize = 64 << 20;
 
@@ -44,7 +44,7 @@ impl StateCache {
         state?.downcast_ref::<Loaded<D>>().cloned()
     }
 
-    /// Keeps a state, unless this one or a newer one of the stream is kept.
+    /// Caches a state, unless this state or a newer one of the stream is cached.
     pub fn put<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {
         let stream = StreamName::of::<D>(id);
         let mut states = self.states();

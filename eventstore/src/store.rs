@@ -1,4 +1,4 @@
-//! The log's front.
+//! The public interface of the log.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -26,11 +26,11 @@ use crate::{
 /// The log of one installation. Clones share everything.
 #[derive(Clone)]
 pub struct EventStore {
-    /// For commands and subscriptions.
+    /// Connections for commands and subscriptions.
     pub(crate) pool: Pool,
-    /// For what is asked of the log: commands never wait behind it.
+    /// Connections for queries on the log: commands never wait behind them.
     pub(crate) history: Pool,
-    /// As the owner: for what changes the log's tables.
+    /// Connections as the owner: for changes to the log's tables.
     owner: Pool,
     options: Arc<PgConnectOptions>,
     pub(crate) appender: Appender,
@@ -46,7 +46,7 @@ impl EventStore {
     pub fn open(database: &Database) -> Self {
         let access = &database.access;
         let notifying = access.log_options.clone().application_name(&format!("{} notify", process_name()));
-        let head = Head::watch(access.commands.clone(), notifying, database.channel(), database.silence.clone());
+        let head = Head::watch(access.commands.clone(), notifying, database.channel(), database.health.clone());
         let appending = access.log_options.clone().application_name(&format!("{} append", process_name()));
         let appender = Appender::start(appending, access.log_may_copy, head.clone());
         let states = StateCache::new();
@@ -75,19 +75,19 @@ impl EventStore {
         self.appender.waiting()
     }
 
-    /// Whom the log's personal data is about.
+    /// The persons that the log's personal data is about.
     pub fn persons(&self) -> &Persons {
         &self.persons
     }
 
-    /// Destroys the key to everything that was recorded about a person. The log says that it was done, who did it and when.
+    /// Destroys the key to everything that was recorded about a person. The log records the erasure, the actor and the time.
     pub async fn erase_person<D: Decider>(
         &self,
         context: &CommandContext,
         person_id: Uuid,
         erase: D::Command,
     ) -> Result<i64, ExecuteError<D::Refusal>> {
-        // First the fact: should we be cut off, its key is destroyed when the platform starts.
+        // The fact is stored first: if the process is killed after it, the key is destroyed when the platform starts.
         let committed = self.execute::<D>(context, person_id, erase).await?;
         self.persons.destroy(context.company_id, person_id).await?;
         self.persons.forget_all();
@@ -104,27 +104,27 @@ impl EventStore {
         Ok(sqlx::query_scalar!("select position from log_head").fetch_one(&self.history).await?)
     }
 
-    /// The next events after `after`, in log order; empty at the end of the log. Bounded in events and bytes.
+    /// The next events after `after`, in log order; empty at the end of the log. Limited in events and bytes.
     pub async fn read_page(&self, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
-        self.head.silence().unless(read::page(&self.pool, after, limit)).await?
+        self.head.health().or_unavailable(read::page(&self.pool, after, limit)).await?
     }
 
-    /// The next events after `after`, waiting up to `patience` for one to come. Who reads on had better subscribe.
-    pub async fn next_page(&self, after: i64, limit: i64, patience: Duration) -> Result<Vec<StoredEvent>, StoreError> {
+    /// The next events after `after`; waits up to `wait_max` for one to arrive. A reader that continues reading should subscribe instead.
+    pub async fn next_page(&self, after: i64, limit: i64, wait_max: Duration) -> Result<Vec<StoredEvent>, StoreError> {
         let page = self.read_page(after, limit).await?;
         if !page.is_empty() {
             return Ok(page);
         }
-        self.head.beyond(after, patience).await;
+        self.head.beyond(after, wait_max).await;
         self.read_page(after, limit).await
     }
 
-    /// Everything after `after`, then whatever comes.
+    /// All events after `after`, then every new event.
     pub fn subscribe(&self, after: i64) -> Subscription {
         Subscription::new(self.pool.clone(), self.head.clone(), after)
     }
 
-    /// A company's events after `after` that pass the filter, in log order, with personal data. At most `limit`, and fewer if they are long.
+    /// A company's events after `after` that pass the filter, in log order, with personal data. At most `limit`, fewer if they are long.
     pub async fn read_company_page(
         &self,
         company_id: Uuid,
@@ -151,25 +151,25 @@ impl EventStore {
         Ok(page)
     }
 
-    /// All of a stream's events as far as recorded until `until`, oldest first; as they are stored. For tools: a stream may be long.
+    /// All of a stream's events that were recorded until `until`, oldest first, in stored form. For tools: a stream may be long.
     pub async fn read_stream(&self, stream: &StreamName, until: Option<DateTime<Utc>>) -> Result<Vec<StoredEvent>, StoreError> {
         let mut events = read::stream(&self.history, stream, 0, i64::MAX).await?;
         events.retain(|event| until.is_none_or(|until| event.recorded_at <= until));
         Ok(events)
     }
 
-    /// The position before the first event recorded at or after `moment`: what comes after it is what was recorded since.
+    /// The position before the first event recorded at or after `moment`: the events after it were recorded since then.
     pub async fn position_before(&self, moment: DateTime<Utc>) -> Result<i64, StoreError> {
         read::position_before(&self.history, moment).await
     }
 
-    /// The events with these ids, wherever they are.
+    /// The events with these ids, at any position.
     pub async fn read_events(&self, ids: &[Uuid]) -> Result<Vec<StoredEvent>, StoreError> {
         read::by_ids(&self.pool, ids).await
     }
 
-    /// How many of a company's streams have an event of a type that was recorded until `until`. Costs what these streams cost, however
-    /// long the log is.
+    /// How many of a company's streams have an event of a type that was recorded until `until`. The cost depends on these streams, not on
+    /// the length of the log.
     pub async fn count_streams_with<D: Decider>(
         &self,
         company_id: Uuid,
@@ -196,12 +196,12 @@ impl EventStore {
         Ok(found.iter().filter_map(|name| name.parse::<StreamName>().ok()).map(|stream| stream.id()).collect())
     }
 
-    /// Makes sure that the log has room ahead; returns how many partitions were made.
+    /// Makes sure that the log has room ahead; returns how many partitions were created.
     pub async fn ensure_partitions(&self) -> Result<i32, StoreError> {
         crate::database::ensure_partitions(&self.owner).await.map_err(StoreError::from)
     }
 
-    /// The parts of the log, in order; also those that were taken out of it.
+    /// The partitions of the log, in order, including the detached ones.
     pub async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {
         let partitions = sqlx::query_as!(
             Partition,
@@ -211,24 +211,24 @@ impl EventStore {
         Ok(partitions.fetch_all(&self.pool).await?)
     }
 
-    /// Takes the oldest partition out of the log; refused while it is being filled, is not sealed, or a projection has not read it.
-    /// The name of its table.
+    /// Detaches the oldest partition from the log; refused while the partition is being filled, is not sealed, or a projection has not read
+    /// it. Returns the name of its table.
     pub async fn detach_oldest_partition(&self) -> Result<String, StoreError> {
         Ok(sqlx::query_scalar!(r#"select detach_oldest_partition() as "name!""#).fetch_one(&mut self.unhurried().await?).await?)
     }
 
-    /// Puts the newest of the detached partitions back. The name of its table.
+    /// Attaches the newest of the detached partitions again. Returns the name of its table.
     pub async fn attach_newest_partition(&self) -> Result<String, StoreError> {
         Ok(sqlx::query_scalar!(r#"select attach_newest_detached_partition() as "name!""#).fetch_one(&mut self.unhurried().await?).await?)
     }
 
-    /// A connection for what may take minutes: PostgreSQL reads a partition through before it attaches it.
+    /// A connection for statements that may take minutes: PostgreSQL reads a whole partition before it attaches it.
     async fn unhurried(&self) -> Result<PgConnection, StoreError> {
         Ok(PgConnection::connect_with(&self.options).await?)
     }
 }
 
-/// What a process knows of persons in clear it forgets when anybody is erased, by whichever process.
+/// Clears what this process has cached about persons in clear, whenever any process erases a person.
 async fn forget_the_erased(head: Head, persons: Persons, states: StateCache) {
     let mut erasures = head.erasures();
     while erasures.changed().await.is_ok() {
@@ -240,7 +240,7 @@ async fn forget_the_erased(head: Head, persons: Persons, states: StateCache) {
 /// A part of the log: positions from `first` to `last`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Partition {
-    /// Of its table.
+    /// Name of its table.
     pub name: String,
     pub first: i64,
     pub last: i64,

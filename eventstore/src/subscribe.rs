@@ -1,7 +1,7 @@
-//! Catch-up subscriptions: everything from a position on in large pages, then whatever comes within milliseconds.
+//! Catch-up subscriptions: all events from a position on in large pages, then new events within milliseconds.
 //!
-//! A subscription trusts nothing but the log: being told of new events only makes it look sooner. It outlives lost connections
-//! and restarts of the server.
+//! A subscription trusts only the log: a notification of new events only makes it read sooner. It survives lost connections and restarts of
+//! the server.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::{
 /// How long to wait before the database is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// A place in the log that moves on.
+/// A place in the log that moves forward.
 pub struct Subscription {
     pool: Pool,
     head: Head,
     after: i64,
     page_events: i64,
-    /// The page behind the one that is being worked on.
+    /// The page after the one that is being processed.
     ahead: Option<JoinHandle<Result<Vec<StoredEvent>, StoreError>>>,
 }
 
@@ -48,23 +48,23 @@ impl Subscription {
         self
     }
 
-    /// The position of the last event that was given out, or where the subscription began.
+    /// The position of the last event that was returned, or where the subscription began.
     pub const fn position(&self) -> i64 {
         self.after
     }
 
-    /// The next events in log order, without a gap: at least one, or none if none came within `patience`. Fails if the database could
-    /// not be read all that time, or if an event is missing from the log; the next call continues from the same place.
-    pub async fn next(&mut self, patience: Duration) -> Result<Vec<StoredEvent>, StoreError> {
-        let deadline = Instant::now() + patience;
+    /// The next events in log order, without a gap: at least one, or none if none arrived within `wait_max`. Fails if the database could
+    /// not be read during all that time, or if an event is missing from the log; the next call continues from the same place.
+    pub async fn next(&mut self, wait_max: Duration) -> Result<Vec<StoredEvent>, StoreError> {
+        let deadline = Instant::now() + wait_max;
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            // Before the page is read: an event that comes in between is in the page or raises the head beyond this.
+            // Read before the page: an event that is appended in between is in the page or raises the head beyond this position.
             let known = self.head.position();
             match self.page().await {
                 Ok(page) if page.is_empty() && remaining.is_zero() => return Ok(page),
                 Ok(page) if page.is_empty() => {
-                    // After a failover the log may be shorter than what was known of it.
+                    // After a failover the log may be shorter than this process has seen.
                     if known > self.after {
                         tokio::time::sleep(RETRY_EVERY.min(remaining)).await;
                     }
@@ -72,10 +72,11 @@ impl Subscription {
                 }
                 Ok(page) => {
                     self.after = page.last().map_or(self.after, |event| event.position);
-                    // Whoever is behind needs the next page as soon as this one is done.
+                    // A subscription that is behind needs the next page as soon as this one is done.
                     if self.head.position() > self.after {
                         let (pool, head, after, limit) = (self.pool.clone(), self.head.clone(), self.after, self.page_events);
-                        self.ahead = Some(tokio::spawn(async move { head.silence().unless(read::page(&pool, after, limit)).await? }));
+                        self.ahead =
+                            Some(tokio::spawn(async move { head.health().or_unavailable(read::page(&pool, after, limit)).await? }));
                     }
                     return Ok(page);
                 }
@@ -96,6 +97,6 @@ impl Subscription {
         {
             return Ok(page);
         }
-        self.head.silence().unless(read::page(&self.pool, self.after, self.page_events)).await?
+        self.head.health().or_unavailable(read::page(&self.pool, self.after, self.page_events)).await?
     }
 }

@@ -6,15 +6,32 @@ use domain::{Decider, DomainEvent, count};
 use uuid::Uuid;
 
 use crate::{
-    ahead::{Decided, OnItsWay, Remember},
+    ahead::{Decided, InFlight, Remember},
     append::{Appended, ExpectedVersion, Outcome, StreamWrite},
-    error::{ExecuteError, StoreError},
+    contention::retry_conflicts,
+    error::{CommandError, ExecuteError, StoreError},
     event::{CommandContext, Encoded, NewEvent, Provenance, StreamName, Subject},
-    execute::{Committed, Loaded, require},
+    execute::Committed,
+    loaded::{Loaded, require},
     store::EventStore,
 };
 
 impl EventStore {
+    /// Runs `decide` on a unit and appends its decisions: all of them or none. If another command was first, `decide` runs again from the
+    /// start. Returns the result of `decide` and the position of the last event; without events, the latest position that the decisions
+    /// depend on.
+    pub async fn transact<'a, T, E, F>(&'a self, context: &'a CommandContext, decide: impl Fn(Unit<'a>) -> F) -> Result<(T, i64), E>
+    where
+        E: CommandError,
+        F: Future<Output = Result<(Unit<'a>, T), E>>,
+    {
+        let attempt = || async {
+            let (unit, decided) = decide(self.unit(context)).await?;
+            Ok((decided, unit.commit().await?))
+        };
+        retry_conflicts(attempt).await
+    }
+
     /// Begins a command that writes several streams at once.
     pub fn unit<'a>(&'a self, context: &'a CommandContext) -> Unit<'a> {
         Unit {
@@ -23,10 +40,15 @@ impl EventStore {
             writes: Vec::new(),
             remembered: Vec::new(),
             required: Vec::new(),
+            loaded: Vec::new(),
             provenance: Provenance::new(context),
             position: 0,
         }
     }
+}
+
+fn version_of(versions: &[(StreamName, i64)], stream: &StreamName) -> Option<i64> {
+    versions.iter().find(|(name, _)| name == stream).map(|(_, version)| *version)
 }
 
 /// Decisions on several streams that are appended together or not at all.
@@ -35,19 +57,21 @@ pub struct Unit<'a> {
     context: &'a CommandContext,
     writes: Vec<StreamWrite>,
     remembered: Vec<Box<dyn Remember>>,
-    /// Versions that streams must have, whatever is decided on them.
+    /// Versions that the caller demands of streams.
     required: Vec<(StreamName, i64)>,
+    /// Versions at which streams were loaded for the decisions.
+    loaded: Vec<(StreamName, i64)>,
     provenance: Provenance<'a>,
-    /// Highest known position of the streams decided on.
+    /// Highest known position of the streams that were decided on.
     position: i64,
 }
 
 impl<'a> Unit<'a> {
-    /// Decides `command` on a stream. A refusal, or a decision that nothing is to do, is checked against the log first.
+    /// Decides `command` on a stream. A refusal, or a decision without events, is checked against the log first.
     pub async fn decide<D: Decider>(&mut self, id: Uuid, command: D::Command) -> Result<Committed<D>, ExecuteError<D::Refusal>> {
         let company_id = self.context.company_id;
-        // A version that was asked for must be in the log, and not only on its way.
-        let (mut loaded, mut rests_on) = if self.required_version(&StreamName::of::<D>(id)).is_some() {
+        // A version that was read or demanded must be in the log; a pending append is not enough.
+        let (mut loaded, mut depends_on) = if self.names_version(&StreamName::of::<D>(id)) {
             (self.store.load::<D>(company_id, id).await?, None)
         } else {
             self.store.load_ahead::<D>(company_id, id).await?
@@ -55,19 +79,19 @@ impl<'a> Unit<'a> {
         let mut decision = D::decide(&loaded.state, command.clone());
         if loaded.cached && !matches!(&decision, Ok(events) if !events.is_empty()) {
             loaded = self.store.load_fresh::<D>(company_id, id).await?;
-            rests_on = None;
+            depends_on = None;
             decision = D::decide(&loaded.state, command);
         }
-        self.check_required::<D>(id, loaded.version)?;
+        self.check_versions::<D>(id, loaded.version)?;
         let events = decision.map_err(ExecuteError::Refused)?;
-        self.write(id, loaded, rests_on, events).await.map_err(ExecuteError::Store)
+        self.write(id, loaded, depends_on, events).await.map_err(ExecuteError::Store)
     }
 
     async fn write<D: Decider>(
         &mut self,
         id: Uuid,
         loaded: Loaded<D>,
-        rests_on: Option<Outcome>,
+        depends_on: Option<Outcome>,
         events: Vec<D::Event>,
     ) -> Result<Committed<D>, StoreError> {
         let stream = StreamName::of::<D>(id);
@@ -80,13 +104,13 @@ impl<'a> Unit<'a> {
         let (position, event_id) = (loaded.position, prepared.first().map(|event| event.event_id));
         if !events.is_empty() {
             let expected = ExpectedVersion::Exact(loaded.version);
-            self.writes.push(StreamWrite { stream, expected, events: prepared, rests_on: rests_on.clone() });
-            self.remembered.push(Box::new(Decided { id, is_new: loaded.version == 0, after, rests_on }));
+            self.writes.push(StreamWrite { stream, expected, events: prepared, depends_on: depends_on.clone() });
+            self.remembered.push(Box::new(Decided { id, is_new: loaded.version == 0, after, depends_on }));
         }
         Ok(Committed { state, version, position, events, event_id })
     }
 
-    /// Appends events that follow from no state: to a stream that must not be there yet, or to any. Their personal data is
+    /// Appends events that follow from no state: to a stream that must not exist yet, or to any stream. Their personal data is
     /// `person_id`'s.
     pub async fn push<D: Decider>(
         &mut self,
@@ -97,7 +121,7 @@ impl<'a> Unit<'a> {
     ) -> Result<(), StoreError> {
         let stream = StreamName::of::<D>(id);
         let events = self.prepare(&stream, expected.version(), events, person_id).await?;
-        self.writes.push(StreamWrite { stream, expected, events, rests_on: None });
+        self.writes.push(StreamWrite { stream, expected, events, depends_on: None });
         Ok(())
     }
 
@@ -122,29 +146,42 @@ impl<'a> Unit<'a> {
         Ok(prepared.collect::<Result<_, _>>()?)
     }
 
-    /// Fails unless the stream has the version, if one is given. What is decided on the stream afterwards rests on that version.
+    /// Fails if a version is given and the stream does not have it. Later decisions on the stream depend on that version.
     pub async fn require<D: Decider>(&mut self, id: Uuid, if_version: Option<i64>) -> Result<(), StoreError> {
         let Some(expected) = if_version else { return Ok(()) };
         self.required.push((StreamName::of::<D>(id), expected));
         let actual = self.store.load_fresh::<D>(self.context.company_id, id).await?.version;
-        self.check_required::<D>(id, actual)
+        self.check_versions::<D>(id, actual)
     }
 
-    fn required_version(&self, stream: &StreamName) -> Option<i64> {
-        self.required.iter().find(|(name, _)| name == stream).map(|(_, version)| *version)
+    /// The current state of a stream. Later decisions on the stream depend on its version: if another command has changed the stream
+    /// meanwhile, the unit fails and can be decided again.
+    pub async fn load<D: Decider>(&mut self, id: Uuid) -> Result<Loaded<D>, StoreError> {
+        let loaded = self.store.load_fresh::<D>(self.context.company_id, id).await?;
+        self.loaded.push((StreamName::of::<D>(id), loaded.version));
+        Ok(loaded)
     }
 
-    fn check_required<D: Decider>(&self, id: Uuid, actual: i64) -> Result<(), StoreError> {
-        require(self.required_version(&StreamName::of::<D>(id)), actual)
+    fn names_version(&self, stream: &StreamName) -> bool {
+        version_of(&self.required, stream).or(version_of(&self.loaded, stream)).is_some()
     }
 
-    /// Makes the whole fail if the stream has gone on since `loaded`.
+    fn check_versions<D: Decider>(&self, id: Uuid, actual: i64) -> Result<(), StoreError> {
+        let stream = StreamName::of::<D>(id);
+        require(version_of(&self.required, &stream), actual)?;
+        match version_of(&self.loaded, &stream) {
+            Some(version) if version != actual => Err(StoreError::Overtaken),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the whole unit fail if the stream has changed since `loaded`.
     pub fn hold<D: Decider>(&mut self, id: Uuid, loaded: &Loaded<D>) {
         let expected = ExpectedVersion::Exact(loaded.version);
-        self.writes.push(StreamWrite { stream: StreamName::of::<D>(id), expected, events: Vec::new(), rests_on: None });
+        self.writes.push(StreamWrite { stream: StreamName::of::<D>(id), expected, events: Vec::new(), depends_on: None });
     }
 
-    /// Appends everything. The position of the last event, or of the latest one the decisions rest on when there is none.
+    /// Appends everything. Returns the position of the last event; without events, the latest position that the decisions depend on.
     pub async fn commit(self) -> Result<i64, StoreError> {
         let position = self.position;
         Ok(self.append().await?.map_or(position, |appended| appended.position))
@@ -158,18 +195,18 @@ impl<'a> Unit<'a> {
         let Self { store, context, writes, remembered, .. } = self;
         let streams = writes.iter().map(|write| write.stream.clone()).collect();
         let (answer, outcome) = {
-            // Nobody may decide on what is not in the queue yet.
+            // No command may be decided on these states before this append is in the queue.
             let mut states = store.ahead.states();
             let (answer, outcome) = store.appender.enqueue(context.company_id, writes)?;
             remembered.iter().for_each(|decided| decided.ahead(&mut states, &outcome));
             (answer, outcome)
         };
-        let mut on_its_way = OnItsWay { store, streams, outcome, succeeded: false };
+        let mut in_flight = InFlight { store, streams, outcome, succeeded: false };
         let appended = answer.get().await?;
-        // What was appended the first time may differ from what was decided now.
+        // The events of the first run may differ from the events that were decided now.
         if !appended.repeated {
             remembered.into_iter().for_each(|decided| decided.committed(store, appended));
-            on_its_way.succeeded = true;
+            in_flight.succeeded = true;
         }
         Ok(Some(appended))
     }

@@ -1,6 +1,6 @@
 //! Which commands can be written together, and which of them have lost: pure.
 //!
-//! Commands of one batch count as if each came alone, one after the other: what one writes, the next one may expect.
+//! Commands of one batch are treated as if each arrived alone, one after the other: a command may expect the events of the one before it.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use domain::count;
 use uuid::Uuid;
 
-use super::{Appended, ExpectedVersion, Fate, Outcome, Pending, Size};
+use super::pending::{Appended, ExpectedVersion, Fate, Outcome, Pending, Size};
 use crate::{
     error::{Conflict, StoreError},
     event::{NewEvent, StreamName},
@@ -21,7 +21,7 @@ const APPEND_BATCH_EVENTS: usize = 4_000;
 /// Payload bytes after which a batch is closed.
 const APPEND_BATCH_BYTES: usize = 8 << 20;
 
-/// Commands that win or lose as the streams are found.
+/// Commands that win or lose, depending on the versions of their streams in the log.
 #[derive(Default)]
 pub(super) struct Batch {
     pub commands: Vec<Pending>,
@@ -32,18 +32,18 @@ pub(super) struct Batch {
     pub size: Size,
 }
 
-/// A stream that the batch writes to or rests on.
+/// A stream that the batch writes to or depends on.
 pub(super) struct Slot {
     pub name: StreamName,
     pub company_id: Uuid,
-    /// What the first of the batch's commands expects.
+    /// The version that the first of the batch's commands expects.
     pub expected: ExpectedVersion,
     /// Events of the batch for this stream.
     pub count: i64,
 }
 
 impl Slot {
-    /// The version after the commands of the batch, if that can be told.
+    /// The version after the commands of the batch, if it can be determined.
     const fn next(&self) -> Option<i64> {
         match self.expected.version() {
             Some(version) => Some(version + self.count),
@@ -52,9 +52,9 @@ impl Slot {
     }
 }
 
-/// What the log has instead of what a batch supposed.
+/// The content of the log that differs from the expectations of a batch.
 pub(super) struct Found {
-    /// Per stream of the batch.
+    /// One version per stream of the batch.
     pub versions: Vec<i64>,
     pub owners: Vec<Option<Uuid>>,
     /// Events that are in the log already, by id.
@@ -67,11 +67,11 @@ pub(super) struct Stored {
     pub recorded_at: DateTime<Utc>,
 }
 
-/// What became of a command that could not be written with the others.
-enum Judgement {
+/// The result for a command that could not be written with the others.
+enum Resolution {
     Answer(Result<Appended, StoreError>),
-    /// It may win without those that have lost.
-    Again,
+    /// It may win without the commands that have lost.
+    Retry,
 }
 
 impl Batch {
@@ -85,16 +85,16 @@ impl Batch {
         self.commands.len() >= APPEND_BATCH_MAX || self.size.events >= APPEND_BATCH_EVENTS || self.size.bytes >= APPEND_BATCH_BYTES
     }
 
-    /// Takes the command, or gives it back when the batch is full or the command cannot win after the others: its turn is after
-    /// they are answered. One that rests on an append that has failed is answered at once.
+    /// Adds the command, or returns it if the batch is full or the command cannot win after the others: it is processed after they are
+    /// answered. A command that depends on a failed append is answered at once.
     pub fn take(&mut self, next: Pending) -> Option<Pending> {
-        let rests_on = || next.writes.iter().filter_map(|write| write.rests_on.as_ref());
-        if rests_on().any(|outcome| outcome.fate() == Fate::Lost) {
+        let depends_on = || next.writes.iter().filter_map(|write| write.depends_on.as_ref());
+        if depends_on().any(|outcome| outcome.fate() == Fate::Aborted) {
             next.answer(Err(StoreError::Overtaken));
             return None;
         }
         let is_here = |outcome: &Outcome| self.commands.iter().any(|pending| pending.outcome.is(outcome));
-        let grounded = rests_on().all(|outcome| outcome.fate() == Fate::Won || is_here(outcome));
+        let dependencies_committed = depends_on().all(|outcome| outcome.fate() == Fate::Committed || is_here(outcome));
         let fits = next.writes.iter().all(|write| match self.slot(&write.stream) {
             None => true,
             Some(slot) => {
@@ -102,7 +102,7 @@ impl Batch {
                 slot.company_id == next.company_id && (expected.is_none() || expected == slot.next())
             }
         });
-        if self.is_full() || !grounded || !fits {
+        if self.is_full() || !dependencies_committed || !fits {
             return Some(next);
         }
         for write in &next.writes {
@@ -124,8 +124,8 @@ impl Batch {
         self.streams.get(*self.slots.get(stream)?)
     }
 
-    /// Answers a waiting command that expects an older version than this batch, which was written, has left; or gives it back.
-    pub fn outran(&self, waiting: Pending) -> Option<Pending> {
+    /// Answers a waiting command that expects an older version than this batch has left in the log, or returns the command.
+    pub fn reject_stale(&self, waiting: Pending) -> Option<Pending> {
         let lost = waiting.writes.iter().find_map(|write| {
             let (expected, actual) = (write.expected.version()?, self.slot(&write.stream)?.next()?);
             (expected < actual).then(|| Conflict { stream: write.stream.to_string(), expected, actual })
@@ -145,7 +145,7 @@ impl Batch {
         writes.flat_map(|(write, slot)| write.events.iter().map(move |event| (*slot, event)))
     }
 
-    /// Answers everybody after the batch was written behind `position`. The position of the last event.
+    /// Answers all commands after the batch was written behind `position`. Returns the position of the last event.
     pub fn won(self, position: i64, recorded_at: DateTime<Utc>) -> i64 {
         let mut position = position;
         for pending in self.commands {
@@ -155,14 +155,14 @@ impl Batch {
         position
     }
 
-    /// Answers the commands that have lost or were in the log before; gives back those that may win without them.
-    pub fn judge(self, found: &Found) -> Vec<Pending> {
+    /// Answers the commands that have lost or were already in the log; returns those that may win without them.
+    pub fn resolve(self, found: &Found) -> Vec<Pending> {
         let mut written = vec![false; self.streams.len()];
         let mut again = Vec::new();
         for pending in self.commands {
-            match judge(&pending, &self.slots, found, &written) {
-                Judgement::Answer(answer) => pending.answer(answer),
-                Judgement::Again => {
+            match resolve(&pending, &self.slots, found, &written) {
+                Resolution::Answer(answer) => pending.answer(answer),
+                Resolution::Retry => {
                     for write in &pending.writes {
                         if let Some(written) = self.slots.get(&write.stream).and_then(|slot| written.get_mut(*slot)) {
                             *written = true;
@@ -175,7 +175,7 @@ impl Batch {
         again
     }
 
-    /// Answers everybody with the same failure.
+    /// Answers all commands with the same failure.
     pub fn failed(self, reason: &str) {
         for pending in self.commands {
             pending.answer(Err(StoreError::AppendFailed(reason.to_owned())));
@@ -183,30 +183,30 @@ impl Batch {
     }
 }
 
-/// `written` says on which streams the outcome of an earlier command of the batch is still open.
-fn judge(pending: &Pending, slots: &HashMap<StreamName, usize>, found: &Found, written: &[bool]) -> Judgement {
-    if let Some(answer) = judge_stored(pending, found) {
-        return Judgement::Answer(answer);
+/// `written` marks the streams on which the outcome of an earlier command of the batch is still open.
+fn resolve(pending: &Pending, slots: &HashMap<StreamName, usize>, found: &Found, written: &[bool]) -> Resolution {
+    if let Some(answer) = resolve_stored(pending, found) {
+        return Resolution::Answer(answer);
     }
-    // What it was decided on has not happened, whatever the version says.
-    if pending.writes.iter().filter_map(|write| write.rests_on.as_ref()).any(|outcome| outcome.fate() == Fate::Lost) {
-        return Judgement::Answer(Err(StoreError::Overtaken));
+    // The event that it was decided on was not appended, whatever the version is.
+    if pending.writes.iter().filter_map(|write| write.depends_on.as_ref()).any(|outcome| outcome.fate() == Fate::Aborted) {
+        return Resolution::Answer(Err(StoreError::Overtaken));
     }
     for write in &pending.writes {
         let Some(slot) = slots.get(&write.stream).copied().filter(|slot| written.get(*slot) == Some(&false)) else { continue };
         let actual = found.versions.get(slot).copied().unwrap_or_default();
         let stream = write.stream.to_string();
         match (found.owners.get(slot).copied().flatten(), write.expected.version()) {
-            (Some(owner), _) if owner != pending.company_id => return Judgement::Answer(Err(StoreError::OtherCompany(stream))),
-            (_, Some(expected)) if expected != actual => return Judgement::Answer(Err(Conflict { stream, expected, actual }.into())),
+            (Some(owner), _) if owner != pending.company_id => return Resolution::Answer(Err(StoreError::OtherCompany(stream))),
+            (_, Some(expected)) if expected != actual => return Resolution::Answer(Err(Conflict { stream, expected, actual }.into())),
             _ => {}
         }
     }
-    Judgement::Again
+    Resolution::Retry
 }
 
-/// The first answer once more, if all of the command's events are in the log where they belong.
-fn judge_stored(pending: &Pending, found: &Found) -> Option<Result<Appended, StoreError>> {
+/// The first answer again, if all of the command's events are at their places in the log.
+fn resolve_stored(pending: &Pending, found: &Found) -> Option<Result<Appended, StoreError>> {
     let events = pending.writes.iter().flat_map(|write| write.events.iter().map(|event| (write.stream.to_string(), event.event_id)));
     let stored: Vec<_> = events.map(|(stream, id)| found.stored.get(&id).filter(|stored| stored.stream == stream).ok_or(id)).collect();
     let last = stored.iter().flatten().max_by_key(|stored| stored.position);
@@ -252,10 +252,10 @@ pub(super) mod tests {
         command_on(expected, ids, None)
     }
 
-    /// The same, decided on the events of an append that is on its way.
-    fn command_on(expected: ExpectedVersion, ids: &[u128], rests_on: Option<Outcome>) -> (Pending, Answer) {
+    /// The same, decided on the events of a pending append.
+    fn command_on(expected: ExpectedVersion, ids: &[u128], depends_on: Option<Outcome>) -> (Pending, Answer) {
         let events = ids.iter().map(|id| event(*id)).collect();
-        let writes = vec![StreamWrite { stream: STREAM.parse().unwrap(), expected, events, rests_on }];
+        let writes = vec![StreamWrite { stream: STREAM.parse().unwrap(), expected, events, depends_on }];
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { all: Arc::default(), bytes: 0 };
         (Pending { company_id: COMPANY, size: Size::of(&writes), writes, reply, outcome: Outcome::default(), _waiting: waiting }, answer)
@@ -292,15 +292,15 @@ pub(super) mod tests {
         let (second, mut second_answer) = command(ExpectedVersion::Exact(5), &[2]);
         let mut batch = Batch::of(first);
         assert!(batch.take(second).is_none());
-        let again = batch.judge(&found(5));
+        let again = batch.resolve(&found(5));
         let conflict = first_answer.try_recv().unwrap().unwrap_err();
         assert!(matches!(conflict, StoreError::Conflict(Conflict { expected: 4, actual: 5, .. })));
         assert_eq!(again.len(), 1);
         assert!(second_answer.try_recv().is_err(), "not answered yet");
     }
 
-    /// Somebody else's event got the version that the first one's should have had: the second one expects the right version, but was
-    /// decided on something that never happened.
+    /// Another process's event got the version that the first command's event should have had: the second command expects the right
+    /// version, but was decided on an event that was never appended.
     #[test]
     fn who_was_decided_on_an_append_that_lost_has_lost_whatever_the_version() {
         let (first, _) = command(ExpectedVersion::Exact(4), &[1]);
@@ -310,7 +310,7 @@ pub(super) mod tests {
         let (late, mut late_answer) = command_on(ExpectedVersion::Exact(5), &[4], Some(first_outcome));
         let mut batch = Batch::of(first);
         assert!(batch.take(second).is_none() && batch.take(third).is_none());
-        assert!(batch.judge(&found(5)).is_empty());
+        assert!(batch.resolve(&found(5)).is_empty());
         for answer in [&mut second_answer, &mut third_answer] {
             assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Overtaken)));
         }
@@ -333,16 +333,16 @@ pub(super) mod tests {
     fn who_expects_an_older_version_than_was_just_written_hears_it_at_once() {
         let batch = Batch::of(command(ExpectedVersion::Exact(4), &[1, 2]).0);
         let (waiting, mut answer) = command(ExpectedVersion::Exact(4), &[3]);
-        assert!(batch.outran(waiting).is_none());
+        assert!(batch.reject_stale(waiting).is_none());
         assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::Conflict(Conflict { expected: 4, actual: 6, .. }))));
-        assert!(batch.outran(command(ExpectedVersion::Exact(6), &[4]).0).is_some());
+        assert!(batch.reject_stale(command(ExpectedVersion::Exact(6), &[4]).0).is_some());
     }
 
     #[test]
     fn a_stream_of_another_company_is_refused_whatever_is_expected() {
         let (pending, mut answer) = command(ExpectedVersion::Any, &[1]);
         let found = Found { owners: vec![Some(Uuid::from_u128(2))], ..found(3) };
-        assert!(Batch::of(pending).judge(&found).is_empty());
+        assert!(Batch::of(pending).resolve(&found).is_empty());
         assert!(matches!(answer.try_recv().unwrap(), Err(StoreError::OtherCompany(_))));
     }
 
@@ -359,7 +359,7 @@ pub(super) mod tests {
         for (stored, repeated) in cases {
             let (pending, mut answer) = command(ExpectedVersion::Exact(0), &[1, 2]);
             let found = Found { stored: stored.into_iter().collect(), ..found(2) };
-            assert!(Batch::of(pending).judge(&found).is_empty());
+            assert!(Batch::of(pending).resolve(&found).is_empty());
             match answer.try_recv().unwrap() {
                 Ok(appended) => assert_eq!((appended.position, appended.repeated, repeated), (9, true, true)),
                 Err(error) => assert!(matches!(error, StoreError::DuplicateEventId) && !repeated),

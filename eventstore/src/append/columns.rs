@@ -1,5 +1,4 @@
-//! A batch column by column, and as rows of a binary COPY
-//! (<https://www.postgresql.org/docs/15/sql-copy.html#id-1.9.3.55.9.4>).
+//! A batch as columns, and as rows of a binary COPY (<https://www.postgresql.org/docs/15/sql-copy.html#id-1.9.3.55.9.4>).
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -31,7 +30,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Without content they are enough to place the events that are copied in.
+    /// Without content, the columns are enough to assign places to the events that are copied in.
     #[expect(clippy::expect_used, reason = "APPEND_BATCH_MAX and APPEND_BATCH_EVENTS")]
     pub fn of(batch: &'a Batch, with_content: bool) -> Self {
         let mut columns = Self::default();
@@ -74,9 +73,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Where the events of a batch belong.
+/// The places for the events of a batch.
 pub(super) struct Places {
-    /// Of the first event.
+    /// Position of the first event.
     pub first_position: i64,
     pub recorded_at: DateTime<Utc>,
     pub versions: Vec<i64>,
@@ -118,9 +117,9 @@ pub(super) async fn copy_in(
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const END: i16 = -1;
 const COLUMNS: i16 = 12;
-/// Bytes that are sent at once.
+/// Bytes that are sent in one chunk.
 const CHUNK_BYTES: usize = 1 << 20;
-/// PostgreSQL counts from 2000-01-01; in microseconds since 1970.
+/// The origin of PostgreSQL's timestamps, 2000-01-01, in microseconds since 1970.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 const JSONB_FORMAT: u8 = 1;
 

@@ -9,30 +9,31 @@ use tokio::{
 };
 
 use super::{
-    Pending,
     batch::{APPEND_BATCH_MAX, Batch},
+    pending::Pending,
     write::{Writer, Written},
 };
 use crate::head::Head;
 
-/// A batch that takes longer is given up; its connection is closed, its commands hear that nothing is known. PostgreSQL may still commit
-/// it, but not later than this after its commands were answered.
+/// A batch that takes longer is given up; its connection is closed, and its commands get the answer that the result is unknown. PostgreSQL
+/// may still commit the batch, but not later than this after its commands were answered.
 pub const APPEND_DEADLINE: Duration = Duration::from_secs(10);
-/// What part of the time that the last batch took may be spent on gathering the next one, as larger batches are worth more; and how
-/// much at most.
+/// The fraction of the last batch's time that may be spent on gathering the next one, because larger batches are more efficient; and the
+/// maximum of that time.
 const GATHER_FRACTION: u32 = 4;
 const GATHER_MAX: Duration = Duration::from_millis(2);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// For so long a batch whose connection was lost is tried again before its commands hear that nothing is known.
+/// How long a batch with a lost connection is retried before its commands get the answer that the result is unknown.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
 const RECONNECT_EVERY: Duration = Duration::from_millis(100);
 
-/// Of the connection that appends. What PostgreSQL gives a statement is less than we wait, so that a batch we gave up does
-/// not come in later. Its few statements look up rows by key, whatever the planner knows of tables that grow quickly.
+/// Settings of the connection that appends. PostgreSQL's timeout for a statement is shorter than this process waits, so that a batch that
+/// was given up is not committed later. The few statements look up rows by key, whatever statistics the planner has about tables that grow
+/// quickly.
 const SESSION: [(&str, &str); 12] = [
     ("statement_timeout", "8s"),
     ("idle_in_transaction_session_timeout", "8s"),
-    // A client that is gone in the middle of a COPY would hold the log still until the server notices.
+    // A client that disappears in the middle of a COPY would hold the lock on the log until the server notices.
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
@@ -51,9 +52,9 @@ pub(super) struct Worker {
     connection: Option<PgConnection>,
     writer: Writer,
     pending: mpsc::Receiver<Pending>,
-    /// Commands that could not win together with the batch before.
+    /// Commands that could not win together with the previous batch.
     deferred: VecDeque<Pending>,
-    /// Of the batch before, and how long it took.
+    /// Number of commands in the previous batch, and how long it took.
     last_commands: usize,
     last_write: Duration,
 }
@@ -72,11 +73,11 @@ impl Worker {
         }
     }
 
-    /// Until nobody can append any more.
+    /// Runs until no caller can append any more.
     #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 commands")]
     pub async fn run(mut self) {
         while let Some(batch) = self.gather().await {
-            // Everybody in it may have been answered when it was gathered.
+            // All commands of the batch may have been answered while it was gathered.
             if batch.commands.is_empty() {
                 continue;
             }
@@ -89,8 +90,9 @@ impl Worker {
         }
     }
 
-    /// The next batch: whatever waits, within the limits. Those who were answered just now are likely to come again at once: as
-    /// long as there are fewer commands than last time, a part of the time that writing them took is given to them.
+    /// The next batch: all waiting commands, within the limits. Clients that were just answered are likely to send their next command at
+    /// once: as long as there are fewer commands than last time, the worker waits for them for a fraction of the time that the last write
+    /// took.
     async fn gather(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
         if self.deferred.is_empty() {
@@ -100,11 +102,11 @@ impl Worker {
         for waiting in std::mem::take(&mut self.deferred) {
             self.deferred.extend(batch.take(waiting));
         }
-        let (begun, patience) = (Instant::now(), GATHER_MAX.min(self.last_write / GATHER_FRACTION));
+        let (begun, wait_max) = (Instant::now(), GATHER_MAX.min(self.last_write / GATHER_FRACTION));
         while !batch.is_full() && self.deferred.len() < APPEND_BATCH_MAX {
             match self.pending.try_recv() {
                 Ok(next) => self.take(&mut batch, next),
-                Err(_) if batch.commands.len() < self.last_commands && begun.elapsed() < patience => {
+                Err(_) if batch.commands.len() < self.last_commands && begun.elapsed() < wait_max => {
                     tokio::task::yield_now().await;
                 }
                 Err(_) => break,
@@ -113,7 +115,7 @@ impl Worker {
         Some(batch)
     }
 
-    /// Takes a command out of the queue, into the batch or behind it.
+    /// Moves a command from the queue into the batch, or into the deferred commands.
     fn take(&mut self, batch: &mut Batch, next: Pending) {
         self.deferred.extend(batch.take(next));
     }
@@ -126,7 +128,7 @@ impl Worker {
             tracing::warn!(%error, commands = batch.commands.len(), "an append batch failed");
             return batch.failed(&error.to_string());
         }
-        // One command's content may have spoilt the batch for all.
+        // The content of one command may have made the whole batch fail.
         tracing::warn!(%error, commands = batch.commands.len(), "an append batch failed; its commands are tried one by one");
         for pending in batch.commands {
             if let Err((alone, error)) = self.write(Batch::of(pending), true).await {
@@ -136,23 +138,23 @@ impl Worker {
         }
     }
 
-    /// Writes and answers a batch, or gives it back with what went wrong. Commands that lose drop out. A batch whose connection
-    /// was lost is tried again for a while: the database is asked whether it has the events already, as `again` says they may be.
+    /// Writes and answers a batch, or returns it with the error. Commands that lose are removed from it. A batch with a lost connection is
+    /// retried for a while: the database is asked whether it already has the events, because `again` means that it may have them.
     async fn write(&mut self, batch: Batch, again: bool) -> Result<(), (Batch, sqlx::Error)> {
         let (mut batch, mut again) = (batch, again);
         let begun = Instant::now();
         loop {
             match self.try_write(&batch, again).await {
                 Ok(Written::At { position, recorded_at }) => {
-                    // Who expected an older version has lost, and need not wait for a batch to find it out.
+                    // A command that expects an older version has lost, and does not have to wait for the next batch.
                     let deferred = std::mem::take(&mut self.deferred);
-                    self.deferred.extend(deferred.into_iter().filter_map(|pending| batch.outran(pending)));
+                    self.deferred.extend(deferred.into_iter().filter_map(|pending| batch.reject_stale(pending)));
                     self.head.advance(batch.won(position, recorded_at));
                     return Ok(());
                 }
                 Ok(Written::Not(found)) => {
                     let before = batch.commands.len();
-                    let rest = batch.judge(&found);
+                    let rest = batch.resolve(&found);
                     let lost = before - rest.len();
                     batch = Batch::default();
                     for pending in rest {
@@ -200,7 +202,7 @@ fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
 }
 
-/// Whether what a command holds was refused: data (22), a constraint (23), a limit of the program (54).
+/// Whether the database refused the content of a command: data (22), a constraint (23), a limit of the program (54).
 fn is_of_content(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))

@@ -1,5 +1,5 @@
-//! Writes a batch: to its foreseen places, or by asking the database for them. A large one is copied in, because that costs half
-//! as much per event.
+//! Writes a batch: to its predicted places, or to places that the database assigns. A large batch is copied in, because that costs half as
+//! much per event.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -12,44 +12,44 @@ use uuid::Uuid;
 use super::{
     batch::{Batch, Found, Stored},
     columns::{Columns, Places, copy_in},
-    foreseen::{self, Foresight},
+    predicted::{self, Prediction},
 };
 
-/// From so many events on a batch is copied in.
+/// A batch with at least this many events is copied in.
 const COPY_EVENTS_MIN: usize = 500;
 
-/// What became of a batch.
+/// The result of writing a batch.
 pub(super) enum Written {
     /// Its events follow behind `position`, in order.
     At { position: i64, recorded_at: DateTime<Utc> },
-    /// Nothing was written: the log has something else than the batch supposed.
+    /// Nothing was written: the log differs from what the batch expects.
     Not(Found),
 }
 
-/// Writes batches over whichever connection it is given, and learns where the log ends.
+/// Writes batches over the given connection, and stores where the log ends.
 pub(super) struct Writer {
     /// Whether it may copy into the log.
     may_copy: bool,
-    foresight: Option<Foresight>,
-    /// Of the last event that this process appended.
+    prediction: Option<Prediction>,
+    /// Position of the last event that this process appended.
     last_position: Option<i64>,
 }
 
 impl Writer {
     pub const fn new(may_copy: bool) -> Self {
-        Self { may_copy, foresight: None, last_position: None }
+        Self { may_copy, prediction: None, last_position: None }
     }
 
-    /// Writes all of the batch or nothing. `again`: an answer was lost, the events may be in the log already.
+    /// Writes the whole batch or nothing. `again`: an answer was lost, the events may be in the log already.
     pub async fn write(&mut self, connection: &mut PgConnection, batch: &Batch, again: bool) -> Result<Written, sqlx::Error> {
         let columns = Columns::of(batch, batch.size.events < COPY_EVENTS_MIN || !self.may_copy);
-        let foresight = self.foresight.take().filter(|_| !again);
-        if let Some(foreseen) = foresight.and_then(|foresight| foresight.place(batch, &columns)) {
-            match foreseen::write(connection, batch, &columns, foreseen).await {
-                Ok(Some((position, foresight))) => {
-                    let recorded_at = foresight.recorded_at;
-                    self.last_position = Some(foresight.position);
-                    self.foresight = Some(foresight);
+        let prediction = self.prediction.take().filter(|_| !again);
+        if let Some(predicted) = prediction.and_then(|prediction| prediction.place(batch, &columns)) {
+            match predicted::write(connection, batch, &columns, predicted).await {
+                Ok(Some((position, prediction))) => {
+                    let recorded_at = prediction.recorded_at;
+                    self.last_position = Some(prediction.position);
+                    self.prediction = Some(prediction);
                     return Ok(Written::At { position, recorded_at });
                 }
                 Ok(None) => {}
@@ -84,9 +84,9 @@ impl Writer {
         };
         let Some(position) = answer.position else { return Ok(Written::Not(answer.found())) };
         let recorded_at = answer.recorded_at;
-        // Foresight is worth a try once nobody else has appended in between.
+        // Prediction is worth a try once no other process has appended in between.
         if self.last_position == Some(position) {
-            self.foresight = answer.foresight(position, batch, read);
+            self.prediction = answer.prediction(position, batch, read);
         }
         self.last_position = Some(position + count::to_i64(batch.size.events));
         Ok(Written::At { position, recorded_at })
@@ -98,7 +98,7 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "NV001" || code.starts_with("22") || code.starts_with("23"))
 }
 
-/// What `append_events` answers.
+/// The answer of `append_events`.
 struct Answer {
     position: Option<i64>,
     recorded_at: DateTime<Utc>,
@@ -119,7 +119,7 @@ struct StoredRow {
 }
 
 impl Answer {
-    /// Where the caller has to insert the events.
+    /// Where the caller must insert the events.
     fn take_places(&mut self, columns: &Columns<'_>) -> Option<Places> {
         let first_position = self.position? + 1;
         let found = self.found.as_deref().unwrap_or_default();
@@ -128,10 +128,10 @@ impl Answer {
         Some(Places { first_position, recorded_at: self.recorded_at, versions, hashes: self.hashes.take().unwrap_or_default() })
     }
 
-    fn foresight(&self, before: i64, batch: &Batch, read: Instant) -> Option<Foresight> {
+    fn prediction(&self, before: i64, batch: &Batch, read: Instant) -> Option<Prediction> {
         let hash = self.last_hash.as_deref()?.try_into().ok()?;
         let position = before + count::to_i64(batch.size.events);
-        Some(Foresight { position, hash, recorded_at: self.recorded_at, clock: (self.clock?, read) })
+        Some(Prediction { position, hash, recorded_at: self.recorded_at, clock: (self.clock?, read) })
     }
 
     #[expect(clippy::expect_used, reason = "recorded_at is a server's clock")]

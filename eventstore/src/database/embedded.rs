@@ -1,7 +1,8 @@
-//! A private PostgreSQL server in a data directory: made on first use, started and stopped with the process.
+//! A private PostgreSQL server in a data directory: created on first use, started and stopped with the process.
 //!
-//! A process that was killed leaves its server running; the next one finds it through `postmaster.pid` and takes it over.
-//! While a process uses it, a server that is gone is started again. Every process that uses the server holds a shared lock; the last one to go stops it.
+//! A killed process leaves its server running; the next process finds it through `postmaster.pid` and takes it over. While a process uses
+//! the server, it starts the server again if it has ended. Every process that uses the server holds a shared lock; the last process to end
+//! stops it.
 
 use std::{
     env, fs, io,
@@ -19,18 +20,18 @@ use nix::{
 use rand::{RngExt as _, distr::Alphanumeric};
 use sqlx::{ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 
-use super::{OpenError, binaries};
+use super::{binaries, settings::OpenError};
 use crate::secret_file;
 
 const SUPERUSER: &str = "newvoice";
 const DATABASE: &str = "newvoice";
-/// In the data directory.
+/// File in the data directory.
 const SERVER_LOG: &str = "postgres.log";
 /// PostgreSQL may need to recover after a crash.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How often to look whether the server is still there.
+/// How often to check whether the server is still running.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// A socket's path has at most 107 bytes; `/.s.PGSQL.65535` takes 16 of them.
 const SOCKET_DIR_MAX_BYTES: usize = 90;
@@ -44,7 +45,7 @@ pub fn default_data_dir() -> PathBuf {
     }
 }
 
-/// Whether a server was made in `dir` before.
+/// Whether a server was created in `dir` before.
 pub(super) fn is_made(dir: &Path) -> bool {
     dir.join("postgres").join("PG_VERSION").exists()
 }
@@ -55,12 +56,12 @@ pub struct EmbeddedServer {
     data: PathBuf,
     port: u16,
     password: String,
-    /// Locked, shared, by every process that uses the server; the last one stops it.
+    /// Every process that uses the server holds a shared lock on this file; the last one stops the server.
     users: fs::File,
 }
 
 impl EmbeddedServer {
-    /// Starts the server of `dir`, making it first if it is not there, or joins the one that runs already.
+    /// Starts the server of `dir`, and creates it first if it does not exist; or joins the server that is already running.
     pub async fn start(dir: &Path) -> Result<Self, OpenError> {
         let dir = dir.to_owned();
         let server =
@@ -80,7 +81,7 @@ impl EmbeddedServer {
             (Ok(users), Ok(starting)) => (users, starting),
             (Err(e), _) | (_, Err(e)) => return Err(failed("cannot write in", &e)),
         };
-        // One process at a time makes or starts a server; from then on all of them use it.
+        // One process at a time creates or starts a server; from then on all of them use it.
         starting.lock().and_then(|()| users.lock_shared()).map_err(|e| failed("cannot lock", &e))?;
         let data = dir.join("postgres");
         if !is_made(dir) {
@@ -95,7 +96,7 @@ impl EmbeddedServer {
         Ok(Self { dir: dir.clone(), data, port, password: password.trim().to_owned(), users })
     }
 
-    /// Starts the server again, on the same port, whenever it is gone; ends when nobody uses it any more.
+    /// Starts the server again, on the same port, whenever it has ended; returns when this process no longer uses it.
     pub async fn watch(server: Weak<Self>) {
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
@@ -128,14 +129,14 @@ impl EmbeddedServer {
         Ok(true)
     }
 
-    /// How to connect to it.
+    /// The options to connect to it.
     pub fn options(&self) -> PgConnectOptions {
         let options = PgConnectOptions::new_without_pgpass().username(SUPERUSER).password(&self.password).database(DATABASE);
         let options = options.host("127.0.0.1").port(self.port);
         if fits_socket(&self.data) { options.socket(&self.data) } else { options }
     }
 
-    /// Until connections are accepted and our database is there.
+    /// Waits until the server accepts connections and the platform's database exists.
     async fn wait_until_ready(&self) -> Result<(), OpenError> {
         let admin = self.options().database("postgres").log_statements(log::LevelFilter::Trace);
         let deadline = Instant::now() + START_TIMEOUT;
@@ -146,13 +147,13 @@ impl EmbeddedServer {
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
-        // Processes that start at once do this one after the other.
+        // Processes that start at the same time do this one after the other.
         sqlx::query!("select pg_advisory_lock(hashtextextended('newvoice.cluster', 0))").execute(&mut connection).await?;
         let there = sqlx::query_scalar!(r#"select exists (select from pg_database where datname = $1) as "there!""#, DATABASE);
         if !there.fetch_one(&mut connection).await? {
             sqlx::query("create database newvoice").execute(&mut connection).await?;
         }
-        // The cluster is ours alone: its service roles have no business in the other databases.
+        // The cluster belongs to the platform alone: its service roles need no access to the other databases.
         let is_open = sqlx::query_scalar!(
             r#"select exists (select from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
                                where d.datname in ('postgres', 'template1') and a.grantee = 0) as "open!""#
@@ -183,7 +184,7 @@ fn fits_socket(dir: &Path) -> bool {
     dir.as_os_str().len() <= SOCKET_DIR_MAX_BYTES
 }
 
-/// Under whom the server runs: PostgreSQL refuses to run as root.
+/// The account that the server runs under: PostgreSQL refuses to run as root.
 struct Account(Option<User>);
 
 impl Account {
@@ -213,7 +214,7 @@ impl Account {
     }
 }
 
-/// Makes the cluster beside its place and moves it there when it is whole: a killed process leaves no half-made one.
+/// Creates the cluster beside its place and moves it there when it is complete: a killed process leaves no incomplete cluster.
 fn initialize(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Result<()> {
     let password: String = rand::rng().sample_iter(Alphanumeric).take(32).map(char::from).collect();
     let making = dir.join("postgres.new");
@@ -224,7 +225,7 @@ fn initialize(bin: &Path, dir: &Path, data: &Path, account: &Account) -> io::Res
     fs::set_permissions(&making, fs::Permissions::from_mode(0o700))?;
     account.own(&making)?;
     let password_file = dir.join("password");
-    // One that is left from a cluster that was never whole is of no use.
+    // A password file from a cluster that was never completed is useless.
     match fs::remove_file(&password_file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => secret_file::create_once(&password_file, format!("{password}\n").as_bytes())?,
@@ -259,7 +260,7 @@ fn launch(bin: &Path, dir: &Path, data: &Path, account: &Account, port: Option<u
     command.arg("-D").arg(data).arg("-k").arg(socket_dir);
     command.args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
     command.args(["-c", "shared_buffers=256MB", "-c", "max_wal_size=2GB", "-c", "wal_compression=on"]);
-    // A process group of its own: Ctrl-C in the terminal is for us, and we stop the server when we are done.
+    // A separate process group: Ctrl-C in the terminal is meant for the platform, which stops the server when it is done.
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()?;
     let deadline = Instant::now() + START_TIMEOUT;
     while running(data).is_none() {
@@ -282,15 +283,15 @@ fn pid_file(data: &Path) -> Option<Vec<String>> {
     Some(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
-/// The process id of the server of `data`, if it lives. A file left over from a crash can name a process that is no server.
+/// The process id of the server of `data`, if the server is running. A file left over from a crash can name a process that is not a server.
 fn running(data: &Path) -> Option<Pid> {
     let pid: i32 = pid_file(data)?.first()?.parse().ok()?;
-    // A server works in its data directory; without /proc, being alive must do.
+    // A server works in its data directory; without /proc, it must suffice that the process is alive.
     let is_server = fs::read_link(format!("/proc/{pid}/cwd")).map_or_else(|_| !Path::new("/proc/self").exists(), |cwd| cwd == data);
     (is_server && signal::kill(Pid::from_raw(pid), None).is_ok()).then(|| Pid::from_raw(pid))
 }
 
-/// PostgreSQL itself sees to a file left over from a crash, unless the process id in it is somebody else's by now.
+/// PostgreSQL itself handles a file left over from a crash, unless another program has that process id now.
 fn forget_foreign_pid(data: &Path) -> io::Result<()> {
     let pid = pid_file(data).and_then(|lines| lines.first()?.parse().ok()).map(Pid::from_raw);
     match pid.filter(|pid| signal::kill(*pid, None).is_ok()) {
@@ -299,7 +300,7 @@ fn forget_foreign_pid(data: &Path) -> io::Result<()> {
     }
 }
 
-/// A server that is on its way down must be gone before the next one starts.
+/// A server that is shutting down must have ended before the next one starts.
 fn await_stopping(data: &Path) {
     let deadline = Instant::now() + STOP_TIMEOUT;
     let stopping = || running(data).is_some() && pid_file(data).and_then(|lines| lines.get(7).cloned()).as_deref() == Some("stopping");

@@ -2,11 +2,11 @@
 
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 
-use super::{DatabaseSettings, OpenError};
+use super::settings::{DatabaseSettings, OpenError};
 use crate::persons::MasterKey;
 
-/// Refuses a database that has no installation: no tables, or, for a process that works as the platform, tables to which no master key
-/// belongs yet. Changes nothing.
+/// Refuses a database that has no installation: one without tables or, for a process that works as the platform, one whose tables do not
+/// belong to a master key yet. Changes nothing.
 pub(super) async fn require_installation(owner: &PgConnectOptions, settings: &DatabaseSettings) -> Result<(), OpenError> {
     let mut connection = PgConnection::connect_with(owner).await?;
     let tables = sqlx::query!(
@@ -18,7 +18,7 @@ pub(super) async fn require_installation(owner: &PgConnectOptions, settings: &Da
     if tables.installation {
         has_key = sqlx::query_scalar!(r#"select exists (select from installation) as "has_key!""#).fetch_one(&mut connection).await?;
     }
-    // An installation from before the table has its companies' keys only.
+    // An installation from before this table existed has only its companies' keys.
     if tables.company_keys && !has_key {
         has_key = sqlx::query_scalar!(r#"select exists (select from company_keys) as "has_key!""#).fetch_one(&mut connection).await?;
     }
@@ -40,7 +40,7 @@ pub(super) async fn require_master_key(owner: &PgConnectOptions, master: &Master
             sqlx::query_scalar!(r#"select exists (select from installation where master_key_id <> $1) as "another!""#, &master.id()[..]);
         is_another = another.fetch_one(&mut connection).await?;
     }
-    // An installation from before the table has its companies' keys only.
+    // An installation from before this table existed has only its companies' keys.
     if tables.company_keys && !is_another {
         let another =
             sqlx::query_scalar!(r#"select exists (select from company_keys where master_key_id <> $1) as "another!""#, &master.id()[..]);

@@ -1,138 +1,54 @@
-//! The PostgreSQL behind the log: given by `DATABASE_URL`, or a private server of our own.
+//! The PostgreSQL server that stores the log: given by `DATABASE_URL`, or a private server of the platform.
 
 mod binaries;
 mod embedded;
+mod health;
 mod installation;
 mod pool;
 mod roles;
-mod silence;
+mod settings;
 
 use std::{
-    path::PathBuf,
     str::FromStr,
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
-use sqlx::{ConnectOptions, Connection, PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 pub use embedded::{EmbeddedServer, default_data_dir};
+pub use health::DatabaseHealth;
 pub use pool::Pool;
 pub use roles::{Access, Purpose, ServiceRole};
-pub use silence::Silence;
+pub use settings::{DatabaseSettings, OpenError};
 
 use self::{pool::ACQUIRE_TIMEOUT, roles::Roles};
 use crate::persons::MasterKey;
 
-/// Connections of a process unless told otherwise.
+/// Default number of connections of a process.
 pub const POOL_CONNECTIONS: u32 = 32;
 /// Positions in one partition of the log.
 const PARTITION_EVENTS: i64 = 5_000_000;
-/// Partitions are made when fewer positions than this are left ahead of the head.
+/// A partition is created when fewer positions than this are left ahead of the head.
 const PARTITION_AHEAD_EVENTS: i64 = 5_000_000;
 /// The oldest PostgreSQL that is supported, as `server_version_num`.
 const SERVER_VERSION_MIN: i32 = 150_000;
 
-/// Where to find PostgreSQL and which schema is ours. The address may hold a password, so it is not printable.
-#[derive(Clone)]
-pub struct DatabaseSettings {
-    /// `postgres://...`; without it a server of our own is started.
-    pub url: Option<String>,
-    /// The one schema everything lives in.
-    pub schema: String,
-    /// Where our own server keeps its data.
-    pub data_dir: PathBuf,
-    /// Whether an installation, and a server of our own for it, may be made where there is none; a tool that only looks must not.
-    pub may_create: bool,
-    pub connections: u32,
-    /// What the keys of all personal data hang on. Without it personal data stays encrypted.
-    pub master_key: Option<MasterKey>,
-    /// Whether to work under the service roles, whose passwords follow from the master key; else everything is done as the owner.
-    pub as_platform: bool,
-    /// Go on although the server may lose what it acknowledged.
-    pub allow_unsafe_server: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("DATABASE_URL is not a PostgreSQL address: {0}")]
-    Url(sqlx::Error),
-    #[error(
-        "the schema name '{0}' must have lower-case letters, digits and underscores, begin with a letter and have at most 40 characters"
-    )]
-    SchemaName(String),
-    #[error("no PostgreSQL was found on this machine. Install it (Debian: apt-get install postgresql) or set DATABASE_URL")]
-    NoPostgres,
-    #[error("there is no platform in {0}; set NEWVOICE_DATA_DIR or DATABASE_URL")]
-    NoData(PathBuf),
-    #[error("there is no platform in the schema {0} of this database; set DATABASE_URL and NEWVOICE_SCHEMA, or start newvoice there first")]
-    NoInstallation(String),
-    #[error("the embedded PostgreSQL could not be started: {0}")]
-    Embedded(String),
-    #[error("PostgreSQL at {address} cannot be reached: {error}")]
-    Unreachable { address: String, error: sqlx::Error },
-    #[error("PostgreSQL {0} is too old; 15 is the oldest supported")]
-    TooOld(String),
-    #[error(
-        "connections arrive with search_path = {found} where {schema} was asked for: a connection pooler such as PgBouncer is in between, which \
-         the platform cannot work through (named statements, LISTEN, session locks). Connect to PostgreSQL itself"
-    )]
-    PoolerInBetween { schema: String, found: String },
-    #[error("the server has {0} = off and may lose what it acknowledged; turn it on, or set NEWVOICE_ALLOW_UNSAFE_SERVER=true")]
-    UnsafeServer(&'static str),
-    #[error("the role of DATABASE_URL may not make the roles under which the platform works ({0}); give it CREATEROLE")]
-    MayNotMakeRoles(String),
-    #[error("there is no master key in {0}; set NEWVOICE_MASTER_KEY, NEWVOICE_MASTER_KEY_FILE or NEWVOICE_DATA_DIR")]
-    NoMasterKey(PathBuf),
-    #[error("the master key is not the one that the keys of this database are wrapped with")]
-    OtherMasterKey,
-    #[error("PostgreSQL does not let the role {role} in with its password ({error}); see pg_hba.conf")]
-    RoleRefused { role: String, error: sqlx::Error },
-    #[error("the database could not be migrated: {0}")]
-    Migrate(#[from] MigrateError),
-    #[error(transparent)]
-    Sql(#[from] sqlx::Error),
-}
-
-impl OpenError {
-    /// Whether another call is the remedy: another address, schema or key.
-    pub fn is_wrong_use(&self) -> bool {
-        match self {
-            Self::Url(_)
-            | Self::SchemaName(_)
-            | Self::NoData(_)
-            | Self::NoInstallation(_)
-            | Self::PoolerInBetween { .. }
-            | Self::NoMasterKey(_)
-            | Self::OtherMasterKey => true,
-            Self::NoPostgres
-            | Self::Embedded(_)
-            | Self::Unreachable { .. }
-            | Self::TooOld(_)
-            | Self::UnsafeServer(_)
-            | Self::MayNotMakeRoles(_)
-            | Self::RoleRefused { .. }
-            | Self::Migrate(_)
-            | Self::Sql(_) => false,
-        }
-    }
-}
-
-/// A connected and migrated database. Our own server, if it is one, stops when the last clone is dropped.
+/// A connected and migrated database. A private server stops when the last clone is dropped.
 #[derive(Clone)]
 pub struct Database {
-    /// As the owner of the schema, who may do everything.
+    /// Connections as the owner of the schema, who may do everything.
     pub pool: Pool,
     pub options: PgConnectOptions,
     pub access: Access,
     pub master_key: Option<MasterKey>,
     pub schema: String,
-    pub silence: Silence,
+    pub health: DatabaseHealth,
     _server: Option<Arc<EmbeddedServer>>,
 }
 
 impl Database {
-    /// Connects, starting our own server if need be, checks it and brings its schema up to date.
+    /// Connects to the database, checks it and brings its schema up to date; starts the private server if necessary.
     pub async fn open(settings: &DatabaseSettings) -> Result<Self, OpenError> {
         check_schema_name(&settings.schema)?;
         if settings.url.is_none() && !settings.may_create && !embedded::is_made(&settings.data_dir) {
@@ -163,13 +79,13 @@ impl Database {
             }
             _ => None,
         };
-        let silence = Silence::default();
-        let pool = Pool::connect(options.clone(), settings.connections, silence.clone()).await?;
+        let health = DatabaseHealth::default();
+        let pool = Pool::connect(options.clone(), settings.connections, health.clone()).await?;
         ensure_partitions(&pool).await?;
         let access = match &roles {
             Some(roles) => {
                 roles::grant(&pool).await?;
-                Access::open(roles, &options, settings.connections, &silence).await?
+                Access::open(roles, &options, settings.connections, &health).await?
             }
             None => Access::as_owner(&pool, &options),
         };
@@ -177,7 +93,7 @@ impl Database {
             tokio::spawn(EmbeddedServer::watch(Arc::downgrade(server)));
         }
         let master_key = settings.master_key.clone();
-        Ok(Self { pool, options, access, master_key, schema: settings.schema.clone(), silence, _server: server })
+        Ok(Self { pool, options, access, master_key, schema: settings.schema.clone(), health, _server: server })
     }
 
     /// Closes all connections.
@@ -197,7 +113,7 @@ fn check_schema_name(schema: &str) -> Result<(), OpenError> {
     if begins_well && ends_well { Ok(()) } else { Err(OpenError::SchemaName(schema.to_owned())) }
 }
 
-/// The name that all connections of this process have: another process can see whether this one is still there.
+/// The name of all connections of this process: with it, another process can see whether this one still exists.
 pub fn process_name() -> &'static str {
     static NAME: LazyLock<String> = LazyLock::new(|| format!("newvoice {}", uuid::Uuid::new_v4().simple()));
     &NAME
@@ -213,7 +129,7 @@ fn in_schema(options: PgConnectOptions, schema: &str) -> PgConnectOptions {
 
 async fn check_server(options: &PgConnectOptions, settings: &DatabaseSettings) -> Result<(), OpenError> {
     let unreachable = |error: sqlx::Error| match &error {
-        // PgBouncer's own words, unless it is told to ignore the parameter.
+        // PgBouncer's own message, unless PgBouncer is configured to ignore the parameter.
         sqlx::Error::Database(refused) if refused.message().contains("unsupported startup parameter") => {
             OpenError::PoolerInBetween { schema: settings.schema.clone(), found: format!("nothing ({})", refused.message()) }
         }
@@ -250,7 +166,7 @@ fn address(options: &PgConnectOptions) -> String {
     }
 }
 
-/// Runs the migrations over a connection of their own: whatever goes wrong, closing it gives their lock back.
+/// Runs the migrations over a separate connection: whatever fails, closing it releases their lock.
 async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenError> {
     let mut migrator = sqlx::migrate!("../migrations");
     migrator.create_schema(schema.to_owned());

@@ -1,4 +1,4 @@
-//! Connections that do not outlive the network they were made over.
+//! A pool that closes connections whose network has failed.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,16 +10,16 @@ use sqlx::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::Silence;
+use super::DatabaseHealth;
 
 /// Longest wait for a free connection.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that was used so recently is taken without asking whether it lives, unless another was found broken since.
+/// A connection that was used this recently is taken without a check that it is alive, unless another one was found broken since.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 /// A connection that does not answer in time is dead.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
-/// A connection whose user left in the middle of a statement waits for its end; one that takes longer is closed, and the server then
-/// cancels the statement.
+/// A connection whose user left in the middle of a statement waits for the end of the statement; if that takes longer, the connection is
+/// closed, and the server then cancels the statement.
 const RELEASE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// A pool of connections; clones share it.
@@ -28,8 +28,8 @@ const RELEASE_DEADLINE: Duration = Duration::from_millis(500);
 /// `begin` (<https://github.com/launchbadge/sqlx/issues/4385>). sqlx sets no TCP keepalive: a connection that does not answer at once
 /// when it is taken or given back is closed.
 ///
-/// After the database fell silent all connections are made anew, in a pool of sqlx's that is new as well: sqlx 0.9.0 waits without a
-/// time limit for the last answer of a connection that is given back, and keeps its place meanwhile
+/// After the database fell silent, the pool replaces all connections and also sqlx's pool: sqlx 0.9.0 waits without a timeout for the last
+/// answer of a connection that is given back, and the connection occupies its place meanwhile
 /// (<https://github.com/launchbadge/sqlx/issues/4349>).
 #[derive(Clone)]
 pub struct Pool(Arc<Inner>);
@@ -37,7 +37,7 @@ pub struct Pool(Arc<Inner>);
 struct Inner {
     options: PgConnectOptions,
     connections: u32,
-    silence: Silence,
+    health: DatabaseHealth,
     current: watch::Sender<Generation>,
 }
 
@@ -47,28 +47,28 @@ struct Generation {
 }
 
 impl Pool {
-    /// Of at most so many connections, none of which is made yet.
-    pub fn new(options: PgConnectOptions, connections: u32, silence: Silence) -> Self {
-        let current = watch::Sender::new(Generation::begin(&options, connections, &silence));
-        Self(Arc::new(Inner { options, connections, silence, current }))
+    /// A pool of at most `connections` connections, none of which is open yet.
+    pub fn new(options: PgConnectOptions, connections: u32, health: DatabaseHealth) -> Self {
+        let current = watch::Sender::new(Generation::begin(&options, connections, &health));
+        Self(Arc::new(Inner { options, connections, health, current }))
     }
 
-    /// The same, once one connection is made.
-    pub(super) async fn connect(options: PgConnectOptions, connections: u32, silence: Silence) -> Result<Self, sqlx::Error> {
-        let pool = Self::new(options, connections, silence);
+    /// The same, once one connection is open.
+    pub(super) async fn connect(options: PgConnectOptions, connections: u32, health: DatabaseHealth) -> Result<Self, sqlx::Error> {
+        let pool = Self::new(options, connections, health);
         pool.acquire().await?;
         Ok(pool)
     }
 
-    /// The connections made since the database fell silent last.
+    /// The connections that were made since the database last fell silent.
     fn current(&self) -> PgPool {
-        let Inner { options, connections, silence, current } = &*self.0;
-        let outdated = |generation: &Generation| silence.noticed_since(generation.begun) && !generation.pool.is_closed();
+        let Inner { options, connections, health, current } = &*self.0;
+        let outdated = |generation: &Generation| health.silent_since(generation.begun) && !generation.pool.is_closed();
         if outdated(&current.borrow()) {
             current.send_if_modified(|generation| {
                 let renewed = outdated(generation);
                 if renewed {
-                    let before = std::mem::replace(generation, Generation::begin(options, *connections, silence));
+                    let before = std::mem::replace(generation, Generation::begin(options, *connections, health));
                     tokio::spawn(async move { before.pool.close().await });
                 }
                 renewed
@@ -77,7 +77,7 @@ impl Pool {
         current.borrow().pool.clone()
     }
 
-    /// A connection; [`sqlx::Error::PoolTimedOut`] if none is to be had within 5 s.
+    /// A connection; [`sqlx::Error::PoolTimedOut`] if none is available within 5 s.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         self.current().acquire().await
     }
@@ -102,7 +102,7 @@ impl Pool {
         self.current().size()
     }
 
-    /// Connections that are open and that nobody uses.
+    /// Connections that are open and idle.
     pub fn num_idle(&self) -> usize {
         self.current().num_idle()
     }
@@ -118,16 +118,17 @@ impl Pool {
 }
 
 impl Generation {
-    fn begin(options: &PgConnectOptions, connections: u32, silence: &Silence) -> Self {
-        let taken = silence.clone();
+    fn begin(options: &PgConnectOptions, connections: u32, health: &DatabaseHealth) -> Self {
+        let taken = health.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    // A transaction whose client is gone, and the server does not know it, holds its locks no longer than that. A statement
-                    // whose connection was closed ends within `client_connection_check_interval`. Compiling a statement takes 200 ms where its
-                    // tables have not been analyzed yet and its cost is overestimated; it pays for none of ours.
+                    // A transaction whose client is gone without the server's knowledge holds its locks no longer than these timeouts. A
+                    // statement whose connection was closed ends within `client_connection_check_interval`. Compiling a statement takes 200
+                    // ms if its tables have not been analyzed yet and its cost is overestimated; it is worth the time for none of the
+                    // platform's statements.
                     connection
                         .execute(
                             "set statement_timeout = '30s'; set idle_in_transaction_session_timeout = '10s';
@@ -139,16 +140,16 @@ impl Generation {
             })
             .test_before_acquire(false)
             .before_acquire(move |connection, metadata| {
-                let silence = taken.clone();
+                let health = taken.clone();
                 Box::pin(async move {
-                    if metadata.idle_for > TRUSTED_IDLE || silence.broken_within(metadata.idle_for) {
-                        answered(&silence, connection.ping()).await?;
+                    if metadata.idle_for > TRUSTED_IDLE || health.broken_within(metadata.idle_for) {
+                        answered(&health, connection.ping()).await?;
                     }
                     Ok(true)
                 })
             })
             .after_release(|connection, _| {
-                // That a statement takes long says nothing about the network.
+                // A slow statement is no sign of a broken network.
                 Box::pin(async move {
                     let rolled_back = tokio::time::timeout(RELEASE_DEADLINE, connection.execute("begin; rollback")).await;
                     Ok(matches!(rolled_back, Ok(Ok(_))))
@@ -159,9 +160,9 @@ impl Generation {
     }
 }
 
-async fn answered<T>(silence: &Silence, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+async fn answered<T>(health: &DatabaseHealth, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
     let answer = tokio::time::timeout(PING_DEADLINE, answer).await;
-    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).inspect_err(|_| silence.broken())
+    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).inspect_err(|_| health.report_broken())
 }
 
 impl fmt::Debug for Pool {

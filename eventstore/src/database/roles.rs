@@ -1,7 +1,8 @@
-//! The roles under which the platform works, and what it may do under each: see `migrations/0041_row_level_security.sql`.
+//! The roles under which the platform works, and their rights: see `migrations/0041_row_level_security.sql`.
 //!
-//! The schema's owner migrates, makes partitions and swaps rebuilt tables. Everything else is done by roles that own nothing and that
-//! row-level security confines. Their passwords follow from the master key, so that all processes know them and nobody keeps them.
+//! The schema's owner migrates, creates partitions and swaps rebuilt tables. All other work is done by roles that own nothing and that
+//! row-level security confines. Their passwords are derived from the master key, so that all processes can compute them and no process
+//! stores them.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
@@ -9,10 +10,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres
 use strum::IntoEnumIterator as _;
 use uuid::Uuid;
 
-use super::{OpenError, Pool, Silence};
+use super::{health::DatabaseHealth, pool::Pool, settings::OpenError};
 use crate::persons::{MasterKey, hmac_sha256};
 
-/// Under which name, and what for.
+/// The name and the purpose of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
 #[strum(serialize_all = "snake_case")]
 pub enum ServiceRole {
@@ -26,8 +27,8 @@ pub enum ServiceRole {
     Work,
 }
 
-/// What a pool's connections are for. Those of tenants' requests are apart from those that the platform itself works with: a company that
-/// asks for much keeps neither commands nor projectors waiting.
+/// The purpose of a pool's connections. Tenants' requests and the platform's own work have separate connections: a company that sends many
+/// requests delays neither commands nor projectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Purpose {
@@ -37,7 +38,7 @@ pub enum Purpose {
     History,
     /// Credentials, the audit.
     Identity,
-    /// Commands: states are loaded, persons' keys looked up.
+    /// Commands: loading states, looking up persons' keys.
     Commands,
     /// Claims of tasks and results of attempts.
     Claims,
@@ -55,7 +56,7 @@ impl Purpose {
         }
     }
 
-    /// Of all connections of a process, in sixteenths.
+    /// Share of all connections of a process, in sixteenths.
     const fn share(self) -> u32 {
         match self {
             Self::Reads => 4,
@@ -65,7 +66,7 @@ impl Purpose {
     }
 }
 
-/// Connections by what they are for, under the service roles.
+/// Connections by purpose, under the service roles.
 #[derive(Clone)]
 pub struct Access {
     /// One company's rows at a time.
@@ -81,28 +82,33 @@ pub struct Access {
     /// Sees every company.
     pub work: Pool,
     pub(crate) log_options: PgConnectOptions,
-    /// COPY is refused to whom row-level security applies.
+    /// COPY is refused to roles that row-level security applies to.
     pub(crate) log_may_copy: bool,
 }
 
 impl Access {
-    /// Everything as the owner: for tools of whoever may do everything anyway.
+    /// All connections as the owner: for tools whose user may do everything anyway.
     pub(super) fn as_owner(pool: &Pool, options: &PgConnectOptions) -> Self {
         let [reads, history, identity, commands, claims, work] = std::array::from_fn(|_| pool.clone());
         Self { reads, history, identity, commands, claims, work, log_options: options.clone(), log_may_copy: false }
     }
 
-    /// Under the service roles, which are there.
-    pub(super) async fn open(roles: &Roles<'_>, owner: &PgConnectOptions, connections: u32, silence: &Silence) -> Result<Self, OpenError> {
+    /// Connections under the service roles, which exist already.
+    pub(super) async fn open(
+        roles: &Roles<'_>,
+        owner: &PgConnectOptions,
+        connections: u32,
+        health: &DatabaseHealth,
+    ) -> Result<Self, OpenError> {
         let open = async |purpose: Purpose| {
             let mut options = roles.options(owner, purpose.role());
             if matches!(purpose, Purpose::Reads | Purpose::History) {
-                // A plan that serves any filter and any company reads all rows of a company for one page; one that was made while a partition
-                // of the log was empty reads all of it.
+                // A plan that serves any filter and any company reads all rows of a company for one page; a plan that was made while a
+                // partition of the log was empty reads the whole partition.
                 options = options.options([("plan_cache_mode", "force_custom_plan")]);
             }
             let connections = (connections * purpose.share() / 16).max(2);
-            Pool::connect(options, connections, silence.clone()).await
+            Pool::connect(options, connections, health.clone()).await
         };
         let commands = open(Purpose::Commands).await?;
         let may_copy = sqlx::query_scalar!(r#"select rolbypassrls or rolsuper as "may!" from pg_roles where rolname = current_user"#);
@@ -118,12 +124,12 @@ impl Access {
         })
     }
 
-    /// A transaction that sees this company's rows and nobody else's.
+    /// A transaction that sees the rows of this company only.
     pub async fn company(&self, company_id: Uuid) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         self.begin_with(Some(company_id), "begin").await
     }
 
-    /// The same, begun with `begin`. Without a company it sees nothing, unless it is the owner's.
+    /// The same, begun with `begin`. Without a company it sees nothing, unless the connection is the owner's.
     pub async fn begin_with(&self, company_id: Option<Uuid>, begin: &str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         let company_id = company_id.map(|id| id.to_string()).unwrap_or_default();
         let begin = format!("{begin}; set local newvoice.company_id = '{company_id}'");
@@ -159,15 +165,15 @@ impl Access {
 /// The roles of one installation.
 pub(super) struct Roles<'a> {
     master: &'a MasterKey,
-    /// `<schema>_%_<hash of the database's name>`, as `service_role` in the database has it.
+    /// `<schema>_%_<hash of the database's name>`, the same as in the function `service_role` of the database.
     schema: &'a str,
     database: String,
 }
 
 impl<'a> Roles<'a> {
-    /// Makes the roles that are not there yet, as the owner, over a connection to the installation's database, and undoes what a service
-    /// role can do to itself: change its password and its settings. The master key must be the installation's: with another one the
-    /// platform that is at work would lose its passwords.
+    /// Creates the missing roles, as the owner, over a connection to the installation's database, and reverts changes that a service role
+    /// can make to itself: to its password and its settings. The master key must be the installation's: with another key the running
+    /// platform would lose its passwords.
     pub async fn ensure(owner: &PgConnectOptions, master: &'a MasterKey, schema: &'a str) -> Result<Self, OpenError> {
         let mut connection = PgConnection::connect_with(owner).await?;
         let database = sqlx::query_scalar!(r#"select left(md5(current_database()), 8) as "hash!""#).fetch_one(&mut connection).await?;
@@ -186,7 +192,7 @@ impl<'a> Roles<'a> {
         Ok(roles)
     }
 
-    /// A transaction that no other process changes the roles in: two that start at once change them one after the other.
+    /// A transaction in which no other process changes the roles: two processes that start at once change them one after the other.
     async fn lock<'c>(&self, owner: &'c mut PgConnection) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
         let mut tx = owner.begin().await?;
         let lock = sqlx::query!("select pg_advisory_xact_lock(hashtextextended($1 || '.roles', 0))", self.schema);
@@ -194,7 +200,8 @@ impl<'a> Roles<'a> {
         Ok(tx)
     }
 
-    /// Tries the role's password; one that is refused is set again: a process with the owner's connection and the master key is the platform.
+    /// Tries the role's password, and sets it again if it is refused: a process with the owner's connection and the master key is the
+    /// platform.
     async fn ensure_login(&self, owner: &PgConnectOptions, connection: &mut PgConnection, role: ServiceRole) -> Result<(), OpenError> {
         let options = self.options(owner, role);
         match PgConnection::connect_with(&options).await {
@@ -232,7 +239,7 @@ impl<'a> Roles<'a> {
     async fn write(&self, owner: &mut PgConnection, role: ServiceRole, verb: &str) -> Result<(), OpenError> {
         let is_superuser = sqlx::query_scalar!(r#"select rolsuper as "rolsuper!" from pg_roles where rolname = current_user"#);
         let is_superuser = is_superuser.fetch_one(&mut *owner).await?;
-        // Only who copies into the log needs to be exempt from row-level security, and only a superuser can say so.
+        // Only the role that copies into the log must be exempt from row-level security, and only a superuser can grant that.
         let bypass = if is_superuser && role == ServiceRole::Log { " bypassrls" } else { "" };
         let (name, verifier) = (self.name(role), scram_verifier(&self.password(role)));
         let sql = format!("{verb} role {name} login noinherit{bypass} password '{verifier}'");
@@ -240,8 +247,8 @@ impl<'a> Roles<'a> {
         Ok(())
     }
 
-    /// Takes back the settings that a role was given, everywhere and in this database: a role may give itself settings that no session
-    /// can begin with. It has none that the platform needs.
+    /// Resets the settings of a role, for all databases and for this one: a role may give itself settings with which no session can begin.
+    /// The platform needs none of them.
     async fn reset_settings(&self, owner: &mut PgConnection, role: ServiceRole) -> Result<(), OpenError> {
         let name = self.name(role);
         let settings = sqlx::query_scalar!(
@@ -269,9 +276,10 @@ fn may_not_make_roles(error: sqlx::Error) -> OpenError {
     }
 }
 
-/// Takes temporary objects from PUBLIC in a database of ours alone: the platform's roles need none, and a role that has them can fill the disk
-/// and cover tables. Its owner role makes temporary views for rebuilds. A database is ours alone if it has no schema but ours, and nothing
-/// in `public` that is not of an extension; and only its owner may say so.
+/// Revokes temporary objects from PUBLIC in a database that belongs to the platform alone: the platform's roles do not need them, and a
+/// role that can create them can fill the disk and hide tables. The owner role creates temporary views for rebuilds. A database belongs to
+/// the platform alone if it has no other schema than the platform's, and in `public` only objects of extensions; only the database's owner
+/// may revoke.
 async fn restrict_public(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     let ours = sqlx::query!(
         r#"select quote_ident(d.datname) as "database!", quote_ident(current_user) as "owner!"
@@ -292,7 +300,7 @@ async fn restrict_public(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// What PostgreSQL keeps of a password (RFC 5803), made here: the password itself is in no statement and no log.
+/// The form in which PostgreSQL stores a password (RFC 5803), computed here: the password itself is in no statement and no log.
 fn scram_verifier(password: &str) -> String {
     const ITERATIONS: u32 = 4_096;
     let salt = rand::random::<[u8; 16]>();
@@ -308,7 +316,7 @@ fn scram_verifier(password: &str) -> String {
     format!("SCRAM-SHA-256${ITERATIONS}:{}${}:{}", STANDARD.encode(salt), STANDARD.encode(stored_key), STANDARD.encode(server_key))
 }
 
-/// Gives the roles their rights where they are missing: in a database that was restored without them.
+/// Grants the roles their rights where they are missing: in a database that was restored without them.
 pub(super) async fn grant(owner: &Pool) -> Result<(), sqlx::Error> {
     let granted = sqlx::query_scalar!(
         r#"select not exists (select from table_access a, regexp_split_to_table(a.privileges, ', *') privilege

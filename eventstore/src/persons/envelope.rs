@@ -1,4 +1,4 @@
-//! How personal data stands in the log: in the payload's clear part there is a placeholder, and beside it an envelope with the values.
+//! How the log stores personal data: the payload's clear part has a placeholder, and an envelope beside it holds the values.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use domain::ERASED;
@@ -17,16 +17,16 @@ pub struct Envelope {
     pub person_id: Uuid,
     /// Base64 (RFC 4648, without padding) of an encrypted JSON object: the values by the JSON pointers of their places.
     data: String,
-    /// What the envelope stands beside, where it was found: fields of its event that stay in clear, with their values. It is no part of the
-    /// envelope but of the additional data that is authenticated with it.
+    /// The bound fields of the event in which the envelope was found, with their values; these fields stay unencrypted. They are not part
+    /// of the envelope but of the additional data that is authenticated with it.
     #[serde(skip)]
     beside: String,
 }
 
-/// Something that shows personal data once its envelopes are opened. The envelopes say what they stand [beside](Envelope::beside), as the
-/// events that they come from do in [`bound_fields`](domain::DomainEvent::bound_fields).
+/// Something that shows personal data once its envelopes are opened. Each envelope has its bound fields ([beside](Envelope::beside)), the
+/// same as those that [`bound_fields`](domain::DomainEvent::bound_fields) defines for its event.
 pub trait HoldsPersonal {
-    /// The stream that the envelopes come from; they open nowhere else.
+    /// The stream that the envelopes come from; they cannot be opened for another stream.
     fn stream(&self) -> String;
 
     fn envelopes(&self) -> Vec<Envelope>;
@@ -39,7 +39,7 @@ fn aad(company_id: Uuid, stream: &str, beside: &str) -> Vec<u8> {
     [company_id.as_bytes(), stream.as_bytes(), beside.as_bytes()].concat()
 }
 
-/// A bound field with its value, as it stands in the additional data. No stream's name has a blank.
+/// A bound field with its value, in the form of the additional data. No stream's name has a blank.
 fn bound(field: &str, value: &Value) -> String {
     format!(" {field}={value}")
 }
@@ -62,27 +62,27 @@ impl Envelope {
         self
     }
 
-    /// The values; `None` if they were not encrypted with this key, for this stream, beside what the envelope stands beside.
+    /// The values; `None` if they were not encrypted with this key, for this stream and with these bound fields.
     pub(super) fn open(&self, key: &Cipher, company_id: Uuid, stream: &str) -> Option<PersonalValues> {
         let sealed = STANDARD_NO_PAD.decode(&self.data).ok()?;
         let opened = key.decrypt(&aad(company_id, stream, &self.beside), &sealed);
-        // Envelopes from before fields were bound are authenticated without them.
+        // Envelopes from before fields were bound are authenticated without bound fields.
         let opened = opened.or_else(|| key.decrypt(&aad(company_id, stream, ""), &sealed));
         serde_json::from_slice(&opened?).ok()
     }
 
-    /// Bytes of what it holds, as text.
+    /// Bytes of its content, as text.
     pub fn size(&self) -> usize {
         self.data.len()
     }
 
-    /// The envelope of a payload, as it is stored, beside the values of its bound fields.
+    /// The envelope of a stored payload, with the values of its bound fields.
     pub fn of(payload: &str, bound_fields: &[&str]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Holder {
             personal: Option<Envelope>,
         }
-        // Most payloads have none, and need not be parsed to tell.
+        // Most payloads have no envelope, and this check avoids parsing them.
         if !payload.contains("\"personal\"") {
             return None;
         }
@@ -95,14 +95,14 @@ impl Envelope {
     }
 }
 
-/// Where an event type holds personal data, and what that stands beside.
+/// Where an event type holds personal data, and the fields that the data is bound to.
 #[derive(Clone, Copy)]
 pub(crate) struct PersonalFields {
     pub personal: &'static [&'static str],
     pub bound: &'static [&'static str],
 }
 
-/// Takes the personal values out of a payload, and puts their envelope into it; without a key they are gone for good.
+/// Removes the personal values from a payload and puts their envelope into it; without a key the values are permanently lost.
 pub(crate) fn conceal(payload: &mut Value, fields: PersonalFields, person_id: Uuid, key: Option<&Cipher>, company_id: Uuid, stream: &str) {
     let beside = bound_values(payload, fields.bound);
     let mut values = Map::new();
@@ -180,7 +180,7 @@ mod tests {
         let mut moved = stored.clone();
         moved["count"] = json!(8);
         assert_eq!(open(&moved), None);
-        // As a read model's row keeps it: the row says what it stands beside.
+        // A read model's row stores only the envelope; the row itself has the bound fields.
         let kept: Envelope = serde_json::from_value(stored["personal"].clone()).unwrap();
         assert!(kept.clone().beside("/count", 7).open(&key(), COMPANY, "call-1").is_some());
         assert_eq!(kept.clone().beside("/count", 8).open(&key(), COMPANY, "call-1"), None);

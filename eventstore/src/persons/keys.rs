@@ -1,4 +1,4 @@
-//! The hierarchy of keys: a person's is wrapped by the company's, the company's by the master key. All are 256 random bits.
+//! The hierarchy of keys: the company's key wraps the person's key, the master key wraps the company's key. All are 256 random bits.
 //!
 //! Encryption is AES-256-GCM (NIST SP 800-38D) with random nonces: `nonce (12 bytes) || ciphertext || tag (16 bytes)`. A key is used
 //! for far fewer than 2^32 messages. Keys for different purposes are derived with HMAC-SHA-256 (RFC 2104) over the purpose's name.
@@ -26,7 +26,7 @@ pub enum MasterKeyError {
     Io(#[from] io::Error),
 }
 
-/// The key that all others hang on. It is never in the database; whoever loses it loses all personal data.
+/// The key that protects all other keys. It is never in the database; if it is lost, all personal data is lost.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey([u8; KEY_BYTES]);
 
@@ -47,7 +47,8 @@ impl std::str::FromStr for MasterKey {
 }
 
 impl MasterKey {
-    /// The key in `NEWVOICE_MASTER_KEY`, if that is set. It is no flag: every user of a machine sees the arguments of its processes.
+    /// The key in `NEWVOICE_MASTER_KEY`, if that is set. There is no flag for it: every user of a machine sees the arguments of its
+    /// processes.
     pub fn from_environment() -> Result<Option<Self>, MasterKeyError> {
         match std::env::var("NEWVOICE_MASTER_KEY") {
             Ok(text) => Ok(Some(text.parse()?)),
@@ -56,7 +57,7 @@ impl MasterKey {
         }
     }
 
-    /// The key in a file; made if it is not there. Nobody but the owner can read it.
+    /// The key in a file, which is created if it does not exist. Only the owner of the file can read it.
     pub fn open(path: &Path) -> Result<Self, MasterKeyError> {
         match Self::read(path)? {
             Some(key) => Ok(key),
@@ -80,11 +81,11 @@ impl MasterKey {
     fn make(path: &Path) -> Result<Self, MasterKeyError> {
         let text = hex::encode(rand::random::<[u8; KEY_BYTES]>());
         secret_file::create_once(path, format!("{text}\n").as_bytes())?;
-        // Of two processes that make it at once, both use the one that is there.
+        // If two processes create it at once, both use the file that is there.
         Self::read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
     }
 
-    /// What a master key is known by; it says nothing about the key.
+    /// The id of a master key; it reveals nothing about the key.
     pub fn id(&self) -> [u8; 8] {
         let mut id = [0; 8];
         id.copy_from_slice(&derive(&self.0, "id")[..8]);
@@ -96,7 +97,7 @@ impl MasterKey {
         derive(&self.0, purpose)
     }
 
-    /// For secrets of the installation as a whole.
+    /// A cipher for secrets of the installation as a whole.
     pub fn cipher(&self, purpose: &str) -> Cipher {
         Cipher::new(&self.derive(purpose))
     }
@@ -122,7 +123,7 @@ impl Cipher {
         Self(Aes256Gcm::new(key.into()))
     }
 
-    /// `aad` binds the message to where it belongs: it opens nowhere else.
+    /// `aad` binds the message to its place: it cannot be opened elsewhere.
     #[expect(
         clippy::expect_used,
         reason = "AES-GCM fails for messages of more than 64 GiB only; bodies and payloads have far smaller limits"
@@ -140,18 +141,18 @@ impl Cipher {
     }
 }
 
-/// A company's key, as what is derived from it.
+/// A company's key, in the form of the keys derived from it.
 pub struct CompanyKey {
     /// Wraps its persons' keys.
     persons: Cipher,
-    /// For what else is kept for a while.
+    /// For other data that is stored for a limited time.
     answers: Cipher,
     numbers: [u8; KEY_BYTES],
     requests: [u8; KEY_BYTES],
 }
 
 impl CompanyKey {
-    /// A new one, wrapped.
+    /// A new company key, wrapped.
     pub(super) fn make(master: &MasterKey, company_id: Uuid) -> Vec<u8> {
         master.cipher("companies").encrypt(company_id.as_bytes(), &rand::random::<[u8; KEY_BYTES]>())
     }
@@ -170,25 +171,25 @@ impl CompanyKey {
         hmac_sha256(&self.numbers, phone_number.as_bytes()).to_vec()
     }
 
-    /// By what a request is known that may come again: nobody can tell from it what was in the request.
+    /// Identifies a request that may be repeated: the content of the request cannot be derived from it.
     pub fn request_hash(&self, request: &[u8]) -> [u8; KEY_BYTES] {
         hmac_sha256(&self.requests, request)
     }
 
-    /// For answers that are kept for a request that may come again.
+    /// For stored answers to requests that may be repeated.
     pub fn answers(&self) -> &Cipher {
         &self.answers
     }
 
-    /// A new key of a person, wrapped. It belongs to the person and to the number that leads to them, if one does.
+    /// A new key of a person, wrapped. It is bound to the person and to the number that leads to them, if there is one.
     pub(super) fn make_person_key(&self, person_id: Uuid, phone_hash: Option<&[u8]>) -> Vec<u8> {
         self.persons.encrypt(&person_aad(person_id, phone_hash), &rand::random::<[u8; KEY_BYTES]>())
     }
 
-    /// `None` if it is another person's, or if another number leads to it than when it was made.
+    /// `None` if the key is another person's, or if the number is not the one for which the key was made.
     pub(super) fn unwrap_person_key(&self, person_id: Uuid, phone_hash: Option<&[u8]>, wrapped: &[u8]) -> Option<Cipher> {
         let key = self.persons.decrypt(&person_aad(person_id, phone_hash), wrapped);
-        // Keys from before belong to the person only.
+        // Older keys are bound to the person only.
         let key = key.or_else(|| self.persons.decrypt(person_id.as_bytes(), wrapped));
         let key: [u8; KEY_BYTES] = key?.try_into().ok()?;
         Some(Cipher::new(&key))

@@ -1,7 +1,7 @@
-//! Who the personal data in the log is about, and the keys it is encrypted with.
+//! The persons that the personal data in the log is about, and the keys that encrypt it.
 //!
-//! A person is a random id; a company knows theirs by a keyed hash of the phone number. Destroying a person's row destroys the
-//! key to everything that was ever recorded about them and the way from the number to it.
+//! A person is a random id; a company finds its persons by a keyed hash of the phone number. Deleting a person's row destroys the key to
+//! everything that was ever recorded about the person and the way from the number to it.
 
 mod envelope;
 mod keys;
@@ -29,11 +29,11 @@ pub(crate) use envelope::{PersonalFields, conceal, fill_in, without_envelope};
 
 use crate::{database::Pool, error::StoreError};
 
-/// Keys that are kept in memory at most.
+/// Most keys that are cached in memory.
 const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
 const COMPANIES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// The keys of an installation's persons. Clones share what they know.
+/// The keys of an installation's persons. Clones share the cache.
 #[derive(Clone)]
 pub struct Persons(Arc<Shared>);
 
@@ -42,9 +42,9 @@ struct Shared {
     /// Without it nothing can be encrypted, and what is encrypted cannot be read.
     master: Option<MasterKey>,
     companies: Mutex<LruCache<Uuid, Arc<CompanyKey>>>,
-    /// By company and person.
+    /// Keys by company and person.
     keys: Mutex<LruCache<(Uuid, Uuid), Arc<Cipher>>>,
-    /// Rises with every erasure: what was looked up before is not kept after.
+    /// Increases with every erasure: a key that was looked up before an erasure is not cached after it.
     epoch: AtomicU64,
 }
 
@@ -52,7 +52,7 @@ struct Shared {
 struct KeyRow {
     company_id: Uuid,
     person_id: Uuid,
-    /// Of the number that leads to the person, if one does.
+    /// Hash of the number that leads to the person, if there is one.
     phone_hash: Option<Vec<u8>>,
     wrapped_key: Vec<u8>,
 }
@@ -68,23 +68,23 @@ impl Persons {
         }))
     }
 
-    /// Whether what is encrypted can be read.
+    /// Whether encrypted data can be read.
     pub fn can_read(&self) -> bool {
         self.0.master.is_some()
     }
 
-    /// Rises whenever this process hears that somebody was erased.
+    /// Increases whenever this process is notified of an erasure.
     pub fn epoch(&self) -> u64 {
         self.0.epoch.load(Ordering::Acquire)
     }
 
-    /// Forgets every person's key: somebody was erased.
+    /// Removes every person's key from the cache: a person was erased.
     pub(crate) fn forget_all(&self) {
         self.0.epoch.fetch_add(1, Ordering::AcqRel);
         lock(&self.0.keys).clear();
     }
 
-    /// The company's own key, made if there is none.
+    /// The company's own key, which is created if it does not exist.
     pub async fn company(&self, company_id: Uuid) -> Result<Arc<CompanyKey>, StoreError> {
         if let Some(known) = lock(&self.0.companies).get(&company_id) {
             return Ok(Arc::clone(known));
@@ -111,7 +111,7 @@ impl Persons {
         sqlx::query_scalar!("select wrapped_key from company_keys where company_id = $1", company_id).fetch_optional(&self.0.pool).await
     }
 
-    /// The person whom the company knows by this phone number (E.164); one nobody has been called under is new.
+    /// The person with this phone number (E.164) in the company; a number that has no person yet gets a new one.
     pub async fn of_number(&self, company_id: Uuid, phone_number: &str) -> Result<Uuid, StoreError> {
         let found = self.of_numbers(company_id, &[phone_number]).await?;
         Ok(*found.first().ok_or(sqlx::Error::RowNotFound)?)
@@ -137,13 +137,13 @@ impl Persons {
             )
             .execute(&self.0.pool)
             .await?;
-            // Another process may have been first with some of them.
+            // Another process may have created some of them first.
             known = self.find(&company, company_id, &hashes).await?;
         }
         hashes.iter().map(|hash| known.get(hash).copied().ok_or_else(|| sqlx::Error::RowNotFound.into())).collect()
     }
 
-    /// The person whom the company knows by this phone number, if there is one.
+    /// The person with this phone number in the company, if there is one.
     pub async fn known_by(&self, company_id: Uuid, phone_number: &str) -> Result<Option<Uuid>, StoreError> {
         let company = self.company(company_id).await?;
         let hash = company.phone_hash(phone_number);
@@ -160,7 +160,7 @@ impl Persons {
         );
         let found = rows.fetch_all(&self.0.pool).await?.into_iter().map(|row| match self.keep(company, epoch, &row) {
             Some(_) => Ok((row.phone_hash.unwrap_or_default(), row.person_id)),
-            // Nothing may be recorded about a person, nor anybody erased, on the word of whoever changed the table.
+            // A row that was changed in the table must not decide about whom data is recorded, or who is erased.
             None => Err(StoreError::ForeignPersonKey(row.person_id)),
         });
         found.collect()
@@ -175,7 +175,7 @@ impl Persons {
         Some(cipher)
     }
 
-    /// The key for what is recorded about a person from now on; `None` once they are erased. Who has none gets one.
+    /// The key for data that is recorded about a person from now on; `None` once the person is erased. A person without a key gets one.
     pub(crate) async fn key(&self, company_id: Uuid, person_id: Uuid) -> Result<Option<Arc<Cipher>>, StoreError> {
         if let Some(known) = lock(&self.0.keys).get(&(company_id, person_id)) {
             return Ok(Some(Arc::clone(known)));
@@ -194,7 +194,7 @@ impl Persons {
         Ok(self.load(company_id, &[person_id]).await?.remove(&person_id))
     }
 
-    /// The keys of these persons, as far as they are not erased.
+    /// The keys of those of these persons who are not erased.
     async fn load(&self, company_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Arc<Cipher>>, StoreError> {
         let (mut found, mut missing) = (HashMap::with_capacity(ids.len()), Vec::new());
         {
@@ -226,7 +226,7 @@ impl Persons {
         Ok(found)
     }
 
-    /// Puts what is encrypted in `items` in its place, as far as the keys are there. All of them belong to `company_id`.
+    /// Decrypts the personal data in `items` and puts it in its place, as far as the keys exist. All items belong to `company_id`.
     pub async fn reveal<T: HoldsPersonal>(&self, company_id: Uuid, items: &mut [T]) -> Result<(), StoreError> {
         let mut sealed = Vec::new();
         for (at, item) in items.iter().enumerate() {
@@ -249,7 +249,7 @@ impl Persons {
         Ok(())
     }
 
-    /// Destroys a person's key and the way from their number to it, for all processes. Whatever was encrypted with it is lost.
+    /// Destroys a person's key and the way from their number to it, for all processes. All data that was encrypted with it is lost.
     pub(crate) async fn destroy(&self, company_id: Uuid, person_id: Uuid) -> Result<(), StoreError> {
         let mut tx = self.0.pool.begin().await?;
         sqlx::query!("delete from person_keys where company_id = $1 and person_id = $2", company_id, person_id).execute(&mut *tx).await?;
@@ -258,10 +258,10 @@ impl Persons {
         Ok(())
     }
 
-    /// Destroys the keys of all whom the log says are erased: a process may have died in between, or an old backup of the keys may
-    /// have brought them back. How many there were.
+    /// Destroys the keys of all persons who are erased according to the log: a process may have died between the two steps, or an old
+    /// backup of the keys may have restored them. Returns the number of keys.
     pub async fn destroy_erased(&self) -> Result<u64, StoreError> {
-        // The erased are few, and have streams; the others have none.
+        // Erased persons are few and have streams; other persons have none.
         let destroyed = sqlx::query!(
             "delete from person_keys k using streams s
               where s.stream >= $1::text || '-' and s.stream < $1::text || '.'
@@ -276,5 +276,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// What an envelope holds: the values by where they belong, as JSON pointers.
+/// The content of an envelope: the values by their places, as JSON pointers.
 pub type PersonalValues = Map<String, Value>;

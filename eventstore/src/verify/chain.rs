@@ -19,9 +19,9 @@ pub(crate) struct Span {
     pub last: i64,
 }
 
-/// What a part of the log holds, as far as it is sound.
+/// The content of a part of the log, up to the first fault.
 pub(crate) struct Checked {
-    /// The hash that the part builds on: the one stored with the event before it.
+    /// The hash that the part builds on: the hash that is stored with the event before it.
     pub base: Option<[u8; 32]>,
     /// Stream, version and hash of each event, in log order.
     pub events: Vec<(String, i64, [u8; 32])>,
@@ -44,8 +44,8 @@ struct Row {
     hash: Vec<u8>,
 }
 
-/// Recomputes every link of `span`, on the hash that is stored with the event before it, or on `base` where that event is not
-/// there or is not to be believed.
+/// Recomputes every link of `span`, from the hash that is stored with the event before it, or from `base` if that event does not exist or
+/// is not trusted.
 pub(crate) async fn check(pool: &Pool, span: Span, base: Option<[u8; 32]>) -> Result<Checked, StoreError> {
     let base = match base {
         Some(base) => Some(base),
@@ -82,12 +82,12 @@ pub(crate) async fn check(pool: &Pool, span: Span, base: Option<[u8; 32]>) -> Re
     Ok(checked)
 }
 
-/// The first position that the log has room for: 1, unless partitions were detached.
+/// The first position in the log: 1, unless partitions were detached.
 pub(crate) async fn beginning(pool: &Pool) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(r#"select coalesce(min(first), 1) as "first!" from event_partitions"#).fetch_one(pool).await?)
 }
 
-/// The hash stored with an event; of what comes before the first one, zeros. None if the event is not there.
+/// The hash that is stored with an event; zeros for the position before the first event. `None` if the event does not exist.
 pub(crate) async fn stored_hash(pool: &Pool, position: i64) -> Result<Option<[u8; 32]>, StoreError> {
     if position == 0 {
         return Ok(Some([0; 32]));

@@ -1,4 +1,4 @@
-//! Recomputes the chain, several parts of the log at once, and says the first position that is not what it was and how.
+//! Recomputes the chain, several parts of the log at once, and reports the first wrong position and its fault.
 
 pub(crate) mod chain;
 mod streams;
@@ -18,7 +18,7 @@ use crate::{
 /// Events that are checked in one go.
 const SPAN_EVENTS: i64 = 10_000;
 
-/// The first thing that is wrong.
+/// The first fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     #[error("position {expected} is missing; the next event is at {found}")]
@@ -48,23 +48,23 @@ pub enum Fault {
 /// What to verify the log against.
 #[derive(Default)]
 pub struct Scope {
-    /// Where to begin; the hash of the event before it is taken as it is stored. From the first event there is unless given.
+    /// Where to begin; the hash of the event before it is trusted as it is stored. The default is the first event in the log.
     pub from: Option<i64>,
-    /// Beside those in the database.
+    /// Seals in addition to those in the database.
     pub seals: Vec<Seal>,
-    /// Only seals of these keys count; of any, if none is given.
+    /// Only seals of these keys are accepted; if no key is given, seals of any key.
     pub keys: Vec<KeyFingerprint>,
 }
 
-/// What a verification came to.
+/// The result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The first position that was looked at.
+    /// The first position that was checked.
     pub first_position: i64,
-    /// Events that are as they were appended, before the first fault.
+    /// Unchanged events before the first fault.
     pub events: u64,
     pub last_position: i64,
-    /// Of the last sound event, hex.
+    /// Hash of the last sound event, hex.
     pub last_hash: String,
     /// Seals that the log was compared with.
     pub seals: usize,
@@ -87,7 +87,7 @@ pub async fn verify(pool: &Pool, scope: Scope, progress: impl FnMut(i64)) -> Res
     if let Some(seal) = seals.iter().find(|seal| !seal.is_genuine(&scope.keys)) {
         return Ok(walk.end(Some(Fault::SealForged { position: seal.position, key: seal.key() })));
     }
-    // What came before the first partition can only be told by a seal.
+    // Only a seal has the hash of the event before the first partition.
     let mut before = seals.iter().filter(|seal| seal.position == first - 1);
     let base = before.next().map(|seal| seal.hash);
     if let Some(other) = before.find(|seal| Some(seal.hash) != base) {
@@ -113,7 +113,7 @@ pub async fn verify(pool: &Pool, scope: Scope, progress: impl FnMut(i64)) -> Res
     Ok(walk.end(fault))
 }
 
-/// The verification's way through the log, in order.
+/// The progress of the verification through the log, in order.
 struct Walk {
     first: i64,
     events: u64,
@@ -139,7 +139,7 @@ impl Walk {
         }
     }
 
-    /// Parts are checked side by side and joined in order: each must build on the hash that the one before it came to.
+    /// Parts are checked in parallel and joined in order: each must build on the last hash of the part before it.
     async fn links(
         &mut self,
         pool: &Pool,
@@ -177,7 +177,7 @@ impl Walk {
         }
         for (stream, version, hash) in checked.events {
             let position = self.position + 1;
-            // Seals come in log order, too.
+            // Seals are in log order, too.
             while let Some(seal) = seals.get(self.seals_passed).filter(|seal| seal.position <= position) {
                 self.seals_passed += 1;
                 if seal.position == position && seal.hash != hash {

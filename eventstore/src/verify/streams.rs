@@ -1,4 +1,4 @@
-//! Versions of streams: 1, 2, 3, … in each, and as many as `streams` says.
+//! Versions of streams: 1, 2, 3, … in each, and as many as its row in `streams` has.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ impl Versions {
         (version != before + 1).then_some(Fault::VersionGap { position, stream, before, found: version })
     }
 
-    /// The first stream that has not as many events as its row says. Streams that went on behind `until` are left out.
+    /// The first stream whose number of events differs from its row. Streams that have newer events behind `until` are left out.
     pub async fn differing(&mut self, pool: &Pool, until: i64) -> Result<Option<Fault>, StoreError> {
         let mut after = String::new();
         loop {

@@ -1,8 +1,8 @@
-//! An append whose places are foreseen: while no other process appends, ours knows the log's end and can give out positions,
-//! versions and hashes itself. One plain statement then writes everything, if the log is as foreseen, or nothing.
+//! An append whose places are predicted: while no other process appends, this process has the log's end and can assign positions, versions
+//! and hashes itself. One plain statement then writes everything if the log is as predicted, or nothing.
 //!
-//! It holds the same lock as `append_events`. Its snapshot may be older than the lock, but not than the head that it expects: if
-//! anybody has appended since, the head's row has another position, and the update finds none.
+//! The statement holds the same lock as `append_events`. Its snapshot may be older than the lock, but not than the head that it expects: if
+//! another process has appended since, the head's row has another position, and the update finds no row.
 
 use std::time::Instant;
 
@@ -16,24 +16,25 @@ use super::{
 };
 use crate::canonical;
 
-/// Where the log will go on, unless another process appends.
-pub(super) struct Foresight {
+/// Where the log continues, unless another process appends.
+pub(super) struct Prediction {
     pub position: i64,
     pub hash: [u8; 32],
     pub recorded_at: DateTime<Utc>,
-    /// The database's clock, and when it was read: carried on it is behind by the way of one answer, never ahead.
+    /// The database's clock, and when it was read. A time that is computed from them is late by the transit time of one answer, and never
+    /// early.
     pub clock: (DateTime<Utc>, Instant),
 }
 
-/// What the log looks like after an append.
-pub(super) struct Foreseen {
+/// The end of the log after an append.
+pub(super) struct Predicted {
     places: Places,
-    last: Foresight,
+    last: Prediction,
 }
 
-impl Foresight {
-    /// The places of a batch; none when it depends on versions that only the log knows.
-    pub fn place(&self, batch: &Batch, columns: &Columns<'_>) -> Option<Foreseen> {
+impl Prediction {
+    /// The places of a batch; `None` if the batch depends on versions that only the log has.
+    pub fn place(&self, batch: &Batch, columns: &Columns<'_>) -> Option<Predicted> {
         if batch.streams.iter().any(|slot| slot.count == 0 || slot.expected.version().is_none()) {
             return None;
         }
@@ -48,19 +49,19 @@ impl Foresight {
             places.versions.push(version);
             places.hashes.push(hash.to_vec());
         }
-        Some(Foreseen { places, last: Foresight { position, hash, recorded_at, clock: self.clock } })
+        Some(Predicted { places, last: Prediction { position, hash, recorded_at, clock: self.clock } })
     }
 }
 
-/// Writes a batch to its foreseen places and tells the position before it and where the log goes on; none when the log is not
-/// as foreseen.
+/// Writes a batch to its predicted places. Returns the position before the batch and where the log continues; `None` if the log is not as
+/// predicted.
 pub(super) async fn write(
     connection: &mut PgConnection,
     batch: &Batch,
     columns: &Columns<'_>,
-    foreseen: Foreseen,
-) -> Result<Option<(i64, Foresight)>, sqlx::Error> {
-    let Foreseen { places, last } = foreseen;
+    predicted: Predicted,
+) -> Result<Option<(i64, Prediction)>, sqlx::Error> {
+    let Predicted { places, last } = predicted;
     let before = places.first_position - 1;
     let clock = if columns.have_content() {
         let rows = Rows { slots: &columns.slots, event_ids: &columns.event_ids, versions: &places.versions, hashes: &places.hashes };
@@ -76,10 +77,10 @@ pub(super) async fn write(
         }
         clock
     };
-    Ok(clock.map(|clock| (before, Foresight { clock, ..last })))
+    Ok(clock.map(|clock| (before, Prediction { clock, ..last })))
 }
 
-/// What the statement inserts itself, beside the columns' content; nothing when the events are copied in.
+/// The values that the statement inserts itself, beside the columns' content; empty if the events are copied in.
 #[derive(Default)]
 struct Rows<'a> {
     slots: &'a [i32],
@@ -88,14 +89,14 @@ struct Rows<'a> {
     hashes: &'a [Vec<u8>],
 }
 
-/// Moves the head and the streams on and inserts `rows`. The database's clock; none if the log ends elsewhere than at `before`
-/// or a partition is about to be full.
+/// Moves the head and the streams forward and inserts `rows`. Returns the database's clock; `None` if the log does not end at `before` or a
+/// partition is nearly full.
 async fn move_head(
     connection: &mut PgConnection,
     columns: &Columns<'_>,
     rows: &Rows<'_>,
     before: i64,
-    last: &Foresight,
+    last: &Prediction,
 ) -> Result<Option<(DateTime<Utc>, Instant)>, sqlx::Error> {
     let moved = sqlx::query!(
         r#"with held as materialized (
