@@ -10,9 +10,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, Projection, ReadModel, Recorded, Table},
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("api_keys");
 
 pub struct ApiKeys;
 
@@ -25,8 +27,8 @@ pub struct ApiKeyRow {
 
 #[async_trait]
 impl Projection for ApiKeys {
-    fn name(&self) -> &'static str {
-        "api_keys"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {

@@ -1,4 +1,4 @@
-//! Call lists that were uploaded, and what came of them.
+//! Uploaded call lists and the results of their import.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -10,9 +10,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, Projection, ReadModel, Recorded, Table, fit},
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table, fit},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("call_list_imports");
 
 pub struct CallListImports;
 
@@ -22,15 +24,15 @@ pub struct CallListImportRow {
     pub total: i64,
     pub created: i64,
     pub error_count: i64,
-    /// The first lines of what was wrong.
+    /// The first problems that were found.
     pub errors: Vec<String>,
     pub imported_at: DateTime<Utc>,
 }
 
 #[async_trait]
 impl Projection for CallListImports {
-    fn name(&self) -> &'static str {
-        "call_list_imports"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {

@@ -17,9 +17,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
     personal::{envelopes, text_of},
-    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table, fit},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("call_logs");
 
 pub struct CallLogs;
 
@@ -47,7 +49,7 @@ pub struct CallLogRow {
     pub llm_provider: Option<String>,
     pub llm_model: Option<String>,
     pub tts_provider: Option<String>,
-    /// What was said, and the state; placeholders stand for it until this is opened.
+    /// What was said, and the state; the columns have placeholders until this envelope is opened.
     pub personal: Option<Value>,
 }
 
@@ -74,8 +76,8 @@ impl HoldsPersonal for CallLogRow {
 
 #[async_trait]
 impl Projection for CallLogs {
-    fn name(&self) -> &'static str {
-        "call_logs"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -140,7 +142,8 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
     Ok(())
 }
 
-/// Bytes of encrypted text after which a page of turns ends, and turns that are read at once: one may have some hundred kilobytes.
+/// Bytes of encrypted text after which a page of turns ends, and the number of turns that are read at once: a turn may have some hundred
+/// kilobytes.
 const PAGE_MAX_BYTES: usize = 4 << 20;
 const CHUNK: usize = 50;
 

@@ -1,4 +1,4 @@
-//! Calls as they are now.
+//! The current state of calls.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table},
     page::After,
     personal::{envelopes, text_of},
-    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("calls");
 
 pub struct Calls;
 
@@ -36,7 +38,7 @@ pub struct CallRow {
     pub skillbase_id: Option<Uuid>,
     pub skillbase_version: Option<i32>,
     pub direction: String,
-    /// Of the person that it is with; [`ERASED`](domain::ERASED) until `personal` is opened.
+    /// Number of the person that the call is with; [`ERASED`](domain::ERASED) until `personal` is opened.
     pub phone_number: String,
     pub person_id: Option<Uuid>,
     pub personal: Option<Value>,
@@ -56,8 +58,8 @@ pub struct CallRow {
 
 #[async_trait]
 impl Projection for Calls {
-    fn name(&self) -> &'static str {
-        "calls"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn version(&self) -> i32 {
@@ -127,7 +129,7 @@ impl CallRow {
             person_id: None,
             personal: None,
             status: "dialing".to_owned(),
-            // Until it starts: when it was dialed, as the call's own state has it.
+            // Until the call starts, this is the time when it was dialed, the same as in the call's own state.
             started_at: event.recorded_at,
             ended_at: None,
             duration_sec: None,
@@ -304,7 +306,7 @@ pub async fn of_task(db: &mut PgConnection, company_id: Uuid, task_id: Uuid) -> 
     sqlx::query_scalar!("select call_id from calls where company_id = $1 and task_id = $2", company_id, task_id).fetch_all(db).await
 }
 
-/// How many of a company's calls go on: have not ended, and gave a sign of life within the hour.
+/// How many of a company's calls are in progress: they have not ended and gave a sign of life within the hour.
 pub async fn live_count(db: &mut PgConnection, company_id: Uuid) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select count(*) as "n!" from calls where company_id = $1 and status <> 'ended' and last_event_at > now() - interval '1 hour'"#,

@@ -1,4 +1,4 @@
-//! Campaigns as they are now; their counters come from `campaign_stats`.
+//! The current state of campaigns; their counters come from `campaign_stats`.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -12,9 +12,13 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, Projection, ReadModel, Recorded, Table, fit},
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table, fit},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("campaigns");
+/// What [`list`] and [`get`] read: the campaign, and the counts of its tasks.
+pub const READS: &[ReadModel] = &[READ_MODEL, crate::call_tasks::READ_MODEL];
 
 pub struct Campaigns;
 
@@ -32,7 +36,7 @@ pub struct CampaignRow {
     pub updated_at: DateTime<Utc>,
 }
 
-/// A campaign that somebody has to work on.
+/// A campaign with work for the dialer or for housekeeping.
 pub struct CampaignAtWork {
     pub company_id: Uuid,
     pub campaign_id: Uuid,
@@ -41,8 +45,8 @@ pub struct CampaignAtWork {
 
 #[async_trait]
 impl Projection for Campaigns {
-    fn name(&self) -> &'static str {
-        "campaigns"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -182,7 +186,7 @@ pub async fn running(pool: &Pool, dialed_by: &str) -> Result<Vec<CampaignAtWork>
     .await
 }
 
-/// Running campaigns of every company none of whose tasks is left to do.
+/// Running campaigns of every company that have no task left to do.
 pub async fn finished(pool: &Pool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
@@ -195,7 +199,7 @@ pub async fn finished(pool: &Pool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     .await
 }
 
-/// Campaigns of every company that still have tasks waiting although they are deleted, or run and have passed their end.
+/// Campaigns of every company that still have waiting tasks although the campaign is deleted, or is running and has passed its end.
 pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,

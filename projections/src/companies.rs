@@ -8,7 +8,9 @@ use domain::{
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::projection::{ApplyError, Projection, Recorded, Table};
+use crate::engine::{ApplyError, Projection, ReadModel, Recorded, Table};
+
+pub const READ_MODEL: ReadModel = ReadModel::new("companies");
 
 pub struct Companies;
 
@@ -22,8 +24,8 @@ pub struct CompanyRow {
 
 #[async_trait]
 impl Projection for Companies {
-    fn name(&self) -> &'static str {
-        "companies"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {

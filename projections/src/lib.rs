@@ -1,5 +1,7 @@
-//! Read models. [`all`] is the complete list; each file holds one projection with its rows, its fold and its queries.
+//! Read models. [`all`] is the complete list; each file holds one projection with its rows, its fold and its queries. `engine/` runs them and
+//! knows none of them; `analytics.rs` has the words that their questions share.
 
+pub mod analytics;
 pub mod api_keys;
 pub mod call_list_imports;
 pub mod call_logs;
@@ -9,16 +11,11 @@ pub mod calls;
 pub mod campaigns;
 pub mod companies;
 pub mod cost_rollups;
-mod feed;
+mod engine;
 pub mod page;
 mod personal;
-mod positions;
 pub mod price_lists;
-mod projection;
-mod projector;
-pub mod rebuild;
 pub mod skillbases;
-pub mod status;
 pub mod users;
 
 use std::sync::Arc;
@@ -27,12 +24,11 @@ use eventstore::database::Access;
 use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
-pub use feed::Feed;
-pub use positions::{NotReached, Positions, WAIT_MAX};
-pub use projection::{ApplyError, PersonalColumns, Projection, Recorded, Table};
-pub use projector::Projectors;
+pub use engine::{
+    ApplyError, Feed, NotReached, PersonalColumns, Positions, Projection, Projectors, ReadModel, Recorded, Table, WAIT_MAX, rebuild, status,
+};
 
-/// Every projection there is.
+/// All projections.
 pub fn all() -> Vec<Arc<dyn Projection>> {
     vec![
         Arc::new(companies::Companies),
@@ -50,22 +46,30 @@ pub fn all() -> Vec<Arc<dyn Projection>> {
     ]
 }
 
+impl Default for Positions {
+    /// Of all projections.
+    fn default() -> Self {
+        Self::new(&all())
+    }
+}
+
 /// The projection of a name.
 pub fn by_name(name: &str) -> Option<Arc<dyn Projection>> {
     all().into_iter().find(|projection| projection.name() == name)
 }
 
-/// A view of a company's part, or for the owner of all, of some projections' tables as of one moment, whatever is projected or swapped meanwhile: questions that need several
-/// statements see one state.
+/// A consistent view of the tables of some projections at one moment, for one company or, as the owner, for all: queries that need several
+/// statements see one state, whatever is projected or swapped meanwhile.
 ///
-/// The tables are locked against being swapped before the moment is fixed, not after: else a table could come in their place
-/// whose last rows are younger than that.
+/// The tables are locked against a swap before the moment is fixed. In the other order, a table with rows that are younger than the moment
+/// could be swapped in.
 pub async fn snapshot(
     access: &Access,
     company_id: Option<Uuid>,
-    projections: &[&str],
+    models: &[ReadModel],
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let tables = projections.iter().filter_map(|name| by_name(name)).flat_map(|projection| projection.tables());
+    let all = all();
+    let tables = all.iter().filter(|projection| models.contains(&projection.read_model())).flat_map(|projection| projection.tables());
     let names: Vec<_> = tables.map(|table| table.name).collect();
     let begin = format!("begin isolation level repeatable read read only; lock table {} in access share mode", names.join(", "));
     access.begin_with(company_id, &begin).await

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// The place in a list that is ordered by time and id, newest first: what comes after it is the next page.
+/// The place in a list that is ordered by time and id, newest first: the next page begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct After {
     pub at: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! Envelopes as rows keep them.
+//! Envelopes in the form in which rows store them.
 
 use eventstore::persons::Envelope;
 use serde_json::Value;
@@ -8,7 +8,7 @@ pub(crate) fn envelopes<const N: usize>(columns: [&Option<Value>; N]) -> Vec<Env
     columns.into_iter().flatten().filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
 }
 
-/// The text that a personal value is.
+/// The text of a personal value.
 pub(crate) fn text_of(value: Value) -> String {
     match value {
         Value::String(text) => text,

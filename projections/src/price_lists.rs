@@ -11,9 +11,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, Projection, ReadModel, Recorded, Table},
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("price_lists");
 
 pub struct PriceLists;
 
@@ -28,8 +30,8 @@ pub struct PriceListRow {
 
 #[async_trait]
 impl Projection for PriceLists {
-    fn name(&self) -> &'static str {
-        "price_lists"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {

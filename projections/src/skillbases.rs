@@ -11,9 +11,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, Projection, ReadModel, Recorded, Table, fit},
     page::After,
-    projection::{ApplyError, Projection, Recorded, Table, fit},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("skillbases");
 
 pub struct Skillbases;
 
@@ -22,7 +24,7 @@ pub struct SkillbaseRow {
     pub company_id: Uuid,
     pub name: String,
     pub slug: String,
-    /// As the API shows it.
+    /// In the form that the API shows.
     pub config: Value,
     pub version: i32,
     pub stream_version: i64,
@@ -40,8 +42,8 @@ pub struct SkillbaseVersionRow {
 
 #[async_trait]
 impl Projection for Skillbases {
-    fn name(&self) -> &'static str {
-        "skillbases"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {

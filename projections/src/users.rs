@@ -16,10 +16,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table},
     page::After,
     personal::{envelopes, text_of},
-    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("users");
 
 pub struct Users;
 
@@ -56,8 +58,8 @@ impl HoldsPersonal for UserRow {
 
 #[async_trait]
 impl Projection for Users {
-    fn name(&self) -> &'static str {
-        "users"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -100,7 +102,7 @@ async fn create(db: &mut PgConnection, event: &Recorded, email: &Personal<String
     Ok(())
 }
 
-/// Whoever is enabled again is what they were before: active, if they ever joined.
+/// An enabled user gets the status from before: active if the user has joined, otherwise invited.
 async fn update(db: &mut PgConnection, event: &Recorded, role: Option<Role>, status: Option<&str>) -> Result<(), ApplyError> {
     let updated = sqlx::query!(
         "update users

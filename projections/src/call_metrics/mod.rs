@@ -1,5 +1,5 @@
-//! Call metrics: one row per call with everything that was measured, and what the calls add up to per hour, campaign and
-//! skillbase: sums and counts, exact extremes, mergeable histograms. Nothing is averaged twice.
+//! Call metrics: one row per call with everything that was measured, and totals of the calls per hour, campaign and skillbase: sums and
+//! counts, exact extremes, mergeable histograms. Nothing is averaged twice.
 
 mod query;
 mod rollups;
@@ -20,9 +20,11 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{Aggregate, GroupBy, LatencyAggregate, Scope, aggregate, get_with_costs, of_calls};
+pub use query::{Aggregate, LatencyAggregate, aggregate, get_with_costs, of_calls};
 
-use crate::projection::{ApplyError, Projection, Recorded, Table};
+use crate::engine::{ApplyError, Projection, ReadModel, Recorded, Table};
+
+pub const READ_MODEL: ReadModel = ReadModel::new("call_metrics");
 
 pub struct CallMetrics;
 
@@ -39,7 +41,7 @@ pub struct CallMetricsRow {
     pub llm_input_tokens: Option<i64>,
     pub llm_output_tokens: Option<i64>,
     pub tts_characters: Option<i64>,
-    /// Ascending.
+    /// In ascending order.
     pub ttfb_stt_us: Vec<i64>,
     pub latency_llm_us: Vec<i64>,
     pub ttfb_tts_us: Vec<i64>,
@@ -48,7 +50,7 @@ pub struct CallMetricsRow {
     pub outcome: Option<String>,
 }
 
-/// What a rollup row is about: company, hour, campaign and skillbase (nil when the call has none).
+/// The key of a rollup row: company, hour, campaign and skillbase (nil when the call has none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RollupKey {
     pub company_id: Uuid,
@@ -64,7 +66,7 @@ impl RollupKey {
     }
 }
 
-/// Adds a value that may be missing to a sum of those that are not.
+/// Adds an optional value to an optional sum; a missing value changes nothing.
 fn plus<T: std::ops::Add<Output = T> + Default>(sum: &mut Option<T>, value: Option<T>) {
     if let Some(value) = value {
         *sum = Some(sum.take().unwrap_or_default() + value);
@@ -73,8 +75,8 @@ fn plus<T: std::ops::Add<Output = T> + Default>(sum: &mut Option<T>, value: Opti
 
 #[async_trait]
 impl Projection for CallMetrics {
-    fn name(&self) -> &'static str {
-        "call_metrics"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn version(&self) -> i32 {
@@ -203,12 +205,12 @@ async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uui
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.call_id, row)).collect())
 }
 
-/// Arrays of arrays do not travel: each row's values go as the text of an array.
+/// Arrays of arrays cannot be sent: the values of each row are sent as the text of an array.
 fn array_text(values: impl IntoIterator<Item = impl Display>) -> String {
     let mut text = String::from("{");
     for value in values {
         let separator = if text.len() > 1 { "," } else { "" };
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{separator}{value}");
     }
     text + "}"

@@ -1,9 +1,8 @@
-//! Questions to the metrics: whole hours are answered from the rollups, what is left at the edges from the calls themselves.
+//! Queries on the metrics: the rollups answer whole hours, the calls themselves answer the rest at the edges.
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, DurationRound, Offset, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Utc};
 use domain::{
     count,
     latency::{Histogram, Latency, bucket},
@@ -16,9 +15,12 @@ use strum::IntoEnumIterator;
 use uuid::Uuid;
 
 use super::{CallMetricsRow, plus};
-use crate::cost_rollups::Costs;
+use crate::{
+    analytics::{GroupBy, Scope},
+    cost_rollups::Costs,
+};
 
-/// A call's metrics with its costs, which the ledger has.
+/// A call's metrics with its costs, which come from the ledger.
 pub async fn get_with_costs(
     db: &mut PgConnection,
     company_id: Uuid,
@@ -71,77 +73,6 @@ pub async fn of_calls(db: &mut PgConnection, company_id: Uuid, call_ids: &[Uuid]
     .await
 }
 
-/// What aggregates are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
-#[strum(serialize_all = "snake_case")]
-pub enum GroupBy {
-    Hour,
-    Day,
-    Campaign,
-    Skillbase,
-}
-
-impl GroupBy {
-    /// The group of a call: an hour, a day, an id, or nothing.
-    pub fn key(self, started_at: DateTime<Utc>, campaign_id: Option<Uuid>, skillbase_id: Option<Uuid>, timezone: Tz) -> Option<String> {
-        match self {
-            Self::Hour | Self::Day => Some(self.format(started_at.with_timezone(&timezone))),
-            Self::Campaign => campaign_id.map(|id| id.to_string()),
-            Self::Skillbase => skillbase_id.map(|id| id.to_string()),
-        }
-    }
-
-    fn format(self, local: DateTime<Tz>) -> String {
-        match self {
-            Self::Hour => {
-                let whole = local.naive_local().duration_trunc(TimeDelta::hours(1)).unwrap_or(local.naive_local());
-                let offset = local.offset().fix();
-                offset.from_local_datetime(&whole).earliest().map_or_else(String::new, |hour| hour.to_rfc3339())
-            }
-            _ => local.format("%Y-%m-%d").to_string(),
-        }
-    }
-}
-
-/// Which calls an aggregate is over; `from` and `to` bound `started_at`, half-open.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    pub company_id: Uuid,
-    pub campaign_id: Option<Uuid>,
-    pub skillbase_id: Option<Uuid>,
-    pub from: Option<DateTime<Utc>>,
-    pub to: Option<DateTime<Utc>>,
-    pub timezone: Tz,
-}
-
-/// Widest bounds that PostgreSQL and chrono both know.
-const EARLIEST: DateTime<Utc> = DateTime::from_timestamp(-62_135_596_800, 0).unwrap();
-const LATEST: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).unwrap();
-
-impl Scope {
-    pub(crate) fn bounds(&self) -> (DateTime<Utc>, DateTime<Utc>) {
-        (self.from.unwrap_or(EARLIEST), self.to.unwrap_or(LATEST))
-    }
-
-    /// The whole UTC hours inside the bounds, for which rollups can answer; empty when a zone's hours are not UTC's and
-    /// the groups depend on them.
-    pub(crate) fn whole_hours(&self, groups_by_time: bool) -> (DateTime<Utc>, DateTime<Utc>) {
-        let (from, to) = self.bounds();
-        let hour = TimeDelta::hours(1);
-        let start = from.duration_trunc(hour).map_or(from, |floor| if floor < from { floor + hour } else { floor });
-        let end = to.duration_trunc(hour).unwrap_or(to);
-        let odd_zone = has_odd_hours(self.timezone, from.max(DateTime::UNIX_EPOCH), to.min(Utc::now()));
-        if start >= end || (groups_by_time && odd_zone) { (to, to) } else { (start, end) }
-    }
-}
-
-/// Whether a zone's hours do not begin with UTC's at some time between two moments. No zone keeps an offset for less than a week.
-fn has_odd_hours(zone: chrono_tz::Tz, from: DateTime<Utc>, to: DateTime<Utc>) -> bool {
-    let is_odd = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix().local_minus_utc() % 3600 != 0;
-    let mut weeks = std::iter::successors(Some(from), |at| Some(*at + TimeDelta::weeks(1))).take_while(|at| *at < to);
-    weeks.any(is_odd) || is_odd(to)
-}
-
 #[derive(Clone, Debug, Default)]
 pub struct LatencyAggregate {
     pub count: i64,
@@ -151,7 +82,7 @@ pub struct LatencyAggregate {
     pub histogram: Histogram,
 }
 
-/// What calls add up to.
+/// The totals of a group of calls.
 #[derive(Clone, Debug, Default)]
 pub struct Aggregate {
     pub call_count: i64,
@@ -197,7 +128,8 @@ impl LatencyAggregate {
     }
 }
 
-/// Aggregates by group, of one [`snapshot`](crate::snapshot); the key is `None` for calls without, and for everything when `group_by` is `None`.
+/// Aggregates by group, from one [`snapshot`](crate::snapshot); the key is `None` for calls without one, and for everything when `group_by`
+/// is `None`.
 pub async fn aggregate(
     db: &mut PgConnection,
     scope: &Scope,
@@ -323,21 +255,4 @@ fn edge_calls<'a>(db: &'a mut PgConnection, scope: &'a Scope, hours: Hours) -> B
         scope.skillbase_id
     )
     .fetch(db)
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono_tz::{Asia, Australia, Europe};
-
-    use super::*;
-
-    #[test]
-    fn a_zone_that_is_odd_in_winter_only_is_odd_over_a_year() {
-        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        // From one summer to the next, 30 minutes apart from it in between.
-        assert!(has_odd_hours(Australia::Lord_Howe, at("2025-12-01T00:00:00Z"), at("2026-12-01T00:00:00Z")));
-        assert!(!has_odd_hours(Australia::Lord_Howe, at("2025-12-01T00:00:00Z"), at("2026-01-01T00:00:00Z")));
-        assert!(has_odd_hours(Asia::Kolkata, at("2026-01-01T00:00:00Z"), at("2026-01-01T01:00:00Z")));
-        assert!(!has_odd_hours(Europe::Prague, at("2020-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z")));
-    }
 }

@@ -1,4 +1,4 @@
-//! What calls add up to: the difference between their rows before and after a page.
+//! The totals of calls: adds the difference between the calls' rows before and after a page.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use strum::IntoEnumIterator;
 use uuid::Uuid;
 
 use super::{CallMetricsRow, RollupKey, array_text};
-use crate::projection::ApplyError;
+use crate::engine::ApplyError;
 
 #[derive(Clone, Debug, Default)]
 struct CallDelta {
@@ -84,7 +84,7 @@ impl Deltas {
         let sums = self.latencies.entry((key, latency)).or_default();
         sums.count += sign * count::to_i64(values.len());
         sums.sum_us += Decimal::from(sign * values.iter().sum::<i64>());
-        // What goes away cannot be taken out of an extreme; calls that move are looked at again, see `mend_extremes`.
+        // A value that leaves cannot be removed from an extreme; calls that move are read again, see `mend_extremes`.
         if sign > 0 {
             sums.min_us = sums.min_us.min(*min);
             sums.max_us = sums.max_us.max(*max);
@@ -92,7 +92,7 @@ impl Deltas {
         values.iter().for_each(|value| sums.histogram.add(bucket(*value), sign));
     }
 
-    /// What changed for whole campaigns.
+    /// The changes for whole campaigns.
     fn campaigns(&self) -> BTreeMap<(Uuid, Uuid), CallDelta> {
         let mut campaigns: BTreeMap<_, CallDelta> = BTreeMap::new();
         for (key, delta) in self.calls.iter().filter(|(key, _)| !key.campaign_id.is_nil()) {
@@ -235,7 +235,7 @@ async fn save_calls(db: &mut PgConnection, deltas: Vec<(RollupKey, CallDelta)>) 
     Ok(())
 }
 
-/// Adds to the rows that are there; under the projection's lease nobody else writes them.
+/// Adds to the existing rows; under the projection's lease no other process writes them.
 async fn save_latencies(db: &mut PgConnection, mut sums: BTreeMap<(RollupKey, Latency), LatencySums>) -> Result<(), sqlx::Error> {
     if sums.is_empty() {
         return Ok(());
@@ -292,8 +292,8 @@ async fn add_saved(db: &mut PgConnection, sums: &mut BTreeMap<(RollupKey, Latenc
     Ok(())
 }
 
-/// A call left these rollups (its start or campaign became known): what nobody measured any more goes, and the extremes of
-/// the rest are found anew among the calls that stay.
+/// A call left these rollups (its start or campaign became known): deletes the latencies that no call has any more, and finds the extremes
+/// of the rest again among the calls that stay.
 async fn mend_extremes(db: &mut PgConnection, key: RollupKey) -> Result<(), sqlx::Error> {
     let RollupKey { company_id, hour, campaign_id, skillbase_id } = key;
     for latency in Latency::iter() {

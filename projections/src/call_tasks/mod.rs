@@ -1,4 +1,4 @@
-//! Call tasks as they are now, and how many of them a campaign has in which state.
+//! The current state of call tasks, and how many tasks of a campaign have which status.
 
 mod query;
 mod stats;
@@ -20,12 +20,14 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use query::{ExpiredClaim, TaskResultsAsOf, candidates, expired_claims, get, list, results_as_of, waiting_for, waiting_of};
-pub use stats::{CampaignStatsRow, campaign_stats};
+pub use stats::{CampaignStatsRow, STATS_READS, campaign_stats};
 
 use crate::{
+    engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
     personal::{envelopes, text_of},
-    projection::{ApplyError, PersonalColumns, Projection, Recorded, Table, fit},
 };
+
+pub const READ_MODEL: ReadModel = ReadModel::new("call_tasks");
 
 pub struct CallTasks;
 
@@ -52,14 +54,14 @@ pub struct CallTaskRow {
     pub outcome: Option<String>,
     pub error_message: Option<String>,
     pub lease_sec: Option<i32>,
-    /// Where in the log it was created.
+    /// The log position at which it was created.
     pub position: i64,
     pub stream_version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-    /// Of the contact; placeholders stand for it until this is opened.
+    /// The envelope of the contact data; the columns have placeholders until it is opened.
     pub personal: Option<Value>,
-    /// The same of the last failed attempt's message.
+    /// The envelope of the last failed attempt's message.
     pub failure_personal: Option<Value>,
 }
 
@@ -69,7 +71,7 @@ impl HoldsPersonal for CallTaskRow {
     }
 
     fn envelopes(&self) -> Vec<Envelope> {
-        // The last failed attempt is the last one there was: another one that begins takes its failure away.
+        // Only the last attempt can be the failed one: when another attempt begins, the failure is removed.
         let failures =
             envelopes([&self.failure_personal]).into_iter().map(|envelope| envelope.beside("/failure/call_id", json!(self.call_id)));
         envelopes([&self.personal]).into_iter().chain(failures).collect()
@@ -90,8 +92,8 @@ impl HoldsPersonal for CallTaskRow {
 
 #[async_trait]
 impl Projection for CallTasks {
-    fn name(&self) -> &'static str {
-        "call_tasks"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn tables(&self) -> &'static [Table] {

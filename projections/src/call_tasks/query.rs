@@ -1,4 +1,4 @@
-//! Questions to the tasks.
+//! Queries on the tasks.
 
 use chrono::{DateTime, Utc};
 use eventstore::Pool;
@@ -48,15 +48,15 @@ pub async fn list(
     .await
 }
 
-/// How a campaign's tasks stood at a moment, as far as their rows tell.
+/// The results of a campaign's tasks at a moment, as far as their rows show them.
 pub struct TaskResultsAsOf {
     pub completed: i64,
     pub failed: i64,
-    /// Tasks that were completed after the moment, in an attempt that began before it: they may have counted as failed then.
+    /// Tasks that were completed after the moment, in an attempt that began before it: at the moment they may have been failed.
     pub completed_later: Vec<Uuid>,
 }
 
-/// A completed or failed task has no later event, but for a failed one that its worker completes late.
+/// A completed or failed task has no later event, except a failed task that its worker completes late.
 pub async fn results_as_of(
     db: &mut PgConnection,
     company_id: Uuid,
@@ -100,7 +100,7 @@ pub async fn candidates(pool: &Pool, campaign_id: Uuid, now: DateTime<Utc>, limi
     .await
 }
 
-/// A campaign's tasks that wait.
+/// The waiting tasks of a campaign.
 pub async fn waiting_of(pool: &Pool, campaign_id: Uuid, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select task_id as "task_id!" from (
@@ -113,7 +113,7 @@ pub async fn waiting_of(pool: &Pool, campaign_id: Uuid, limit: i64) -> Result<Ve
     .await
 }
 
-/// A company's tasks that wait to call a person.
+/// A company's waiting tasks for a person.
 pub async fn waiting_for(pool: &Pool, company_id: Uuid, person_id: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "select task_id from call_tasks where company_id = $1 and person_id = $2 and status in ('pending', 'retry')",

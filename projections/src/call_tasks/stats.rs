@@ -1,4 +1,4 @@
-//! How many of a campaign's tasks are in which state: what its tasks' rows add up to.
+//! How many of a campaign's tasks are in which state: the totals of the rows of its tasks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::CallTaskRow;
-use crate::projection::{ApplyError, Recorded};
+use crate::engine::{ApplyError, ReadModel, Recorded};
+
+/// What [`campaign_stats`] reads.
+pub const STATS_READS: &[ReadModel] =
+    &[crate::campaigns::READ_MODEL, super::READ_MODEL, crate::call_metrics::READ_MODEL, crate::cost_rollups::READ_MODEL];
 
 #[derive(Clone, Default)]
 struct Delta {
@@ -32,7 +36,7 @@ impl Delta {
     }
 }
 
-/// Adds what changed between the rows `before` and `after`, and the claims among `events`.
+/// Adds the difference between the rows `before` and `after`, and the claims among `events`.
 pub(super) async fn add(
     db: &mut PgConnection,
     before: &HashMap<Uuid, CallTaskRow>,
@@ -122,7 +126,7 @@ pub struct CampaignStatsRow {
     pub cost_total: rust_decimal::Decimal,
 }
 
-/// `None` for a campaign that is not there, or no longer.
+/// `None` for a campaign that does not exist, or no longer exists.
 pub async fn campaign_stats(db: &mut PgConnection, company_id: Uuid, campaign_id: Uuid) -> Result<Option<CampaignStatsRow>, sqlx::Error> {
     sqlx::query_as!(
         CampaignStatsRow,

@@ -1,4 +1,4 @@
-//! A call's bill: what it used, by whom and under which price list, and what that costs.
+//! A call's bill: what the call used, from which provider and under which price list, and what that costs.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Lists;
+use super::lists::Lists;
 
-/// What is used, from whom, under which list.
+/// What a call used, from which provider and under which list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct UsageKey {
     pub component: Component,
@@ -25,7 +25,7 @@ pub(super) struct UsageKey {
 /// Quantities in the components' usage units.
 pub(super) type Usage = BTreeMap<UsageKey, Decimal>;
 
-/// Adds what a turn used. Most of what a call uses it has used before: no new key is made for it.
+/// Adds what a turn used. A call uses mostly what it has used before: then no new key is made.
 pub(super) fn add(usage: &mut Usage, used: &Used<'_>, price_list_id: Option<Uuid>) {
     let is_same = |key: &UsageKey| {
         key.component == used.component
@@ -42,7 +42,7 @@ pub(super) fn add(usage: &mut Usage, used: &Used<'_>, price_list_id: Option<Uuid
     }
 }
 
-/// What a call costs of one component from one provider.
+/// The cost of one component from one provider in a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     pub component: Component,
@@ -57,7 +57,7 @@ pub struct Line {
 pub struct Piece {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The list in force when it was used; `None` when none was.
+    /// The list that was in force at the time of use; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_list_id: Option<Uuid>,
     /// In the component's usage unit.
@@ -75,7 +75,7 @@ impl Line {
     }
 }
 
-/// The lines of `usage` under the lists it names.
+/// The lines of `usage` under the lists that it names.
 pub(super) fn lines(usage: &Usage, lists: &Lists) -> Vec<Line> {
     let billed = usage.iter().map(|(key, quantity)| {
         let rates = key.price_list_id.map_or(&[][..], |id| lists.rates(id));
@@ -111,8 +111,8 @@ pub struct Billed<'a> {
     pub rate: Option<&'a Rate>,
 }
 
-/// Costs by component and provider. Each component of a call is rounded once; where several providers share it, the last
-/// that has a rate takes what rounding leaves, so that they add up exactly.
+/// Costs by component and provider. Each component of a call is rounded once; if several providers share it, the last provider that has a
+/// rate gets the remainder of the rounding, so that the costs add up exactly.
 pub fn costs_of<'a>(billed: &[Billed<'a>]) -> BTreeMap<(Component, Option<&'a str>), Decimal> {
     let mut costs = BTreeMap::new();
     let mut components: BTreeMap<Component, BTreeMap<Option<&'a str>, Vec<&Billed<'a>>>> = BTreeMap::new();

@@ -9,8 +9,13 @@ use rust_decimal::Decimal;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
-use super::{Calls, Change, Costs, LedgerCall, Line, List, Lists, Usage, UsageKey};
-use crate::projection::{ApplyError, Recorded};
+use super::{
+    Calls, LedgerCall,
+    bill::{Costs, Line, Usage, UsageKey},
+    lists::{List, Lists},
+    query::Change,
+};
+use crate::engine::{ApplyError, Recorded};
 
 pub(super) async fn save_list(db: &mut PgConnection, company_id: Uuid, list: &List) -> Result<(), ApplyError> {
     let rates = serde_json::to_value(&list.rates).map_err(|e| ApplyError::Contradiction(e.to_string()))?;
@@ -126,7 +131,7 @@ pub(super) async fn save(db: &mut PgConnection, calls: &[LedgerCall]) -> Result<
     Ok(())
 }
 
-/// Keeps which calls a publication priced anew, from what and to what.
+/// Stores which calls a publication priced again, with their bills before and after.
 pub(super) async fn explain(db: &mut PgConnection, published: &Recorded, before: &Calls, after: &[LedgerCall]) -> Result<(), sqlx::Error> {
     let none = Vec::new();
     let changes = after.iter().map(|call| (call.call_id, changes(before.get(&call.call_id).map_or(&none, |b| &b.lines), &call.lines)));
@@ -146,7 +151,7 @@ pub(super) async fn explain(db: &mut PgConnection, published: &Recorded, before:
     Ok(())
 }
 
-/// Lines that are priced by other lists than before, or otherwise.
+/// Lines whose lists or prices differ from before.
 fn changes(before: &[Line], after: &[Line]) -> Vec<Change> {
     let key = |line: &Line| (line.component, line.provider.clone());
     let before: BTreeMap<_, _> = before.iter().map(|line| (key(line), line)).collect();
@@ -187,11 +192,11 @@ pub(super) async fn calls_using(
     .await
 }
 
-/// The calls folded from the log again, up to a position, and billed under `lists`.
+/// Folds the calls from the log again, up to a position, and bills them under `lists`.
 pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid], until: i64, lists: &Lists) -> Result<Calls, ApplyError> {
     let streams: Vec<_> = ids.iter().map(|id| format!("{}-{id}", Call::CATEGORY)).collect();
     let rows = sqlx::query!(
-        // The streams are read first: for the order, PostgreSQL would walk the log of everybody up to the position.
+        // The streams are read first: to get the order, PostgreSQL would read the log of all companies up to the position.
         r#"select position, stream, version, event_type, schema_version, payload::text as "payload!", occurred_at, recorded_at
              from (select * from events where stream = any($1) offset 0) e
             where company_id = $2 and position <= $3 order by position"#,
@@ -207,7 +212,7 @@ pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]
         let fact =
             Fact::decode(Call::CATEGORY, &row.event_type, row.schema_version, &row.payload).map_err(|e| unreadable(e.to_string()))?;
         let id = row.stream.split_once('-').and_then(|(_, id)| Uuid::try_parse(id).ok()).ok_or_else(|| unreadable("stream".into()))?;
-        // Without all of its events a call's bill would only look right.
+        // Without all of its events a call's bill would be wrong, but look right.
         let version = versions.entry(id).or_default();
         *version += 1;
         if row.version != *version {

@@ -1,8 +1,10 @@
-//! The cost ledger: what each call used and costs, and what the calls add up to. Each turn is priced by the list in force
-//! when it happened; a list published later for an earlier date prices what it covers anew, and what that changed is kept.
+//! The cost ledger: what each call used and costs, and the totals of the calls. Each turn is priced by the list that was in force when it
+//! happened. A list that is published later for an earlier date prices the turns that it covers again, and the ledger stores what that
+//! changed.
 
 mod bill;
 mod ledger;
+mod lists;
 mod query;
 mod rollups;
 mod what_if;
@@ -14,7 +16,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     Decider, Fact,
     call::{Call, CallEvent},
-    price::{Component, Rate},
+    price::Component,
     price_list::{PriceList, PriceListEvent},
 };
 use rust_decimal::Decimal;
@@ -29,47 +31,14 @@ pub use what_if::{UsageFrom, what_if};
 
 use crate::{
     call_metrics::RollupKey,
-    projection::{ApplyError, Projection, Recorded, Table},
+    engine::{ApplyError, Projection, ReadModel, Recorded, Table},
 };
 use bill::{Usage, UsageKey};
+use lists::{List, Lists};
+
+pub const READ_MODEL: ReadModel = ReadModel::new("cost_rollups");
 
 pub struct CostRollups;
-
-/// A price list as the ledger knows it.
-#[derive(Clone, Debug)]
-struct List {
-    id: Uuid,
-    effective_from: DateTime<Utc>,
-    position: i64,
-    rates: Vec<Rate>,
-}
-
-/// A company's lists, the latest `effective_from` last; of two with the same the later published is later.
-#[derive(Clone, Debug, Default)]
-struct Lists(Vec<List>);
-
-impl Lists {
-    fn new(mut lists: Vec<List>) -> Self {
-        lists.sort_by_key(|list| (list.effective_from, list.position));
-        Self(lists)
-    }
-
-    /// The list in force at `at`; `None` before the first.
-    fn in_force(&self, at: DateTime<Utc>) -> Option<Uuid> {
-        let later = self.0.partition_point(|list| list.effective_from <= at);
-        later.checked_sub(1).and_then(|i| self.0.get(i)).map(|list| list.id)
-    }
-
-    fn rates(&self, id: Uuid) -> &[Rate] {
-        self.0.iter().find(|list| list.id == id).map_or(&[], |list| &list.rates)
-    }
-
-    /// When the list that follows `id` comes into force.
-    fn end_of(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let after = self.0.iter().skip_while(|list| list.id != id).skip(1);
-        after.map(|list| list.effective_from).next()
-    }
-}
 
 /// A call in the ledger.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,9 +51,9 @@ struct LedgerCall {
     duration_sec: Option<Decimal>,
     first_usage_at: DateTime<Utc>,
     last_usage_at: DateTime<Utc>,
-    /// Without LiveKit's, which follows from start and duration.
+    /// Without LiveKit's usage, which follows from start and duration.
     usage: Usage,
-    /// The bill as it is written; behind `usage` until the call is billed again.
+    /// The bill as it is stored; older than `usage` until the call is billed again.
     lines: Vec<Line>,
 }
 
@@ -128,7 +97,7 @@ impl LedgerCall {
         }
     }
 
-    /// All usage with LiveKit's: a call that has not ended has used none yet.
+    /// All usage including LiveKit's: a call that has not ended has used no LiveKit yet.
     fn whole_usage(&self, lists: &Lists) -> Usage {
         let price_list_id = lists.in_force(self.started_at);
         let livekit = UsageKey { component: Component::Livekit, provider: None, model: None, price_list_id };
@@ -148,8 +117,8 @@ impl LedgerCall {
 
 #[async_trait]
 impl Projection for CostRollups {
-    fn name(&self) -> &'static str {
-        "cost_rollups"
+    fn read_model(&self) -> ReadModel {
+        READ_MODEL
     }
 
     fn version(&self) -> i32 {
@@ -173,7 +142,7 @@ impl Projection for CostRollups {
     }
 
     async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
-        // A new list ends a stretch of calls: what it covers is priced anew before the next call is folded.
+        // A new list ends a stretch of calls: the turns that it covers are priced again before the next call is folded.
         for stretch in events.chunk_by(|_, next| !matches!(next.fact, Fact::PriceList(_))) {
             let (lists, calls): (Vec<&Recorded>, Vec<&Recorded>) = stretch.iter().partition(|e| matches!(e.fact, Fact::PriceList(_)));
             for event in lists {
@@ -208,10 +177,10 @@ async fn apply_calls(db: &mut PgConnection, events: &[&Recorded]) -> Result<(), 
     Ok(ledger::save(db, &changed).await?)
 }
 
-/// Calls that are priced anew in one go.
+/// Calls that are priced again in one batch.
 const REPRICE_CALLS: i64 = 500;
 
-/// Takes the list in and prices what it covers anew, from the log: the ledger itself keeps no single turns.
+/// Adds the list and prices the turns that it covers again, from the log: the ledger itself does not store single turns.
 async fn publish(db: &mut PgConnection, published: &Recorded, list: List) -> Result<(), ApplyError> {
     let company_id = published.company_id;
     ledger::save_list(db, company_id, &list).await?;

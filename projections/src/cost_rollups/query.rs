@@ -1,4 +1,4 @@
-//! Questions to the ledger: whole hours are answered from the rollups, what is left at the edges from the calls themselves.
+//! Queries on the ledger: the rollups answer whole hours, the calls themselves answer the rest at the edges.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::{Costs, Line};
-use crate::call_metrics::{GroupBy, Scope};
+use crate::analytics::{GroupBy, Scope};
 
 /// The costs of some calls, by id.
 pub async fn of_calls(db: &mut PgConnection, company_id: Uuid, call_ids: &[Uuid]) -> Result<HashMap<Uuid, Costs>, sqlx::Error> {
@@ -33,7 +33,7 @@ pub struct CallCosts {
     pub lines: Vec<Line>,
 }
 
-/// A call's bill, of one [`snapshot`](crate::snapshot) with its repricings.
+/// A call's bill, from one [`snapshot`](crate::snapshot) with its repricings.
 pub async fn bill_of(db: &mut PgConnection, company_id: Uuid, call_id: Uuid) -> Result<Option<CallCosts>, sqlx::Error> {
     let row = sqlx::query!(
         r#"select lines as "lines!: Json<Vec<Line>>" from cost_calls where company_id = $1 and call_id = $2"#,
@@ -43,10 +43,10 @@ pub async fn bill_of(db: &mut PgConnection, company_id: Uuid, call_id: Uuid) -> 
     Ok(row.fetch_optional(db).await?.map(|row| CallCosts { costs: Costs::of(&row.lines), lines: row.lines.0 }))
 }
 
-/// Why a call's bill changed: a price list was published that was in force when it took place.
+/// Why a call's bill changed: a price list was published for a period in which the call took place.
 #[derive(Clone, Debug)]
 pub struct Repricing {
-    /// Of the publication in the log.
+    /// Position of the publication in the log.
     pub position: i64,
     pub repriced_at: DateTime<Utc>,
     pub price_list_id: Uuid,
@@ -62,7 +62,7 @@ pub struct Change {
     pub provider: Option<String>,
     pub cost_before: Decimal,
     pub cost_after: Decimal,
-    /// The lists that the line was priced by before.
+    /// The lists that priced the line before.
     pub price_lists_before: Vec<Uuid>,
 }
 
@@ -85,17 +85,17 @@ pub async fn repricings_of(db: &mut PgConnection, company_id: Uuid, call_id: Uui
     Ok(repricings.collect())
 }
 
-/// A price list that bills name.
+/// A price list that occurs in bills.
 #[derive(Clone, Debug)]
 pub struct NamedList {
     pub id: Uuid,
-    /// `None` until the price lists' own read model has it.
+    /// `None` until the price lists' own read model has the list.
     pub name: Option<String>,
     pub effective_from: DateTime<Utc>,
     pub rates: Vec<Rate>,
 }
 
-/// The lists with these ids, as the ledger knows them.
+/// The lists with these ids, as the ledger stores them.
 pub async fn lists_of(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<NamedList>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"select l.price_list_id, p.name as "name?", l.effective_from, l.rates as "rates!: Json<Vec<Rate>>"
@@ -131,7 +131,7 @@ impl CostGroupBy {
     }
 }
 
-/// Usage that no rate prices.
+/// Usage without a rate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unpriced {
     pub component: Component,
@@ -139,7 +139,7 @@ pub struct Unpriced {
     pub model: Option<String>,
 }
 
-/// What a group's calls cost.
+/// The cost of a group's calls.
 #[derive(Clone, Debug, Default)]
 pub struct CostRow {
     pub costs: Costs,
@@ -147,7 +147,8 @@ pub struct CostRow {
     pub unpriced: BTreeMap<Unpriced, Decimal>,
 }
 
-/// Costs by group, of one [`snapshot`](crate::snapshot); the key is `None` for what has none, and for everything when `group_by` is `None`.
+/// Costs by group, from one [`snapshot`](crate::snapshot); the key is `None` for calls without one, and for everything when `group_by` is
+/// `None`.
 pub async fn costs(
     db: &mut PgConnection,
     scope: &Scope,
@@ -251,7 +252,7 @@ pub async fn count(db: &mut PgConnection, scope: &Scope) -> Result<i64, sqlx::Er
     count.fetch_one(db).await
 }
 
-/// The bills of the calls in the scope with ids above `after`: for what-if questions, which look at every call once.
+/// The bills of the calls in the scope with ids above `after`: for what-if queries, which read every call once.
 pub(super) async fn bills_in(db: &mut PgConnection, scope: &Scope, after: Uuid, limit: i64) -> Result<Vec<(Uuid, Vec<Line>)>, sqlx::Error> {
     let (from, to) = scope.bounds();
     let rows = sqlx::query!(

@@ -1,4 +1,4 @@
-//! Adds what changed in the ledger's calls to the rollups.
+//! Adds the changes of the ledger's calls to the rollups.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Calls, LedgerCall};
-use crate::{call_metrics::RollupKey, projection::ApplyError};
+use crate::{call_metrics::RollupKey, engine::ApplyError};
 
-/// Cost and how many calls, to be added.
+/// A cost and a number of calls, to be added.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Delta {
     cost: Decimal,
@@ -23,7 +23,7 @@ impl Delta {
         *self = Self { cost: self.cost.saturating_add(cost), calls: self.calls + calls };
     }
 
-    /// Whether a row may have come to nothing.
+    /// Whether the row may have no calls left.
     fn takes_away(&self) -> bool {
         self.calls <= 0
     }
@@ -36,7 +36,7 @@ struct Deltas {
 }
 
 impl Deltas {
-    /// Each call counts once, at its livekit line.
+    /// Each call is counted once, at its livekit line.
     fn add(&mut self, call: &LedgerCall, sign: i64) {
         let key = call.key();
         for line in &call.lines {
@@ -50,7 +50,7 @@ impl Deltas {
     }
 }
 
-/// Puts `after` in the place of `before`; calls that are only in `before` stay as they are.
+/// Replaces `before` by `after`; calls that are only in `before` stay unchanged.
 pub(super) async fn replace(db: &mut PgConnection, before: &Calls, after: &[LedgerCall]) -> Result<(), ApplyError> {
     let mut deltas = Deltas::default();
     for call in after {
@@ -84,7 +84,7 @@ async fn save_rollups(db: &mut PgConnection, deltas: BTreeMap<(RollupKey, Compon
     )
     .execute(&mut *db)
     .await?;
-    // Rows that came back to nothing are as if they had never been, whatever way led there.
+    // A row that has no calls left is deleted, whatever changes led to that: it is as if the row had never existed.
     let touched: Vec<_> = deltas.iter().filter(|(_, delta)| delta.takes_away()).map(|((key, ..), _)| key).collect();
     if !touched.is_empty() {
         sqlx::query!(

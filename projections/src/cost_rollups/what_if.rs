@@ -8,13 +8,13 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Billed, Costs, Line, Lists, costs_of, ledger, query};
-use crate::{call_metrics::Scope, projection::ApplyError};
+use super::{Billed, Costs, Line, costs_of, ledger, lists::Lists, query};
+use crate::{analytics::Scope, engine::ApplyError};
 
-/// Calls that are looked at in one go.
+/// Calls that are read in one batch.
 const CALLS: i64 = 1_000;
 
-/// Where the usage that is priced anew comes from.
+/// The source of the usage that is priced again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageFrom {
     /// From the ledger's bills.
@@ -23,7 +23,7 @@ pub enum UsageFrom {
     Log,
 }
 
-/// What the calls in the scope cost, and what they would have cost under `rates`. `progress` hears how many calls are done.
+/// What the calls in the scope cost, and what they would have cost under `rates`. `progress` gets the number of calls that are done.
 pub async fn what_if(
     access: &Access,
     scope: &Scope,
@@ -33,8 +33,8 @@ pub async fn what_if(
 ) -> Result<(Costs, Costs), ApplyError> {
     let (mut actual, mut other) = (Costs::default(), Costs::default());
     let (mut after, mut done) = (Uuid::nil(), 0);
-    // As of one moment of the ledger, and the log as far as the ledger had read it.
-    let mut db = crate::snapshot(access, Some(scope.company_id), &["cost_rollups"]).await?;
+    // The ledger at one moment, and the log up to the position that the ledger had read by then.
+    let mut db = crate::snapshot(access, Some(scope.company_id), &[super::READ_MODEL]).await?;
     let until = sqlx::query_scalar!("select position from projection_checkpoints where name = 'cost_rollups'");
     let until = until.fetch_optional(&mut *db).await?.unwrap_or_default();
     loop {
@@ -56,7 +56,7 @@ pub async fn what_if(
     }
 }
 
-/// The same calls' bills, folded from the log; only their usage is of interest.
+/// The bills of the same calls, folded from the log; only their usage is needed.
 async fn replayed(
     db: &mut PgConnection,
     company_id: Uuid,
@@ -69,7 +69,7 @@ async fn replayed(
 }
 
 fn reprice(lines: &[Line], rates: &[Rate], costs: &mut Costs) {
-    // Whichever lists priced it: under the other rates it is one usage.
+    // Pieces that different lists priced are one usage under the other rates.
     let mut usage: BTreeMap<(Component, Option<&str>, Option<&str>), Decimal> = BTreeMap::new();
     for line in lines {
         for piece in &line.usage {

@@ -1,4 +1,4 @@
-//! The loop that runs one projection, whichever: read a page, fold it, move the checkpoint in the same transaction.
+//! The loop that runs any one projection: read a page, fold it, move the checkpoint in the same transaction.
 
 use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -8,41 +8,41 @@ use sqlx::PgConnection;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
-use crate::{
+use crate::engine::{
     feed::{Feed, Page},
     positions::Positions,
     projection::{ApplyError, Projection, Recorded},
     rebuild,
 };
 
-/// How long a process may be silent before another takes its projections over, in seconds.
+/// How long a process may be silent before another process takes its projections over, in seconds.
 pub const LEASE_SEC: f64 = 5.0;
-/// How often a lease is renewed at least; also how often a stopped projection looks whether to go on.
+/// How often a lease is renewed at least; also how often a stopped projection checks whether it may continue.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a failed transaction before it is tried again; doubled each time, up to the second of these.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
-/// How long pages with nothing in them for a projection may go by before its checkpoint says so to other processes.
+/// How long a projection may skip pages that have nothing for it before its checkpoint reports the new position to other processes.
 const SAVE_AFTER: Duration = Duration::from_millis(50);
-/// A stretch of work that takes longer hangs on a dead connection; a price list for the past may price millions of calls anew.
+/// If one transaction takes longer, its connection is dead; a price list for the past may price millions of calls again.
 const WORK_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// Tables grow from nothing: a plan that was made for an empty one must not be kept.
+/// Tables grow from nothing: a plan that was made for an empty table must not be reused.
 const BEGIN: &str = "begin; set local plan_cache_mode = force_custom_plan";
-/// Why a page was given back: another process has the projection now.
+/// Why a page was rolled back: another process has the projection now.
 const LEASE_LOST: &str = "the lease was lost";
 
-/// Runs projections until told to stop.
+/// Runs projections until shutdown.
 pub struct Projectors {
-    /// Which; [`all`](crate::all) of them in a platform.
+    /// All of them, in a platform.
     pub projections: Vec<Arc<dyn Projection>>,
     pub pool: Pool,
-    /// As the owner of the tables: rebuilds make and swap them.
+    /// Connections as the owner of the tables: rebuilds create and swap tables.
     pub owner: Pool,
     pub feed: Feed,
     pub positions: Positions,
 }
 
 impl Projectors {
-    /// Runs until `shutdown` says true, then gives the leases back.
+    /// Runs until `shutdown` is true, then releases the leases.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let holder = Uuid::now_v7();
         let mut tasks = JoinSet::new();
@@ -63,7 +63,7 @@ impl Projectors {
                 projector.release().await;
             });
         }
-        tasks.spawn(rebuild::serve_requests(self.owner, self.feed.store().clone(), holder, shutdown));
+        tasks.spawn(rebuild::serve_requests(self.projections.clone(), self.owner, self.feed.store().clone(), holder, shutdown));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a projector ended unexpectedly");
@@ -72,7 +72,7 @@ impl Projectors {
     }
 }
 
-/// Makes the projection's checkpoint at the beginning of the log, if it has none yet. Whatever moves a checkpoint relies on its row.
+/// Creates the projection's checkpoint at the beginning of the log, unless it exists. All code that moves a checkpoint relies on its row.
 pub(crate) async fn ensure_checkpoint(pool: &Pool, projection: &dyn Projection) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into projection_checkpoints (name, version, position) values ($1, $2, 0) on conflict (name) do nothing",
@@ -92,7 +92,7 @@ struct Projector {
     holder: Uuid,
 }
 
-/// How far a projection is, and how far its checkpoint says it is.
+/// The position of a projection, and the position in its checkpoint.
 struct Place {
     position: i64,
     saved: i64,
@@ -106,7 +106,7 @@ impl Place {
     }
 }
 
-/// A lease that was taken: where to go on, under which token.
+/// A lease that was acquired: where to continue, and with which token.
 struct Lease {
     token: i64,
     position: i64,
@@ -118,14 +118,14 @@ impl Projector {
         let name = self.projection.name();
         let (mut wait, mut had_failed) = (RETRY_AFTER.0, false);
         loop {
-            let silence = self.feed.store().head().silence();
-            match silence.unless(self.lease()).await.flatten() {
+            let health = self.feed.store().head().health();
+            match health.or_unavailable(self.lease()).await.flatten() {
                 Ok(Some(lease)) if !lease.failed => {
                     if std::mem::take(&mut had_failed) {
-                        // What it stopped at may have been mended since it was read.
+                        // The event that it stopped at may have been repaired since it was read.
                         self.feed.forget_all();
                     }
-                    let worked = silence.unless(tokio::time::timeout(WORK_TIMEOUT, self.work(lease))).await;
+                    let worked = health.or_unavailable(tokio::time::timeout(WORK_TIMEOUT, self.work(lease))).await;
                     let worked = worked.and_then(|worked| worked.map_err(|_| sqlx::Error::PoolTimedOut));
                     match worked.unwrap_or_else(|silent| Err(silent.into())) {
                         Ok(()) => wait = RETRY_AFTER.0,
@@ -149,8 +149,8 @@ impl Projector {
         }
     }
 
-    /// Takes or renews the lease; `None` while another process holds it, unless that has ended. A new holder gets a higher token, without
-    /// which the one before writes nothing more, even if it is not gone after all.
+    /// Acquires or renews the lease; `None` while another process holds it, unless that process has ended. A new holder gets a higher
+    /// token. The previous holder can then write nothing more with its own token, even if it is still running.
     async fn lease(&self) -> Result<Option<Lease>, sqlx::Error> {
         let (name, version) = (self.projection.name(), self.projection.version());
         ensure_checkpoint(&self.pool, self.projection.as_ref()).await?;
@@ -172,7 +172,7 @@ impl Projector {
         Ok(row.map(|row| Lease { token: row.token, position: row.position, failed: row.failed }))
     }
 
-    /// Gives the lease back, so that another process can go on at once.
+    /// Releases the lease, so that another process can continue at once.
     async fn release(&self) {
         let released = sqlx::query!(
             "update projection_checkpoints set holder = null, lease_until = '-infinity' where name = $1 and holder = $2",
@@ -215,8 +215,8 @@ impl Projector {
         self.save(&mut place, lease.token).await
     }
 
-    /// The next page; `None` when the projection has stopped because an event is missing: going on as if it had never been
-    /// would be wrong for ever.
+    /// The next page; `None` when the projection has stopped because an event is missing: to continue as if the event had never existed
+    /// would make the tables wrong permanently.
     async fn next(&self, place: &mut Place, limit: Option<NonZeroUsize>, token: i64) -> Result<Option<Arc<Page>>, ApplyError> {
         if place.saved_at.elapsed() >= SAVE_AFTER {
             self.save(place, token).await?;
@@ -241,8 +241,8 @@ impl Projector {
         }
     }
 
-    /// Folds the page and moves the checkpoint in one transaction. A page with nothing in it for this projection only moves
-    /// it on in memory; the checkpoint follows, see [`SAVE_AFTER`].
+    /// Folds the page and moves the checkpoint in one transaction. A page without events for this projection only moves its position in
+    /// memory; the checkpoint follows, see [`SAVE_AFTER`].
     async fn apply(&self, page: &Page, place: &mut Place, token: i64) -> Result<(), ApplyError> {
         let events = wanted(page, self.projection.as_ref())?;
         if events.is_empty() {
@@ -275,7 +275,7 @@ impl Projector {
         Ok(())
     }
 
-    /// Moves the checkpoint to where nothing more was to do.
+    /// Moves the checkpoint over pages without events for this projection.
     async fn save(&self, place: &mut Place, token: i64) -> Result<(), ApplyError> {
         if place.is_saved() {
             return Ok(());
@@ -320,13 +320,13 @@ pub(crate) fn wanted<'a>(page: &'a Page, projection: &dyn Projection) -> Result<
     events.map_err(|unreadable| ApplyError::Contradiction(format!("position {}: {}", unreadable.position, unreadable.reason)))
 }
 
-/// Applies events; a panic is the projection's error and not the end of its projector.
+/// Applies events; a panic becomes an error of the projection and does not end its projector.
 pub(crate) async fn apply_caught(projection: &dyn Projection, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
     let applied = AssertUnwindSafe(projection.apply(db, events)).catch_unwind().await;
     applied.unwrap_or_else(|_| Err(ApplyError::Contradiction("the projection panicked".to_owned())))
 }
 
-/// Whether the same page may well succeed next time: the connection or the lease failed, not the event.
+/// Whether the same page may succeed next time: the connection or the lease failed, not the event.
 pub(crate) fn is_passing(error: &ApplyError) -> bool {
     match error {
         ApplyError::Sql(error) => is_passing_sql(error),
@@ -336,7 +336,7 @@ pub(crate) fn is_passing(error: &ApplyError) -> bool {
 
 pub(crate) fn is_passing_sql(error: &sqlx::Error) -> bool {
     match error {
-        // Our own statement timeout: a smaller page may do.
+        // The platform's own statement timeout: a smaller page may succeed.
         sqlx::Error::Database(error) if error.code().as_deref() == Some("57014") => false,
         sqlx::Error::Database(error) => {
             error.code().is_none_or(|code| ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)))
@@ -346,7 +346,7 @@ pub(crate) fn is_passing_sql(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Lets a stopped projection try its event again. Says whether it was stopped.
+/// Lets a stopped projection retry its event. Returns whether it was stopped.
 pub async fn retry(db: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
     let retried =
         sqlx::query!("update projection_checkpoints set error = null, error_position = null where name = $1 and error is not null", name);

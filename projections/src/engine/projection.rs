@@ -1,4 +1,4 @@
-//! What a projection is.
+//! The definition of a projection.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// An event as projections see it: decoded.
+/// A decoded event, the form that projections get.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub position: i64,
-    /// Of the stream.
+    /// Id of the stream.
     pub id: Uuid,
-    /// In the stream.
+    /// Version in the stream.
     pub version: i64,
     pub company_id: Uuid,
     pub occurred_at: DateTime<Utc>,
     pub recorded_at: DateTime<Utc>,
-    /// Without its personal data: placeholders stand for it.
+    /// Without its personal data, which placeholders replace.
     pub fact: Fact,
-    /// The personal data, encrypted. Projections pass it on as it is, so that none of them ever holds any, and an erased person's rows
-    /// are the same as before: nobody can read them any more.
+    /// The personal data, encrypted. Projections pass it on unchanged, so that a projection never holds personal data in clear. An erased
+    /// person's rows stay the same as before: their data can no longer be read.
     pub personal: Option<Envelope>,
 }
 
@@ -42,9 +42,23 @@ impl Recorded {
         })
     }
 
-    /// The envelope as read models keep it.
+    /// The envelope in the form in which read models store it.
     pub(crate) fn personal_json(&self) -> Option<Value> {
         self.personal.as_ref().map(|envelope| json!(envelope))
+    }
+}
+
+/// A read model, by the name of its projection. Each projection's file has its own as a constant: a query uses it to declare what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadModel(&'static str);
+
+impl ReadModel {
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    pub const fn name(self) -> &'static str {
+        self.0
     }
 }
 
@@ -52,7 +66,7 @@ impl Recorded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table {
     pub name: &'static str,
-    /// The column that says which period a row belongs to.
+    /// The column with the time that assigns a row to a period.
     pub period: Option<&'static str>,
     pub personal: &'static [PersonalColumns],
 }
@@ -95,22 +109,26 @@ pub(crate) fn fit<T: Copy + std::fmt::Display, U: TryFrom<T>>(number: T) -> Resu
     U::try_from(number).map_err(|_| ApplyError::Contradiction(format!("{number} is too large for its column")))
 }
 
-/// A read model: which facts it wants and what they do to its tables.
+/// A read model: which facts it folds and how they change its tables.
 ///
-/// `apply` runs in a transaction that also moves the checkpoint, so that each event counts exactly once. It must depend on
-/// nothing but the events and the projection's own tables (and, for history, the log): rebuilt and live must be equal.
+/// `apply` runs in a transaction that also moves the checkpoint, so that each event is applied exactly once. It must depend only on the
+/// events and the projection's own tables (and, for history, the log): rebuilt and live tables must be equal.
 #[async_trait]
 pub trait Projection: Send + Sync + 'static {
-    fn name(&self) -> &'static str;
+    fn read_model(&self) -> ReadModel;
 
-    /// Rises whenever the fold or the tables change: the projection is then rebuilt.
+    fn name(&self) -> &'static str {
+        self.read_model().name()
+    }
+
+    /// Increases whenever the fold or the tables change: the projection is then rebuilt.
     fn version(&self) -> i32 {
         1
     }
 
     fn tables(&self) -> &'static [Table];
 
-    /// Event categories it folds; others it never sees.
+    /// Event categories that it folds; it never gets events of other categories.
     fn categories(&self) -> &'static [&'static str];
 
     /// Folds a page of events, in log order.

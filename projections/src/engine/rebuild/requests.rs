@@ -1,4 +1,4 @@
-//! Rebuilds that are asked for: over the API, by a newer release at its start, or left over by a process that died.
+//! Requested rebuilds: over the API, by a newer release at its start, or left by a process that died.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,12 +7,12 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Rebuild, RebuildError, Start, Then};
-use crate::projection::Projection;
+use crate::engine::projection::Projection;
 
-/// How often requests of other processes are looked for.
+/// How often to check for requests of other processes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Asks for a rebuild; a process that runs projectors will do it.
+/// Requests a rebuild; a process that runs projectors will do it.
 pub async fn request(pool: &Pool, projection: &dyn Projection, start: Start) -> Result<(), RebuildError> {
     if start == Start::Previous {
         let previous = sqlx::query_scalar!("select previous_position from projection_checkpoints where name = $1", projection.name());
@@ -36,19 +36,26 @@ pub async fn request(pool: &Pool, projection: &dyn Projection, start: Start) -> 
 }
 
 /// Does the rebuilds that were asked for, or left over by a process that died, until told to stop.
-pub(crate) async fn serve_requests(pool: Pool, store: EventStore, holder: Uuid, mut shutdown: watch::Receiver<bool>) {
+pub(crate) async fn serve_requests(
+    projections: Vec<Arc<dyn Projection>>,
+    pool: Pool,
+    store: EventStore,
+    holder: Uuid,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let work = async {
         loop {
             let requests = sqlx::query!(
                 "select name, version, from_previous from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
             );
-            match store.head().silence().unless(requests.fetch_all(&pool)).await.flatten() {
+            match store.head().health().or_unavailable(requests.fetch_all(&pool)).await.flatten() {
                 Ok(rows) => {
                     for row in rows {
                         let start = if row.from_previous { Start::Previous } else { Start::Empty };
                         // What a newer release asked for is for a process that has it.
-                        if let Some(projection) = crate::by_name(&row.name).filter(|known| row.version <= known.version()) {
-                            serve(&pool, &store, projection, holder, start).await;
+                        let known = projections.iter().find(|projection| projection.name() == row.name);
+                        if let Some(projection) = known.filter(|known| row.version <= known.version()) {
+                            serve(&pool, &store, Arc::clone(projection), holder, start).await;
                         }
                     }
                 }
@@ -74,8 +81,8 @@ async fn serve(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>,
 }
 
 /// Asks for a rebuild of every projection whose code is newer than its tables.
-pub async fn request_outdated(pool: &Pool) -> Result<(), sqlx::Error> {
-    for projection in crate::all() {
+pub async fn request_outdated(pool: &Pool, projections: &[Arc<dyn Projection>]) -> Result<(), sqlx::Error> {
+    for projection in projections {
         sqlx::query!(
             "insert into projection_rebuilds (name, version)
              select name, $2 from projection_checkpoints where name = $1 and version < $2

@@ -1,10 +1,13 @@
-//! How the projections are: for `/projections`, `/readyz` and the metrics.
+//! The state of the projections: for `/projections`, `/readyz` and the metrics.
+
+use std::sync::Arc;
 
 use eventstore::Pool;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use crate::projector::retry;
+use crate::engine::projection::Projection;
+pub use crate::engine::projector::retry;
 
 /// One projection's state.
 #[derive(Clone, Debug, Serialize)]
@@ -20,10 +23,10 @@ pub struct ProjectionStatus {
     pub lag_sec: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<StatusError>,
-    /// While it is rebuilt: how far the next tables are.
+    /// During a rebuild: how far the next tables are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildStatus>,
-    /// Whether the tables from before the last rebuild are there.
+    /// Whether the tables from before the last rebuild exist.
     pub can_restore: bool,
 }
 
@@ -39,7 +42,7 @@ pub enum Status {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct StatusError {
-    /// Where in the log; null when a rebuild failed.
+    /// Position in the log; null when a rebuild failed.
     pub position: Option<i64>,
     pub message: String,
     /// The event it stopped at; null when a rebuild failed or the event is missing.
@@ -62,13 +65,13 @@ pub struct RebuildStatus {
     /// Events that are still to be applied.
     pub remaining_events: i64,
     pub percent: f64,
-    /// Since the process at work began; null before its first page.
+    /// Measured since the current process began; null before its first page.
     pub events_per_sec: Option<f64>,
-    /// At that rate.
+    /// Computed from that rate.
     pub time_left_sec: Option<f64>,
 }
 
-/// Lag below which a projection counts as live, in seconds: what every append brings about for a moment.
+/// A projection with less lag than this is live, in seconds: every append causes so much lag for a moment.
 const LIVE_LAG_SEC: f64 = 1.0;
 
 impl RebuildStatus {
@@ -86,10 +89,10 @@ impl RebuildStatus {
     }
 }
 
-/// The state of every projection, in the order of [`crate::all`]. One that never ran is at position 0. Its cost does not depend on the
+/// The state of every projection, in the order of the list. One that never ran is at position 0. Its cost does not depend on the
 /// length of the log: under row-level security only a position that is known beforehand can be looked up in an index, because `+` is
 /// not leakproof.
-pub async fn read(pool: &Pool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
+pub async fn read(pool: &Pool, projections: &[Arc<dyn Projection>]) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"select c.name, c.version, c.position, c.error, c.error_position, c.previous_position, h.position as head,
                   extract(epoch from clock_timestamp() - (select recorded_at from events where position = c.next_position))::float8 as lag_sec,
@@ -102,7 +105,7 @@ pub async fn read(pool: &Pool) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
     )
     .fetch_all(pool)
     .await?;
-    let statuses = crate::all().into_iter().map(|projection| {
+    let statuses = projections.iter().map(|projection| {
         let row = rows.iter().find(|row| row.name == projection.name());
         let Some(row) = row else {
             return ProjectionStatus {

@@ -1,21 +1,21 @@
-//! The one transaction that puts the next tables in the live ones' place.
+//! The transaction that replaces the live tables with the next tables.
 
 use std::time::Duration;
 
 use sqlx::{Postgres, Transaction};
 
 use super::{RebuildError, keep, lock_checkpoint, names_of, step};
-use crate::{feed::Feed, projection::Projection};
+use crate::engine::{feed::Feed, projection::Projection};
 
-/// How long the swap waits for autovacuum to leave the tables alone. PostgreSQL calls it off for whoever has been waiting for a
-/// second, which is longer than readers shall wait: so it is kept out first, by a lock that readers and writers do not mind.
+/// How long the swap waits for autovacuum to leave the tables. PostgreSQL cancels autovacuum for a process that has waited for a second,
+/// which is longer than readers should wait: so a lock that does not conflict with readers and writers keeps autovacuum out first.
 const VACUUM_TIMEOUT: &str = "5s";
-/// How long the swap waits for readers of the live tables before it lets those go first who wait behind it, and how long it
-/// lets them.
+/// How long the swap waits for readers of the live tables before it gives way to the readers that wait behind it, and how long it gives
+/// way.
 const LOCK_TIMEOUT: &str = "100ms";
 pub(super) const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// What one transaction needs to put the next tables in the place of the live ones.
+/// What one transaction needs to replace the live tables with the next tables.
 pub(super) struct Swap<'a> {
     pub projection: &'a dyn Projection,
     pub feed: &'a Feed,
@@ -24,7 +24,7 @@ pub(super) struct Swap<'a> {
 }
 
 impl Swap<'_> {
-    /// The next tables are at `position`; answers where they are when they are the live ones.
+    /// The next tables are at `position`; returns their position once they are the live tables.
     pub async fn run(&self, tx: &mut Transaction<'_, Postgres>, mut position: i64) -> Result<i64, RebuildError> {
         let (tables, name) = (names_of(self.projection), self.projection.name());
         sqlx::query!("select set_config('lock_timeout', $1, true)", VACUUM_TIMEOUT).fetch_one(&mut **tx).await?;

@@ -1,4 +1,4 @@
-//! Reads and decodes the log once for all projections of a process that are at the same place, a page ahead of them.
+//! Reads and decodes the log once for all projections of a process that are at the same position, one page ahead of them.
 
 use std::{
     num::NonZeroUsize,
@@ -13,20 +13,20 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 
-use crate::projection::Recorded;
+use crate::engine::projection::Recorded;
 
 /// Events in one page at most, for projections that are live and for those that are rebuilt.
 const PAGE_EVENTS: usize = 5_000;
 const REBUILD_PAGE_EVENTS: usize = 20_000;
 /// Bytes of payload after which a page is full.
 const PAGE_BYTES: usize = 16 << 20;
-/// How long to wait at the end of the log before looking again.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Pages that are kept for projections that come a little later; a rebuild is alone.
+/// How long to wait at the end of the log before reading again.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+/// Pages that are cached for projections that are slightly behind; a rebuild is alone.
 const PAGES_KEPT: usize = 4;
 const REBUILD_PAGES_KEPT: usize = 2;
 
-/// An event that this release cannot read stops the projections that want its category, and no others.
+/// An event that this release cannot read. It stops the projections that fold its category, and no others.
 pub(crate) struct Unreadable {
     pub position: i64,
     pub reason: String,
@@ -55,14 +55,14 @@ impl Page {
     }
 }
 
-/// A page that is read by a task of its own: it does not matter whether somebody who wants it has the time to look, or gives
-/// up, and whoever else wants it waits for the same reading.
+/// A page that is read by a separate task: the reading continues if a projection that waits for it is busy or gives up, and every other
+/// projection that needs the page waits for the same reading.
 type Reading = Shared<BoxFuture<'static, Result<Arc<Page>, ReadError>>>;
 
-/// Why a page could not be read; the same for all who wanted it.
+/// Why a page could not be read; the same for all projections that wait for it.
 #[derive(Clone)]
 enum ReadError {
-    /// An event is missing from the log, or is none.
+    /// An event is missing from the log, or is invalid.
     Unreadable {
         position: i64,
         reason: String,
@@ -88,7 +88,7 @@ impl From<ReadError> for StoreError {
     }
 }
 
-/// Clones share the kept pages.
+/// Clones share the cached pages.
 #[derive(Clone)]
 pub struct Feed {
     store: EventStore,
@@ -104,14 +104,14 @@ impl Feed {
         Self { store, categories: None, page_events: PAGE_EVENTS, pages_kept: PAGES_KEPT, kept: Arc::default() }
     }
 
-    /// With pages of at most so many events.
+    /// A feed with pages of at most so many events.
     #[must_use]
     pub fn page_events(mut self, max: usize) -> Self {
         self.page_events = max.clamp(1, PAGE_EVENTS);
         self
     }
 
-    /// One of its own for a rebuild: in larger pages, and only what it wants.
+    /// A separate feed for a rebuild: with larger pages, and only with the categories that the rebuild needs.
     pub(crate) fn of_rebuild(store: EventStore, categories: &'static [&'static str]) -> Self {
         let categories = Some(categories);
         Self { store, categories, page_events: REBUILD_PAGE_EVENTS, pages_kept: REBUILD_PAGES_KEPT, kept: Arc::default() }
@@ -121,7 +121,7 @@ impl Feed {
         &self.store
     }
 
-    /// The next events after `after`; empty when none came for a while. `limit` is for who needs fewer than a page has.
+    /// The next events after `after`; empty if none arrived for a while. `limit` is for callers that need fewer events than a page has.
     pub(crate) async fn page(&self, after: i64, limit: Option<NonZeroUsize>) -> Result<Arc<Page>, StoreError> {
         if let Some(limit) = limit {
             return Ok(Arc::new(self.read(after, limit.get().min(self.page_events)).await?));
@@ -130,12 +130,12 @@ impl Feed {
         match reading.clone().await {
             Ok(page) if !page.is_empty() => {
                 if page.last_position < self.store.head().position() {
-                    // The next one is read while this one is worked on.
+                    // The next page is read while this one is processed.
                     drop(self.reading(page.last_position));
                 }
                 Ok(page)
             }
-            // That says something of its moment only.
+            // An empty page or an error is valid only for its moment.
             other => {
                 self.forget(after, &reading);
                 Ok(other?)
@@ -143,7 +143,7 @@ impl Feed {
         }
     }
 
-    /// The reading of the page after `after`, which begins at once if there is none.
+    /// The reading of the page after `after`; if there is none, it begins at once.
     fn reading(&self, after: i64) -> Reading {
         let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, reading)) = kept.iter().find(|(position, _)| *position == after) {
@@ -163,7 +163,7 @@ impl Feed {
         reading
     }
 
-    /// Forgets what was read.
+    /// Removes all cached pages.
     pub(crate) fn forget_all(&self) {
         self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
@@ -177,7 +177,7 @@ impl Feed {
         let missing = |n: usize| count::to_i64(limit - n);
         let mut page = Page { entries: Vec::new(), after, last_position: after };
         let mut bytes = 0;
-        let mut events = self.store.next_page(after, missing(0), PATIENCE).await?;
+        let mut events = self.store.next_page(after, missing(0), WAIT_MAX).await?;
         loop {
             let read = events.len();
             bytes += events.iter().map(|event| event.payload.len()).sum::<usize>();
@@ -189,7 +189,7 @@ impl Feed {
         }
     }
 
-    /// Decodes stored events; those that cannot be read stay in their place.
+    /// Decodes stored events; an event that cannot be read stays in its place as an error.
     fn decode_into(&self, page: &mut Page, events: Vec<StoredEvent>) {
         for stored in events {
             page.last_position = stored.position;

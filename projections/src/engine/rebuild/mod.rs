@@ -1,8 +1,8 @@
 //! Fills a projection's tables again from the whole log, beside the live ones, and swaps them in one transaction.
 //!
-//! The session that rebuilds sees `<table>__next` under the name of the live table, through temporary views; the projection's
-//! own statements run unchanged. Readers see the live tables until the swap. A rebuild that was killed goes on where it was.
-//! The tables from before stay as `<table>__previous`; a restore brings them up to date and puts them back in the same way.
+//! The session that rebuilds sees `<table>__next` under the name of the live table, through temporary views; the projection's own
+//! statements run unchanged. Readers see the live tables until the swap. A killed rebuild continues where it was. The previous tables stay
+//! as `<table>__previous`; a restore brings them up to date and swaps them in, in the same way.
 
 mod requests;
 mod swap;
@@ -20,13 +20,13 @@ pub(crate) use requests::serve_requests;
 pub use requests::{request, request_outdated};
 use swap::Swap;
 
-use crate::{
+use crate::engine::{
     feed::Feed,
     projection::{ApplyError, Projection},
     projector::{LEASE_SEC, apply_caught, ensure_checkpoint, is_passing, is_passing_sql, wanted},
 };
 
-/// Events that the swap may still have to apply while the live projection waits for it.
+/// Most events that the swap may still have to apply while the live projection waits for it.
 const SWAP_LAG_MAX: i64 = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
@@ -45,7 +45,7 @@ pub enum RebuildError {
 }
 
 impl RebuildError {
-    /// Whether the rebuild can simply go on later: the connection or the lease failed, not the events.
+    /// Whether the rebuild can simply continue later: the connection or the lease failed, not the events.
     fn is_passing(&self) -> bool {
         match self {
             Self::TakenOver | Self::UnderWay => true,
@@ -57,7 +57,7 @@ impl RebuildError {
     }
 }
 
-/// A row that is in one of the two tables only.
+/// A row that is in only one of the two tables.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
     pub table: String,
@@ -66,16 +66,16 @@ pub struct Difference {
     pub row: Value,
 }
 
-/// What is heard of a rebuild under way.
+/// A progress report of a running rebuild.
 #[derive(Clone, Debug)]
 pub enum Progress {
     /// The next tables are at `position`, the log ends at `head`.
     At { position: i64, head: i64 },
-    /// A row that is not the same in both, when they are compared.
+    /// A row that differs between the two, when they are compared.
     Differs(Difference),
 }
 
-/// What the next tables begin with.
+/// The initial content of the next tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Empty,
@@ -93,21 +93,21 @@ pub enum Then {
     CompareOnly,
 }
 
-/// A rebuild under way.
+/// A running rebuild.
 pub struct Rebuild<'a> {
     pool: &'a Pool,
     feed: Feed,
     projection: Arc<dyn Projection>,
     db: PgConnection,
     token: i64,
-    /// Of the tables that are filled.
+    /// Version of the tables that are filled.
     version: i32,
     position: i64,
     then: Then,
 }
 
 impl<'a> Rebuild<'a> {
-    /// Takes the rebuild on, whether it was asked for, begun by a process that died, or neither.
+    /// Begins or continues a rebuild, whether it was requested, was left by a process that died, or is new.
     pub async fn begin(
         pool: &'a Pool,
         store: &EventStore,
@@ -117,7 +117,7 @@ impl<'a> Rebuild<'a> {
         then: Then,
     ) -> Result<Self, RebuildError> {
         ensure_checkpoint(pool, projection.as_ref()).await?;
-        // One that was cut off goes on where it was, if it was after the same and nothing went wrong.
+        // An interrupted rebuild continues where it was, if it had the same purpose and no error.
         let row = sqlx::query!(
             "insert into projection_rebuilds as r (name, version, holder, token, lease_until, swap, from_previous, began_at)
              values ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4), $5, $6, clock_timestamp())
@@ -139,7 +139,7 @@ impl<'a> Rebuild<'a> {
         .await?
         .ok_or(RebuildError::UnderWay)?;
         let mut db = pool.acquire().await?.detach();
-        // A plan that was made for an empty table must not be kept while it fills.
+        // A plan that was made for an empty table must not be reused while the table fills.
         db.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set plan_cache_mode = force_custom_plan")
             .await?;
         let feed = Feed::of_rebuild(store.clone(), projection.categories());
@@ -172,7 +172,7 @@ impl<'a> Rebuild<'a> {
         Ok(tx.commit().await?)
     }
 
-    /// Begins with the tables from before the last rebuild, where those were.
+    /// Begins with the tables from before the last rebuild, at their position.
     async fn restore_tables(&mut self) -> Result<(), RebuildError> {
         let (tables, name) = (self.tables(), self.projection.name());
         let mut tx = self.db.begin().await?;
@@ -197,8 +197,8 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Fills the next tables up to the live ones' position, and compares or swaps. `progress` hears how far it is and, if asked
-    /// for, every row that differs; answers how many do.
+    /// Fills the next tables up to the live tables' position, and compares or swaps. `progress` gets the position and, for a comparison,
+    /// every row that differs; returns the number of differing rows.
     pub async fn run(mut self, mut progress: impl FnMut(Progress)) -> Result<usize, RebuildError> {
         // A page or a comparison may take longer than the lease.
         let renewal = renew(self.pool.clone(), self.projection.name(), self.token);
@@ -211,7 +211,8 @@ impl<'a> Rebuild<'a> {
         result
     }
 
-    /// Writes down what a rebuild failed at, for everybody to see. One that had nothing to begin with has not been.
+    /// Stores the error of a rebuild, so that every process can see it. A restore without previous tables is deleted as if it had never
+    /// begun.
     async fn noted<T>(&self, result: Result<T, RebuildError>) -> Result<T, RebuildError> {
         let (name, token) = (self.projection.name(), self.token);
         let noted = match &result {
@@ -269,16 +270,16 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    /// Brings the next tables to exactly where the live ones are, and compares the two as of that moment.
+    /// Brings the next tables to exactly the position of the live tables, and compares the two as of that moment.
     async fn compare(&mut self, progress: &mut impl FnMut(Progress)) -> Result<usize, RebuildError> {
-        // Most of the way without holding anybody up, and never beyond where the live tables are.
+        // Most of the way without delaying other processes, and never beyond the position of the live tables.
         let mut live = self.live_position().await?;
         while self.position < live {
             progress(Progress::At { position: self.position, head: live });
             self.step(Some(live)).await?;
             live = self.live_position().await?;
         }
-        // The live projection waits while we hold its checkpoint, as long as it takes; readers do not.
+        // The live projection waits for as long as the rebuild holds its checkpoint; readers do not wait.
         let mut gate = self.pool.begin().await?;
         gate.execute("set local idle_in_transaction_session_timeout = 0").await?;
         let live = lock_checkpoint(&mut gate, self.projection.name()).await?;
@@ -293,7 +294,7 @@ impl<'a> Rebuild<'a> {
         sqlx::query!("select set_config('statement_timeout', '0', false)").fetch_one(&mut snapshot).await?;
         sqlx::query("begin isolation level repeatable read read only").execute(&mut snapshot).await?;
         sqlx::query!("select from projection_checkpoints limit 1").execute(&mut snapshot).await?;
-        // Had it been lost meanwhile, this would fail.
+        // If the lock was lost meanwhile, this would fail.
         gate.commit().await?;
         let mut differences = 0;
         for table in self.projection.tables() {
@@ -313,7 +314,7 @@ impl<'a> Rebuild<'a> {
         Ok(position.fetch_optional(self.pool).await?.unwrap_or(0))
     }
 
-    /// Readers that are at the live tables just then are waited for a moment at a time, so that those behind need not wait long.
+    /// The swap waits for current readers of the live tables only for a moment at a time, so that later readers do not have to wait long.
     async fn swap(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), RebuildError> {
         let mut wait = swap::RETRY_AFTER.0;
         loop {
@@ -321,11 +322,11 @@ impl<'a> Rebuild<'a> {
             let swap = Swap { projection: self.projection.as_ref(), feed: &self.feed, token: self.token, version: self.version };
             match swap.run(&mut tx, self.position).await {
                 Err(RebuildError::Sql(sqlx::Error::Database(error))) if error.code().as_deref() == Some("55P03") => {
-                    // At once, not when the connection is next used: until then everybody waits for what it holds.
+                    // Rolls back at once, not when the connection is next used: until then, other processes wait for its locks.
                     tx.rollback().await?;
                     tokio::time::sleep(wait).await;
                     wait = swap::RETRY_AFTER.1.min(wait * 2);
-                    // What came meanwhile is not for the next try to apply, while it holds the live projection.
+                    // The next try must not have to apply the events that arrived meanwhile while it holds the live projection.
                     self.catch_up(progress).await?;
                 }
                 Err(error) => return Err(error),
@@ -352,7 +353,7 @@ fn names_of(projection: &dyn Projection) -> Vec<String> {
     projection.tables().iter().map(|table| table.name.to_owned()).collect()
 }
 
-/// Applies the next page after `position`, but nothing beyond `until`. Answers the new position.
+/// Applies the next page after `position`, but nothing beyond `until`. Returns the new position.
 async fn step(
     tx: &mut Transaction<'_, Postgres>,
     feed: &Feed,
@@ -372,7 +373,7 @@ async fn step(
     Ok(page.last_position)
 }
 
-/// Notes how far the next tables are, under the fencing token.
+/// Stores the position of the next tables, under the fencing token.
 async fn keep(tx: &mut Transaction<'_, Postgres>, name: &str, token: i64, position: i64) -> Result<(), RebuildError> {
     let kept = sqlx::query!(
         "update projection_rebuilds set position = $3, lease_until = clock_timestamp() + make_interval(secs => $4) where name = $1 and token = $2",
@@ -384,7 +385,7 @@ async fn keep(tx: &mut Transaction<'_, Postgres>, name: &str, token: i64, positi
     if kept.execute(&mut **tx).await?.rows_affected() == 1 { Ok(()) } else { Err(RebuildError::TakenOver) }
 }
 
-/// Prolongs the rebuild's lease until it is dropped.
+/// Renews the rebuild's lease until this future is dropped.
 async fn renew(pool: Pool, name: &'static str, token: i64) -> std::convert::Infallible {
     loop {
         let renewed = sqlx::query!(

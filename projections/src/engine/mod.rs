@@ -1,0 +1,14 @@
+//! What runs projections and rebuilds them. It knows no read model: [`Projectors`] and the functions here get a list of projections.
+
+mod feed;
+mod positions;
+mod projection;
+mod projector;
+pub mod rebuild;
+pub mod status;
+
+pub use feed::Feed;
+pub use positions::{NotReached, Positions, WAIT_MAX};
+pub(crate) use projection::fit;
+pub use projection::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table};
+pub use projector::Projectors;
