@@ -1,17 +1,17 @@
-//! Which processes are gone: they have had no connection to the database for a while.
+//! Detects processes that are gone: they have had no connection to the database for some time.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// How long a process must have been without a connection until it counts as gone: one that has lost its connections makes new ones within
-/// some hundred milliseconds.
+/// How long a process must be without a connection until it is regarded as gone: a process that has lost its connections opens new ones
+/// within some hundred milliseconds.
 const GONE_AFTER: Duration = Duration::from_millis(1_500);
-/// Longest time between two looks for which absence at both counts as absence in between: within a longer one a process may have had
-/// connections.
+/// Maximum time between two checks: if a process is absent at both, it is regarded as absent in between. Within a longer time it may have
+/// had connections.
 const LOOK_GAP_MAX: Duration = Duration::from_secs(1);
 
-/// Since when processes have been without a connection, at every look.
+/// For each process without a connection, the time since which it was absent at every check.
 #[derive(Default)]
 pub(crate) struct AbsentProcesses {
     since: HashMap<String, Instant>,
@@ -31,7 +31,7 @@ impl AbsentProcesses {
         self.since.iter().filter(|(_, since)| now.duration_since(**since) >= GONE_AFTER).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Which processes were absent is not known: the time that they have been absent begins again.
+    /// A check failed, so it is unknown which processes were absent: the measurement starts from the beginning.
     pub fn look_failed(&mut self) {
         *self = Self::default();
     }
@@ -41,7 +41,7 @@ impl AbsentProcesses {
 mod tests {
     use super::*;
 
-    /// Looks every so many milliseconds from the first on, at each of which process "a" is absent or not; the answer of the last one.
+    /// Runs checks at these times in milliseconds; at each one process "a" is absent or present. Returns the result of the last check.
     #[track_caller]
     fn looks(looks: &[(u64, bool)]) -> Vec<String> {
         let (mut processes, begin) = (AbsentProcesses::default(), Instant::now());

@@ -1,18 +1,18 @@
-//! What places calls.
+//! The interface of providers, which place calls.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     Personal,
-    call::{Call, CallSubject, EndRequest, Turn},
+    call::{CallSubject, EndRequest, KnownCall, Turn},
     outcome::Outcome,
     skillbase::SkillbaseConfig,
 };
-use eventstore::{CommandContext, Committed, now};
+use eventstore::{CommandContext, now};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::{CallError, Desk};
+use services::{OpContext, ServiceError, Services, Versioned};
 
 /// A call to place.
 #[derive(Clone, Debug)]
@@ -23,13 +23,13 @@ pub struct Placement {
     pub config: Option<Box<SkillbaseConfig>>,
 }
 
-/// How a placed call came to its end.
+/// How a placed call ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub outcome: Outcome,
     pub final_state: Option<String>,
     pub hangup_by: Option<String>,
-    /// Seconds of conversation; `None` lets start and end tell.
+    /// Seconds of conversation; `None` means that the duration is computed from start and end.
     pub duration_sec: Option<Decimal>,
 }
 
@@ -38,43 +38,45 @@ pub enum ProviderError {
     #[error("the call could not be placed: {0}")]
     NotPlaced(String),
     #[error(transparent)]
-    Call(#[from] CallError),
+    Call(#[from] ServiceError),
 }
 
-/// Places calls. One dial per placement: an attempt whose result is not known is never dialed again under the same call id.
+/// Places calls. Each placement is dialed once: an attempt whose result is unknown is never dialed a second time under the same call id.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// As in a campaign's `dialed_by`.
+    /// The name in a campaign's `dialed_by`.
     fn name(&self) -> &'static str;
 
-    /// Dials, reports through `line` what happens, and returns when the call is over.
+    /// Dials, reports events through `line`, and returns when the call is over.
     async fn place(&self, placement: &Placement, line: &Line<'_>) -> Result<Ended, ProviderError>;
 }
 
-/// Through which a provider reports, by the same commands as an agent outside would.
+/// Reports a provider's events with the same commands as an external agent.
 pub struct Line<'a> {
-    pub(crate) desk: &'a Desk,
-    pub(crate) context: CommandContext,
+    pub(crate) services: &'a Services,
+    pub(crate) op: OpContext,
     pub(crate) call_id: Uuid,
 }
 
 impl Line<'_> {
-    fn context(&self) -> CommandContext {
-        CommandContext { now: now(), ..self.context.clone() }
+    /// A command at the present time.
+    fn op(&self) -> OpContext {
+        let command = CommandContext { now: now(), ..self.op.command.clone() };
+        OpContext { command, ..self.op.clone() }
     }
 
-    /// Somebody, or a machine, picked up.
-    pub async fn answered(&self, subject: &CallSubject, at: DateTime<Utc>) -> Result<(), CallError> {
-        self.desk.start_call(&self.context(), self.call_id, subject.clone(), Some(at)).await?;
+    /// Reports that a person or a machine picked up.
+    pub async fn answered(&self, subject: &CallSubject, at: DateTime<Utc>) -> Result<(), ServiceError> {
+        self.services.begin_call(&self.op(), self.call_id, subject.clone(), Some(at)).await?;
         Ok(())
     }
 
-    pub async fn turn(&self, turn: Turn) -> Result<(), CallError> {
-        self.desk.record_turns(&self.context(), self.call_id, vec![turn]).await?;
+    pub async fn turn(&self, turn: Turn) -> Result<(), ServiceError> {
+        self.services.record_turns(&self.op(), self.call_id, vec![turn]).await?;
         Ok(())
     }
 
-    pub(crate) async fn ended(&self, ended: &Ended) -> Result<Committed<Call>, CallError> {
+    pub(crate) async fn ended(&self, ended: &Ended) -> Result<Versioned<KnownCall>, ServiceError> {
         let request = EndRequest {
             ended_at: Some(now()),
             duration_sec: ended.duration_sec,
@@ -82,6 +84,6 @@ impl Line<'_> {
             hangup_by: ended.hangup_by.clone(),
             outcome: Some(ended.outcome),
         };
-        self.desk.end_call(&self.context(), self.call_id, request).await
+        self.services.end_call(&self.op(), self.call_id, request).await
     }
 }

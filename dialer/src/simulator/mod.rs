@@ -1,4 +1,4 @@
-//! The provider `simulator`: plays calls that never leave the process, along a script drawn from the call's id.
+//! The provider `simulator`: simulates calls within the process, with a script that is generated from the call's id.
 
 mod script;
 
@@ -12,12 +12,12 @@ pub use script::{Script, draw};
 
 use crate::provider::{Ended, Line, Placement, Provider, ProviderError};
 
-/// As in a campaign's `dialed_by`.
+/// The name in a campaign's `dialed_by`.
 pub const NAME: &str = "simulator";
 
-/// Plays scripts `speed` times as fast as people talk.
+/// Plays scripts at `speed` times real time.
 pub struct Simulator {
-    /// Mixed into every call's seed: another seed, other calls.
+    /// Mixed into every call's seed: a different seed gives different calls.
     pub seed: u64,
     pub speed: f64,
 }

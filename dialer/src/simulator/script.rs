@@ -1,4 +1,4 @@
-//! What happens in a simulated call: drawn from distributions like those of real campaigns, the same for the same seed.
+//! The course of a simulated call: random, from distributions like those of real campaigns, and equal for equal seeds.
 
 use domain::{
     Personal,
@@ -13,11 +13,11 @@ use rust_decimal::Decimal;
 
 use crate::provider::Placement;
 
-/// A call from the first ring to the end.
+/// A call from the first ring to its end.
 #[derive(Clone, Debug)]
 pub struct Script {
     pub ring_ms: u64,
-    /// Each turn and how long it lasts, in milliseconds; none when nobody picks up.
+    /// Each turn and its duration in milliseconds; empty if the call is not answered.
     pub turns: Vec<(Turn, u64)>,
     pub talk_ms: u64,
     pub outcome: Outcome,
@@ -25,18 +25,18 @@ pub struct Script {
     pub hangup_by: &'static str,
 }
 
-/// How often calls of a cold campaign end how, in percent.
+/// Frequency of each outcome in a cold campaign, in percent.
 const OUTCOMES: [(Outcome, u32); 5] =
     [(Outcome::Success, 34), (Outcome::Fail, 26), (Outcome::Voicemail, 15), (Outcome::NoAnswer, 18), (Outcome::Busy, 7)];
-/// Medians of the latencies in milliseconds and the spread of their logarithms.
+/// Medians of the latencies in milliseconds, and standard deviations of their logarithms.
 const STT_MS: (f64, f64) = (180.0, 0.35);
 const LLM_MS: (f64, f64) = (420.0, 0.45);
 const TTS_MS: (f64, f64) = (130.0, 0.40);
-/// How fast people and voices speak, in characters per second.
+/// Speed of human and synthetic speech, in characters per second.
 const CHARACTERS_PER_SEC: f64 = 15.0;
-/// Share of agent turns that the callee talks into, in percent.
+/// Share of agent turns that the callee interrupts, in percent.
 const INTERRUPTED_PERCENT: u32 = 8;
-/// About how many characters make a token.
+/// Approximate number of characters per token.
 const CHARACTERS_PER_TOKEN: i64 = 4;
 
 const OPENINGS: &[&str] = &["Hello?", "Yes, speaking.", "Hi, who is this?", "Hello, this is me."];
@@ -58,9 +58,9 @@ const EXPLAINING: &[&str] = &[
     "I can send you a confirmation right after this call.",
 ];
 
-/// The script of a call under a seed.
+/// Generates the script of a call from a seed.
 pub fn draw(seed: u64, placement: &Placement) -> Script {
-    // A UUIDv7 begins with the time; its other half is random.
+    // A UUIDv7 begins with the time; its second half is random.
     let (_, random) = placement.call_id.as_u64_pair();
     let mut dice = Dice { rng: StdRng::seed_from_u64(seed ^ random.swap_bytes()), context_characters: 0 };
     let outcome = dice.outcome();
@@ -120,7 +120,7 @@ fn states(config: Option<&SkillbaseConfig>) -> Vec<String> {
 
 struct Dice {
     rng: StdRng,
-    /// What the language model has to read again with every turn.
+    /// Number of characters that the language model reads with every turn.
     context_characters: i64,
 }
 

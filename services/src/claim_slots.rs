@@ -1,28 +1,28 @@
-//! Claim slots: what keeps a campaign within its limits across all processes; see the table's migration.
+//! Claim slots keep a campaign within its limits across all processes; see the migration of the table.
 
 use chrono::{DateTime, Utc};
 use eventstore::{Pool, database::process_name};
 use uuid::Uuid;
 
-/// What came of asking for a slot.
+/// The result of a request for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Slot {
+pub enum Slot {
     Taken {
         taking: Taking,
-        /// The claim had the slot already: another run of the same claim may hold it as well.
+        /// The claim already had the slot: another run of the same claim may hold it as well.
         is_shared: bool,
     },
-    /// The task has a slot already.
+    /// The task already has a slot.
     TaskBusy,
-    /// As many attempts are in progress as the campaign allows.
+    /// The number of attempts in progress has reached the campaign's limit.
     Concurrency,
-    /// As many claims were made within the last 60 s as the campaign allows.
+    /// The number of claims within the last 60 s has reached the campaign's limit.
     Rate,
 }
 
-/// One taking of a slot. A claim that comes again takes its slot again, at another moment: that is another taking.
+/// One acquisition of a slot. If a claim is repeated, it acquires its slot at a different time: that is another acquisition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Taking {
+pub struct Taking {
     pub company_id: Uuid,
     pub task_id: Uuid,
     pub call_id: Uuid,
@@ -31,20 +31,20 @@ pub(crate) struct Taking {
 
 /// A task and the call that claims it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClaimedTask {
+pub struct ClaimedTask {
     pub company_id: Uuid,
     pub campaign_id: Uuid,
     pub task_id: Uuid,
     pub call_id: Uuid,
 }
 
-pub(crate) struct SlotRequest {
+pub struct SlotRequest {
     pub claimed: ClaimedTask,
     pub max_concurrent_calls: u32,
     pub calls_per_minute: u32,
 }
 
-pub(crate) async fn take(pool: &Pool, request: &SlotRequest) -> Result<Slot, sqlx::Error> {
+pub async fn take(pool: &Pool, request: &SlotRequest) -> Result<Slot, sqlx::Error> {
     let ClaimedTask { company_id, campaign_id, task_id, call_id } = request.claimed;
     let row = sqlx::query!(
         r#"select answer as "answer!", taken, is_shared as "is_shared!" from take_claim_slot($1, $2, $3, $4, $5, $6, $7)"#,
@@ -67,10 +67,10 @@ pub(crate) async fn take(pool: &Pool, request: &SlotRequest) -> Result<Slot, sql
     }
 }
 
-/// The claim is in the log: from now on it is within the limit per minute for 60 s. A slot that was deleted meanwhile, because its process
-/// seemed to be gone, is there again. Returns false if another claim has the task's slot now: it will not get the task and gives the slot
-/// up; then housekeeping restores this one.
-pub(crate) async fn confirm(pool: &Pool, claimed: &ClaimedTask) -> Result<bool, sqlx::Error> {
+/// Records that the claim is in the log: from now on it uses the limit per minute for 60 s. If the slot was deleted meanwhile, because its
+/// process seemed to be gone, it is restored. Returns false if another claim has the task's slot now: that claim will not get the task and
+/// will release the slot; then housekeeping restores this slot.
+pub async fn confirm(pool: &Pool, claimed: &ClaimedTask) -> Result<bool, sqlx::Error> {
     let confirmed = sqlx::query_scalar!(
         r#"with confirmed as (
                update claim_slots set confirmed_at = coalesce(confirmed_at, clock_timestamp()) where call_id = $1 and task_id = $4
@@ -90,14 +90,14 @@ pub(crate) async fn confirm(pool: &Pool, claimed: &ClaimedTask) -> Result<bool, 
     confirmed.fetch_one(pool).await
 }
 
-/// Renews the leases of calls that a dialer is at work on.
-pub(crate) async fn keep_alive(pool: &Pool, call_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+/// Renews the leases of calls on which a dialer is working.
+pub async fn keep_alive(pool: &Pool, call_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query!("update claim_slots set alive_at = clock_timestamp() where call_id = any($1)", call_ids).execute(pool).await?;
     Ok(())
 }
 
-/// Deletes a slot whose claim is not in the log, unless it was confirmed, or taken again since.
-pub(crate) async fn give_up(pool: &Pool, taking: &Taking) -> Result<(), sqlx::Error> {
+/// Deletes a slot whose claim is not in the log, unless the slot was confirmed or acquired once more since.
+pub async fn give_up(pool: &Pool, taking: &Taking) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "delete from claim_slots where call_id = $1 and task_id = $2 and taken_at = $3 and confirmed_at is null",
         taking.call_id,
@@ -109,14 +109,14 @@ pub(crate) async fn give_up(pool: &Pool, taking: &Taking) -> Result<(), sqlx::Er
     Ok(())
 }
 
-/// The task that an open slot of this call is for.
-pub(crate) async fn task_of_call(pool: &Pool, call_id: Uuid) -> Result<Option<Uuid>, sqlx::Error> {
+/// The task for which this call has an open slot.
+pub async fn task_of_call(pool: &Pool, call_id: Uuid) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_scalar!("select task_id from claim_slots where call_id = $1 and released_at is null", call_id).fetch_optional(pool).await
 }
 
-/// The attempt is over, so its slot is, whichever run of its claim took it last. The claim is within the limit per minute for 60 s, also if
-/// no process has confirmed it.
-pub(crate) async fn release(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Error> {
+/// Releases the slot, because the attempt is over, regardless of which run of its claim acquired the slot last. The claim uses the limit
+/// per minute for 60 s, even if no process has confirmed it.
+pub async fn release(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update claim_slots set released_at = clock_timestamp(), confirmed_at = coalesce(confirmed_at, clock_timestamp())
           where call_id = $1 and released_at is null",
@@ -127,8 +127,8 @@ pub(crate) async fn release(pool: &Pool, call_id: Uuid) -> Result<(), sqlx::Erro
     Ok(())
 }
 
-/// Confirms slots whose claims are in the log although their processes did not say so.
-pub(crate) async fn confirm_claimed(pool: &Pool) -> Result<(), sqlx::Error> {
+/// Confirms slots whose claims are in the log although their processes did not confirm them.
+pub async fn confirm_claimed(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update claim_slots s set confirmed_at = clock_timestamp() from call_tasks t
           where s.released_at is null and s.confirmed_at is null and s.taken_at < clock_timestamp() - interval '2 seconds'
@@ -139,8 +139,8 @@ pub(crate) async fn confirm_claimed(pool: &Pool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Attempts that are in progress as far as the read model knows, and for which there is no slot, not even a released one.
-pub(crate) async fn missing(pool: &Pool, limit: i64) -> Result<Vec<ClaimedTask>, sqlx::Error> {
+/// Attempts that are in progress according to the read model and have no slot, not even a released one.
+pub async fn missing(pool: &Pool, limit: i64) -> Result<Vec<ClaimedTask>, sqlx::Error> {
     sqlx::query_as!(
         ClaimedTask,
         r#"select t.company_id, t.campaign_id, t.task_id, t.call_id as "call_id!" from call_tasks t
@@ -153,8 +153,8 @@ pub(crate) async fn missing(pool: &Pool, limit: i64) -> Result<Vec<ClaimedTask>,
     .await
 }
 
-/// Processes that took slots which are not confirmed, and have no connection to the database now.
-pub(crate) async fn absent_processes(pool: &Pool) -> Result<Vec<String>, sqlx::Error> {
+/// Processes that acquired slots which are not confirmed, and that have no connection to the database now.
+pub async fn absent_processes(pool: &Pool) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select p.taken_by as "taken_by!" from (
                select distinct taken_by from claim_slots
@@ -166,10 +166,10 @@ pub(crate) async fn absent_processes(pool: &Pool) -> Result<Vec<String>, sqlx::E
     .await
 }
 
-/// Open slots whose task does not look in progress with this call, as far as the read model knows: of processes that are gone at once, of
-/// this process when they are older than any claim needs that goes well, of others after a minute. Of this process's slots, those are to be
-/// left alone whose claims are under way after this was asked.
-pub(crate) async fn suspicious(pool: &Pool, gone: &[String]) -> Result<Vec<Taking>, sqlx::Error> {
+/// Open slots whose task is not in progress with this call, according to the read model. Slots of processes that are gone are returned at
+/// once; slots of this process when they are older than a successful claim takes; slots of other processes after a minute. The caller must
+/// not delete a slot of this process whose claim is still in progress after this query.
+pub async fn suspicious(pool: &Pool, gone: &[String]) -> Result<Vec<Taking>, sqlx::Error> {
     sqlx::query_as!(
         Taking,
         "select s.company_id, s.task_id, s.call_id, s.taken_at
@@ -185,8 +185,8 @@ pub(crate) async fn suspicious(pool: &Pool, gone: &[String]) -> Result<Vec<Takin
     .await
 }
 
-/// Deletes slots that count towards no limit any more.
-pub(crate) async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
+/// Deletes slots that no limit uses any more.
+pub async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from claim_slots where released_at < clock_timestamp() - interval '10 minutes'").execute(pool).await?;
     Ok(())
 }

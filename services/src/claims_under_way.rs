@@ -1,4 +1,4 @@
-//! The claims that a process is making: their slots are not given up for them.
+//! The claims in progress of a process: their slots are not deleted.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,11 +8,11 @@ use std::{
 
 use uuid::Uuid;
 
-/// The calls for which a process is claiming a task, each with how often. Clones share them.
+/// The calls for which a process is claiming a task, with the number of these claims. Clones share them.
 #[derive(Clone, Default)]
 pub struct ClaimsUnderWay(Arc<Mutex<HashMap<Uuid, usize>>>);
 
-/// One of them; it ends when this is dropped, also if the claim is cut off.
+/// One claim in progress; it ends when this is dropped, also if the claim is cancelled.
 pub(crate) struct ClaimUnderWay {
     all: ClaimsUnderWay,
     call_id: Uuid,
@@ -24,8 +24,8 @@ impl ClaimsUnderWay {
         ClaimUnderWay { all: self.clone(), call_id }
     }
 
-    /// Whether a claim for this call can still come into the log through this process.
-    pub(crate) fn contains(&self, call_id: Uuid) -> bool {
+    /// Whether a claim for this call can still reach the log through this process.
+    pub fn contains(&self, call_id: Uuid) -> bool {
         self.lock().contains_key(&call_id)
     }
 
@@ -35,7 +35,7 @@ impl ClaimsUnderWay {
 }
 
 impl ClaimUnderWay {
-    /// Ends only after so long.
+    /// Ends after this delay.
     pub fn end_after(self, delay: Duration) {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;

@@ -1,0 +1,235 @@
+//! The meaning of the columns of a call list, and the contact of one row.
+
+use std::collections::{HashMap, HashSet};
+
+use domain::{
+    Personal,
+    phone::{self, PhoneNumber},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    Cells, Limits, Unreadable,
+    header_names::{self, Candidate, PHONE_NUMBER, cut, describe_missing},
+};
+
+/// Maximum size of the stored data of one row, in bytes: number, name, and the names and cells of its data. Even if each byte is escaped to
+/// six, the row fits into an event.
+const ROW_MAX_BYTES: usize = 100_000;
+/// The column name under which an extension is stored, if no column has this name.
+const EXTENSION: &str = "phone_extension";
+/// Values that programs write for a missing name: they are read as no name. The last two are compared without regard to case.
+const NO_NAMES: [&str; 3] = ["#N/A", "#REF!", "None"];
+const NO_NAMES_IN_ANY_CASE: [&str; 2] = ["null", "nan"];
+
+/// A person to call, from one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contact {
+    pub row: u32,
+    /// E.164
+    pub phone_number: Personal<String>,
+    pub contact_name: Option<Personal<String>>,
+    pub contact_data: Personal<Map<String, Value>>,
+    pub priority: i32,
+    /// Values that were interpreted differently from their text, or set aside; without personal content.
+    pub notes: Vec<String>,
+    /// Size of number, name and data.
+    pub size_bytes: usize,
+}
+
+/// The error in one row, without the content of the row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowError {
+    pub row: u32,
+    pub message: String,
+}
+
+/// The meaning of each column.
+pub(super) struct Columns {
+    phone_number: u32,
+    contact_name: Option<u32>,
+    priority: Option<u32>,
+    /// The other columns that have a name, by column number.
+    data: Vec<(u32, String)>,
+    taken: HashSet<String>,
+    /// The generated names of columns without a name, for the columns in which some row has a cell.
+    unnamed: HashMap<u32, String>,
+    /// The name under which the extension of a phone number is stored.
+    extension: String,
+    /// Whether empty cells are stored as empty texts. Some exports have hundreds of columns that are empty in every row.
+    stores_empty: bool,
+    /// Notes about columns that are stored under a name other than their header.
+    pub notes: Vec<String>,
+}
+
+impl Columns {
+    pub fn of(header: &Cells, limits: Limits) -> Result<Self, Unreadable> {
+        if header.iter().any(|(_, cell)| cell.contains('\0')) {
+            return Err(Unreadable::NulInHeader);
+        }
+        let names: Vec<(u32, String)> = header.iter().map(|(column, cell)| (column, header_names::lower_case(cell))).collect();
+        let find = |name: &'static str| {
+            let mut found = names.iter().filter(|(_, n)| *n == name).map(|(column, _)| *column);
+            let first = found.next();
+            if found.next().is_some() { Err(Unreadable::ColumnTwice(name)) } else { Ok(first) }
+        };
+        let missing = || {
+            let candidate = Candidate::new(None, header.iter().map(|(_, cell)| cell));
+            Unreadable::NoPhoneColumn(describe_missing(&[candidate], 0))
+        };
+        let phone_number = find(PHONE_NUMBER)?.ok_or_else(missing)?;
+        let contact_name = match find("contact_name")? {
+            Some(column) => Some(column),
+            None => find("name")?,
+        };
+        let priority = find("priority")?;
+        let known = [Some(phone_number), contact_name, priority];
+        let others = header.iter().filter(|(column, _)| !known.contains(&Some(*column)));
+        let others: Vec<(u32, &str)> = others.map(|(column, name)| (column, header_names::trim(name))).collect();
+        let others: Vec<(u32, &str)> = others.into_iter().filter(|(_, name)| !name.is_empty()).collect();
+        let taken: HashSet<String> = others.iter().map(|(_, name)| (*name).to_owned()).collect();
+        let mut columns = Self {
+            phone_number,
+            contact_name,
+            priority,
+            data: Vec::with_capacity(others.len()),
+            extension: unless_taken(EXTENSION.to_owned(), &taken),
+            taken,
+            unnamed: HashMap::new(),
+            stores_empty: names.len() <= limits.columns as usize,
+            notes: Vec::new(),
+        };
+        columns.name_data(&others);
+        Ok(columns)
+    }
+
+    /// If several columns have the same name, the first one keeps it; each further one gets a name that no other column has.
+    fn name_data(&mut self, others: &[(u32, &str)]) {
+        let mut next_number: HashMap<&str, u32> = HashMap::new();
+        for (column, name) in others {
+            let Some(number) = next_number.get_mut(name) else {
+                next_number.insert(name, 2);
+                self.data.push((*column, (*name).to_owned()));
+                continue;
+            };
+            let free = free_name(name, number, &self.taken);
+            let (number, name, stored) = (column + 1, cut(name), cut(&free));
+            self.notes.push(format!("Column {number}: another column has the name {name:?}; the values are stored as {stored:?}"));
+            self.taken.insert(free.clone());
+            self.data.push((*column, free));
+        }
+    }
+
+    pub fn contact(&mut self, row: u32, cells: &Cells, region: Option<&str>) -> Result<Contact, RowError> {
+        let fault = |message: String| RowError { row, message };
+        if cells.iter().any(|(_, cell)| cell.contains('\0')) {
+            return Err(fault("a cell holds a NUL character".to_owned()));
+        }
+        let read = phone::parse(cells.get(self.phone_number), region).map_err(|e| fault(e.to_string()))?;
+        let PhoneNumber { e164: phone_number, extension } = read;
+        let priority = priority(self.priority.map(|column| cells.get(column)).unwrap_or_default());
+        let priority = priority.ok_or_else(|| fault("priority is not a whole number".to_owned()))?;
+        let mut notes = Vec::new();
+        let name = self.contact_name.map(|column| cells.get(column)).filter(|name| !name.is_empty());
+        let contact_name = match name {
+            Some(name) if is_no_name(name) => {
+                notes.push(format!("the name {name:?} is read as no name"));
+                None
+            }
+            name => name.map(|name| Personal::new(name.to_owned())),
+        };
+        self.name_unnamed(cells);
+        let mut data = self.data(cells);
+        if let Some(extension) = &extension {
+            notes.push(format!("the phone number's extension is stored as {:?}", self.extension));
+            data.push((&self.extension, extension));
+        }
+        let data_bytes = data.iter().map(|(name, cell)| name.len() + cell.len()).sum::<usize>();
+        let size_bytes = phone_number.len() + name.map_or(0, str::len) + data_bytes;
+        if size_bytes > ROW_MAX_BYTES {
+            return Err(fault(format!("the row has more than {ROW_MAX_BYTES} bytes")));
+        }
+        let data = data.into_iter().map(|(name, cell)| (name.to_owned(), Value::from(cell)));
+        let contact_data = Personal::new(data.collect());
+        Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data, priority, notes, size_bytes })
+    }
+
+    /// Names the columns without a name in which this row has a cell. A name applies to all rows.
+    fn name_unnamed(&mut self, cells: &Cells) {
+        for (column, _) in cells.iter() {
+            let known = [Some(self.phone_number), self.contact_name, self.priority];
+            if !known.contains(&Some(column)) && self.name_of(column).is_none() {
+                self.unnamed.insert(column, unless_taken(format!("column {}", column + 1), &self.taken));
+            }
+        }
+    }
+
+    /// The name under which the cells of a column are stored.
+    fn name_of(&self, column: u32) -> Option<&str> {
+        let named = self.data.binary_search_by_key(&column, |(column, _)| *column).ok().and_then(|at| self.data.get(at));
+        named.map(|(_, name)| name).or_else(|| self.unnamed.get(&column)).map(String::as_str)
+    }
+
+    /// Names and cells as they are stored: the non-empty cells, and the empty ones if they are stored.
+    fn data<'a>(&'a self, cells: &'a Cells) -> Vec<(&'a str, &'a str)> {
+        let filled = cells.iter().filter_map(|(column, cell)| Some((self.name_of(column)?, cell)));
+        let stored_empty = if self.stores_empty { self.data.as_slice() } else { &[] };
+        let empty = stored_empty.iter().filter(|(column, _)| cells.get(*column).is_empty());
+        filled.chain(empty.map(|(_, name)| (name.as_str(), ""))).collect()
+    }
+}
+
+/// The name itself, or the name with a number if another column has it.
+fn unless_taken(name: String, taken: &HashSet<String>) -> String {
+    if taken.contains(&name) { free_name(&name, &mut 2, taken) } else { name }
+}
+
+/// `name (2)`, or the name with the first number from `number` upwards that no column has.
+fn free_name(name: &str, number: &mut u32, taken: &HashSet<String>) -> String {
+    loop {
+        let free = format!("{name} ({number})");
+        *number += 1;
+        if !taken.contains(&free) {
+            return free;
+        }
+    }
+}
+
+fn is_no_name(name: &str) -> bool {
+    NO_NAMES.contains(&name) || NO_NAMES_IN_ANY_CASE.iter().any(|no_name| no_name.eq_ignore_ascii_case(name))
+}
+
+/// A whole number, also written as `5.0`; 0 if the cell is empty.
+fn priority(text: &str) -> Option<i32> {
+    let whole = match text.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,
+        _ => text,
+    };
+    if text.is_empty() { Some(0) } else { whole.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(texts: &[&str]) -> Cells {
+        let mut cells = Cells::default();
+        (0..).zip(texts).for_each(|(column, text)| cells.push(column, text));
+        cells
+    }
+
+    /// The search for a free name checks all columns: it must not be repeated for every row.
+    #[test]
+    fn a_column_without_a_name_is_named_once_for_all_rows() {
+        let header = cells(&["phone_number", "", "column 2", "column 2 (2)"]);
+        let mut columns = Columns::of(&header, Limits { rows: 10, columns: 2 }).unwrap();
+        let mut names = || {
+            let contact = columns.contact(2, &cells(&["+12025550100", "x"]), None).unwrap();
+            // A search after this line would find another name.
+            columns.taken.clear();
+            contact.contact_data.reveal().keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(names(), ["column 2 (3)"]);
+        assert_eq!(names(), ["column 2 (3)"]);
+    }
+}

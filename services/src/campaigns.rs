@@ -1,0 +1,215 @@
+//! Campaigns.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignState, LiveCampaign},
+    skillbase::{Skillbase, SkillbaseState},
+    task::{Task, TaskCommand},
+    validation::Invalid,
+};
+use eventstore::{CommandContext, CommandError as _, ExecuteError, Loaded, StoreError, now};
+use projections::{call_tasks, campaigns};
+use uuid::Uuid;
+
+use crate::{OpContext, ServiceError, Services, Versioned};
+
+/// Maximum number of tasks that are cancelled in one step.
+const CANCEL_MAX: i64 = 500;
+/// Maximum length of a campaign's name in characters.
+const NAME_MAX_CHARS: usize = 200;
+
+/// A campaign with the counts of its tasks.
+#[derive(Clone, Debug)]
+pub struct CampaignDetails {
+    pub campaign: LiveCampaign,
+    pub counters: Counters,
+}
+
+/// The counts of a campaign's tasks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub completed_tasks: i64,
+    pub failed_tasks: i64,
+}
+
+impl Services {
+    /// Creates a campaign as a draft. Its skillbase must exist.
+    pub async fn create_campaign(&self, op: &OpContext, settings: CampaignSettings) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        settings.validate(self.providers)?;
+        self.require_skillbase(op.company_id(), settings.skillbase_id).await?;
+        self.add_campaign(op, settings).await
+    }
+
+    /// Creates a draft with the settings of another campaign, and no tasks.
+    pub async fn clone_campaign(&self, op: &OpContext, id: Uuid, name: Option<String>) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let loaded: Loaded<Campaign> = self.store.load_fresh(op.company_id(), id).await?;
+        let mut settings = live(&loaded.state)?.settings.clone();
+        settings.name = name.unwrap_or_else(|| format!("{} (copy)", settings.name).chars().take(NAME_MAX_CHARS).collect());
+        settings.validate(self.providers)?;
+        self.require_campaign_skillbase(op.company_id(), settings.skillbase_id).await?;
+        self.add_campaign(op, settings).await
+    }
+
+    async fn add_campaign(&self, op: &OpContext, settings: CampaignSettings) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let id = op.ids.make("campaign");
+        let command = CampaignCommand::Create { settings: Box::new(settings) };
+        let committed = self.store.execute::<Campaign>(&op.command, id, command).await?;
+        self.campaign(op.company_id(), id, committed.position).await
+    }
+
+    /// Changes a campaign's settings. `change` gets the present settings.
+    pub async fn update_campaign(
+        &self,
+        op: &OpContext,
+        id: Uuid,
+        change: impl Fn(&mut CampaignSettings) -> Result<(), Invalid>,
+    ) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let change = &change;
+        let update = self.store.transact(&op.command, |mut unit| async move {
+            unit.require::<Campaign>(id, op.expected_version).await?;
+            let loaded = unit.load::<Campaign>(id).await?;
+            let before = &live(&loaded.state)?.settings;
+            let mut settings = before.clone();
+            change(&mut settings)?;
+            settings.validate(self.providers)?;
+            if settings.skillbase_id != before.skillbase_id {
+                self.require_skillbase(op.company_id(), settings.skillbase_id).await?;
+            }
+            unit.decide::<Campaign>(id, CampaignCommand::Update { settings: Box::new(settings) }).await?;
+            Ok::<_, ServiceError>((unit, ()))
+        });
+        let ((), position) = update.await?;
+        self.campaign(op.company_id(), id, position).await
+    }
+
+    /// Deletes a campaign that is not running, and cancels its waiting tasks. Returns the position of the deletion.
+    pub async fn delete_campaign(&self, op: &OpContext, id: Uuid) -> Result<i64, ServiceError> {
+        let committed = self.store.execute_if::<Campaign>(&op.command, id, op.expected_version, CampaignCommand::Delete).await?;
+        self.cancel_waiting_tasks(op.company_id(), id).await?;
+        Ok(committed.position)
+    }
+
+    /// Starts a draft, or a completed campaign to which tasks were added.
+    pub async fn start_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        self.run_campaign(op, id, "CampaignStarted", &CampaignCommand::Start { now: op.command.now }).await
+    }
+
+    /// Resumes a paused campaign.
+    pub async fn resume_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        self.run_campaign(op, id, "CampaignResumed", &CampaignCommand::Resume { now: op.command.now }).await
+    }
+
+    /// Pauses a campaign: no further task is claimed; calls in progress continue.
+    pub async fn pause_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let committed = self.store.execute_if::<Campaign>(&op.command, id, op.expected_version, CampaignCommand::Pause).await?;
+        self.campaign(op.company_id(), id, committed.position).await
+    }
+
+    /// Starts or resumes a campaign. Its skillbase must exist and must not be in deletion; the append checks both.
+    async fn run_campaign(
+        &self,
+        op: &OpContext,
+        id: Uuid,
+        event_type: &str,
+        command: &CampaignCommand,
+    ) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let company_id = op.company_id();
+        if let Some(position) = self.store.recorded_before::<Campaign>(&op.command, id, &[event_type.to_owned()]).await? {
+            return self.campaign(company_id, id, position).await;
+        }
+        let run = self.store.transact(&op.command, |mut unit| async move {
+            unit.require::<Campaign>(id, op.expected_version).await?;
+            let decided = unit.decide::<Campaign>(id, command.clone()).await?;
+            let skillbase_id = live(&decided.state)?.settings.skillbase_id;
+            let skillbase = self.require_campaign_skillbase(company_id, skillbase_id).await?;
+            unit.hold(skillbase_id, &skillbase);
+            self.withdraw_deletion(&mut unit, company_id, skillbase_id).await?;
+            Ok::<_, ServiceError>((unit, ()))
+        });
+        let ((), position) = run.await?;
+        self.campaign(company_id, id, position).await
+    }
+
+    /// The campaign, from the state of its stream, after a command that ended at `position`.
+    async fn campaign(&self, company_id: Uuid, id: Uuid, position: i64) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let loaded: Loaded<Campaign> = self.store.load(company_id, id).await?;
+        let campaign = live(&loaded.state)?.clone();
+        let mut read = self.read(company_id, call_tasks::STATS_READS, None).await?;
+        let row = call_tasks::campaign_stats(&mut read, company_id, id).await?;
+        let counters = row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default();
+        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, counters }))
+    }
+
+    /// The campaign as of a given time, from the events that were recorded until then.
+    pub async fn campaign_as_of(
+        &self,
+        company_id: Uuid,
+        id: Uuid,
+        moment: DateTime<Utc>,
+    ) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let loaded: Loaded<Campaign> = self.store.load_as_of(company_id, id, moment).await?;
+        let campaign = loaded.state.live().ok_or_else(|| ServiceError::not_found("campaign at that moment"))?.clone();
+        // The time may be the present: the rows of the tasks must include all events of the log.
+        let position = self.wait_for_log(campaigns::READS).await?;
+        let mut read = self.read(company_id, campaigns::READS, None).await?;
+        let results = call_tasks::results_as_of(&mut read, company_id, id, moment).await?;
+        drop(read);
+        let failed_then = self.store.count_streams_with::<Task>(company_id, &results.completed_later, "TaskFailed", moment).await?;
+        let counters = Counters { completed_tasks: results.completed, failed_tasks: results.failed + failed_then };
+        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, counters }))
+    }
+
+    /// The skillbase of a campaign must belong to the same company.
+    async fn require_skillbase(&self, company_id: Uuid, id: Uuid) -> Result<(), ServiceError> {
+        let is_there = match self.store.load_fresh::<Skillbase>(company_id, id).await {
+            Ok(loaded) => matches!(*loaded.state, SkillbaseState::Live { .. }),
+            Err(StoreError::OtherCompany(_)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if is_there { Ok(()) } else { Err(ServiceError::invalid("skillbase_id", "there is no such skillbase")) }
+    }
+
+    /// The skillbase of a campaign; a conflict if it is deleted.
+    async fn require_campaign_skillbase(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<Skillbase>, ServiceError> {
+        let skillbase = self.store.load_fresh::<Skillbase>(company_id, id).await?;
+        match *skillbase.state {
+            SkillbaseState::Live { .. } => Ok(skillbase),
+            SkillbaseState::None | SkillbaseState::Deleted => {
+                Err(ServiceError::conflict("the campaign's skillbase is deleted; give the campaign another one first"))
+            }
+        }
+    }
+
+    /// Cancels the waiting tasks of a campaign that is deleted, or that is running and has passed its end time, as far as the read model
+    /// has them.
+    pub async fn cancel_waiting_tasks(&self, company_id: Uuid, campaign_id: Uuid) -> Result<(), StoreError> {
+        let campaign = self.store.load_fresh::<Campaign>(company_id, campaign_id).await?;
+        let reason = match campaign.state.as_ref() {
+            CampaignState::Deleted => "campaign deletion",
+            CampaignState::Live(live) if live.is_over(now()) => "campaign end",
+            CampaignState::Live(_) | CampaignState::None => return Ok(()),
+        };
+        let context = CommandContext::system(company_id, reason, now());
+        let mut unit = self.store.unit(&context);
+        if *campaign.state != CampaignState::Deleted {
+            // Another command may move the end time at this moment.
+            unit.hold(campaign_id, &campaign);
+        }
+        for task_id in call_tasks::waiting_of(&self.claims, campaign_id, CANCEL_MAX).await? {
+            match unit.decide::<Task>(task_id, TaskCommand::Cancel).await {
+                Ok(_) | Err(ExecuteError::Refused(_)) => {}
+                Err(ExecuteError::Store(error)) => return Err(error),
+            }
+        }
+        match unit.commit().await {
+            Ok(_) => Ok(()),
+            // One of the tasks, or the campaign, has changed meanwhile: the next round of housekeeping checks it.
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn live(state: &CampaignState) -> Result<&LiveCampaign, ServiceError> {
+    state.live().ok_or_else(|| ServiceError::not_found("campaign"))
+}
