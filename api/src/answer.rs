@@ -1,4 +1,4 @@
-//! Answers: a body with its place in the log and its version.
+//! Answers: a body with its position in the log and its version.
 
 use axum::{
     Json,
@@ -7,11 +7,12 @@ use axum::{
 };
 use eventstore::BoundedPage;
 use serde::Serialize;
+use services::Versioned;
 use utoipa::ToSchema;
 
 use crate::extract::{Cursor, Paging};
 
-/// Position of a command's last event, or how far the read model of a query is.
+/// Position of a command's last event, or position of the read model that answered a query.
 pub const EVENT_POSITION: HeaderName = HeaderName::from_static("event-position");
 
 pub struct Answer<T> {
@@ -25,6 +26,17 @@ pub struct Answer<T> {
 impl<T> Answer<T> {
     pub const fn ok(position: i64, body: T) -> Self {
         Self { status: StatusCode::OK, position, version: None, body }
+    }
+
+    /// An answer with the result of a use case, in the form that `view` gives it.
+    pub fn of<V>(given: Versioned<V>, view: impl FnOnce(Versioned<V>) -> T) -> Self {
+        let (position, version) = (given.position, given.version);
+        Self::ok(position, view(given)).version(version)
+    }
+
+    /// An answer with status 201 and the result of a use case, in the form that `view` gives it.
+    pub fn of_new<V>(given: Versioned<V>, view: impl FnOnce(Versioned<V>) -> T) -> Self {
+        Self { status: StatusCode::CREATED, ..Self::of(given, view) }
     }
 
     pub const fn created(position: i64, body: T) -> Self {
@@ -69,14 +81,14 @@ pub struct Items<T> {
 }
 
 impl<T> Items<T> {
-    /// A page that was bounded where it was read. `cursor` gives a row's place.
+    /// A page that was already limited when it was read. `cursor` gives the place of a row.
     pub fn bounded<R, C: Cursor>(page: BoundedPage<R>, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
         let next_cursor = page.rows.last().filter(|_| page.has_more).map(|row| cursor(row).write());
         Self { items: page.rows.into_iter().map(view).collect(), next_cursor }
     }
 
-    /// A page of `rows`, which were read one further than the page goes ([`Paging::rows_to_read`]): that row shows that there is another
-    /// page. `cursor` gives a row's place.
+    /// A page of `rows`. The caller reads one row more than the page holds ([`Paging::rows_to_read`]): that row shows that there is another
+    /// page. `cursor` gives the place of a row.
     pub fn page<R, C: Cursor>(mut rows: Vec<R>, paging: &Paging, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
         let has_more = rows.len() > usize::from(paging.limit);
         rows.truncate(usize::from(paging.limit));

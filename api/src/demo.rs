@@ -1,5 +1,7 @@
 //! `newvoice demo`: a sample company with a bot, a price list and a campaign that the simulator dials.
 
+use std::sync::Arc;
+
 use domain::{
     campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignStatus},
     retry::Backoff,
@@ -7,34 +9,32 @@ use domain::{
 };
 use eventstore::{CommandContext, ExecuteError, now};
 use serde_json::json;
+use services::{
+    CallListFile, Ids, NewCompany, ServiceError,
+    call_list::Limits,
+    identity::{credentials, operators},
+};
 use uuid::Uuid;
 
 use crate::{
-    app::App,
-    auth::{credentials, operators},
-    commands::{
-        CallListFile,
-        auth::{Register, create_company},
-        import,
-    },
-    idempotency::Ids,
     problem::Problem,
     settings::{RegistrationMode, Settings},
+    state::App,
 };
 
 const EMAIL: &str = "demo@example.com";
 const PASSWORD: &str = "demo-demo-demo";
 const COMPANY: &str = "Harbour Dental";
-/// Contacts of the sample campaign.
+/// Number of contacts of the sample campaign.
 const CONTACTS: usize = 200;
-/// How much faster than people the demo's calls go, unless told to be faster than people.
+/// Speed of the demo's simulated calls, as a multiple of real time, unless the settings have a higher speed than real time.
 const SPEED: f64 = 10.0;
 
 const FIRST_NAMES: &[&str] = &["Anna", "Ben", "Carla", "David", "Elena", "Filip", "Grace", "Hugo", "Irina", "Jan"];
 const LAST_NAMES: &[&str] = &["Novák", "Smith", "García", "Petrov", "Miller", "Svoboda", "López", "Brown", "Ivanova", "Clark"];
 const CITIES: &[&str] = &["Boston", "Prague", "Madrid", "Chicago"];
 
-/// A demo is for watching, and for trying out what a new company sees.
+/// Settings for the demo, which is for watching and for trying out the view of a new company.
 pub fn faster(settings: Settings) -> Settings {
     let simulator_speed = if settings.simulator_speed > 1.0 { settings.simulator_speed } else { SPEED };
     Settings { simulator_speed, registration: RegistrationMode::Open, ..settings }
@@ -43,6 +43,12 @@ pub fn faster(settings: Settings) -> Settings {
 #[derive(Debug, thiserror::Error)]
 #[error("the demo could not be prepared: {0}")]
 pub struct DemoError(String);
+
+impl From<ServiceError> for DemoError {
+    fn from(error: ServiceError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl From<Problem> for DemoError {
     fn from(problem: Problem) -> Self {
@@ -56,17 +62,17 @@ impl<R: std::error::Error + 'static> From<ExecuteError<R>> for DemoError {
     }
 }
 
-/// Makes the sample company unless it is there, starts a campaign unless one goes on, and says how to look at it.
+/// Creates the sample company if it does not exist, starts a campaign if none is running, and prints how to look at it.
 pub async fn prepare(app: &App) -> Result<(), DemoError> {
-    let company_id = match credentials::user(&app.access.identity, &credentials::email_hash(&app.master, EMAIL))
+    let company_id = match credentials::user(&app.access.identity, &credentials::email_hash(&app.services.identity.master, EMAIL))
         .await
         .map_err(|e| DemoError(e.to_string()))?
     {
         Some(known) => known.company_id,
         None => {
             let company_slug = Some("harbour-dental-demo".to_owned());
-            let register = Register { email: EMAIL.into(), password: PASSWORD.into(), company_name: COMPANY.into(), company_slug };
-            create_company(app, &Ids::default(), Uuid::now_v7(), register).await?.body.company.id
+            let company = NewCompany { email: EMAIL.into(), password: PASSWORD.into(), company_name: COMPANY.into(), company_slug };
+            app.services.register_company(&Ids::default(), Uuid::now_v7(), company).await?.company_id
         }
     };
     make_operator(app).await.map_err(|e| DemoError(e.to_string()))?;
@@ -82,10 +88,10 @@ pub async fn prepare(app: &App) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// The demo's user runs the installation, so that a rebuild can be tried.
+/// Makes the demo's user an operator, so that a rebuild can be tried.
 async fn make_operator(app: &App) -> Result<(), sqlx::Error> {
     let pool = &app.access.identity;
-    if let Some(user) = credentials::user(pool, &credentials::email_hash(&app.master, EMAIL)).await? {
+    if let Some(user) = credentials::user(pool, &credentials::email_hash(&app.services.identity.master, EMAIL)).await? {
         operators::add(&mut *pool.acquire().await?, user.user_id).await?;
     }
     Ok(())
@@ -93,7 +99,7 @@ async fn make_operator(app: &App) -> Result<(), sqlx::Error> {
 
 async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     let context = CommandContext::system(company_id, "demo", now());
-    // Ids that follow from the company: a demo that was killed while it was made is finished the next time.
+    // The ids are derived from the company: if the demo was killed during its creation, the next start completes it.
     let id = |what: &str| Uuid::new_v5(&company_id, what.as_bytes());
     let skillbase_id = id("demo skillbase");
     let mut round = 1;
@@ -101,7 +107,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         let campaign_id = id(&format!("demo campaign {round}"));
         let campaign = app.store.load_fresh::<Campaign>(company_id, campaign_id).await.map_err(|e| DemoError(e.to_string()))?;
         match campaign.state.live().map(|live| live.status) {
-            // One that is done is followed by the next.
+            // A completed campaign is followed by the next one.
             Some(CampaignStatus::Completed) => round += 1,
             Some(CampaignStatus::Draft) | None => break campaign_id,
             Some(status) => {
@@ -125,14 +131,15 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
     let permit = app.uploads.begin(company_id).await?.complete();
-    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes().into(), permit };
-    import(app, &context, campaign_id, import_id, file).await?;
+    let limits = Limits { rows: app.settings.upload_max_rows, columns: app.settings.upload_max_columns };
+    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes().into(), limits, memory: Arc::new(permit) };
+    app.services.import_call_list(&context.clone().into(), campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");
     Ok(())
 }
 
-/// Numbers of the range that is kept for fiction: 555-0100 to 555-0199 of every area code.
+/// Numbers of the range that is reserved for fiction: 555-0100 to 555-0199 of every area code.
 fn call_list() -> String {
     let name = |names: &[&'static str], i: usize| names.get(i % names.len()).copied().unwrap_or_default();
     let rows = (0..CONTACTS).map(|i| {

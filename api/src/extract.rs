@@ -1,4 +1,4 @@
-//! Inputs: bodies, path and query parameters, with problems that name the field.
+//! Inputs: bodies, path and query parameters. Problems name the invalid field.
 
 use axum::{
     body::Bytes,
@@ -8,23 +8,22 @@ use axum::{
 use chrono::{DateTime, Utc};
 use domain::validation::Invalid;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::{
-    edge::{NoMemory, TooSlow},
+    edge::{BodyTimeout, NoMemory},
     json,
     problem::Problem,
 };
 
-/// Items of a list page: default and most.
+/// Number of items on a list page: default and maximum.
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 200;
-/// Events of a history that is asked for without a limit.
+/// Maximum number of events in a history that is requested without a limit.
 const HISTORY_LIMIT_DEFAULT: u16 = 5_000;
-/// Times from outside lie between these years.
-const YEARS: (i32, i32) = (1970, 2200);
-
-/// A JSON body. Not JSON is 400, another content type 415, JSON that does not fit 422 with the path.
+/// A JSON body. A body that is not JSON is answered with 400, another content type with 415, and JSON that does not match with 422 and the
+/// path.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -36,7 +35,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// A body as it came. Too large is 413, too slow 408, compressed 415.
+/// A body as raw bytes. Too large is answered with 413, too slow with 408, compressed with 415.
 pub struct Raw(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Raw {
@@ -49,10 +48,10 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
     }
 }
 
-/// A body that could not be read to its end.
+/// The answer for a body that could not be read to its end.
 pub fn unread(status: StatusCode, error: &(dyn std::error::Error + 'static), detail: String) -> Problem {
-    if comes_from::<TooSlow>(error) {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, TooSlow.to_string())
+    if comes_from::<BodyTimeout>(error) {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, BodyTimeout.to_string())
     } else if comes_from::<NoMemory>(error) {
         Problem::unavailable(NoMemory.to_string())
     } else {
@@ -60,7 +59,7 @@ pub fn unread(status: StatusCode, error: &(dyn std::error::Error + 'static), det
     }
 }
 
-/// Whether an error of this type is among the causes of another.
+/// Whether an error of this type is among the causes of another error.
 pub fn comes_from<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
 }
@@ -78,7 +77,7 @@ fn require_identity(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Refuses another content type than JSON.
+/// Refuses a content type other than JSON.
 pub fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     let mime = content_type.split(';').next().unwrap_or_default().trim();
@@ -89,7 +88,7 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// A JSON body, or the default when there is none at all.
+/// A JSON body, or the default if the request has no body.
 pub struct OptionalBody<T>(pub T);
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
@@ -105,7 +104,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
     }
 }
 
-/// An id from the path; anything else than a UUID is 400.
+/// An id from the path; a value that is not a UUID is answered with 400.
 pub struct Id(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -129,7 +128,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
     }
 }
 
-/// Query parameters; malformed ones are 400.
+/// Query parameters; malformed ones are answered with 400.
 pub struct QueryOf<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
@@ -149,10 +148,32 @@ pub struct Paging {
     cursor: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct PagingParams {
+/// The parameters that [`Paging`] reads.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PagingParams {
+    /// 1 to 200
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<i64>,
+    /// The `next_cursor` of the previous page
     cursor: Option<String>,
+}
+
+/// The parameters that [`HistoryPaging`] reads.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryParams {
+    /// 1 to 200; without a limit the page has up to 5,000 events, or fewer if they are long
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the previous page
+    cursor: Option<String>,
+}
+
+impl From<HistoryParams> for PagingParams {
+    fn from(HistoryParams { limit, cursor }: HistoryParams) -> Self {
+        Self { limit, cursor }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Paging {
@@ -173,24 +194,25 @@ impl PagingParams {
     }
 }
 
-/// The same of a history: without a limit it comes whole, unless it is long.
+/// `limit` and `cursor` of a history: without a limit the whole history is returned, unless it is long.
 pub struct HistoryPaging(pub Paging);
 
 impl<S: Send + Sync> FromRequestParts<S> for HistoryPaging {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        QueryOf::<PagingParams>::from_request_parts(parts, state).await?.0.paging(HISTORY_LIMIT_DEFAULT).map(Self)
+        let QueryOf(params) = QueryOf::<HistoryParams>::from_request_parts(parts, state).await?;
+        PagingParams::from(params).paging(HISTORY_LIMIT_DEFAULT).map(Self)
     }
 }
 
 impl Paging {
-    /// Rows to read for a page: one more, which shows whether there is another page.
+    /// Number of rows to read for a page: one more than its size, which shows whether there is another page.
     pub fn rows_to_read(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
-    /// Where the page begins: what the last page's `next_cursor` says.
+    /// The start of the page, decoded from the `next_cursor` of the previous page.
     pub fn after<T: Cursor>(&self) -> Result<Option<T>, Problem> {
         self.cursor
             .as_deref()
@@ -199,7 +221,7 @@ impl Paging {
     }
 }
 
-/// A place in a list as an opaque text.
+/// A place in a list, encoded as an opaque text.
 pub trait Cursor: Sized {
     fn read(text: &str) -> Option<Self>;
     fn write(&self) -> String;
@@ -254,7 +276,7 @@ fn base36(number: i64) -> String {
     digits.into_iter().rev().collect()
 }
 
-/// A field that may be absent, null or given: `None`, `Some(None)`, `Some(Some(value))`.
+/// A field that may be absent, null or given: `None`, `Some(None)` or `Some(Some(value))`.
 pub type Patch<T> = Option<Option<T>>;
 
 /// For `#[serde(default, deserialize_with = "given")]` on [`Patch`] fields.
@@ -262,15 +284,15 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) ->
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// Notes a time that lies outside what the platform reckons with.
-pub fn check_time(invalid: &mut Invalid, path: &str, time: Option<DateTime<Utc>>) {
-    use chrono::Datelike as _;
-    if let Some(time) = time {
-        invalid.require(
-            (YEARS.0..YEARS.1).contains(&time.year()),
-            path,
-            &format!("must lie between the years {} and {}", YEARS.0, YEARS.1),
-        );
+/// Refuses a period that ends before it begins.
+pub fn check_period(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), Problem> {
+    let mut invalid = Invalid::default();
+    invalid.time("from", from);
+    invalid.time("to", to);
+    invalid.into_result()?;
+    match (from, to) {
+        (Some(from), Some(to)) if from >= to => Err(Problem::invalid("to", "must be after from")),
+        _ => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! JSON from outside: read with a limit to what it holds, and with problems that name the field.
+//! JSON from clients: read with a limit on its size, and with problems that name the field.
 
 use std::{
     cell::Cell,
@@ -15,18 +15,18 @@ use serde_json::Value;
 
 use crate::{objects::Objects, problem::Problem};
 
-/// Values in a JSON body: numbers, strings, lists, objects and what is in them.
+/// Maximum number of values in a JSON body: numbers, strings, lists, objects and their contents.
 const VALUES_MAX: usize = 100_000;
-/// UTF-8's, which some programs write before a text (RFC 8259, section 8.1: a parser may ignore it).
+/// The mark of UTF-8, which some programs write before a text (RFC 8259, section 8.1: a parser may ignore it).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Parses JSON: first whether it is JSON at all, then whether it fits.
+/// Parses JSON: first checks that it is JSON at all, then that it matches the type.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     from_value(read(bytes)?)
 }
 
 /// Reads JSON, with or without a byte-order mark. A number that would be rounded is refused.
-/// A value takes up to a hundred times the room of its text, so their number is limited.
+/// A value takes up to a hundred times the memory of its text, so the number of values is limited.
 pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let counted = Cell::new(0);
@@ -44,7 +44,7 @@ pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     }
 }
 
-/// Counts values and keeps none; gives up when there are too many.
+/// Counts values without storing them; stops when there are too many.
 struct Count<'a>(&'a Cell<usize>);
 
 impl Count<'_> {
@@ -107,20 +107,20 @@ impl<'de> Visitor<'de> for Count<'_> {
     }
 }
 
-/// Most characters of a field's name or value that a problem repeats.
+/// Maximum number of characters of a field's name or value that a problem repeats.
 const REPEATED_MAX_CHARS: usize = 300;
 
 fn shorten(text: String) -> String {
     if text.len() <= REPEATED_MAX_CHARS { text } else { text.chars().take(REPEATED_MAX_CHARS).chain(['…']).collect() }
 }
 
-/// What a JSON value says, with problems that name the field.
+/// Converts a JSON value; problems name the field.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
         let path = if path == "." { String::new() } else { path };
-        // serde names a missing or unknown field in its message only; the path should lead to it.
+        // serde names a missing or unknown field only in its message; the path must include it.
         let field = ["missing field `", "unknown field `"].iter().find_map(|start| message.strip_prefix(start)?.split('`').next());
         let path = match field {
             Some(field) if path.is_empty() => field.to_owned(),

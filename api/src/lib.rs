@@ -1,24 +1,39 @@
-//! The HTTP edge. No business rule lives here: commands decide in `domain`, queries ask the read models in `projections`.
+//! The HTTP edge: one file or folder per resource, with its commands, queries and views. It contains no business rules: handlers call
+//! `services`, or query the read models in `projections`.
 
-pub mod answer;
-pub mod app;
+mod analytics;
+mod answer;
+mod api_keys;
+mod audit;
 pub mod auth;
-pub mod call_list;
-pub mod commands;
+mod calls;
+mod campaigns;
+mod company;
 pub mod demo;
 pub mod edge;
-pub mod extract;
+mod event_view;
+mod events;
+mod extract;
+mod freshness;
 pub mod idempotency;
 mod json;
 pub mod live;
+mod numbers;
 mod objects;
-pub mod openapi;
-pub mod operations;
+mod openapi;
+mod operations;
 pub mod operators;
+mod persons;
+mod price_lists;
 pub mod problem;
-pub mod queries;
+mod projections;
+pub mod router;
 pub mod serve;
 pub mod settings;
-pub mod uploads;
-pub mod views;
+mod skillbases;
+pub mod state;
+mod statuses;
+mod tasks;
+mod uploads;
+mod users;
 mod words;

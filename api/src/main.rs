@@ -9,12 +9,12 @@ use eventstore::{
     database::{DatabaseSettings, OpenError},
 };
 use newvoice_api::{
-    auth::tokens::Tokens,
     demo,
     operators::{self, OperatorCommand, OperatorError},
     serve::{self, Running},
     settings::Settings,
 };
+use services::identity::tokens::Tokens;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Voice campaigns on an event log.
@@ -31,7 +31,7 @@ struct Cli {
 enum Command {
     /// Serve the API, run projections and dial: the default.
     Serve(Settings),
-    /// The same with a sample company and a simulated campaign running.
+    /// Serve with a sample company and a running simulated campaign.
     Demo(Settings),
     /// Manage operators, who may rebuild, restore and retry projections.
     Operator {
@@ -40,9 +40,9 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Make a new key to sign tokens with; running processes take it up within two minutes.
+    /// Create a new key for signing tokens; running processes load it within two minutes.
     RotateSigningKey {
-        /// The keys from before count no longer, and all tokens with them; refresh tokens stay good.
+        /// Revoke all earlier keys and the tokens that they signed; refresh tokens stay valid.
         #[arg(long)]
         revoke: bool,
         #[command(flatten)]
@@ -50,7 +50,7 @@ enum Command {
     },
 }
 
-/// glibc's allocator keeps what threads have freed (1.7 GB after some long answers) and makes them wait for each other.
+/// glibc's allocator does not return freed memory of threads (1.7 GB after some long answers) and makes threads wait for each other.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -81,7 +81,7 @@ async fn run(settings: Settings, with_demo: bool) -> anyhow::Result<()> {
     if with_demo {
         demo::prepare(&running.app).await?;
     }
-    serve::told_to_stop().await;
+    serve::shutdown_signal().await;
     tracing::info!("stopping");
     running.stop().await;
     Ok(())
@@ -93,18 +93,18 @@ async fn open(settings: &Settings) -> anyhow::Result<Database> {
     Ok(Database::open(&settings.database(master_key)).await?)
 }
 
-/// Exit code when the call itself is wrong, as clap has it.
+/// Exit code for wrong arguments, as in clap.
 const WRONG_USE: u8 = 2;
 
-/// Whether another call, rather than a repaired machine, is the remedy.
+/// Whether different arguments, rather than a repair of the machine, solve the problem.
 fn is_wrong_use(error: &anyhow::Error) -> bool {
     let database = error.downcast_ref::<OpenError>();
     let operator = error.downcast_ref::<OperatorError>();
     database.is_some_and(OpenError::is_wrong_use) || matches!(operator, Some(OperatorError::UnknownAddress(_)))
 }
 
-/// Opens the database of an installation. Makes neither a key nor an installation: a database in which no platform was started is refused
-/// before anything is changed.
+/// Opens the database of an existing installation. It creates neither a key nor an installation: a database in which no platform was
+/// started is refused before any change.
 async fn open_existing(settings: &Settings) -> anyhow::Result<(Database, MasterKey)> {
     let file = settings.master_key_file();
     let master_key = settings.existing_master_key().with_context(|| file.display().to_string())?;
@@ -124,7 +124,7 @@ async fn rotate(settings: &Settings, revoke: bool) -> anyhow::Result<()> {
     let (database, master) = open_existing(settings).await?;
     let pool = &database.access.identity;
     Tokens::load(pool, &master, settings.token_minutes).await?.rotate(pool, revoke).await?;
-    println!("a new key will sign tokens{}", if revoke { "; those from before count no longer" } else { "" });
+    println!("a new key will sign tokens{}", if revoke { "; the earlier keys are no longer valid" } else { "" });
     database.close().await;
     Ok(())
 }
@@ -136,7 +136,7 @@ fn announce(running: &Running) {
     }
 }
 
-/// Readable lines on a terminal, JSON otherwise; `RUST_LOG` says how much.
+/// Readable lines on a terminal, JSON otherwise; `RUST_LOG` sets the level.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let registry = tracing_subscriber::registry().with(filter);

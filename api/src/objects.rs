@@ -1,6 +1,6 @@
-//! JSON in which an object is an object and a whole number is whole however it is written.
+//! Strict JSON: a struct must be a JSON object, and a whole number is accepted in every notation.
 //!
-//! What serde derives takes an array for a struct too, field by field, and refuses `420.0` and `4.2e2` for an integer.
+//! The code that serde derives also accepts an array for a struct, field by field, and refuses `420.0` and `4.2e2` for an integer.
 
 use domain::decimal::read_exact;
 use rust_decimal::prelude::ToPrimitive as _;
@@ -14,16 +14,16 @@ use serde::{
 };
 use serde_json::{Error, Number, Value};
 
-/// Reads a value, whose objects are objects all the way down but for what is in enums.
+/// Reads a value in which all structs must be objects, except inside enums.
 pub struct Objects(pub Value);
 
-/// The integer that a number is, if it is one that 64 bits hold.
+/// The integer that a number represents, if it is an integer of 64 bits.
 fn whole(number: &Number) -> Option<Number> {
     let exact = read_exact(&number.to_string()).ok().filter(|exact| exact.is_integer())?;
     exact.to_u64().map(Number::from).or_else(|| exact.to_i64().map(Number::from))
 }
 
-/// For integer fields: `420.0` and `4.2e2` are 420.
+/// For integer fields: `420.0` and `4.2e2` are read as 420.
 macro_rules! deserialize_integers {
     ($($method:ident)+) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -1,16 +1,46 @@
-//! What all operations of the OpenAPI document have in common.
+//! Additions to all operations of the OpenAPI document.
 
-use utoipa::openapi::{
-    Content, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
-    link::Link,
-    path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
-    schema::{ObjectBuilder, Type},
+use utoipa::{
+    Modify,
+    openapi::{
+        Content, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+        link::Link,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+        schema::{ObjectBuilder, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 
-use crate::idempotency::{self, KEY_MAX_CHARS};
+use crate::{
+    idempotency::{self, KEY_MAX_CHARS},
+    problem::Problem,
+};
 
-/// Adds what no handler repeats: the problem that any operation may answer, `Event-Position`, and the headers that
-/// commands take.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "newvoice",
+        version = env!("CARGO_PKG_VERSION"),
+        description = "Campaigns of AI voice calls on an event log. Every command answers `Event-Position`; every GET takes `?min_position=` and waits for it. \
+                       Errors are RFC 9457 problems. A POST that lists an `Idempotency-Key` can be sent again under it."
+    ),
+    servers((url = "/api/v1")),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+    components(schemas(Problem))
+)]
+pub struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token from /auth/login, or an API key")).build();
+        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Adds the parts that handlers do not repeat: the problem that any operation may answer, `Event-Position`, and the headers of commands.
 pub fn complete(mut document: OpenApi) -> OpenApi {
     name_operations(&mut document);
     link_operations(&mut document);
@@ -41,7 +71,7 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// Every operation by an id of its own: its method and path.
+/// Gives every operation its own id: its method and path.
 fn name_operations(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let name = path.replace(['/', '-'], "_").replace(['{', '}'], "");
@@ -54,7 +84,7 @@ fn name_operations(document: &mut OpenApi) {
     }
 }
 
-/// Where the ids in an answer lead: the path of what they are of.
+/// The targets of the ids in an answer: the path of the resource that an id belongs to.
 const LEADS: [(&str, &str, &str); 9] = [
     ("/api-keys", "$response.body#/id", "/api-keys/{id}"),
     ("/users", "$response.body#/id", "/users/{id}"),
@@ -67,7 +97,7 @@ const LEADS: [(&str, &str, &str); 9] = [
     ("/price-lists", "$response.body#/id", "/price-lists/{id}"),
 ];
 
-/// Links (OpenAPI 3.1, 4.8.20) from what is made to everything that can be asked of it or done to it.
+/// Adds links (OpenAPI 3.1, 4.8.20) from created resources to all operations on them.
 fn link_operations(document: &mut OpenApi) {
     let ids = |item: &PathItem| {
         let operations = [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten();
@@ -104,7 +134,7 @@ fn add_problem(operation: &mut Operation) {
     operation.responses.responses.entry("default".to_owned()).or_insert(RefOr::T(problem));
 }
 
-/// Refusals name their schema only; it comes as problem+json.
+/// Handlers declare only the schema of refusals; this sets their content type to problem+json.
 fn set_problem_type(operation: &mut Operation) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };

@@ -1,6 +1,6 @@
 //! Health, readiness, metrics.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
@@ -11,54 +11,25 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use eventstore::Pool;
-use projections::status::{self, ProjectionStatus, Status};
+use projections::status::{ProjectionStatus, Status};
 use serde_json::{Value, json};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 
-use crate::app::App;
+use crate::state::App;
 
 pub fn router() -> Router<App> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
 }
 
-/// How old a reading of the projections may be for clients without a credential, and for callers of the API.
+/// Maximum age of the projections' states for clients without a credential.
 const FRESH_FOR_STRANGERS: Duration = Duration::from_secs(1);
-pub const FRESH_FOR_CALLERS: Duration = Duration::from_millis(100);
-/// Longer than this the database is not waited for.
-const STATUSES_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How the projections stand, as was just read: however many ask, one at a time reads. Clones share it.
-#[derive(Clone, Default)]
-pub struct Statuses(Arc<Mutex<Option<Reading>>>);
-
-struct Reading {
-    at: Instant,
-    statuses: Vec<ProjectionStatus>,
-}
-
-impl Statuses {
-    /// A reading that is no older than `fresh`.
-    pub async fn read(&self, pool: &Pool, fresh: Duration) -> Result<Vec<ProjectionStatus>, sqlx::Error> {
-        let read = async {
-            let mut last = self.0.lock().await;
-            if let Some(reading) = last.as_ref().filter(|reading| reading.at.elapsed() < fresh) {
-                return Ok(reading.statuses.clone());
-            }
-            let statuses = status::read(pool).await?;
-            *last = Some(Reading { at: Instant::now(), statuses: statuses.clone() });
-            Ok(statuses)
-        };
-        tokio::time::timeout(STATUSES_TIMEOUT, read).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-    }
-}
 
 async fn healthz() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// 200 when the database answers with its migrations in place and no projection has stopped at an event; else 503 with what
-/// is not ready. It asks for no credential, so it names projections and positions only; operators see the rest in `GET /projections`.
+/// 200 when the database answers, its migrations are in place and no projection has stopped at an event; else 503 with the parts that are
+/// not ready. It needs no credential, so it only shows projections and positions; operators see the rest in `GET /projections`.
 async fn readyz(State(app): State<App>) -> Response {
     let mut not_ready = Vec::new();
     if *app.draining.borrow() {
@@ -82,7 +53,7 @@ async fn readyz(State(app): State<App>) -> Response {
     response
 }
 
-/// Prometheus text format. Written at most once a second.
+/// Metrics in Prometheus text format, updated at most once per second.
 async fn metrics(State(app): State<App>) -> Response {
     let mut last = app.rendered.0.lock().await;
     let text = match last.as_ref().filter(|(at, _)| at.elapsed() < FRESH_FOR_STRANGERS) {
@@ -92,10 +63,6 @@ async fn metrics(State(app): State<App>) -> Response {
     drop(last);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
-
-/// The metrics as they were just written.
-#[derive(Default)]
-pub struct Rendered(Mutex<Option<(Instant, Bytes)>>);
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are doubles")]
 async fn render(app: &App) -> Bytes {
@@ -125,16 +92,16 @@ async fn render(app: &App) -> Bytes {
     (app.prometheus.render() + &failures).into()
 }
 
-/// The position of the event that a projection stopped at: there only while it stands still.
+/// The position of the event at which a projection stopped; empty if it has not stopped.
 fn failure(projection: &ProjectionStatus) -> String {
     let position = projection.error.as_ref().and_then(|e| e.position);
     position.map_or_else(String::new, |at| format!("newvoice_projection_stopped_at{{projection=\"{}\"}} {at}\n", projection.name))
 }
 
-/// Counts and times requests by route.
+/// Counts requests and measures their duration, by route.
 pub async fn count(request: Request, next: Next) -> Response {
     let began = Instant::now();
-    // What anybody makes up is no method of its own.
+    // Methods that clients invent are counted together.
     let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS];
     let method = if known.contains(request.method()) { request.method().to_string() } else { "other".to_owned() };
     let path = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());

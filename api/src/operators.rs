@@ -1,27 +1,29 @@
-//! `newvoice operator`: who runs the installation. The right is given on the machine only, never over the API.
+//! `newvoice operator`: manages the operators of the installation. The right can only be given on the machine, never over the API.
 
 use axum::http::StatusCode;
 use clap::Subcommand;
 use domain::{company::Company, email::canonical_email, user::User};
 use eventstore::{Actor, ActorKind, Database, EventStore, StoreError};
 
-use crate::{
-    auth::{credentials, credentials::UserCredentials, operators},
-    edge::{Audit, AuditSubject, audit::AuditEntry},
+use services::identity::{
+    credentials::{self, UserCredentials},
+    operators,
 };
+
+use crate::edge::{Audit, AuditSubject, audit::AuditEntry};
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum OperatorCommand {
-    /// Give a user the operator's right: to rebuild, restore and retry projections and to see what they stopped at.
+    /// Give a user the operator's right: to rebuild, restore and retry projections, and to see the errors that stopped them.
     Add {
-        /// The address the user logs in with.
+        /// The user's login address.
         email: String,
     },
     /// List the operators.
     List,
-    /// Take the operator's right from a user.
+    /// Revoke a user's operator right.
     Remove {
-        /// The address the user logs in with.
+        /// The user's login address.
         email: String,
     },
 }
@@ -39,7 +41,7 @@ pub enum OperatorError {
     Store(#[from] StoreError),
 }
 
-/// Carries out the command and prints what came of it. Running processes take a change up within ten seconds.
+/// Runs the command and prints its result. Running processes apply a change within ten seconds.
 pub async fn run(database: &Database, command: OperatorCommand) -> Result<(), OperatorError> {
     match command {
         OperatorCommand::Add { email } => {
@@ -71,7 +73,7 @@ async fn find_user(database: &Database, email: &str) -> Result<UserCredentials, 
     joined.ok_or_else(|| OperatorError::UnknownAddress(email.to_owned()))
 }
 
-/// The change is in the audit of the user's company.
+/// Writes the change to the audit of the user's company.
 async fn record_change(database: &Database, user: &UserCredentials, action: &str) {
     let audit = Audit::start(database.access.identity.clone());
     let actor = Actor { kind: ActorKind::System, id: None, name: Some("newvoice operator".to_owned()) };

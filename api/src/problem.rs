@@ -1,4 +1,4 @@
-//! Errors as RFC 9457 `application/problem+json`. The one place that knows which refusal is which HTTP status.
+//! Errors as RFC 9457 `application/problem+json`. Only this module maps refusals to HTTP statuses.
 
 use axum::{
     Json,
@@ -6,53 +6,40 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use dialer::{CallError, TaskError};
-use domain::{
-    api_key::ApiKeyRefusal, call::CallRefusal, campaign::CampaignRefusal, company::CompanyRefusal, person::PersonRefusal,
-    price_list::PriceListRefusal, reserved_name::NameTaken, skillbase::SkillbaseRefusal, task::TaskRefusal, user::UserRefusal,
-    validation::Invalid,
-};
+use domain::validation::Invalid;
 use eventstore::{ExecuteError, StoreError};
-use projections::{ApplyError, NotReached, rebuild::RebuildError};
+use projections::{ApplyError, rebuild::RebuildError};
 use serde::Serialize;
+use services::{Refused, ServiceError, UserRef};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::edge::AuditSubject;
 
-/// After how many seconds a client should try again when the platform is overloaded or its database away.
+/// The `Retry-After` in seconds when the platform is overloaded or its database is not available.
 const RETRY_AFTER_SEC: u32 = 1;
 
 /// `application/problem+json`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// What kind of problem, as a relative reference.
+    /// The kind of problem, as a relative reference.
     pub r#type: String,
     pub title: String,
     pub status: u16,
     pub detail: String,
-    /// What is wrong with which field.
+    /// The invalid fields and their errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
     #[serde(skip)]
     retry_after_sec: Option<u32>,
-    #[serde(skip)]
-    race: Option<Race>,
-    /// Whom a refusal is about, for the audit.
+    /// The user or API key that a refusal is about, for the audit.
     #[serde(skip)]
     subject: Option<Box<AuditSubject>>,
 }
 
-/// Why a request was refused, for the audit: travels with the answer.
+/// The reason of a refusal, for the audit; it is attached to the answer.
 #[derive(Clone, Debug)]
 pub struct Refusal(pub String);
-
-/// Somebody else was first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Race {
-    Conflict,
-    Precondition,
-}
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldProblem {
@@ -65,16 +52,7 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         let r#type = format!("/problems/{}", title.to_lowercase().replace(' ', "-"));
-        Self {
-            r#type,
-            title,
-            status: status.as_u16(),
-            detail: detail.into(),
-            errors: Vec::new(),
-            retry_after_sec: None,
-            race: None,
-            subject: None,
-        }
+        Self { r#type, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), retry_after_sec: None, subject: None }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -109,22 +87,17 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait_sec)
     }
 
-    /// The same, noted in the audit as this user's.
+    /// The same problem; the audit attributes it to this user.
     pub fn about(self, company_id: Uuid, user_id: Uuid) -> Self {
         Self { subject: Some(Box::new(AuditSubject::user(company_id, user_id))), ..self }
     }
 
-    /// The same with a `Retry-After`, in seconds.
+    /// The same problem with a `Retry-After`, in seconds.
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after_sec: Some(seconds), ..self }
     }
 
-    /// Whether the command may succeed when it is decided anew: somebody else was first, and the caller did not insist on a version.
-    pub fn lost_race(&self, if_match: Option<i64>) -> bool {
-        self.race == Some(Race::Conflict) || (self.race == Some(Race::Precondition) && if_match.is_none())
-    }
-
-    /// A failure of ours that no input should bring about; what it was is for the log only.
+    /// An internal failure that no input should cause; its details are only logged.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong on our side")
@@ -153,11 +126,14 @@ impl IntoResponse for Problem {
     }
 }
 
+fn field_problems(invalid: Invalid) -> Vec<FieldProblem> {
+    invalid.0.into_iter().map(|error| FieldProblem { path: error.path, message: error.message }).collect()
+}
+
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Self {
         let detail = invalid.to_string();
-        let errors = invalid.0.into_iter().map(|e| FieldProblem { path: e.path, message: e.message }).collect();
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+        Self { errors: field_problems(invalid), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 }
 
@@ -173,15 +149,15 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// Classes of SQLSTATE that say nothing of the request: connections, transactions cut off or rolled back, no room, not in this state,
-/// an operator's doing, input and output (PostgreSQL, appendix A).
+/// Classes of SQLSTATE that do not depend on the request: connection, aborted or rolled back transaction, insufficient resources, wrong
+/// object state, operator intervention, input and output (PostgreSQL, appendix A).
 const PASSING: [&str; 7] = ["08", "25", "40", "53", "55", "57", "58"];
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(database) if database.code().is_some_and(|c| c.starts_with("22")) => {
-                // A value that PostgreSQL cannot hold got past our own checks: still the caller's.
+                // A value that PostgreSQL cannot store passed our own checks: it is still an error of the caller.
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "a value cannot be stored")
             }
             sqlx::Error::Database(database) if !database.code().is_some_and(|c| PASSING.iter().any(|k| c.starts_with(k))) => {
@@ -196,39 +172,60 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::NotFound(what) => Self::not_found(&what),
+            ServiceError::Invalid(invalid) => invalid.into(),
+            ServiceError::Conflict(detail) => Self::conflict(detail),
+            error @ ServiceError::ConflictAt(_) => {
+                let detail = error.to_string();
+                let ServiceError::ConflictAt(fields) = error else { return Self::conflict(detail) };
+                Self { errors: field_problems(fields), ..Self::conflict(detail) }
+            }
+            ServiceError::Unauthenticated(detail) => Self::unauthorized(detail),
+            ServiceError::Forbidden(detail) => Self::forbidden(detail),
+            ServiceError::TooMany { detail, wait_sec } => Self::too_many(detail, wait_sec),
+            ServiceError::Unavailable(detail) => Self::unavailable(detail),
+            ServiceError::Internal(error) => Self::internal(&error),
+            ServiceError::Store(error) => error.into(),
+            ServiceError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let problem = Self::from(refused.error);
+        match refused.user {
+            Some(UserRef { company_id, user_id }) => problem.about(company_id, user_id),
+            None => problem,
+        }
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Conflict(conflict) => Self { race: Some(Race::Conflict), ..Self::conflict(conflict.to_string()) },
-            error @ StoreError::Overtaken => Self { race: Some(Race::Conflict), ..Self::conflict(error.to_string()) },
-            // As if it were not there: the same words as for what is nobody's.
-            StoreError::OtherCompany(stream) => match stream.split_once('-').map(|(category, _)| category) {
-                Some("api_key") => Self::not_found("API key"),
-                Some(category) => Self::not_found(&category.replace('_', " ")),
-                None => Self::not_found("thing"),
-            },
+            error @ (StoreError::Conflict(_) | StoreError::Overtaken | StoreError::DuplicateEventId) => Self::conflict(error.to_string()),
             StoreError::PreconditionFailed { expected, actual } => {
                 let detail = format!("If-Match names version {expected}, the resource has version {actual}");
-                Self { race: Some(Race::Precondition), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) }
+                Self::new(StatusCode::PRECONDITION_FAILED, detail)
             }
             StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),
-            error @ StoreError::DuplicateEventId => Self::conflict(error.to_string()),
-            error @ (StoreError::NoMasterKey | StoreError::OtherMasterKey | StoreError::ForeignPersonKey(_)) => Self::internal(&error),
             StoreError::Overloaded => Self::unavailable("too many commands are waiting"),
             StoreError::ShuttingDown => Self::unavailable("the platform is shutting down"),
             StoreError::AppendFailed(error) => {
                 tracing::warn!(error, "a command could not be appended");
                 Self::unavailable("the database does not answer at the moment; whether the command was recorded is not known")
             }
-            StoreError::Database(error) => error.into(),
-            error @ (StoreError::Unreadable { .. } | StoreError::StreamTwice(_)) => Self::internal(&error),
+            error @ (StoreError::OtherCompany(_) | StoreError::Database(_)) => ServiceError::from(error).into(),
+            error @ (StoreError::NoMasterKey
+            | StoreError::OtherMasterKey
+            | StoreError::ForeignPersonKey(_)
+            | StoreError::Unreadable { .. }
+            | StoreError::StreamTwice(_)) => Self::internal(&error),
         }
-    }
-}
-
-impl From<NotReached> for Problem {
-    fn from(reached: NotReached) -> Self {
-        Self::unavailable(format!("the read model has not reached min_position yet; it is at {}", reached.position))
     }
 }
 
@@ -253,137 +250,8 @@ impl From<RebuildError> for Problem {
     }
 }
 
-impl<R> From<ExecuteError<R>> for Problem
-where
-    R: std::error::Error + 'static,
-    Self: From<R>,
-{
+impl<R: domain::Refusal> From<ExecuteError<R>> for Problem {
     fn from(error: ExecuteError<R>) -> Self {
-        match error {
-            ExecuteError::Refused(refusal) => refusal.into(),
-            ExecuteError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<CompanyRefusal> for Problem {
-    fn from(refusal: CompanyRefusal) -> Self {
-        match refusal {
-            CompanyRefusal::Unknown => Self::not_found("company"),
-            CompanyRefusal::RegisteredAlready => Self::conflict(refusal.to_string()),
-        }
-    }
-}
-
-impl From<UserRefusal> for Problem {
-    fn from(refusal: UserRefusal) -> Self {
-        match refusal {
-            UserRefusal::Unknown => Self::not_found("user"),
-            UserRefusal::RegisteredAlready | UserRefusal::Disabled => Self::conflict(refusal.to_string()),
-        }
-    }
-}
-
-impl From<PersonRefusal> for Problem {
-    fn from(refusal: PersonRefusal) -> Self {
-        match refusal {}
-    }
-}
-
-impl From<NameTaken> for Problem {
-    fn from(refusal: NameTaken) -> Self {
-        Self::conflict(refusal.to_string())
-    }
-}
-
-impl From<ApiKeyRefusal> for Problem {
-    fn from(refusal: ApiKeyRefusal) -> Self {
-        match refusal {
-            ApiKeyRefusal::Unknown => Self::not_found("API key"),
-            ApiKeyRefusal::IssuedAlready => Self::conflict(refusal.to_string()),
-        }
-    }
-}
-
-impl From<SkillbaseRefusal> for Problem {
-    fn from(refusal: SkillbaseRefusal) -> Self {
-        match refusal {
-            SkillbaseRefusal::Unknown => Self::not_found("skillbase"),
-            SkillbaseRefusal::CreatedAlready => Self::conflict(refusal.to_string()),
-        }
-    }
-}
-
-impl From<CampaignRefusal> for Problem {
-    fn from(refusal: CampaignRefusal) -> Self {
-        match refusal {
-            CampaignRefusal::Unknown => Self::not_found("campaign"),
-            _ => Self::conflict(refusal.to_string()),
-        }
-    }
-}
-
-impl From<TaskRefusal> for Problem {
-    fn from(refusal: TaskRefusal) -> Self {
-        match refusal {
-            TaskRefusal::Unknown => Self::not_found("task"),
-            _ => Self::conflict(refusal.to_string()),
-        }
-    }
-}
-
-impl From<CallRefusal> for Problem {
-    fn from(refusal: CallRefusal) -> Self {
-        let message = refusal.to_string();
-        match refusal {
-            CallRefusal::Unknown => Self::not_found("call"),
-            CallRefusal::TurnDiffers { position_in_request, .. } => {
-                let errors = vec![FieldProblem { path: format!("turns[{position_in_request}]"), message: message.clone() }];
-                Self { errors, ..Self::conflict(message) }
-            }
-            CallRefusal::TurnTooLate { position_in_request } => Self::invalid(format!("turns[{position_in_request}].occurred_at"), message),
-            CallRefusal::TooMuchText { position_in_request } => Self::invalid(format!("turns[{position_in_request}]"), message),
-            CallRefusal::OtherNumber => Self::invalid("phone_number", message),
-            CallRefusal::StartsInFuture | CallRefusal::StartsAfterEnd | CallRefusal::StartsTooEarly => Self::invalid("started_at", message),
-            CallRefusal::EndsBeforeStart | CallRefusal::EndsInFuture => Self::invalid("ended_at", message),
-            CallRefusal::LastsTooLong => Self::invalid("duration_sec", message),
-            CallRefusal::OtherSubject | CallRefusal::StartedAlready | CallRefusal::EndedAlready => Self::conflict(message),
-        }
-    }
-}
-
-impl From<PriceListRefusal> for Problem {
-    fn from(refusal: PriceListRefusal) -> Self {
-        Self::conflict(refusal.to_string())
-    }
-}
-
-impl From<CallError> for Problem {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Refused(refusal) => refusal.into(),
-            CallError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<TaskError> for Problem {
-    fn from(error: TaskError) -> Self {
-        match error {
-            TaskError::Refused(refusal) => refusal.into(),
-            TaskError::Store(error) => error.into(),
-            TaskError::Sql(error) => error.into(),
-        }
-    }
-}
-
-impl From<dialer::ClaimError> for Problem {
-    fn from(error: dialer::ClaimError) -> Self {
-        match error {
-            dialer::ClaimError::UnknownCampaign => Self::not_found("campaign"),
-            dialer::ClaimError::Behind => Self::unavailable(error.to_string()),
-            dialer::ClaimError::Store(error) => error.into(),
-            dialer::ClaimError::Sql(error) => error.into(),
-        }
+        ServiceError::from(error).into()
     }
 }

@@ -1,24 +1,24 @@
-//! Runs a process: the roles it was given, until it is told to stop.
+//! Runs a process with its roles until shutdown.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use dialer::{Desk, Dialer, Housekeeping, simulator::Simulator};
+use dialer::{Dialer, Housekeeping, simulator::Simulator};
 use eventstore::{Database, seal::Sealer};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use projections::{Feed, Projectors, rebuild};
+use services::identity::{sessions, throttle, tokens};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    app::{self, App},
-    auth::{sessions, throttle, tokens},
-    edge::{audit, places::Places, server},
-    idempotency,
+    edge::{audit, connection_limiter::ConnectionLimiter, server},
+    idempotency, router,
     settings::{BehindProxy, Role, Settings},
+    state::App,
 };
 
-/// How long requests under way may take when the process is to stop.
+/// How long requests in progress may take at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -26,9 +26,9 @@ const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 /// Buckets of request durations, in seconds.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// It takes at least so many clients to have all connections there are.
+/// By default, at least this number of clients is needed to use all connections.
 const CLIENTS_FEWEST: u32 = 5;
-/// Files beside the connections of clients and to the database: refusals, logs, executables.
+/// Number of open files in addition to the connections of clients and to the database: refusals, logs, executables.
 const FILES_BESIDES: u64 = 200;
 
 /// A running process.
@@ -41,7 +41,7 @@ pub struct Running {
     database: Database,
 }
 
-/// Prometheus metrics of this process; `None` when another recorder is installed already.
+/// Prometheus metrics of this process; `None` if another recorder is already installed.
 #[expect(clippy::expect_used, reason = "only an empty list of buckets is refused")]
 pub fn prometheus() -> PrometheusHandle {
     let builder = PrometheusBuilder::new();
@@ -54,54 +54,56 @@ pub fn prometheus() -> PrometheusHandle {
     handle
 }
 
-/// Starts the roles on a database that is open.
+/// Starts the roles on an open database.
 pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Running> {
     let ((draining, drains), (stop, shutdown)) = (watch::channel(false), watch::channel(false));
     let app = App::new(settings.clone(), &database, prometheus(), drains, shutdown.clone()).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(until(shutdown.clone(), keep_metrics(app.prometheus.clone())));
-    tasks.spawn(until(shutdown.clone(), app.positions.clone().follow(app.access.work.clone())));
+    tasks.spawn(until(shutdown.clone(), app.services.positions.clone().follow(app.access.work.clone())));
     if settings.has(Role::Projectors) {
-        rebuild::request_outdated(&app.access.work).await?;
+        rebuild::request_outdated(&app.access.work, &projections::all()).await?;
         let feed = Feed::new(app.store.clone());
         let projectors = Projectors {
             projections: projections::all(),
             pool: app.access.work.clone(),
             owner: app.owner.clone(),
             feed,
-            positions: app.positions.clone(),
+            positions: app.services.positions.clone(),
         };
         tasks.spawn(projectors.run(shutdown.clone()));
         seal(&settings, &app, &mut tasks, &shutdown);
     }
-    // What the platform does by itself does not wait for connections behind claims over the API.
-    let desk = Desk { pool: app.access.work.clone(), ..app.desk.clone() };
+    // The platform's own work does not wait for connections behind claims over the API.
+    let services = app.services.for_workers();
     if settings.has(Role::Projectors) || settings.has(Role::Dialer) {
-        tasks.spawn(Housekeeping::new(desk.clone()).run(shutdown.clone()));
+        tasks.spawn(Housekeeping::new(services.clone()).run(shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), purge(app.clone())));
     }
     if settings.has(Role::Dialer) {
         let provider = Arc::new(Simulator { seed: settings.simulator_seed, speed: settings.simulator_speed });
-        tasks.spawn(Dialer::new(desk, provider).run(shutdown.clone()));
+        tasks.spawn(Dialer::new(services, provider).run(shutdown.clone()));
     }
     let mut address = None;
     if settings.has(Role::Api) {
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
         address = Some(listener.local_addr()?);
-        let router = app::router(app.clone());
-        // All connections come from the proxy, if there is one.
+        let router = router::router(app.clone());
+        // If there is a proxy, all connections come from it.
         let share = settings.connections_per_client.unwrap_or(settings.connections_max.div_ceil(CLIENTS_FEWEST));
-        let places = Places::new(settings.connections_max, if settings.behind_proxy == BehindProxy::No { share } else { 0 });
+        let connections =
+            ConnectionLimiter::new(settings.connections_max, if settings.behind_proxy == BehindProxy::No { share } else { 0 });
         let of_database = 2 * u64::from(settings.database_connections);
         allow_files(u64::from(settings.connections_max) + of_database + FILES_BESIDES);
-        tasks.spawn(server::serve(listener, router, places, shutdown.clone()));
+        tasks.spawn(server::serve(listener, router, connections, shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), keep_keys(app.clone())));
     }
     Ok(Running { app, address, draining, stop, tasks, database })
 }
 
 impl Running {
-    /// Stops: says that it will, and goes on for a moment; then no new work, requests under way are finished, leases are given back.
+    /// Shuts down: `/readyz` answers 503 while requests are still served for a short time; then no new work is accepted, requests in
+    /// progress are finished, and leases are released.
     pub async fn stop(mut self) {
         let _ = self.draining.send(true);
         tokio::time::sleep(Duration::from_secs(self.app.settings.drain_sec)).await;
@@ -118,12 +120,12 @@ impl Running {
             tracing::warn!("some connections to the database did not close in time");
         }
         drop(self.app);
-        // Our own server, if there is one, stops with the last of these; it takes its time.
+        // The embedded server, if there is one, stops when the last reference is dropped; this takes some time.
         let _ = tokio::task::spawn_blocking(move || drop(self.database)).await;
     }
 }
 
-/// Without a key the platform works all the same, and says what is missing.
+/// Seals the log periodically. If the seal key cannot be opened, the platform works without seals and logs a warning.
 fn seal(settings: &Settings, app: &App, tasks: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) {
     if settings.seal_every_sec == 0 {
         return;
@@ -145,7 +147,7 @@ async fn until(mut shutdown: watch::Receiver<bool>, work: impl Future<Output = (
     tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
 }
 
-/// Every connection is an open file, of which the system allows few unless it is asked.
+/// Raises the limit of open files: every connection is an open file, and the default limit is low.
 fn allow_files(needed: u64) {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let wanted = soft.max(needed.min(hard));
@@ -160,11 +162,11 @@ fn allow_files(needed: u64) {
     }
 }
 
-/// Forgets what has had its time.
+/// Deletes expired data periodically.
 async fn purge(app: App) {
     loop {
         let identity = &app.access.identity;
-        // One that fails does not keep the others from theirs.
+        // If one purge fails, the others still run.
         let purged = [
             idempotency::purge(&app.access.work).await,
             sessions::purge(identity).await,
@@ -172,13 +174,13 @@ async fn purge(app: App) {
             audit::purge(identity, app.settings.audit_days).await,
         ];
         for error in purged.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "what is old could not be forgotten");
+            tracing::warn!(%error, "purging expired rows failed");
         }
         tokio::time::sleep(PURGE_EVERY).await;
     }
 }
 
-/// Sums up what was measured, also when nobody asks for it.
+/// Aggregates the measured values, even if no client requests them.
 async fn keep_metrics(prometheus: PrometheusHandle) {
     loop {
         tokio::time::sleep(UPKEEP_EVERY).await;
@@ -186,18 +188,18 @@ async fn keep_metrics(prometheus: PrometheusHandle) {
     }
 }
 
-/// Keeps up with the signing keys, and makes new ones in time.
+/// Loads new signing keys, and adds a new one when it is due.
 async fn keep_keys(app: App) {
     loop {
         tokio::time::sleep(tokens::REFRESH_EVERY).await;
-        if let Err(error) = app.tokens.refresh(&app.access.identity).await {
+        if let Err(error) = app.services.identity.tokens.refresh(&app.access.identity).await {
             tracing::debug!(%error, "the signing keys could not be looked up");
         }
     }
 }
 
-/// Returns when the process is told to stop, by Ctrl-C or SIGTERM.
-pub async fn told_to_stop() {
+/// Returns when the process gets Ctrl-C or SIGTERM.
+pub async fn shutdown_signal() {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => {

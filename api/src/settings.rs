@@ -1,4 +1,4 @@
-//! Everything that can be set, from flags and environment variables.
+//! All settings, from flags and environment variables.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -10,86 +10,89 @@ use eventstore::{
     persons::MasterKeyError,
 };
 
-/// Flags of `newvoice serve` and `newvoice demo`; each has an environment variable. They hold secrets, so they are not printable.
+/// Flags of `newvoice serve` and `newvoice demo`; each one has an environment variable. The settings hold secrets, so they do not implement
+/// `Debug`.
 #[derive(Clone, Args)]
 pub struct Settings {
     /// Address to listen on.
     #[arg(long, env = "NEWVOICE_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// What this process does; several processes share the work.
+    /// The roles of this process; several processes share the work.
     #[arg(long, env = "NEWVOICE_ROLES", value_delimiter = ',', default_value = "api,projectors,dialer")]
     pub roles: Vec<Role>,
 
-    /// PostgreSQL to use; without it an embedded server is started.
+    /// PostgreSQL server to use; without it, an embedded server is started.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// The one schema everything lives in.
+    /// The database schema that holds all tables.
     #[arg(long, env = "NEWVOICE_SCHEMA", default_value = "newvoice")]
     pub schema: String,
 
-    /// Where the embedded server keeps its data.
+    /// Data directory of the embedded server.
     #[arg(long, env = "NEWVOICE_DATA_DIR", default_value_os_t = default_data_dir())]
     pub data_dir: PathBuf,
 
-    /// Connections to PostgreSQL.
+    /// Number of connections to PostgreSQL.
     #[arg(long, env = "NEWVOICE_DATABASE_CONNECTIONS", default_value_t = POOL_CONNECTIONS)]
     pub database_connections: u32,
 
-    /// Start although the server may lose what it acknowledged (fsync, full_page_writes or synchronous_commit off).
+    /// Start even if the server may lose acknowledged data (fsync, full_page_writes or synchronous_commit is off).
     #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER")]
     pub allow_unsafe_server: bool,
 
-    /// Instead of `NEWVOICE_MASTER_KEY` or the file.
+    /// Replaces `NEWVOICE_MASTER_KEY` and the file.
     #[arg(skip)]
     pub master_key: Option<MasterKey>,
 
-    /// File with the master key (64 hexadecimal digits), which encrypts personal data and derives the passwords of the database's roles. Made
-    /// if it is not there; `master.key` in the data directory unless set. Back it up apart from the database. NEWVOICE_MASTER_KEY may hold
-    /// the key itself instead.
+    /// File with the master key (64 hexadecimal digits), which encrypts personal data and derives the passwords of the database roles. The
+    /// file is created if it does not exist; default: `master.key` in the data directory. Back it up separately from the database.
+    /// Alternatively, NEWVOICE_MASTER_KEY may hold the key itself.
     #[arg(long, env = "NEWVOICE_MASTER_KEY_FILE")]
     pub master_key_file: Option<PathBuf>,
 
-    /// How long a token is good for, in minutes; a refresh token gets the next one.
+    /// How long a token is valid, in minutes; a refresh token gets the next one.
     #[arg(long, env = "NEWVOICE_TOKEN_MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub token_minutes: u32,
 
-    /// Who may register a company: only the first one, who becomes operator too; anybody; or no one. Others join by invitation.
+    /// Who may register a company: only the first user, who also becomes operator; every user; or no user. Other users join a company by
+    /// invitation.
     #[arg(long, env = "NEWVOICE_REGISTRATION", value_enum, default_value_t = RegistrationMode::First)]
     pub registration: RegistrationMode,
 
-    /// Registrations of one client in an hour; 0 for no limit.
+    /// Maximum number of registrations of one client per hour; 0 means no limit.
     #[arg(long, env = "NEWVOICE_REGISTRATIONS_PER_HOUR", default_value_t = 10)]
     pub registrations_per_hour: u32,
 
-    /// Requests of one caller in a minute; 0 for no limit. Each process counts on its own.
+    /// Maximum number of requests of one caller per minute; 0 means no limit. Each process counts separately.
     #[arg(long, env = "NEWVOICE_RATE_PER_CALLER", default_value_t = 300_000)]
     pub rate_per_caller: u32,
 
-    /// Requests of one company in a minute; 0 for no limit.
+    /// Maximum number of requests of one company per minute; 0 means no limit. Each process counts separately.
     #[arg(long, env = "NEWVOICE_RATE_PER_COMPANY", default_value_t = 600_000)]
     pub rate_per_company: u32,
 
-    /// API keys, tickets, refresh tokens and invitations that are not valid, from one network in a minute, before none from there is
-    /// looked up; 0 for no limit.
+    /// Maximum number of invalid API keys, tickets, refresh tokens and invitations from one network per minute; then credentials from that
+    /// network are refused without a look-up. 0 means no limit.
     #[arg(long, env = "NEWVOICE_RATE_OF_GUESSES", default_value_t = 600)]
     pub rate_of_guesses: u32,
 
-    /// Connections at once, of all clients.
+    /// Maximum number of concurrent connections of all clients.
     #[arg(long, env = "NEWVOICE_CONNECTIONS_MAX", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,
 
-    /// Connections at once of one client: an address, or in IPv6 a network of 56 bits; 0 for no limit. Unset: a fifth of all. Behind a
-    /// proxy there is none.
+    /// Maximum number of concurrent connections of one client: an address, or an IPv6 network of 56 bits; 0 means no limit. Default: a
+    /// fifth of all connections. Behind a proxy there is no limit per client.
     #[arg(long, env = "NEWVOICE_CONNECTIONS_PER_CLIENT")]
     pub connections_per_client: Option<u32>,
 
-    /// Origins whose pages may call the API from a browser, e.g. https://app.example.com; none unless set.
+    /// Origins whose pages may call the API from a browser, e.g. https://app.example.com; default: none.
     #[arg(long, env = "NEWVOICE_CORS_ORIGINS", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<String>,
 
-    /// Which header a proxy of ours writes the clients' addresses into; no other one is read. `true` and the flag alone mean x-forwarded-for.
+    /// The header in which our proxy sends the clients' addresses; other headers are ignored. `true`, or the flag without a value, means
+    /// x-forwarded-for.
     #[arg(
         long,
         env = "NEWVOICE_BEHIND_PROXY",
@@ -102,40 +105,41 @@ pub struct Settings {
     )]
     pub behind_proxy: BehindProxy,
 
-    /// How long to go on answering after /readyz has begun to say no, in seconds, so that nobody sends more.
+    /// How long the process still answers requests at shutdown, in seconds, after /readyz has begun to answer 503, so that load balancers
+    /// stop sending requests.
     #[arg(long, env = "NEWVOICE_DRAIN_SEC", default_value_t = 1)]
     pub drain_sec: u64,
 
-    /// How long the audit is kept, in days.
+    /// How long audit entries are kept, in days.
     #[arg(long, env = "NEWVOICE_AUDIT_DAYS", default_value_t = 400)]
     pub audit_days: u32,
 
-    /// Largest call list, in bytes.
+    /// Maximum size of a call list, in bytes.
     #[arg(long, env = "NEWVOICE_UPLOAD_MAX_BYTES", default_value_t = 64 << 20)]
     pub upload_max_bytes: usize,
 
-    /// Most rows of a call list.
+    /// Maximum number of rows in a call list.
     #[arg(long, env = "NEWVOICE_UPLOAD_MAX_ROWS", default_value_t = 1_000_000)]
     pub upload_max_rows: u32,
 
-    /// Most columns of a call list.
+    /// Maximum number of columns in a call list.
     #[arg(long, env = "NEWVOICE_UPLOAD_MAX_COLUMNS", default_value_t = 200)]
     pub upload_max_columns: u32,
 
-    /// Ed25519 key (PKCS#8, PEM) that seals the log, made if it is not there; its public half is put beside it. `seal-key.pem` in the
-    /// data directory unless set. Processes that share a log should share the key.
+    /// File with the Ed25519 key (PKCS#8, PEM) that seals the log. It is created if it does not exist, and the public key is written beside
+    /// it. Default: `seal-key.pem` in the data directory. Processes that share a log should share the key.
     #[arg(long, env = "NEWVOICE_SEAL_KEY_FILE")]
     pub seal_key_file: Option<PathBuf>,
 
-    /// How often the log is sealed, in seconds; 0 for never.
+    /// How often the log is sealed, in seconds; 0 means never.
     #[arg(long, env = "NEWVOICE_SEAL_EVERY_SEC", default_value_t = 60)]
     pub seal_every_sec: u64,
 
-    /// How much faster than people the simulator talks.
+    /// Speed of simulated calls, as a multiple of real time.
     #[arg(long, env = "NEWVOICE_SIMULATOR_SPEED", default_value_t = 1.0)]
     pub simulator_speed: f64,
 
-    /// Another seed, other simulated calls.
+    /// Seed of the simulated calls; a different seed gives different calls.
     #[arg(long, env = "NEWVOICE_SIMULATOR_SEED", default_value_t = 0)]
     pub simulator_seed: u64,
 }
@@ -149,16 +153,16 @@ pub enum Role {
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether all requests come through a proxy of ours, and where it writes the clients' addresses.
+/// Whether all requests come through our proxy, and the header in which it sends the clients' addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BehindProxy {
-    /// There is no proxy: a client's address is its connection's.
+    /// There is no proxy: the client's address is the address of the connection.
     #[value(name = "false")]
     No,
-    /// The last address in X-Forwarded-For.
+    /// A proxy sends the address as the last one in X-Forwarded-For.
     #[value(alias = "true")]
     XForwardedFor,
-    /// The last `for` in Forwarded (RFC 7239).
+    /// A proxy sends the address as the last `for` in Forwarded (RFC 7239).
     Forwarded,
 }
 
@@ -176,12 +180,22 @@ impl BehindProxy {
 /// Who may register a company.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RegistrationMode {
-    /// The first registration makes a company whose admin is also operator; later ones are refused.
+    /// The first registration creates a company whose admin is also operator; later registrations are refused.
     First,
-    /// Anybody. Operators are made on the machine.
+    /// Every user. Operators are added on the machine.
     Open,
-    /// No one.
+    /// No user.
     Closed,
+}
+
+impl From<RegistrationMode> for services::identity::RegistrationMode {
+    fn from(mode: RegistrationMode) -> Self {
+        match mode {
+            RegistrationMode::First => Self::First,
+            RegistrationMode::Open => Self::Open,
+            RegistrationMode::Closed => Self::Closed,
+        }
+    }
 }
 
 /// An origin by name: scheme and host, no path, and not everybody.
@@ -200,7 +214,7 @@ impl Settings {
         self.seal_key_file.clone().unwrap_or_else(|| self.data_dir.join("seal-key.pem"))
     }
 
-    /// The master key: given, from the environment, or from its file, which is made if it is not there.
+    /// The master key: from the settings, from the environment, or from its file, which is created if it does not exist.
     pub fn master_key(&self) -> Result<MasterKey, MasterKeyError> {
         match self.existing_master_key()? {
             Some(key) => Ok(key),
@@ -208,7 +222,7 @@ impl Settings {
         }
     }
 
-    /// The same, but no key is made: `None` if there is none.
+    /// The existing master key; `None` if there is none. No key is created.
     pub fn existing_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
         match self.master_key.clone().map_or_else(MasterKey::from_environment, |key| Ok(Some(key)))? {
             Some(key) => Ok(Some(key)),

@@ -1,11 +1,11 @@
-//! How many call lists a process holds in memory at once.
+//! Limits the memory for call lists in a process.
 //!
-//! An upload takes memory as its bytes arrive, one MiB after the other, and gives all of it back when its last row is imported. A client that
-//! sends slowly, or announces more than it sends, takes no more than it has sent.
+//! An upload acquires memory as its bytes arrive, one MiB at a time, and releases all of it when its last row is imported. A client that
+//! sends slowly, or announces more than it sends, takes only the memory for the bytes that it has sent.
 //!
-//! - A company has at most [`PER_COMPANY`] uploads at once; its further ones wait. They hold at most a quarter of the memory.
-//! - The first MiB of each upload is from a reserve of its own, so that small lists do not wait for the memory that large ones hold.
-//! - An upload that gets no memory for [`MEMORY_WAIT`] is refused (503) and gives back what it has: uploads that wait for each other end.
+//! - A company has at most [`PER_COMPANY`] uploads at once; further ones wait. They hold at most a quarter of the memory.
+//! - The first MiB of each upload is from a separate reserve, so that small lists do not wait for the memory that large ones hold.
+//! - An upload that gets no memory within [`MEMORY_WAIT`] is refused (503) and releases its memory: this ends deadlocks between uploads.
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::{edge::CompanyPlaces, extract::unread, problem::Problem};
 
-/// Uploads of one company at once.
+/// Maximum number of concurrent uploads of one company.
 const PER_COMPANY: usize = 2;
-/// Uploads of the largest size that fit into the memory beside each other. A parser needs some times as much for a while.
+/// Number of uploads of maximum size that fit into the memory together. A parser temporarily needs a multiple of an upload's size.
 const LARGEST_UPLOADS: usize = 4 * PER_COMPANY;
 /// The reserve for the first MiB of each upload, in MiB.
 const FIRST_MIBS: usize = 128;
@@ -30,33 +30,34 @@ const MEMORY_WAIT: Duration = Duration::from_secs(10);
 const RETRY_AFTER_SEC: u32 = 10;
 const MIB: usize = 1 << 20;
 const FORM_PIECE_BYTES: usize = 64 << 10;
-/// A form around the largest file, in bytes.
+/// Maximum size of the form around the file, in bytes.
 const FORM_MAX_BYTES: usize = MIB;
 
-/// Gives out memory for uploads.
+/// Allocates memory for uploads.
 pub struct Uploads {
-    /// In MiB.
+    /// Unit: MiB.
     first: Arc<Semaphore>,
     further: Arc<Semaphore>,
     companies: CompanyPlaces,
 }
 
-/// The right to hold a call list in memory. It goes with the bytes of the file; the last clone gives it back.
+/// The right to hold a call list in memory. It is attached to the bytes of the file; dropping the last clone releases the memory.
 #[derive(Clone, Debug)]
 pub struct UploadPermit(#[expect(dead_code, reason = "held, not read")] Arc<Receiving>);
 
-/// An upload whose bytes arrive.
+/// An upload whose bytes are arriving.
 #[derive(Debug)]
 pub struct Receiving {
-    /// Of its company.
+    /// The company's place.
     _turn: OwnedSemaphorePermit,
     _first: OwnedSemaphorePermit,
     further: Option<OwnedSemaphorePermit>,
-    /// Where further memory is from.
+    /// The source of further memory.
     memory: Arc<Semaphore>,
 }
 
-/// The fields of a form that was received whole, read piece by piece: the parser copies what it has not given out yet.
+/// The fields of a form that was received completely. It is read in pieces, because the parser copies the data that it has not returned
+/// yet.
 pub fn read_form(body: &Bytes, boundary: &str) -> multer::Multipart<'static> {
     let body = body.clone();
     let pieces = (0..body.len()).step_by(FORM_PIECE_BYTES);
@@ -65,7 +66,7 @@ pub fn read_form(body: &Bytes, boundary: &str) -> multer::Multipart<'static> {
 }
 
 impl Uploads {
-    /// For call lists of at most `max_bytes`.
+    /// Memory for call lists of at most `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
         let largest_mibs = (max_bytes + FORM_MAX_BYTES).div_ceil(MIB);
         Self {
@@ -75,7 +76,7 @@ impl Uploads {
         }
     }
 
-    /// Waits until it is the company's turn to send a call list, and takes the memory for its first MiB.
+    /// Waits for a place among the company's uploads, and acquires the memory for the first MiB.
     #[expect(clippy::expect_used, reason = "see the message")]
     pub async fn begin(&self, company_id: Uuid) -> Result<Receiving, Problem> {
         let turn = self.companies.of(company_id).acquire_owned().await.expect("the semaphore is never closed");
@@ -102,7 +103,7 @@ impl Uploads {
 }
 
 impl Receiving {
-    /// Takes the memory for so many bytes in all. To be called before they are stored.
+    /// Acquires the memory for this number of bytes in total. Call it before the bytes are stored.
     pub async fn grow(&mut self, received_bytes: usize) -> Result<(), Problem> {
         let held = self.further.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let needed = received_bytes.div_ceil(MIB).saturating_sub(1 + held);
@@ -118,7 +119,7 @@ impl Receiving {
         Ok(())
     }
 
-    /// All bytes are there.
+    /// All bytes have arrived.
     pub fn complete(self) -> UploadPermit {
         UploadPermit(Arc::new(self))
     }
@@ -146,7 +147,7 @@ mod tests {
         Uuid::from_u128(number)
     }
 
-    /// Uploads of one company of which so many bytes have arrived.
+    /// Uploads of one company of which this number of bytes has arrived.
     async fn receive(uploads: &Uploads, number: u128, bytes: usize) -> Vec<Receiving> {
         let mut held = Vec::new();
         for _ in 0..PER_COMPANY {
@@ -158,7 +159,7 @@ mod tests {
     }
 
     async fn waits(uploads: &Uploads, number: u128) -> bool {
-        // One poll is enough: what is free is given at once.
+        // One poll is enough: a free place is given immediately.
         futures::poll!(std::pin::pin!(uploads.begin(company(number)))).is_pending()
     }
 
@@ -192,11 +193,11 @@ mod tests {
         for number in 0..4 {
             held.extend(receive(&uploads, number, MAX_BYTES + FORM_MAX_BYTES).await);
         }
-        // What is left is the first MiB of each of these uploads.
+        // The first MiB of each of these uploads is left.
         assert!(uploads.further.available_permits() <= LARGEST_UPLOADS);
         let mut small = uploads.begin(company(9)).await.unwrap();
         small.grow(MIB).await.unwrap();
-        // A large one is refused, and gives back what it had.
+        // A large upload is refused and releases its memory.
         let free = uploads.further.available_permits();
         let mut large = uploads.begin(company(10)).await.unwrap();
         large.grow(5 * MIB).await.unwrap();

@@ -1,4 +1,4 @@
-//! The words of the domain as the OpenAPI document lists them; a test holds them against the domain's own.
+//! The domain's enumerations as the OpenAPI document lists them; a test compares them with the domain's own.
 
 use utoipa::ToSchema;
 
@@ -39,7 +39,7 @@ mod tests {
         for word in Words::VARIANTS {
             assert!(serde_json::from_value::<T>((*word).into()).is_ok(), "{word}");
         }
-        // serde lists what there is when it is given something else.
+        // serde lists the valid values when it gets an invalid one.
         let all = serde_json::from_value::<T>("?".into()).err().unwrap().to_string();
         assert_eq!(all.matches('`').count() / 2 - 1, Words::VARIANTS.len(), "{all}");
     }

@@ -1,13 +1,16 @@
-//! What each route needs of its caller, as the OpenAPI document says: for who has to know before the handler, which checks it.
+//! The rights that each route requires, taken from the OpenAPI document. Code that runs before the handler uses them; the handler checks
+//! them itself.
 
 use std::collections::HashMap;
 
 use domain::role::Role;
 use utoipa::openapi::OpenApi;
 
-use super::{Identity, Needs as _, Operator};
+use services::identity::Identity;
 
-/// The least role of each operation, or `operator`, by method and path.
+use super::{Needs as _, Operator};
+
+/// The lowest role that each operation requires, or `operator`, by method and path.
 pub struct RouteNeeds(HashMap<String, String>);
 
 impl RouteNeeds {
@@ -24,7 +27,7 @@ impl RouteNeeds {
         Self(operations.collect())
     }
 
-    /// Whether the operation's handler will refuse the caller. `action` is its method and path.
+    /// Whether the operation's handler will refuse the caller. `action` is the method and path.
     pub fn refuse(&self, action: &str, identity: &Identity) -> bool {
         match self.0.get(action).map(|needed| (needed.as_str(), needed.parse::<Role>())) {
             Some((_, Ok(role))) => identity.role < role,
@@ -43,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_caller_is_refused_what_needs_a_higher_role() {
-        let needs = RouteNeeds::of(&crate::app::openapi());
+        let needs = RouteNeeds::of(&crate::router::openapi());
         let by = |role, is_operator| Identity { company_id: Uuid::nil(), role, actor: Actor::system("test"), session: None, is_operator };
         let (viewer, admin) = (by(Role::Viewer, false), by(Role::Admin, false));
         for (action, viewer_is_refused, admin_is_refused) in [

@@ -1,8 +1,8 @@
-//! The audit: every change that was made over the API and every refusal, with who, from where, when and why. What changed is in the log,
+//! The audit: every change over the API and every refusal, with caller, address, time and reason. The log has the content of a change,
 //! under the same request id.
 //!
-//! Entries are written in batches by a task of their own: a flood of refusals costs no request its time. What a crash cuts off, some
-//! milliseconds, is in the log all the same where it changed something. Refusals that repeat are counted in one entry.
+//! A separate task writes the entries in batches: a flood of refusals does not delay requests. A crash loses at most the entries of some
+//! milliseconds; the changes among them are in the log. Repeated refusals are counted in one entry.
 
 use std::{
     collections::HashMap,
@@ -21,23 +21,24 @@ use super::{
     Origin,
     repeats::{Counted, Refused, Repeats},
 };
-use crate::auth::Identity;
+use services::{UserRef, identity::Identity};
 
-/// Entries that wait at most; more than that are counted only.
+/// Maximum number of waiting entries; further ones are only counted.
 const WAITING_MAX: usize = 20_000;
 const BATCH_MAX: usize = 1_000;
-/// Longest path that is kept, in characters.
+/// Maximum length of a stored path, in characters.
 const PATH_MAX_CHARS: usize = 300;
-/// Refusals without a valid credential that are kept in a minute, of all clients and of one; the others are counted only.
+/// Maximum number of refusals without a valid credential that are stored per minute, of all clients and of one client; further ones are
+/// only counted.
 const STRANGERS_MAX: u32 = 600;
 const OF_ONE_STRANGER_MAX: u32 = 60;
-/// Entries that are forgotten in one step.
+/// Maximum number of entries that are deleted in one step.
 const PURGE_MAX: i64 = 10_000;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// How often a batch is tried before it is given up.
+/// Number of attempts to write a batch before it is dropped.
 const TRIES: usize = 20;
 
-/// Whom an entry is about, where the handler knows it better than the credential says.
+/// The user or API key that an entry is about, if the handler has more information than the credential.
 #[derive(Clone, Debug)]
 pub struct AuditSubject {
     pub company_id: Uuid,
@@ -47,6 +48,12 @@ pub struct AuditSubject {
 impl AuditSubject {
     pub fn user(company_id: Uuid, user_id: Uuid) -> Self {
         Self { company_id, actor: Actor { kind: ActorKind::User, id: Some(user_id), name: None } }
+    }
+}
+
+impl From<UserRef> for AuditSubject {
+    fn from(user: UserRef) -> Self {
+        Self::user(user.company_id, user.user_id)
     }
 }
 
@@ -66,7 +73,7 @@ pub struct AuditEntry {
     reason: Option<String>,
     request_id: Uuid,
     client: Option<String>,
-    /// What counts as one client.
+    /// The client's address or network, as rate limits use it.
     network: String,
     user_agent: Option<String>,
 }
@@ -95,12 +102,12 @@ impl AuditEntry {
         }
     }
 
-    /// Nil where nobody has shown who they are.
+    /// Nil if the caller was not authenticated.
     fn company_id(&self) -> Uuid {
         self.subject.as_ref().map_or_else(Uuid::nil, |subject| subject.company_id)
     }
 
-    /// What it has in common with its repeats, if it is a refusal. A change is an entry of its own.
+    /// The properties that a refusal shares with its repeats. `None` for a change, which always has its own entry.
     fn refused(&self) -> Option<Refused> {
         (!self.status.is_success()).then(|| Refused {
             company_id: self.company_id(),
@@ -115,11 +122,11 @@ impl AuditEntry {
 
 enum Order {
     Note(Box<AuditEntry>),
-    /// Answered once everything before is written.
+    /// Answered when all earlier entries are written.
     Flush(oneshot::Sender<()>),
 }
 
-/// The refusals without a valid credential of one minute.
+/// The refusals without a valid credential within one minute.
 struct Strangers {
     since: Instant,
     kept: u32,
@@ -131,7 +138,7 @@ impl Strangers {
         Self { since: Instant::now(), kept: 0, kept_by_network: HashMap::new() }
     }
 
-    /// Whether one more refusal of a client is kept: a flood must neither fill the disk nor displace what is to be noted of others.
+    /// Whether one more refusal of a client is stored: a flood must neither fill the disk nor displace the entries of other clients.
     fn keeps(&mut self, network: &str) -> bool {
         if self.since.elapsed() >= Duration::from_secs(60) {
             *self = Self::new();
@@ -149,7 +156,7 @@ impl Strangers {
     }
 }
 
-/// Where entries go. Clones share it.
+/// A handle that accepts entries. Clones share it.
 #[derive(Clone)]
 pub struct Audit {
     orders: mpsc::Sender<Order>,
@@ -157,7 +164,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Starts the task that writes; it ends with the last clone.
+    /// Starts the task that writes; the task ends when the last clone is dropped.
     pub fn start(pool: Pool) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(pool, receiver));
@@ -174,7 +181,7 @@ impl Audit {
         }
     }
 
-    /// Returns once everything noted before is written, or given up.
+    /// Returns when all earlier entries are written, or dropped.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
         if self.orders.send(Order::Flush(done)).await.is_ok() {
@@ -212,7 +219,8 @@ async fn write(pool: Pool, mut orders: mpsc::Receiver<Order>) {
     }
 }
 
-/// Orders, as soon as there are some; how many. 0 when there will be no more, and `None` if none has come until `deadline`.
+/// Receives orders as soon as there are some, and returns their number: 0 when the channel is closed, and `None` if none arrived until
+/// `deadline`.
 async fn receive(orders: &mut mpsc::Receiver<Order>, batch: &mut Vec<Order>, deadline: Option<Instant>) -> Option<usize> {
     match deadline {
         Some(deadline) => tokio::time::timeout_at(deadline.into(), orders.recv_many(batch, BATCH_MAX)).await.ok(),
@@ -220,7 +228,7 @@ async fn receive(orders: &mut mpsc::Receiver<Order>, batch: &mut Vec<Order>, dea
     }
 }
 
-/// Writes new entries and the counts of others, trying again while the database does not take them.
+/// Writes new entries and the counts of existing ones; retries while the database does not accept them.
 async fn write_batch(pool: &Pool, entries: &[AuditEntry], counts: &[Counted]) {
     for _ in 0..TRIES {
         let written = match insert(pool, entries).await {
@@ -240,7 +248,7 @@ async fn write_batch(pool: &Pool, entries: &[AuditEntry], counts: &[Counted]) {
     tracing::error!(entries = lost, "audit entries could not be written and are lost");
 }
 
-/// How often refusals came that have an entry.
+/// Updates the counts of repeated refusals.
 async fn update_counts(pool: &Pool, counts: &[Counted]) -> Result<(), sqlx::Error> {
     if counts.is_empty() {
         return Ok(());
@@ -265,7 +273,7 @@ async fn insert(pool: &Pool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> 
     fn column<T>(entries: &[AuditEntry], of: impl Fn(&AuditEntry) -> T) -> Vec<T> {
         entries.iter().map(of).collect()
     }
-    // PostgreSQL holds no NUL, and nobody else wants control characters.
+    // PostgreSQL cannot store NUL, and control characters are not useful to readers.
     let clean = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
     let actor = |entry: &AuditEntry| entry.subject.as_ref().map(|subject| json!(subject.actor));
     sqlx::query!(
@@ -290,7 +298,7 @@ async fn insert(pool: &Pool, entries: &[AuditEntry]) -> Result<(), sqlx::Error> 
     Ok(())
 }
 
-/// Forgets what is older than so many days, a little at a time.
+/// Deletes entries that are older than `days`, in small steps.
 pub async fn purge(pool: &Pool, days: u32) -> Result<(), sqlx::Error> {
     let days = i32::try_from(days).unwrap_or(i32::MAX);
     loop {

@@ -1,7 +1,8 @@
-//! Memory for request bodies, which handlers read as a whole before they parse them.
+//! Memory for request bodies. Handlers receive a whole body before they parse it.
 //!
-//! The first [`FREE_BYTES`] of a body are free. What is beyond takes memory as it arrives, of the company's share and of what all companies
-//! have together, until the request is answered. A body that gets no memory for [`MEMORY_WAIT`] is refused (503) and gives back what it has.
+//! The first [`FREE_BYTES`] of a body are free. Further bytes acquire memory as they arrive, from the company's share and from the memory
+//! of all companies, until the request is answered. If a body gets no memory within [`MEMORY_WAIT`], it is refused (503) and releases its
+//! memory.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,9 +20,9 @@ use uuid::Uuid;
 use super::company_places::{CompanyPlaces, take_in_time};
 
 const FREE_BYTES: usize = 64 << 10;
-/// For the bodies of all companies, and of one, in KiB.
-const ALL_KIB: usize = 256 << 10;
-const OF_COMPANY_KIB: usize = 64 << 10;
+/// Memory for the bodies of all companies, and of one company, in KiB.
+const ALL_KIB: usize = 128 << 10;
+const OF_COMPANY_KIB: usize = 40 << 10;
 const KIB: usize = 1 << 10;
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
@@ -37,7 +38,7 @@ pub struct BodyMemory {
 #[error("too many large bodies are received at once")]
 pub struct NoMemory;
 
-/// What a body has taken; dropping it gives the memory back.
+/// The memory that a body has acquired; dropping it releases the memory.
 #[derive(Clone, Default)]
 pub struct TakenMemory(Arc<Mutex<Vec<OwnedSemaphorePermit>>>);
 
@@ -48,7 +49,7 @@ impl Default for BodyMemory {
 }
 
 impl BodyMemory {
-    /// The request with a body that takes memory as it arrives. The memory is to be held until the request is answered.
+    /// Returns the request with a body that acquires memory as it arrives. The caller must hold the memory until the request is answered.
     pub fn bound(&self, company_id: Uuid, request: Request) -> (Request, TakenMemory) {
         let taken = TakenMemory::default();
         let body = |body: Body| {
@@ -108,8 +109,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_company_cannot_take_the_memory_of_others() {
         let memory = BodyMemory::default();
-        let held = (read(&memory, 1, 32).await.unwrap(), read(&memory, 1, 32).await.unwrap());
-        let refused = read(&memory, 1, 1).await.map(|_| ()).unwrap_err();
+        let held = read(&memory, 1, 32).await.unwrap();
+        let refused = read(&memory, 1, 9).await.map(|_| ()).unwrap_err();
         assert!(crate::extract::comes_from::<NoMemory>(&refused), "{refused}");
         assert_eq!(read(&memory, 2, 32).await.unwrap().0, 32);
         drop(held);
@@ -122,7 +123,7 @@ mod tests {
         let memory = BodyMemory::default();
         let mut held = Vec::new();
         for company in 0..4 {
-            held.push((read(&memory, company, 32).await.unwrap(), read(&memory, company, 32).await.unwrap()));
+            held.push(read(&memory, company, 32).await.unwrap());
         }
         let small = Request::new(Body::from(vec![b' '; FREE_BYTES]));
         let (request, _taken) = memory.bound(Uuid::from_u128(9), small);

@@ -1,4 +1,4 @@
-//! Places that each company has so many of: for its reads, uploads, bodies, streams.
+//! A limited number of places per company: for its reads, uploads, bodies and streams.
 
 use std::{
     collections::HashMap,
@@ -30,20 +30,20 @@ impl CompanyPlaces {
         Arc::clone(companies.entry(company_id).or_insert_with(|| Arc::new(Semaphore::new(self.of_each))))
     }
 
-    /// A place of the company, as soon as one is free; `None` if that takes longer than `patience`.
-    pub async fn take(&self, company_id: Uuid, patience: Duration) -> Option<OwnedSemaphorePermit> {
-        take_in_time(self.of(company_id), 1, patience).await
+    /// Acquires a place of the company as soon as one is free; `None` if that takes longer than `wait_max`.
+    pub async fn take(&self, company_id: Uuid, wait_max: Duration) -> Option<OwnedSemaphorePermit> {
+        take_in_time(self.of(company_id), 1, wait_max).await
     }
 
-    /// A place of the company, if one is free.
+    /// Acquires a place of the company if one is free.
     pub fn try_take(&self, company_id: Uuid) -> Option<OwnedSemaphorePermit> {
         self.of(company_id).try_acquire_owned().ok()
     }
 }
 
-/// So many places at once; `None` if that takes longer than `patience`.
-pub async fn take_in_time(places: Arc<Semaphore>, count: u32, patience: Duration) -> Option<OwnedSemaphorePermit> {
-    tokio::time::timeout(patience, places.acquire_many_owned(count)).await.ok().and_then(Result::ok)
+/// Acquires `count` places at once; `None` if that takes longer than `wait_max`.
+pub async fn take_in_time(places: Arc<Semaphore>, count: u32, wait_max: Duration) -> Option<OwnedSemaphorePermit> {
+    tokio::time::timeout(wait_max, places.acquire_many_owned(count)).await.ok().and_then(Result::ok)
 }
 
 #[cfg(test)]

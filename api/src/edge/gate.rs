@@ -1,4 +1,4 @@
-//! The one place every request to the API passes: who sends it, whether there were too many, and what of it is audited.
+//! Every request to the API passes this layer: it authenticates the sender, applies the rate limits and writes the audit.
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -10,18 +10,20 @@ use axum::{
 use super::{
     Origin,
     audit::{AuditEntry, AuditSubject},
-    guesses::GUESSES_WINDOW_SEC,
+    failed_credentials::FAILED_CREDENTIALS_WINDOW_SEC,
     limits::Allowance,
 };
+use services::identity::{API_KEY_PREFIX, Identity, secret_hash};
+
 use crate::{
-    app::App,
-    auth::{self, API_KEY_PREFIX, Credential, Identity, secret_hash},
+    auth::{self, Credential},
     idempotency::REPLAYED,
     problem::{Problem, Refusal},
+    state::App,
 };
 
 const REASON: HeaderName = HeaderName::from_static("reason");
-/// Questions that come with a body: they change nothing.
+/// Queries with a body: they change nothing.
 const QUESTIONS: &[&str] = &["/price-lists/what-if"];
 const UPLOAD: &str = "POST /campaigns/{id}/call-list";
 
@@ -41,7 +43,7 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     allowances.iter().for_each(|allowance| allowance.write(response.headers_mut()));
     let status = response.status();
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-    // A claim of which nothing came says why.
+    // A claim without a task has a reason header.
     let nothing_done = [&REPLAYED, &REASON].iter().any(|name| response.headers().contains_key(*name));
     let changed = !method.is_safe() && status.is_success() && !nothing_done;
     if refused || (changed && !QUESTIONS.iter().any(|question| action.ends_with(question))) {
@@ -52,10 +54,10 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     response
 }
 
-/// Answers the request once it is the company's turn.
+/// Runs the request when the company has a free share for it.
 async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Request, next: Next) -> Response {
     let Some(identity) = identity else { return next.run(request).await };
-    // Call lists have memory of their own.
+    // Uploads of call lists have their own memory limit.
     let (request, _memory) = if action == UPLOAD {
         (request, None)
     } else {
@@ -69,27 +71,27 @@ async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Requ
     }
 }
 
-/// Who sends the request, if they show it; refuses only what is too much, or cannot be found out. That a credential is not valid is
-/// for the handler to say, which may not need any.
+/// Authenticates the sender if the request has a valid credential. It refuses only requests that exceed a limit, or whose sender cannot be
+/// looked up. The handler refuses a credential that is not valid, because some handlers need no credential.
 async fn admit(app: &App, parts: &mut Parts, allowances: &mut Vec<Allowance>) -> Result<Option<Identity>, Problem> {
     require_allowance(allowances)?;
     let network = parts.extensions.get::<Origin>().map(Origin::network).unwrap_or_default();
-    // A token shows by itself that it is genuine; these have to be looked up.
+    // The signature of a token proves that it is genuine; the other credentials need a look-up.
     let looked_up = match Credential::of(parts) {
-        Credential::Bearer(secret) => secret.starts_with(API_KEY_PREFIX) && !app.callers.knows_key(secret),
+        Credential::Bearer(secret) => secret.starts_with(API_KEY_PREFIX) && !app.services.identity.callers.knows_key(secret),
         Credential::Ticket(_) => true,
         Credential::Unknown | Credential::None => return Ok(None),
     };
-    if looked_up && app.guesses.are_too_many(&network) {
-        return Err(Problem::too_many("too many credentials that are not valid", GUESSES_WINDOW_SEC));
+    if looked_up && app.failed_credentials.is_exceeded(&network) {
+        return Err(Problem::too_many("too many credentials that are not valid", FAILED_CREDENTIALS_WINDOW_SEC));
     }
     let identity = match auth::identify(parts, app).await {
         Ok(identity) => identity,
         Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
             if looked_up {
-                app.guesses.note(&network);
+                app.failed_credentials.record_failure(&network);
             }
-            // Whoever makes credentials up is one caller, however many there are.
+            // A client that invents credentials is one caller, regardless of their number.
             *allowances = app.limits.take_of_caller(&network.into_bytes()).into_iter().collect();
             require_allowance(allowances)?;
             return Ok(None);
@@ -108,7 +110,7 @@ fn require_allowance(allowances: &[Allowance]) -> Result<(), Problem> {
     }
 }
 
-/// A hash of the credential, or the address of who has none.
+/// A hash of the credential, or the client's network if there is no credential.
 fn caller(parts: &Parts, origin: Option<&Origin>) -> Vec<u8> {
     match Credential::of(parts) {
         Credential::Bearer(secret) | Credential::Ticket(secret) => secret_hash(secret),

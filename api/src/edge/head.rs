@@ -1,4 +1,4 @@
-//! How large a request's head may be. hyper bounds what it buffers, and a head may be larger than that by what came with its last read.
+//! Limits the size of a request's head. hyper limits its buffer, but a head may exceed that limit by the size of the last read.
 
 use axum::{
     extract::Request,
@@ -9,7 +9,7 @@ use axum::{
 
 use crate::problem::Problem;
 
-/// Of a request's head: the request line, the headers and the empty line after them.
+/// Maximum size of a request's head: the request line, the headers and the empty line after them.
 pub const HEAD_MAX_BYTES: usize = 64 << 10;
 
 pub async fn limit_head(request: Request, next: Next) -> Response {
@@ -20,7 +20,7 @@ pub async fn limit_head(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// As RFC 9112 writes a head: one space after each colon, CRLF after each line.
+/// The size of a head in the format of RFC 9112: one space after each colon, CRLF after each line.
 fn head_bytes<B>(request: &axum::http::Request<B>) -> usize {
     let target = request.uri();
     let target = target.path().len() + target.query().map_or(0, |query| "?".len() + query.len());

@@ -1,4 +1,4 @@
-//! How many requests a caller and a company may send. Each process counts on its own.
+//! Rate limits of callers and companies. Each process counts separately.
 
 use std::{
     hash::Hash,
@@ -16,19 +16,19 @@ use governor::{
 use uuid::Uuid;
 
 const WINDOW_SEC: u32 = 60;
-/// After so many requests those are forgotten who have not come for a while.
+/// After this number of requests, the counts of inactive callers are deleted.
 const FORGET_EVERY: u32 = 100_000;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What is left of a limit.
+/// The remaining allowance of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     policy: &'static str,
     limit: u32,
-    /// Requests that may come at once; `None` when this one is too many.
+    /// Number of requests that are allowed at once; `None` if this request exceeds the limit.
     remaining: Option<u32>,
-    /// Until the next one may come, or, when there are some left, until all of them are there again.
+    /// Seconds until the next request is allowed, or, if some are left, until the full allowance is available.
     reset_sec: u32,
 }
 
@@ -53,7 +53,7 @@ impl Allowance {
     }
 }
 
-/// A limit for each of many.
+/// A rate limit with one count per key.
 struct Limit<K: Hash + Eq + Clone> {
     policy: &'static str,
     per_minute: NonZeroU32,
@@ -89,13 +89,13 @@ impl<K: Hash + Eq + Clone> Limit<K> {
 }
 
 pub struct Limits {
-    /// By a hash of the credential, or the address of who has none.
+    /// By a hash of the credential, or by the client's network if there is no credential.
     callers: Option<Limit<Vec<u8>>>,
     companies: Option<Limit<Uuid>>,
 }
 
 impl Limits {
-    /// Requests per minute; 0 for no limit.
+    /// Requests per minute; 0 means no limit.
     pub fn new(per_caller: u32, per_company: u32) -> Self {
         Self { callers: Limit::new("caller", per_caller), companies: Limit::new("company", per_company) }
     }
@@ -105,7 +105,7 @@ impl Limits {
         self.callers.as_ref().map(|limit| limit.take(caller))
     }
 
-    /// The same of a company.
+    /// Counts a request of a company; `None` when there is no limit.
     pub fn take_of_company(&self, company_id: Uuid) -> Option<Allowance> {
         self.companies.as_ref().map(|limit| limit.take(&company_id))
     }

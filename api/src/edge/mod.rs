@@ -1,31 +1,33 @@
-//! What every request passes before it reaches its handler, and every answer on its way back.
+//! The layers that every request passes before its handler, and every answer after it.
 
 pub mod audit;
 mod body_memory;
+mod body_timeout;
 pub mod company_places;
+pub mod connection_limiter;
+mod drain;
+mod failed_credentials;
 mod gate;
-mod guesses;
 mod head;
 mod limits;
-mod linger;
 mod origin;
-mod patience;
-pub mod places;
 mod repeats;
 pub mod server;
 mod shares;
 
 pub use audit::{Audit, AuditSubject};
 pub use body_memory::{BodyMemory, NoMemory};
+pub use body_timeout::{BodyTimeout, limit_body_time};
 pub use company_places::CompanyPlaces;
+pub use drain::drain_refused_body;
+pub use failed_credentials::FailedCredentialLimiter;
 pub use gate::{action, gate};
-pub use guesses::Guesses;
 pub use head::limit_head;
 pub use limits::Limits;
-pub use linger::linger;
 pub use origin::{Origin, assign_origin};
-pub use patience::{TooSlow, patience};
 pub use shares::Shares;
+
+use std::time::Duration;
 
 use axum::{
     extract::Request,
@@ -34,8 +36,15 @@ use axum::{
     response::Response,
 };
 
-/// Headers of every answer (OWASP Secure Headers). What is answered is for the caller alone, and none of it is a page, but for the
-/// documentation, whose own files and styles are let in. Its page has no inline script.
+/// Maximum size of a body that is not an upload, in bytes: 500 long turns fit.
+pub const BODY_MAX_BYTES: usize = 32 << 20;
+/// Maximum size of a body with a credential or a password, in bytes.
+pub const AUTH_BODY_MAX_BYTES: usize = 16 << 10;
+/// A request that takes longer is answered with 503; streams are not limited.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Sets the security headers of every answer (OWASP Secure Headers). Answers are for the caller only, and none of them is a page, except
+/// the documentation, for which its own files and styles are allowed. The page of the documentation has no inline script.
 pub async fn secure(request: Request, next: Next) -> Response {
     let is_page = request.uri().path().starts_with("/docs");
     let mut response = next.run(request).await;

@@ -1,4 +1,4 @@
-//! Where a request comes from, and under which id it is known in answers, logs, the audit and the events it brings about.
+//! The client address of a request, and the request id in answers, logs, the audit and the events that the request causes.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,14 +14,14 @@ use axum::{
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::{app::App, settings::BehindProxy};
+use crate::settings::BehindProxy;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const USER_AGENT_MAX_CHARS: usize = 200;
 
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The client's own `X-Request-Id`, if it is a UUID.
+    /// The client's `X-Request-Id` if it is a UUID, else a new id.
     pub request_id: Uuid,
     pub client: Option<IpAddr>,
     pub user_agent: Option<String>,
@@ -45,19 +45,19 @@ impl Origin {
         }
     }
 
-    /// The client's address as text; without one all clients are the same.
+    /// The client's address as text; without an address all clients are the same.
     pub fn client(&self) -> String {
         self.client.map(|address| address.to_string()).unwrap_or_default()
     }
 
-    /// What counts as one client, as text.
+    /// The client's network as text; rate limits are per network.
     pub fn network(&self) -> String {
         self.client.map(|address| network(address).to_string()).unwrap_or_default()
     }
 }
 
-/// The client's address as our own proxy saw it: the last one in the header that the proxy sets. Those before it, and other headers, can be
-/// made up by the client.
+/// The client's address as our proxy saw it: the last one in the header that the proxy sets. Earlier addresses in it, and other headers,
+/// can be forged by the client.
 fn forwarded_address(headers: &HeaderMap, name: &HeaderName) -> Result<IpAddr, MissingAddress> {
     let list = headers.get_all(name).iter().next_back().ok_or(MissingAddress::NoHeader)?;
     let list = list.to_str().unwrap_or("?");
@@ -66,16 +66,16 @@ fn forwarded_address(headers: &HeaderMap, name: &HeaderName) -> Result<IpAddr, M
     written.and_then(parse_address).ok_or_else(|| MissingAddress::Unreadable(list.to_owned()))
 }
 
-/// Why a request has no address of a client.
+/// Why a request has no client address.
 #[derive(Debug, PartialEq, Eq)]
 enum MissingAddress {
     NoHeader,
-    /// The header, as it was sent.
+    /// The header has this value, which is not an address.
     Unreadable(String),
 }
 
 impl MissingAddress {
-    /// Logs each reason once per process: every request may have it.
+    /// Logs each reason once per process, because every request may have it.
     fn warn_once(&self, header: &HeaderName) {
         static NO_HEADER_LOGGED: AtomicBool = AtomicBool::new(false);
         static UNREADABLE_LOGGED: AtomicBool = AtomicBool::new(false);
@@ -100,7 +100,7 @@ fn for_parameter(element: &str) -> Option<&str> {
     parameters.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, value)| value)
 }
 
-/// An address in the forms that proxies write: with a port, in brackets, in quotes, with a zone.
+/// Parses an address in the forms that proxies write: with a port, in brackets, in quotes, with a zone.
 fn parse_address(written: &str) -> Option<IpAddr> {
     let text = written.trim().trim_matches('"').trim();
     let without_zone = |text: &str| text.split_once('%').map_or_else(|| text.to_owned(), |(address, _)| address.to_owned());
@@ -116,7 +116,8 @@ fn parse_address(written: &str) -> Option<IpAddr> {
     address.parse().ok()
 }
 
-/// What counts as one client: an address, or in IPv6 the first of a network of 56 bits, which providers give to one customer (RIPE-690).
+/// The network that is treated as one client: an IPv4 address, or the first address of an IPv6 network of 56 bits, which providers assign
+/// to one customer (RIPE-690).
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -127,9 +128,9 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Gives the request its origin, and its answer the request's id.
-pub async fn assign_origin(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let origin = Origin::of(&request, app.settings.behind_proxy);
+/// Adds the origin to the request, and the request id to the answer.
+pub async fn assign_origin(State(behind_proxy): State<BehindProxy>, mut request: Request, next: Next) -> Response {
+    let origin = Origin::of(&request, behind_proxy);
     let id = origin.request_id;
     let span = tracing::info_span!("request", method = %request.method(), path = request.uri().path(), request_id = %id);
     request.extensions_mut().insert(origin);

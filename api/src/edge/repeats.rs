@@ -1,4 +1,4 @@
-//! Refusals that repeat: a client that sends the same refused request again and again fills one entry of the audit, which counts them.
+//! Repeated refusals: if a client repeats the same refused request, the audit has one entry with a count.
 
 use std::{
     collections::HashMap,
@@ -10,15 +10,15 @@ use uuid::Uuid;
 
 /// How long after a refusal its repeats are counted in its entry.
 const REPEATS_WINDOW: Duration = Duration::from_secs(60);
-/// How long after a repeat the count is written at the latest.
+/// Maximum delay between a repeat and the writing of the count.
 const WRITE_WITHIN: Duration = Duration::from_secs(2);
-/// Refusals whose repeats are counted at once, at most; others have an entry each.
+/// Maximum number of refusals whose repeats are counted at once; further ones have an entry each.
 const OPEN_MAX: usize = 10_000;
 
-/// What equal refusals have in common.
+/// The properties that equal refusals share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
-    /// Nil where nobody has shown who they are.
+    /// Nil if the caller was not authenticated.
     pub company_id: Uuid,
     /// Kind and id of the actor.
     pub actor: Option<String>,
@@ -28,7 +28,7 @@ pub struct Refused {
     pub client: Option<String>,
 }
 
-/// How many equal refusals an entry stands for.
+/// The number of equal refusals in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
     pub company_id: Uuid,
@@ -43,18 +43,18 @@ struct Open {
     is_written: bool,
 }
 
-/// The entries whose repeats are counted.
+/// The entries whose repeats are being counted.
 #[derive(Default)]
 pub struct Repeats {
     open: HashMap<Refused, Open>,
-    /// When counts have to be written, if one has risen.
+    /// When changed counts have to be written, if there are any.
     write_at: Option<Instant>,
-    /// When room was made last.
+    /// When closed entries were last dropped.
     pruned_at: Option<Instant>,
 }
 
 impl Repeats {
-    /// Counts a refusal in the entry of an equal one; `false` if there is none, and the entry `audit_id` is to be written.
+    /// Counts a refusal in the entry of an equal one. Returns `false` if there is none; then the caller has to write the entry `audit_id`.
     pub fn count(&mut self, refused: Refused, audit_id: Uuid, now: Instant) -> bool {
         if let Some(open) = self.open.get_mut(&refused)
             && (!open.is_written || now < open.since + REPEATS_WINDOW)
@@ -71,7 +71,7 @@ impl Repeats {
         false
     }
 
-    /// Drops the entries that are closed, if there are too many, and not for every refusal again.
+    /// Drops closed entries if there are too many, but not at every refusal.
     fn make_room(&mut self, now: Instant) {
         if self.open.len() >= OPEN_MAX && self.pruned_at.is_none_or(|pruned_at| now >= pruned_at + WRITE_WITHIN) {
             self.pruned_at = Some(now);
@@ -84,7 +84,7 @@ impl Repeats {
         self.write_at
     }
 
-    /// The counts that have risen since they were last taken.
+    /// The counts that have changed since the last call.
     pub fn take_counts(&mut self) -> Vec<Counted> {
         if self.write_at.take().is_none() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Accepts connections: at most so many at once, none that takes its time to say what it wants, and all of them ended in good order.
+//! Accepts connections: a limited number at once, with timeouts for slow clients, and closes all of them in an orderly way.
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -12,40 +12,41 @@ use tokio::{
 };
 use tower::Service as _;
 
-use super::{head::HEAD_MAX_BYTES, places::Places};
+use super::{connection_limiter::ConnectionLimiter, head::HEAD_MAX_BYTES};
 use crate::problem::Problem;
 
-/// How long a client may take for the head of a request, also of the next one on its connection.
+/// Timeout for the head of a request, also of the next request on the same connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 100;
-/// What is buffered of a head that is not complete: more than a head may have, with its spare blanks.
+/// Size of the buffer for an incomplete head: the maximum size of a head, plus extra blanks.
 const HEAD_BUFFER_BYTES: usize = HEAD_MAX_BYTES + (4 << 10);
-/// Wait after a connection could not be accepted, mostly because there are no more file descriptors.
+/// Wait after a connection could not be accepted, mostly because no file descriptor is free.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long to say to a client that it has too many connections, and to how many at once; others are just closed.
+/// Timeout for telling a client that it has too many connections, and the maximum number of such refusals at once; further connections are
+/// closed without an answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const REFUSALS_MAX: usize = 64;
-/// What was sent and is not taken for so long will not be: its connection ends (RFC 5482).
+/// If sent data is not acknowledged within this time, the connection is closed (RFC 5482).
 const UNTAKEN_MAX: Duration = Duration::from_secs(60);
-/// A connection on which nothing was sent for so long is asked whether it is still there (RFC 1122, 4.2.3.6).
+/// After this time without data, the server sends a keep-alive probe on the connection (RFC 1122, 4.2.3.6).
 const QUIET_MAX: Duration = Duration::from_secs(60);
 
-/// Serves until told to stop; then takes no more connections, and returns when the requests under way are answered.
-pub async fn serve(listener: TcpListener, router: Router, places: Places, mut shutdown: watch::Receiver<bool>) {
-    // HTTP/2 is for the proxy that speaks TLS; with HTTP/1.1 a client has to say what it wants from the first byte on.
+/// Serves until shutdown; then accepts no more connections, and returns when the requests in progress are answered.
+pub async fn serve(listener: TcpListener, router: Router, connections: ConnectionLimiter, mut shutdown: watch::Receiver<bool>) {
+    // HTTP/2 is for the proxy that terminates TLS; with HTTP/1.1 a client has to send its request from the first byte on.
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_BUFFER_BYTES);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
-        // Nobody is let in before there is a place.
-        let next = async { (places.any().await, accept(&listener).await) };
+        // A connection is accepted only after a place is free.
+        let next = async { (connections.acquire().await, accept(&listener).await) };
         let (permit, (stream, peer)) = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop) => break,
             next = next => next,
         };
-        let place = match places.take(permit, peer.ip()) {
-            Ok(place) => place,
+        let permit = match connections.take(permit, peer.ip()) {
+            Ok(permit) => permit,
             Err(_) => {
                 metrics::counter!("newvoice_connections_refused_total").increment(1);
                 if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
@@ -54,7 +55,7 @@ pub async fn serve(listener: TcpListener, router: Router, places: Places, mut sh
                 continue;
             }
         };
-        let (router, held) = (router.clone(), place.clone());
+        let (router, held) = (router.clone(), permit.clone());
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
@@ -77,11 +78,11 @@ pub async fn serve(listener: TcpListener, router: Router, places: Places, mut sh
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
-    places.all_given_back().await;
+    connections.all_released().await;
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
@@ -101,7 +102,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Nobody keeps a place who has gone without a word, or takes no answers.
+/// Detects clients that have gone without closing the connection, or that do not receive answers, so that they do not hold a place.
 fn notice_who_is_gone(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -111,7 +112,7 @@ fn notice_who_is_gone(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers one request, if it comes soon, and closes the connection.
+/// Answers one request, if it arrives soon, and closes the connection.
 async fn refuse(stream: TcpStream, _permit: OwnedSemaphorePermit) {
     let problem = || Problem::too_many("too many connections of one client", 1).into_response();
     let service = hyper::service::service_fn(|_| async move { Ok::<_, Infallible>(problem()) });

@@ -1,5 +1,5 @@
-//! Each company's share of the reads that run at once. A read beyond the share waits for the company's own reads, and is refused after a
-//! while; reads of other companies are not delayed.
+//! Each company's share of the concurrent reads. A read beyond the share waits for the company's own reads and is refused after a timeout;
+//! reads of other companies are not delayed.
 
 use std::{
     pin::Pin,
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::company_places::{CompanyPlaces, take_in_time};
 use crate::problem::Problem;
 
-/// Reads that may cost more than a page of rows, by route: they aggregate, search, or answer what may be long. A POST says so.
+/// Routes of reads that may cost more than a page of rows: they aggregate, search, or have long answers. Entries for POST name the method.
 const EXPENSIVE: &[&str] = &[
     "/analytics/calls",
     "/analytics/calls/{id}/turns",
@@ -38,16 +38,16 @@ const EXPENSIVE: &[&str] = &[
     "/tasks/{id}/history",
     "POST /price-lists/what-if",
 ];
-/// They take no share as long as they last, but one for each page that they read from the log.
+/// Streams hold no share while they are open; each page that they read from the log takes one.
 const STREAMS: &[&str] = &["/analytics/ws/calls/{id}", "/events/stream"];
-/// Expensive reads are answered on threads of their own: writing megabytes of JSON keeps no other request from being worked on.
+/// Expensive reads run on separate threads, so that writing megabytes of JSON does not delay other requests.
 #[expect(clippy::expect_used, reason = "without threads nothing works")]
 static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
     threads.worker_threads(half_of_cores()).thread_name("expensive-reads").enable_all().build().expect("the system has threads left")
 });
 
-/// Expensive reads of all companies at once: two at least, so that one company cannot have all places.
+/// Number of concurrent expensive reads of all companies: at least two, so that one company cannot hold all places.
 fn expensive_at_once() -> usize {
     half_of_cores().max(2)
 }
@@ -57,17 +57,19 @@ fn half_of_cores() -> usize {
 }
 
 /// How long a read waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// When to come again after that, in seconds.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// The `Retry-After` of a refused read, in seconds.
 const RETRY_AFTER_SEC: u32 = 2;
-/// Expensive reads of one company at once, but never all places.
+/// Maximum number of concurrent expensive reads of one company, but never all places.
 const EXPENSIVE_OF_COMPANY: usize = 2;
-/// Pages that the streams of one company read from the log at once.
+/// Requests under idempotency keys without a credential, which register companies, at once.
+const STRANGERS: usize = 2;
+/// Maximum number of pages that the streams of one company read from the log at once.
 const PAGES_OF_COMPANY: usize = 2;
 
-/// A place among the reads of a company, held until the answer was sent.
+/// A place among the reads of a company, held until the answer is sent.
 pub struct Share {
-    /// Of its company, and of all companies together.
+    /// The place of the company, and the place among all companies.
     places: [Option<OwnedSemaphorePermit>; 2],
 }
 
@@ -77,7 +79,9 @@ pub struct Shares {
     pages: CompanyPlaces,
     streams: CompanyPlaces,
     user_changes: CompanyPlaces,
-    /// Of all companies together.
+    /// Keyed requests without a credential.
+    strangers: Arc<Semaphore>,
+    /// Shared by all companies.
     all_expensive: Arc<Semaphore>,
 }
 
@@ -86,7 +90,7 @@ fn too_many_reads() -> Problem {
 }
 
 impl Shares {
-    /// For a pool of so many connections for reads, of which one company gets half, and so many streams of each company.
+    /// Creates the shares for a pool of `connections` for reads, of which one company gets half, and for `streams` of each company.
     pub fn new(connections: usize, streams: usize) -> Self {
         Self {
             cheap: CompanyPlaces::new((connections / 2).max(1)),
@@ -94,63 +98,72 @@ impl Shares {
             pages: CompanyPlaces::new(PAGES_OF_COMPANY),
             streams: CompanyPlaces::new(streams),
             user_changes: CompanyPlaces::new(1),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
             all_expensive: Arc::new(Semaphore::new(expensive_at_once())),
         }
     }
 
-    /// A share for what a company asks for, if it is a read; 429 if its reads leave no place in time, 503 if those of all do. What was at a
-    /// moment (`?as_of=`) is expensive as well: the stream is folded.
+    /// Acquires a share for a request if it is a read. Answers 429 if the company's own reads release no place in time, and 503 if the
+    /// reads of all companies do not. A read as of a given time (`?as_of=`) is also expensive, because the stream is folded.
     pub async fn of_request(&self, company_id: Uuid, action: &str, query: Option<&str>) -> Result<Option<Share>, Problem> {
         // HEAD is answered as GET, without the body.
         let read = action.strip_prefix("HEAD ").or_else(|| action.strip_prefix("GET "));
         let folds = || form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "as_of");
         if EXPENSIVE.contains(&read.unwrap_or(action)) || read.is_some_and(|_| folds()) {
-            let own = self.expensive.take(company_id, PATIENCE).await.ok_or_else(too_many_reads)?;
-            let among_all = take_in_time(Arc::clone(&self.all_expensive), 1, PATIENCE).await;
+            let own = self.expensive.take(company_id, WAIT_MAX).await.ok_or_else(too_many_reads)?;
+            let among_all = take_in_time(Arc::clone(&self.all_expensive), 1, WAIT_MAX).await;
             let among_all = among_all.ok_or_else(|| Problem::unavailable("too many expensive reads at once"))?;
             return Ok(Some(Share { places: [Some(own), Some(among_all)] }));
         }
         if read.is_none_or(|path| STREAMS.contains(&path)) {
             return Ok(None);
         }
-        let own = self.cheap.take(company_id, PATIENCE).await.ok_or_else(too_many_reads)?;
+        let own = self.cheap.take(company_id, WAIT_MAX).await.ok_or_else(too_many_reads)?;
         Ok(Some(Share { places: [Some(own), None] }))
     }
 
-    /// A share for a page that a stream reads from the log; 429 if the company's other streams leave no place in time.
+    /// Acquires a share for a page that a stream reads from the log; 429 if the company's other streams release no place in time.
     pub async fn of_page(&self, company_id: Uuid) -> Result<Share, Problem> {
-        let own = self.pages.take(company_id, PATIENCE).await.ok_or_else(too_many_reads)?;
+        let own = self.pages.take(company_id, WAIT_MAX).await.ok_or_else(too_many_reads)?;
         Ok(Share { places: [Some(own), None] })
     }
 
-    /// A place for an event stream or WebSocket, held as long as it is open; 429 if the company has too many open.
+    /// Acquires a place for an event stream or WebSocket, held while it is open; 429 if the company has too many open.
     pub fn of_stream(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
         let too_many = || Problem::too_many("too many streams of this company are open", RETRY_AFTER_SEC);
         self.streams.try_take(company_id).ok_or_else(too_many)
     }
 
-    /// The turn of a change to a company's users. The database lets one at a time change them: the others wait here, without a connection.
+    /// Acquires a place for a request under an idempotency key without a credential: its key is locked and stored over the connections for
+    /// reads.
+    pub async fn of_stranger(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let too_many = || Problem::unavailable("too many registrations at once");
+        take_in_time(Arc::clone(&self.strangers), 1, WAIT_MAX).await.ok_or_else(too_many)
+    }
+
+    /// Acquires the turn for a change to a company's users. The database allows one such change at a time: the others wait here, without a
+    /// connection.
     pub async fn of_user_change(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
         let too_many = || Problem::too_many("too many changes to users of this company at once", RETRY_AFTER_SEC);
-        self.user_changes.take(company_id, PATIENCE).await.ok_or_else(too_many)
+        self.user_changes.take(company_id, WAIT_MAX).await.ok_or_else(too_many)
     }
 }
 
 impl Share {
-    /// Answers a request in its share, and on threads of their own if it is an expensive one.
+    /// Answers a request within its share; an expensive request runs on separate threads.
     pub async fn answer(self, answer: impl Future<Output = Response> + Send + 'static) -> Response {
         if self.places[1].is_none() {
             return self.until_sent(answer.await);
         }
-        // What the client gives up is not worked on.
+        // If the client cancels the request, its work is aborted.
         match AbortOnDropHandle::new(THREADS.spawn(answer.in_current_span())).await {
             Ok(response) => self.until_sent(response),
             Err(error) => Problem::internal(&error).into_response(),
         }
     }
 
-    /// The answer is there: others may compute theirs. The company's own place is free once the client has received the answer, so that
-    /// slow clients of one company do not fill the memory.
+    /// Releases the place among all companies, since the answer is computed. The company's own place is released after the client has
+    /// received the answer, so that slow clients of one company do not fill the memory.
     fn until_sent(mut self, response: Response) -> Response {
         self.places[1] = None;
         response.map(|body| Body::new(Guarded { body, _share: self }))
@@ -251,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_lists_name_operations_of_the_api() {
-        let document = crate::app::openapi();
+        let document = crate::router::openapi();
         for action in EXPENSIVE.iter().chain(STREAMS) {
             let (method, path) = action.split_once(' ').unwrap_or(("GET", action));
             let item = document.paths.paths.get(path).unwrap_or_else(|| panic!("{action}"));

@@ -1,4 +1,4 @@
-//! What tells two requests under one key apart: the digest of the caller's role and the body.
+//! Distinguishes requests under one key: the digest of the caller's role and the body.
 
 use axum::{
     body::Bytes,
@@ -7,10 +7,12 @@ use axum::{
 use eventstore::persons::CompanyKey;
 use sha2::{Digest, Sha256};
 
-use crate::{auth::Identity, uploads::read_form};
+use services::identity::Identity;
 
-/// Digest of the caller's role and the body: an answer is given again only to callers who may have it. Of a form, the names and contents of
-/// its fields count: clients choose another boundary each time, and a file may get another name or content type.
+use crate::uploads::read_form;
+
+/// Digest of the caller's role and the body: a stored answer is only returned to callers who may see it. For a form, the digest covers the
+/// names and contents of its fields: clients choose a new boundary for each request, and may change the name or content type of a file.
 pub(super) async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
     let role = caller.map(|identity| identity.role.to_string()).unwrap_or_default();
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
@@ -27,7 +29,7 @@ pub(super) async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, heade
     key.request_hash(&hash.finalize()).to_vec()
 }
 
-/// Digest of a form's fields: of each its name and the digest of its content.
+/// Digest of a form's fields: the name and the digest of the content of each field.
 async fn form_digest(boundary: &str, body: &Bytes) -> Result<[u8; 32], multer::Error> {
     let mut form = read_form(body, boundary);
     let mut hash = Sha256::new();

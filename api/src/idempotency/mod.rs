@@ -1,9 +1,9 @@
-//! `Idempotency-Key`: the same key and body again gives the same answer without a second effect.
+//! `Idempotency-Key`: a repeated request with the same key and body gets the same answer, without a second effect.
 //!
-//! Two things work together. The answer is kept for at least a day and given again. And every id that a keyed command
-//! makes is derived from the key, so that a command that is run again because its answer was lost (the process died
-//! between effect and answer) names the same streams and finds its effect there already. That is as good as one transaction for both,
-//! which the log's batches of many commands could not share with it.
+//! Two mechanisms work together. First, the answer is stored for at least a day and returned again. Second, every id that a command with a
+//! key creates is derived from the key. If the answer was lost (the process died between effect and answer), the command runs again, uses
+//! the same streams and finds its effect there. This is as good as one transaction for effect and answer, which is not possible because the
+//! log commits many commands in one batch.
 
 mod fingerprint;
 mod runs;
@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 use eventstore::{CommandIdentity, Pool, database::process_name, persons::CompanyKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use services::{Ids, KeyedCommand, stored_answers::ABOUT_PERSONS};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -28,67 +29,40 @@ pub use runs::KeyedRequests;
 use runs::KeyedRun;
 
 use crate::{
-    app::{App, BODY_MAX_BYTES},
     auth::{self, RouteNeeds},
-    commands::auth::AUTH_BODY_MAX_BYTES,
     edge,
+    edge::{AUTH_BODY_MAX_BYTES, BODY_MAX_BYTES},
     extract::unread,
     problem::Problem,
+    state::App,
 };
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// What is kept of a path.
+/// Maximum length of a stored path, in characters.
 const PATH_MAX_CHARS: usize = 300;
 pub const KEY_MAX_CHARS: usize = 255;
-/// How long the first of two equal requests may be silent before the second takes it over, in seconds, and how often it renews its lock. The
-/// second takes over at once if the first one's process has ended. If the first should continue all the same, the two find each other's
-/// effect.
+/// How long the first of two equal requests may be silent before the second takes over, in seconds, and how often the first renews its
+/// lock. The second takes over at once if the process of the first has ended. If the first continues nevertheless, each of the two finds
+/// the effect of the other.
 const LOCK_SEC: f64 = 4.0;
 const RENEW_EVERY: Duration = Duration::from_millis(1_500);
-/// How often and how long the second of two simultaneous requests looks for the first one's answer.
+/// How often, and how many times, the second of two simultaneous requests checks for the answer of the first.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: usize = 100;
-/// Keys that are older are forgotten, in hours.
+/// Age after which keys are deleted, in hours.
 const KEEP_HOURS: i32 = 48;
-/// The end of the path that call lists are uploaded to.
+/// The last part of the path for uploads of call lists.
 const CALL_LIST: &str = "/call-list";
-/// Whoever registers has no company yet.
+/// A user who registers belongs to no company yet.
 const REGISTER: &str = "/auth/register";
-/// Paths whose answers are not stored: most of them give out credentials, and a client that lost its own logs in again. Logging out is
+/// Paths whose answers are not stored: most of them issue credentials, and a client that lost its credentials logs in again. A logout is
 /// bound to the session that is sent with it.
 pub const WITHOUT: &[&str] = &["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation", "/auth/logout"];
-/// Headers that are part of an answer.
+/// Headers that are stored with an answer.
 const KEPT_HEADERS: [&str; 5] = ["content-type", "event-position", "etag", "location", "reason"];
 
-/// Makes the ids of a command: random, or derived from its idempotency key.
-#[derive(Clone, Debug, Default)]
-pub struct Ids(Option<Keyed>);
-
-#[derive(Clone, Debug)]
-struct Keyed {
-    key: String,
-    /// What the ids that the command makes are derived from.
-    identity: CommandIdentity,
-}
-
-impl Ids {
-    pub fn key(&self) -> Option<&str> {
-        self.0.as_ref().map(|keyed| keyed.key.as_str())
-    }
-
-    /// What the command has in common with itself when it comes again.
-    pub fn identity(&self) -> Option<CommandIdentity> {
-        self.0.as_ref().map(|keyed| keyed.identity)
-    }
-
-    /// A new id; `purpose` tells several of one command apart.
-    pub fn make(&self, purpose: &str) -> Uuid {
-        self.0.as_ref().map_or_else(Uuid::now_v7, |keyed| Uuid::new_v5(&keyed.identity.id, purpose.as_bytes()))
-    }
-}
-
-/// What identifies a keyed request: by keyed hashes, since a request may be about somebody.
+/// The identification of a request with a key: by keyed hashes, because a request may contain personal data.
 struct KeyedRequest {
     company_id: Uuid,
     method: String,
@@ -98,7 +72,7 @@ struct KeyedRequest {
     company_key: Arc<CompanyKey>,
 }
 
-/// Runs the request once per key; without a key it just runs.
+/// Runs the request once per key; a request without a key runs directly.
 pub async fn middleware(State((app, needs)): State<(App, Arc<RouteNeeds>)>, request: Request, next: Next) -> Result<Response, Problem> {
     match request.headers().get(KEY) {
         Some(key) if request.method() == Method::POST => {
@@ -120,7 +94,7 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
     let path = axum::extract::OriginalUri::from_request_parts(&mut parts, app)
         .await
         .map_or_else(|_| parts.uri.path().to_owned(), |uri| uri.path().to_owned());
-    // The unversioned paths are other names of the same operations.
+    // The unversioned paths are aliases of the same operations.
     let path = path.strip_prefix("/api/v1").or_else(|| path.strip_prefix("/api")).unwrap_or(&path).to_owned();
     if WITHOUT.contains(&path.as_str()) {
         return Ok(next.run(Request::from_parts(parts, body)).await);
@@ -132,7 +106,7 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
         Err(problem) => return Err(problem),
     };
     if identity.as_ref().is_some_and(|identity| needs.refuse(&edge::action(&parts), identity)) {
-        // The handler refuses it, without a look at its body.
+        // The handler refuses it without reading its body.
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let bytes = if path.ends_with(CALL_LIST)
@@ -152,19 +126,23 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
     let caller = identity.as_ref().map(|identity| identity.actor.id.unwrap_or_default()).unwrap_or_default();
     let mut named = format!("{} {path} {caller} {key}", parts.method).into_bytes();
     if identity.is_none() {
-        // Callers without a credential may choose the same key: theirs are told apart by their bodies.
+        // Callers without a credential may choose the same key: the body distinguishes their requests.
         named.extend_from_slice(&body_hash);
     }
     let key_hash = hex::encode(company_key.request_hash(&named));
-    // Its hash tells one path from another; the index has no room for any length.
+    // The hash distinguishes paths; the index cannot hold a path of any length.
     let path = path.chars().take(PATH_MAX_CHARS).collect();
     let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
     let epoch = app.store.persons().epoch();
+    let _place = match &identity {
+        Some(_) => None,
+        None => Some(app.shares.of_stranger().await?),
+    };
     for _ in 0..LOOKS_MAX {
         match begin(app, &keyed).await? {
             Begun::Run { first_at, comes_again, run: _run } => {
                 let identity = keyed.identity(first_at, comes_again);
-                parts.extensions.insert(Ids(Some(Keyed { identity, key: keyed.key_hash.clone() })));
+                parts.extensions.insert(Ids::keyed(KeyedCommand { identity, key: keyed.key_hash.clone() }));
                 let response = tokio::select! {
                     response = next.run(Request::from_parts(parts, Body::from(bytes))) => response,
                     never = keep_locked(app, &keyed) => match never {},
@@ -183,7 +161,7 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
 }
 
 impl KeyedRequest {
-    /// A key that was forgotten and is used once more stands for a new command.
+    /// A key that was deleted and is used later stands for a new command.
     fn identity(&self, begun_at: DateTime<Utc>, comes_again: bool) -> CommandIdentity {
         let name = format!("{} {}", self.key_hash, begun_at.timestamp_micros());
         CommandIdentity { id: Uuid::new_v5(&self.company_id, name.as_bytes()), begun_at, comes_again }
@@ -191,7 +169,7 @@ impl KeyedRequest {
 }
 
 enum Begun {
-    /// `first_at`: when the key came for the first time, now or before.
+    /// `first_at`: when the key was first used, in this run or an earlier one.
     Run {
         first_at: DateTime<Utc>,
         comes_again: bool,
@@ -202,12 +180,12 @@ enum Begun {
     UnderWay,
 }
 
-/// Locks the key, unless an equal request is under way or answered. If this process runs it, that one answers; the lock in the database is
-/// for other processes.
+/// Locks the key, unless an equal request is in progress or answered. If this process already runs the request, that run answers it; the
+/// lock in the database is for other processes.
 async fn begin(app: &App, request: &KeyedRequest) -> Result<Begun, Problem> {
     let mut tx = app.company(request.company_id).await?;
     let Some(run) = app.keyed_requests.begin(&request.key_hash) else { return look(&mut tx, request).await };
-    // A lock of this process is of a request that ended without an answer: no other one runs under the key.
+    // A lock of this process belongs to a request that ended without an answer: no other one runs under the key.
     let locked = sqlx::query!(
         r#"insert into idempotency_keys as k (company_id, method, path, key_hash, body_hash, locked_until, locked_by)
          values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6), $7)
@@ -231,7 +209,7 @@ async fn begin(app: &App, request: &KeyedRequest) -> Result<Begun, Problem> {
     look(&mut tx, request).await
 }
 
-/// What is known of an equal request: its answer, or that it is under way.
+/// The state of an equal request: its answer, or that it is in progress.
 async fn look(db: &mut PgConnection, request: &KeyedRequest) -> Result<Begun, Problem> {
     let row = sqlx::query!(
         "select body_hash, status, sealed_answer from idempotency_keys where company_id = $1 and method = $2 and path = $3 and key_hash = $4",
@@ -251,7 +229,7 @@ async fn look(db: &mut PgConnection, request: &KeyedRequest) -> Result<Begun, Pr
     Ok(Begun::Answered(answer.replay(status)?))
 }
 
-/// Says again and again that the request goes on.
+/// Renews the lock periodically while the request runs.
 async fn keep_locked(app: &App, request: &KeyedRequest) -> Infallible {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
@@ -271,12 +249,12 @@ async fn keep_locked(app: &App, request: &KeyedRequest) -> Infallible {
             Ok::<_, Problem>(tx.commit().await?)
         };
         if let Err(problem) = renewed.await {
-            tracing::debug!(problem.detail, "a keyed request could not say that it goes on");
+            tracing::debug!(problem.detail, "the lock of a keyed request could not be renewed");
         }
     }
 }
 
-/// An answer as it is kept.
+/// A stored answer.
 #[derive(Serialize, Deserialize)]
 struct Answer {
     headers: Map<String, Value>,
@@ -300,22 +278,19 @@ impl Answer {
     }
 }
 
-/// What the paths begin with whose answers may show somebody.
-const ABOUT_PERSONS: [&str; 3] = ["/calls", "/tasks", "/campaigns"];
-
-/// Keeps the answer, or lets the request be tried again: 401, 403, 429 and 5xx say nothing lasting. After 403 and 429 nothing was done, and
-/// a key that came for the first time is deleted. After a 5xx, and a 401 of whoever lost their credential meanwhile, something may have been
-/// appended: the key stays.
+/// Stores the answer, or lets the request be repeated: 401, 403, 429 and 5xx are not final. After 403 and 429 nothing was done, and a key
+/// that was used for the first time is deleted. After a 5xx, and after a 401 because the credential was revoked meanwhile, events may have
+/// been appended: the key is kept.
 async fn finish(app: &App, request: &KeyedRequest, comes_again: bool, response: Response, epoch: u64) -> Result<Response, Problem> {
     let status = response.status();
-    // Somebody was erased meanwhile: the answer may show them.
+    // A person was erased meanwhile: the answer may contain their data.
     let outdated = app.store.persons().epoch() != epoch && ABOUT_PERSONS.iter().any(|start| request.path.starts_with(start));
-    // Also of what callers without a credential are refused: their keys would fill the disk.
+    // This includes refusals of callers without a credential: their keys would fill the disk.
     let nothing_done = [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status)
         || (request.company_id.is_nil() && status.is_client_error());
     let mut tx = app.company(request.company_id).await?;
     if nothing_done && !outdated && !comes_again {
-        // Not if another process has taken the request over meanwhile.
+        // The key is not deleted if another process has taken over the request meanwhile.
         sqlx::query!(
             "delete from idempotency_keys
               where company_id = $1 and method = $2 and path = $3 and key_hash = $4 and status is null and locked_by = $5",
@@ -363,21 +338,7 @@ async fn finish(app: &App, request: &KeyedRequest, comes_again: bool, response: 
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }
 
-/// Forgets the answers that may show somebody who was erased. The keys stay: a request that comes again finds its effect.
-pub async fn forget_answers(app: &App, company_id: Uuid) -> Result<(), Problem> {
-    let mut tx = app.company(company_id).await?;
-    sqlx::query!(
-        "update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'
-          where company_id = $1 and status is not null and exists (select from unnest($2::text[]) start where starts_with(path, start))",
-        company_id,
-        &ABOUT_PERSONS as &[&str]
-    )
-    .execute(&mut *tx)
-    .await?;
-    Ok(tx.commit().await?)
-}
-
-/// Forgets keys that are old enough.
+/// Deletes old keys.
 pub async fn purge(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from idempotency_keys where created_at < now() - make_interval(hours => $1)", KEEP_HOURS).execute(pool).await?;
     Ok(())

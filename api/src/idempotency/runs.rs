@@ -1,4 +1,4 @@
-//! The keyed requests that this process runs.
+//! The requests with a key that this process runs.
 
 use std::{
     collections::HashSet,
@@ -9,14 +9,14 @@ use std::{
 #[derive(Clone, Default)]
 pub struct KeyedRequests(Arc<Mutex<HashSet<String>>>);
 
-/// One of them; it ends when this is dropped, also if the request is given up.
+/// One of these requests; it ends when this is dropped, also if the request is cancelled.
 pub(super) struct KeyedRun {
     all: KeyedRequests,
     key_hash: String,
 }
 
 impl KeyedRequests {
-    /// `None` if this process runs a request under the key already.
+    /// `None` if this process already runs a request under the key.
     pub(super) fn begin(&self, key_hash: &str) -> Option<KeyedRun> {
         self.lock().insert(key_hash.to_owned()).then(|| KeyedRun { all: self.clone(), key_hash: key_hash.to_owned() })
     }

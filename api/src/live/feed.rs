@@ -1,5 +1,5 @@
-//! Events as they are appended, for all streams of this process: one task reads the log once and sends each company's streams that
-//! company's events, decrypted and written as JSON once. It reads only while a stream is open.
+//! Live events for all streams of this process. One task reads the log once, decrypts each event and writes it as JSON once, and sends each
+//! company's events to the streams of that company. It reads only while a stream is open.
 
 use std::{
     collections::HashMap,
@@ -15,16 +15,16 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::views::EventView;
+use crate::event_view::EventView;
 
-/// Between two reads of the log, unless it has more to read: many small appends do not make it read all the time.
+/// Pause between two reads of the log, unless there are more events to read: many small appends do not cause continuous reading.
 const LOOK_GAP: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Wait after the database did not answer.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Pause after the database did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Events that are read from the log in one go.
+/// Number of events that are read from the log at once.
 const PAGE: i64 = 500;
-/// Events that a stream may be behind; then it reads them from the log.
+/// Maximum number of events that a stream may lag behind; then it reads them from the log.
 const BEHIND_MAX: usize = 2_048;
 
 /// An event in the form in which streams send it.
@@ -53,7 +53,7 @@ struct Inner {
     store: EventStore,
     /// The channel of each company that has streams.
     companies: Mutex<HashMap<Uuid, Events>>,
-    /// Whether what is appended is sent to the channels. Changes only while `companies` is locked.
+    /// Whether newly appended events are sent to the channels. It changes only while `companies` is locked.
     is_sending: watch::Sender<bool>,
 }
 
@@ -61,7 +61,7 @@ struct Inner {
 pub struct Listener(broadcast::Receiver<Arc<LiveEvent>>);
 
 impl Listener {
-    /// The next event; `None` when the listener was too slow and has missed some.
+    /// The next event; `None` if the listener was too slow and has missed some.
     pub async fn next(&mut self) -> Option<Arc<LiveEvent>> {
         self.0.recv().await.ok()
     }
@@ -75,7 +75,7 @@ impl LiveFeed {
         feed
     }
 
-    /// A listener that receives every event that is not in the log yet when this returns.
+    /// A listener that receives every event that is appended after this function returns.
     pub async fn listen(&self, company_id: Uuid) -> Listener {
         let mut is_sending = self.0.is_sending.subscribe();
         let listener = {
@@ -89,7 +89,7 @@ impl LiveFeed {
         };
         // Wakes the task.
         self.0.is_sending.send_modify(|_| {});
-        // It fails when the feed is dropped: then no event comes.
+        // An error means that the feed is dropped: then no events follow.
         let _ = is_sending.wait_for(|is_sending| *is_sending).await;
         listener
     }
@@ -100,7 +100,7 @@ impl Inner {
         self.companies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a company has listeners; if none has, nothing is sent from now on.
+    /// Whether a company has listeners; if there are none, the feed stops sending.
     fn is_needed(&self) -> bool {
         let mut companies = self.companies();
         companies.retain(|_, events| events.receiver_count() > 0);
@@ -119,7 +119,7 @@ impl Inner {
                 let missing: Vec<Uuid> = companies.keys().filter(|id| !prepared.contains_key(*id)).copied().collect();
                 if missing.is_empty() {
                     for (company_id, events) in companies.iter() {
-                        // It fails when the company has no listener any more.
+                        // An error means that the company has no listener any more.
                         prepared.get(company_id).into_iter().flatten().for_each(|event| drop(events.send(Arc::clone(event))));
                     }
                     self.is_sending.send_if_modified(|is_sending| !std::mem::replace(is_sending, true));
@@ -127,7 +127,7 @@ impl Inner {
                 }
                 missing
             };
-            // A company that gets its first listener meanwhile is in the next round.
+            // A company that gets its first listener meanwhile is in the next iteration.
             for company_id in missing {
                 let own = page.iter().filter(|event| event.company_id == company_id).cloned().collect();
                 prepared.insert(company_id, self.prepare(company_id, own).await);
@@ -143,7 +143,7 @@ impl Inner {
         events.into_iter().map(|event| Arc::new(event.into())).collect()
     }
 
-    /// Sends what is appended from now on until no company has a listener.
+    /// Sends newly appended events until no company has a listener.
     async fn follow(&self) {
         let mut subscription = None;
         while self.is_needed() {
@@ -153,7 +153,7 @@ impl Inner {
                     subscription = Some(self.store.subscribe(begin).page_events(PAGE));
                     Vec::new()
                 }),
-                Some(subscription) => subscription.next(PATIENCE).await,
+                Some(subscription) => subscription.next(WAIT_MAX).await,
             };
             let has_more = match next {
                 Ok(page) => {

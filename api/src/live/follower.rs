@@ -1,4 +1,4 @@
-//! A company's events from a position on, for a stream that a client has open: first what the log has, then what is appended.
+//! A company's events after a position, for an open stream of a client: first the events in the log, then the newly appended ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,26 +7,26 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::feed::{Listener, LiveEvent};
-use crate::{app::App, problem::Problem};
+use crate::{problem::Problem, state::App};
 
-/// Events that are read from the log in one go.
+/// Number of events that are read from the log at once.
 const PAGE: usize = 200;
-/// Wait after the database did not answer.
+/// Pause after the database did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Its place in the log.
+/// The position of a stream in the log.
 pub struct Follower {
     app: App,
     company_id: Uuid,
     filter: Filter,
     after: i64,
-    /// Read from the log, and not given out yet.
+    /// Events that were read from the log and not returned yet.
     page: std::vec::IntoIter<Arc<LiveEvent>>,
-    /// Whether the page was the last one before what the feed sends.
+    /// Whether the page reached the first event that the feed sends.
     has_caught_up: bool,
-    /// None until the feed is joined, and after the client was too slow for it.
+    /// `None` until the feed is joined, and after the client was too slow for it.
     listener: Option<Listener>,
-    /// Its place among the company's streams.
+    /// The place among the company's streams.
     _place: OwnedSemaphorePermit,
 }
 
@@ -37,7 +37,7 @@ impl Follower {
         Ok(Self { app, company_id, filter, after, page: Vec::new().into_iter(), has_caught_up: false, listener: None, _place: place })
     }
 
-    /// The next event that passes the filter, however long it takes. Nothing is lost if it is cut off.
+    /// The next event that passes the filter; waits without a limit. No event is lost if the future is cancelled.
     pub async fn next(&mut self) -> Arc<LiveEvent> {
         loop {
             if let Some(event) = self.page.next() {
@@ -53,7 +53,7 @@ impl Follower {
             };
             match listener.next().await {
                 Some(event) if event.position > self.after => {
-                    // Also if it does not pass: the log need not be read from before it again.
+                    // The position also advances past events that do not pass: they need not be read from the log.
                     self.after = event.position;
                     if self.filter.passes(&event.stream, &event.event_type) {
                         return event;
@@ -65,7 +65,7 @@ impl Follower {
         }
     }
 
-    /// Joins the live feed if it is not joined, and reads the next page of what came before.
+    /// Joins the live feed if it is not joined, and reads the next page of earlier events.
     async fn catch_up(&mut self) -> Result<(), Problem> {
         if self.listener.is_none() {
             (self.listener, self.has_caught_up) = (Some(self.app.feed.listen(self.company_id).await), false);

@@ -1,4 +1,4 @@
-//! What happens, as it happens: the company's events as a stream, one call's over a WebSocket.
+//! Live events: the company's events as a stream, and the events of one call over a WebSocket.
 
 mod feed;
 mod follower;
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{app::App, auth::Identity};
+use services::identity::Identity;
+
+use crate::state::App;
 
 pub use feed::LiveFeed;
 
@@ -17,10 +19,10 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().merge(sse::router()).merge(ws::router())
 }
 
-/// How often to look whether the caller may still see what happens.
+/// How often the caller's rights are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Keeps an eye on who a stream is for, as long as it lasts.
+/// Checks the caller's rights as long as a stream is open.
 struct Watch {
     identity: Identity,
     looked_at: Instant,
@@ -31,12 +33,12 @@ impl Watch {
         Self { identity, looked_at: Instant::now() }
     }
 
-    /// Whether the caller is still who they were when the stream began. That the database does not answer says nothing of them.
+    /// Whether the caller has the same rights as when the stream began. If the database does not answer, the stream continues.
     async fn may_go_on(&mut self, app: &App) -> bool {
         if self.looked_at.elapsed() < LOOK_EVERY {
             return true;
         }
         self.looked_at = Instant::now();
-        app.callers.again(&self.identity).await.map_or(true, |now| now.as_ref() == Some(&self.identity))
+        app.services.identity.callers.again(&self.identity).await.map_or(true, |now| now.as_ref() == Some(&self.identity))
     }
 }

@@ -1,4 +1,4 @@
-//! Server-sent events: the company's events, resumed where the client left off.
+//! Server-sent events: the company's events, resumed at the client's last position.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -12,22 +12,24 @@ use tokio::sync::watch;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     auth::{By, Viewer},
+    events::EventFilter,
     extract::QueryOf,
     live::{Watch, follower::Follower},
     problem::Problem,
-    queries::EventFilter,
+    state::App,
 };
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(events))
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The company's events as they are appended: `id` is the position, `event` the type. Resumes after `Last-Event-ID`, or after `?after=`; 409
-/// if that is beyond the log, as after a restore from a backup. The first frame has an `id` only: where the stream begins.
+/// The company's events as they are appended: `id` is the position, `event` the type.
+///
+/// The stream resumes after `Last-Event-ID`, or after `?after=`; it answers 409 if that position is beyond the end of the log, for example
+/// after a restore from a backup. The first frame has only an `id`: the position at which the stream begins.
 #[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String), (status = 409, body = Problem), (status = 429, body = Problem)))]
 async fn events(
     State(app): State<App>,
@@ -47,14 +49,14 @@ async fn events(
     Ok(Sse::new(begin.chain(stream::unfold(follow, Follow::next))).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
-/// Where the client left off. An empty id is none: a browser sends it when it has received no id yet.
+/// The last position that the client received. An empty id is ignored: a browser sends it when it has received no id yet.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").trim()).filter(|id| !id.is_empty());
     let position = |id: &str| id.parse().ok().filter(|position| *position >= 0);
     id.map(|id| position(id).ok_or_else(|| Problem::bad_request("Last-Event-ID must be a position"))).transpose()
 }
 
-/// A position that is not in the log yet may come to mean another event than the client has seen.
+/// A position that is not in the log yet may later belong to a different event than the one that the client has received.
 async fn require_in_log(app: &App, after: i64) -> Result<i64, Problem> {
     let last = app.store.last_position().await?;
     if after <= last {
@@ -71,7 +73,7 @@ struct Follow {
 }
 
 impl Follow {
-    /// The next event, however long it takes; `None` once the process is to stop, or the caller may no longer see them.
+    /// The next event; waits without a limit. `None` when the process shuts down, or when the caller may no longer see the events.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             if *self.shutdown.borrow() || !self.watch.may_go_on(&self.app).await {
@@ -79,8 +81,8 @@ impl Follow {
             }
             let event = tokio::select! {
                 event = self.events.next() => event,
-                // Time to look up the caller's rights again.
-                () = tokio::time::sleep(PATIENCE) => continue,
+                // Time to check the caller's rights.
+                () = tokio::time::sleep(WAIT_MAX) => continue,
                 _ = self.shutdown.wait_for(|stop| *stop) => continue,
             };
             let frame = Event::default().id(event.position.to_string()).event(event.event_type.as_str()).data(event.json.as_str());

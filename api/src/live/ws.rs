@@ -1,4 +1,4 @@
-//! A WebSocket per call: every event of the call, first what has happened so far, then as it happens.
+//! A WebSocket per call: every event of the call, first the existing ones, then the new ones.
 
 use std::time::Duration;
 
@@ -17,25 +17,25 @@ use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     auth::{By, Viewer},
-    edge::places::Place,
+    edge::connection_limiter::ConnectionPermit,
     extract::Id,
     live::{Watch, follower::Follower},
     problem::Problem,
+    state::App,
 };
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(call))
 }
 
-/// What a client may send: nothing but control frames.
+/// Maximum size of a message from the client, which only needs to send control frames.
 const MESSAGE_MAX_BYTES: usize = 1 << 16;
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A client that has not answered so many pings is gone.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Number of unanswered pings after which the connection is closed.
 const UNANSWERED_MAX: u32 = 6;
 
-/// Every event of the call as JSON text messages. Stays open after the call's end until the client closes it.
+/// Every event of the call as JSON text messages. The connection stays open after the call's end until the client closes it.
 #[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path)),
     responses((status = 101, description = "WebSocket"), (status = 404, body = Problem), (status = 429, body = Problem)))]
 async fn call(
@@ -43,7 +43,7 @@ async fn call(
     by: By<Viewer>,
     Id(id): Id,
     headers: HeaderMap,
-    Extension(place): Extension<Place>,
+    Extension(permit): Extension<ConnectionPermit>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     require_origin(&app, &headers)?;
@@ -59,11 +59,11 @@ async fn call(
     let upgrade = upgrade.max_frame_size(MESSAGE_MAX_BYTES).max_message_size(MESSAGE_MAX_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
         follow(app, watch, events, socket).await;
-        drop(place);
+        drop(permit);
     }))
 }
 
-/// A browser sends the page's origin along: only pages of ours, or of those that may call, get a socket (RFC 6455, 10.2).
+/// A browser sends the origin of the page: only our own pages and those of allowed origins get a socket (RFC 6455, 10.2).
 fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
@@ -80,11 +80,11 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut socket: We
     let (mut pinged_at, mut unanswered) = (Instant::now(), 0);
     loop {
         if !watch.may_go_on(&app).await {
-            close(&mut socket, close_code::POLICY, "the credential counts no longer").await;
+            close(&mut socket, close_code::POLICY, "the credential is no longer valid").await;
             return;
         }
         tokio::select! {
-            // What has come is heard before the next ping; however much it is, it holds nothing up.
+            // Received messages are handled before the next ping; their number does not delay shutdown.
             biased;
             () = async { drop(shutdown.wait_for(|stop| *stop).await) } => {
                 close(&mut socket, close_code::AWAY, "the platform is shutting down").await;
@@ -99,10 +99,10 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut socket: We
                     return;
                 }
             }
-            // Time for the next ping, and for a look at the caller's rights.
-            () = tokio::time::sleep(PATIENCE) => {}
+            // Time for the next ping, and for a check of the caller's rights.
+            () = tokio::time::sleep(WAIT_MAX) => {}
         }
-        if pinged_at.elapsed() >= PATIENCE {
+        if pinged_at.elapsed() >= WAIT_MAX {
             if unanswered >= UNANSWERED_MAX || socket.send(Message::Ping(Bytes::new())).await.is_err() {
                 return;
             }
@@ -112,6 +112,6 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut socket: We
 }
 
 async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
-    // It fails when the client is gone.
+    // An error means that the client is gone.
     let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
 }

@@ -1,0 +1,147 @@
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use domain::price::{Rate, choose};
+use projections::cost_rollups::{CallCosts, Change, Line, NamedList, Piece, Repricing};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::view::CostView;
+use crate::numbers::seconds;
+
+/// The costs of one call and their reasons: each line of the bill, and each later change by a new price list.
+#[derive(Serialize, ToSchema)]
+pub struct BillView {
+    pub call_id: Uuid,
+    #[serde(flatten)]
+    pub costs: CostView,
+    pub lines: Vec<LineView>,
+    /// Oldest first
+    pub repricings: Vec<RepricingView>,
+}
+
+/// The cost of one component from one provider.
+#[derive(Serialize, ToSchema)]
+pub struct LineView {
+    /// stt, llm_input, llm_output, tts or livekit
+    pub component: String,
+    pub provider: Option<String>,
+    pub cost: Decimal,
+    pub usage: Vec<PieceView>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct PieceView {
+    pub model: Option<String>,
+    pub quantity: f64,
+    /// second, token or character
+    pub unit: String,
+    /// The list that was in force when the component was used; null when no list was in force
+    pub price_list: Option<PriceListName>,
+    /// The list's rate for the component; null when the list has no rate for it: then the component is unpriced and costs nothing
+    #[schema(value_type = Option<Object>)]
+    pub rate: Option<Rate>,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+pub struct PriceListName {
+    pub id: Uuid,
+    /// Null for a short time after the list was published
+    pub name: Option<String>,
+    pub effective_from: DateTime<Utc>,
+}
+
+/// A publication of a price list that was in force when the call took place.
+#[derive(Serialize, ToSchema)]
+pub struct RepricingView {
+    pub repriced_at: DateTime<Utc>,
+    /// Position of the publication in the log
+    pub position: i64,
+    pub price_list: Option<PriceListName>,
+    pub why: String,
+    pub changes: Vec<ChangeView>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ChangeView {
+    pub component: String,
+    pub provider: Option<String>,
+    pub cost_before: Decimal,
+    pub cost_after: Decimal,
+    /// The lists that priced the call before
+    pub price_lists_before: Vec<PriceListName>,
+}
+
+/// The price lists that a bill names, with their rates.
+pub struct PriceLists(HashMap<Uuid, (PriceListName, Vec<Rate>)>);
+
+impl PriceLists {
+    pub fn new(lists: Vec<NamedList>) -> Self {
+        let lists = lists.into_iter().map(|list| {
+            let name = PriceListName { id: list.id, name: list.name, effective_from: list.effective_from };
+            (list.id, (name, list.rates))
+        });
+        Self(lists.collect())
+    }
+
+    fn name(&self, id: Uuid) -> Option<PriceListName> {
+        self.0.get(&id).map(|(name, _)| name.clone())
+    }
+
+    fn rates(&self, id: Option<Uuid>) -> &[Rate] {
+        id.and_then(|id| self.0.get(&id)).map_or(&[], |(_, rates)| rates)
+    }
+}
+
+impl BillView {
+    pub fn new(call_id: Uuid, bill: CallCosts, repricings: Vec<Repricing>, lists: &PriceLists) -> Self {
+        Self {
+            call_id,
+            costs: (&bill.costs).into(),
+            lines: bill.lines.into_iter().map(|line| line_view(line, lists)).collect(),
+            repricings: repricings.into_iter().map(|repricing| repricing_view(repricing, lists)).collect(),
+        }
+    }
+}
+
+fn line_view(line: Line, lists: &PriceLists) -> LineView {
+    let piece = |piece: Piece| PieceView {
+        quantity: seconds(piece.quantity),
+        unit: line.component.usage_unit().to_string(),
+        price_list: piece.price_list_id.and_then(|id| lists.name(id)),
+        rate: choose(lists.rates(piece.price_list_id), line.component, line.provider.as_deref(), piece.model.as_deref()).cloned(),
+        model: piece.model,
+    };
+    LineView {
+        component: line.component.to_string(),
+        cost: line.cost.normalize(),
+        usage: line.usage.into_iter().map(piece).collect(),
+        provider: line.provider.clone(),
+    }
+}
+
+fn repricing_view(repricing: Repricing, lists: &PriceLists) -> RepricingView {
+    let price_list = lists.name(repricing.price_list_id);
+    let name = price_list.as_ref().and_then(|list| list.name.as_deref()).unwrap_or_default();
+    let why = format!(
+        "price list '{name}', published {}, is in force from {} on: what the call used from then on is priced by it",
+        repricing.repriced_at.to_rfc3339(),
+        repricing.effective_from.to_rfc3339()
+    );
+    let change = |change: Change| ChangeView {
+        component: change.component.to_string(),
+        provider: change.provider,
+        cost_before: change.cost_before.normalize(),
+        cost_after: change.cost_after.normalize(),
+        price_lists_before: change.price_lists_before.into_iter().filter_map(|id| lists.name(id)).collect(),
+    };
+    RepricingView {
+        repriced_at: repricing.repriced_at,
+        position: repricing.position,
+        price_list,
+        why,
+        changes: repricing.changes.into_iter().map(change).collect(),
+    }
+}

@@ -1,0 +1,16 @@
+//! Metrics and costs.
+
+mod bills;
+mod overview;
+mod queries;
+mod view;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::state::App;
+
+pub use view::{CostView, OutcomesView};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(queries::router()).merge(overview::router())
+}

@@ -1,0 +1,395 @@
+//! Calls with their metrics and costs, and aggregates over many calls.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use axum::extract::{RawQuery, State};
+use chrono::{DateTime, Utc};
+use domain::{call::Direction, outcome::Outcome, phone::to_e164};
+use projections::{
+    ReadModel,
+    analytics::{GroupBy, Scope},
+    call_metrics::{self, Aggregate, CallMetricsRow},
+    calls::{CallFilter, CallRow},
+    cost_rollups::{self, CostGroupBy, CostRow, Costs},
+    page::After,
+};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    analytics::{
+        bills::{BillView, PriceLists},
+        view::{AggregateView, CallMetricsView, CostView},
+    },
+    answer::{Answer, Items},
+    auth::{By, Viewer},
+    calls::{CallView, TurnView},
+    extract::{Id, Paging, PagingParams, QueryOf, check_period},
+    freshness::Fresh,
+    problem::Problem,
+    state::App,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(calls))
+        .routes(routes!(metrics_of_call))
+        .routes(routes!(bill))
+        .routes(routes!(turns))
+        .routes(routes!(metrics))
+        .routes(routes!(costs))
+}
+
+/// The read models that hold a call's metrics.
+const METRICS: &[ReadModel] = &[call_metrics::READ_MODEL, cost_rollups::READ_MODEL];
+/// The read models that a list of calls with metrics uses.
+const CALLS_WITH_METRICS: &[ReadModel] = &[projections::calls::READ_MODEL, call_metrics::READ_MODEL, cost_rollups::READ_MODEL];
+/// The read models that metrics and costs by group use; they include the names of campaigns and skillbases.
+const GROUPED_METRICS: &[ReadModel] = &[
+    call_metrics::READ_MODEL,
+    cost_rollups::READ_MODEL,
+    projections::campaigns::READ_MODEL,
+    projections::call_tasks::READ_MODEL,
+    projections::skillbases::READ_MODEL,
+];
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct CallParams {
+    campaign_id: Option<Uuid>,
+    skillbase_id: Option<Uuid>,
+    /// success, fail, voicemail, no_answer or busy
+    outcome: Option<String>,
+    /// outbound or inbound
+    direction: Option<String>,
+    /// Only calls that started at or after this time
+    from: Option<DateTime<Utc>>,
+    /// Only calls that started before this time
+    to: Option<DateTime<Utc>>,
+    /// With `+` and the country code; in a URL, encode `+` as `%2B` (`%2B12025550100`)
+    phone_number: Option<String>,
+}
+
+/// Reads a phone number in a query as E.164. There is no campaign whose region applies to national numbers. `raw_query` is the query as the
+/// client sent it: a `+` that is not encoded is decoded as a blank, but an encoded blank (`%20`) is not a `+`.
+fn number_in_query(text: &str, raw_query: &str) -> Result<String, Problem> {
+    let mut values = raw_query.split('&').filter_map(|pair| pair.strip_prefix("phone_number="));
+    let is_plus = values.next().is_some_and(|value| value.starts_with('+'));
+    let rest = text.strip_prefix(' ').filter(|rest| is_plus && rest.starts_with(|c: char| c.is_ascii_digit()));
+    let written = rest.map(|rest| format!("+{rest}"));
+    let text = written.as_deref().unwrap_or(text);
+    let number = text.trim_start().starts_with('+').then(|| to_e164(text, None).ok()).flatten();
+    number.ok_or_else(|| Problem::bad_request("phone_number must be a phone number with + and the country code, e.g. %2B12025550100"))
+}
+
+/// A call with its metrics and costs.
+#[derive(Serialize, ToSchema)]
+pub struct CallWithMetrics {
+    #[serde(flatten)]
+    call: CallView,
+    metrics: Option<CallMetricsView>,
+    cost_total: Decimal,
+}
+
+/// Call history, newest first.
+#[utoipa::path(get, path = "/analytics/calls", tag = "analytics", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
+async fn calls(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(params): QueryOf<CallParams>,
+    RawQuery(raw_query): RawQuery,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<CallWithMetrics>>, Problem> {
+    if params.outcome.as_ref().is_some_and(|o| o.parse::<Outcome>().is_err()) {
+        return Err(Problem::bad_request("outcome must be success, fail, voicemail, no_answer or busy"));
+    }
+    if params.direction.as_ref().is_some_and(|d| d.parse::<Direction>().is_err()) {
+        return Err(Problem::bad_request("direction must be outbound or inbound"));
+    }
+    let phone_number =
+        params.phone_number.as_deref().map(|text| number_in_query(text, raw_query.as_deref().unwrap_or_default())).transpose()?;
+    check_period(params.from, params.to)?;
+    let person_id = match &phone_number {
+        // There is no person for a number that was never called, or whose person was erased.
+        Some(number) => Some(app.store.persons().known_by(by.company_id(), number).await?.unwrap_or_default()),
+        None => None,
+    };
+    let mut read = fresh.read(&app, by.company_id(), CALLS_WITH_METRICS).await?;
+    let position = read.position;
+    let filter = CallFilter {
+        campaign_id: params.campaign_id,
+        skillbase_id: params.skillbase_id,
+        outcome: params.outcome,
+        direction: params.direction,
+        person_id,
+        from: params.from,
+        to: params.to,
+    };
+    let mut rows = projections::calls::list(&mut read, by.company_id(), &filter, paging.after()?, paging.rows_to_read()).await?;
+    let of_calls = MetricsOfCalls::read(&mut read, by.company_id(), &rows).await?;
+    drop(read);
+    app.store.persons().reveal(by.company_id(), &mut rows).await?;
+    let cursor = |row: &CallRow| After { at: row.started_at, id: row.call_id };
+    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, |row| of_calls.beside(row))))
+}
+
+/// The metrics and costs of some calls.
+pub struct MetricsOfCalls {
+    metrics: HashMap<Uuid, CallMetricsRow>,
+    costs: HashMap<Uuid, Costs>,
+}
+
+impl MetricsOfCalls {
+    pub async fn read(db: &mut PgConnection, company_id: Uuid, rows: &[CallRow]) -> Result<Self, Problem> {
+        let ids: Vec<_> = rows.iter().map(|row| row.call_id).collect();
+        let costs = cost_rollups::of_calls(&mut *db, company_id, &ids).await?;
+        let metrics = call_metrics::of_calls(db, company_id, &ids).await?;
+        Ok(Self { metrics: metrics.into_iter().map(|row| (row.call_id, row)).collect(), costs })
+    }
+
+    /// The call row together with its metrics and costs.
+    pub fn beside(&self, row: CallRow) -> CallWithMetrics {
+        let none = Costs::default();
+        let costs = self.costs.get(&row.call_id).unwrap_or(&none);
+        let metrics = self.metrics.get(&row.call_id).map(|metrics| CallMetricsView::new(metrics, costs));
+        CallWithMetrics { cost_total: costs.total().normalize(), metrics, call: row.into() }
+    }
+}
+
+/// The metrics and costs of one call.
+#[utoipa::path(get, path = "/analytics/calls/{id}/metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = CallMetricsView), (status = 404, body = Problem)))]
+async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<CallMetricsView>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), METRICS).await?;
+    let position = read.position;
+    let row = call_metrics::get_with_costs(&mut read, by.company_id(), id).await?;
+    let (row, costs) = row.ok_or_else(|| Problem::not_found("call"))?;
+    Ok(Answer::ok(position, CallMetricsView::new(&row, &costs)))
+}
+
+/// The costs of one call and their reasons: the lines of the bill, and each change by a price list that was published later.
+#[utoipa::path(get, path = "/analytics/calls/{id}/costs", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = BillView), (status = 404, body = Problem)))]
+async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<BillView>, Problem> {
+    let models = &[projections::cost_rollups::READ_MODEL, projections::price_lists::READ_MODEL];
+    let mut snapshot = fresh.snapshot(&app, by.company_id(), models).await?;
+    let position = snapshot.position;
+    let bill = cost_rollups::bill_of(&mut snapshot, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+    let repricings = cost_rollups::repricings_of(&mut snapshot, by.company_id(), id).await?;
+    let mut named: Vec<_> = bill.lines.iter().flat_map(|line| &line.usage).filter_map(|piece| piece.price_list_id).collect();
+    named.extend(repricings.iter().map(|repricing| repricing.price_list_id));
+    named.extend(repricings.iter().flat_map(|r| &r.changes).flat_map(|change| &change.price_lists_before));
+    let lists = cost_rollups::lists_of(&mut snapshot, by.company_id(), &named).await?;
+    drop(snapshot);
+    let lists = PriceLists::new(lists);
+    Ok(Answer::ok(position, BillView::new(id, bill, repricings, &lists)))
+}
+
+/// The turns of one call, by turn index.
+#[utoipa::path(get, path = "/analytics/calls/{id}/turns", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+    responses((status = 200, body = Items<TurnView>), (status = 404, body = Problem)))]
+async fn turns(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<TurnView>>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::calls::READ_MODEL, projections::call_logs::READ_MODEL]).await?;
+    let position = read.position;
+    projections::calls::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+    let mut page = projections::call_logs::page_of_call(&mut read, by.company_id(), id, paging.after()?, usize::from(paging.limit)).await?;
+    drop(read);
+    app.store.persons().reveal(by.company_id(), &mut page.rows).await?;
+    Ok(Answer::ok(position, Items::bounded(page, |row| row.turn_index, TurnView::from)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct GroupParams {
+    /// Only calls that started at or after this time
+    from: Option<DateTime<Utc>>,
+    /// Only calls that started before this time
+    to: Option<DateTime<Utc>>,
+    campaign_id: Option<Uuid>,
+    skillbase_id: Option<Uuid>,
+    /// hour, day, campaign or skillbase; for costs also component or provider
+    group_by: Option<String>,
+    /// IANA time zone for hours and days; default UTC
+    timezone: Option<String>,
+}
+
+impl GroupParams {
+    fn scope(&self, company_id: Uuid) -> Result<Scope, Problem> {
+        check_period(self.from, self.to)?;
+        let timezone = self.timezone.as_deref().unwrap_or("UTC").parse();
+        let timezone = timezone.map_err(|_| Problem::bad_request("timezone must be an IANA time zone, e.g. Europe/Prague"))?;
+        Ok(Scope { company_id, campaign_id: self.campaign_id, skillbase_id: self.skillbase_id, from: self.from, to: self.to, timezone })
+    }
+
+    fn group_by(&self) -> Result<Option<CostGroupBy>, Problem> {
+        Ok(Some(match self.group_by.as_deref() {
+            None => return Ok(None),
+            Some("hour") => CostGroupBy::Calls(GroupBy::Hour),
+            Some("day") => CostGroupBy::Calls(GroupBy::Day),
+            Some("campaign") => CostGroupBy::Calls(GroupBy::Campaign),
+            Some("skillbase") => CostGroupBy::Calls(GroupBy::Skillbase),
+            Some("component") => CostGroupBy::Component,
+            Some("provider") => CostGroupBy::Provider,
+            Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign, skillbase, component or provider")),
+        }))
+    }
+}
+
+/// Names of the groups whose keys are ids.
+async fn names(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    group_by: Option<CostGroupBy>,
+    keys: &BTreeSet<String>,
+) -> Result<HashMap<String, String>, Problem> {
+    let mut names = HashMap::new();
+    for key in keys {
+        let Ok(id) = Uuid::try_parse(key) else { continue };
+        let name = match group_by {
+            Some(CostGroupBy::Calls(GroupBy::Campaign)) => {
+                let row = projections::campaigns::get(&mut *db, company_id, id).await?;
+                row.and_then(|row| row.settings.get("name")?.as_str().map(str::to_owned))
+            }
+            Some(CostGroupBy::Calls(GroupBy::Skillbase)) => {
+                projections::skillbases::get(&mut *db, company_id, id).await?.map(|row| row.name)
+            }
+            _ => None,
+        };
+        names.extend(name.map(|name| (key.clone(), name)));
+    }
+    Ok(names)
+}
+
+/// The fields of a group with its key, and with its name if it has one.
+fn group(key: Option<&String>, names: &HashMap<String, String>, fields: Value) -> Value {
+    let mut object = fields;
+    object["key"] = json!(key);
+    if let Some(name) = key.and_then(|key| names.get(key)) {
+        object["name"] = json!(name);
+    }
+    object
+}
+
+fn to_json(view: &impl Serialize) -> Result<Value, Problem> {
+    serde_json::to_value(view).map_err(|e| Problem::internal(&e))
+}
+
+/// Metrics over the turns of many calls, in total or by group. Percentiles are exact to within 1 %.
+#[utoipa::path(get, path = "/analytics/metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+async fn metrics(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(params): QueryOf<GroupParams>,
+    fresh: Fresh,
+) -> Result<Answer<Value>, Problem> {
+    let scope = params.scope(by.company_id())?;
+    let group_by = match params.group_by()? {
+        None => None,
+        Some(CostGroupBy::Calls(group_by)) => Some(group_by),
+        Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
+    };
+    let mut snapshot = fresh.snapshot(&app, by.company_id(), GROUPED_METRICS).await?;
+    let position = snapshot.position;
+    let whole = aggregates(&mut snapshot, &scope, None).await?;
+    let totals = to_json(&whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default())))?;
+    let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
+    let groups = aggregates(&mut snapshot, &scope, Some(group_by)).await?;
+    let names =
+        names(&mut snapshot, by.company_id(), Some(CostGroupBy::Calls(group_by)), &groups.keys().flatten().cloned().collect()).await?;
+    let groups = groups.iter().map(|(key, view)| Ok(group(key.as_ref(), &names, to_json(view)?))).collect::<Result<Vec<_>, Problem>>()?;
+    Ok(Answer::ok(position, json!({"group_by": group_by.to_string(), "totals": totals, "groups": groups})))
+}
+
+async fn aggregates(
+    db: &mut PgConnection,
+    scope: &Scope,
+    group_by: Option<GroupBy>,
+) -> Result<BTreeMap<Option<String>, AggregateView>, Problem> {
+    let costs = cost_rollups::costs(db, scope, group_by.map(CostGroupBy::Calls)).await?;
+    let aggregates = call_metrics::aggregate(db, scope, group_by).await?;
+    let (no_calls, no_costs) = (Aggregate::default(), Costs::default());
+    // One projection may be ahead of the other: a group is listed if either projection has it.
+    let keys: BTreeSet<_> = aggregates.keys().chain(costs.keys()).cloned().collect();
+    let views = keys.into_iter().map(|key| {
+        let costs = costs.get(&key).map_or(&no_costs, |row| &row.costs);
+        let view = AggregateView::new(aggregates.get(&key).unwrap_or(&no_calls), costs);
+        (key, view)
+    });
+    Ok(views.collect())
+}
+
+/// The costs of calls, in total or by group. The groups sum exactly to the totals.
+#[utoipa::path(get, path = "/analytics/costs", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+async fn costs(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(params): QueryOf<GroupParams>,
+    fresh: Fresh,
+) -> Result<Answer<Value>, Problem> {
+    let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
+    let mut snapshot = fresh.snapshot(&app, by.company_id(), GROUPED_METRICS).await?;
+    let position = snapshot.position;
+    let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?;
+    let totals = cost_json(whole.values().next().unwrap_or(&CostRow::default()))?;
+    let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
+    let groups = cost_rollups::costs(&mut snapshot, &scope, Some(group_by)).await?;
+    let names = names(&mut snapshot, by.company_id(), Some(group_by), &groups.keys().flatten().cloned().collect()).await?;
+    let by_part = matches!(group_by, CostGroupBy::Component | CostGroupBy::Provider);
+    let fields = |row: &CostRow| if by_part { Ok(json!({"cost_total": row.costs.total().normalize()})) } else { cost_json(row) };
+    let totals = if by_part { json!({"cost_total": totals["cost_total"]}) } else { totals };
+    let groups = groups.iter().map(|(key, row)| Ok(group(key.as_ref(), &names, fields(row)?))).collect::<Result<Vec<_>, Problem>>()?;
+    Ok(Answer::ok(position, json!({"group_by": params.group_by, "totals": totals, "groups": groups})))
+}
+
+fn cost_json(row: &CostRow) -> Result<Value, Problem> {
+    let mut fields = to_json(&CostView::from(&row.costs))?;
+    fields["call_count"] = json!(row.call_count);
+    let unpriced = row.unpriced.iter().map(|(what, quantity)| {
+        let unit = what.component.usage_unit();
+        json!({"component": what.component, "provider": what.provider, "model": what.model, "quantity": crate::numbers::seconds(*quantity), "unit": unit})
+    });
+    fields["unpriced"] = unpriced.collect();
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_queries_have_a_plus() {
+        for query in ["%2B12025550100", "+12025550100", "+1+202-555-0100", "+1%20202-555-0100", "%20%2B12025550100", "+%2B12025550100"] {
+            assert_eq!(number_of(query).as_deref(), Some("+12025550100"), "{query}");
+        }
+        let others = ["2025550100", "12025550100", "(202)+555-0100", "00420601123456", "++12025550100", "+", "%20", "", "x"];
+        for query in others {
+            assert_eq!(number_of(query), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_blank_before_a_national_number_is_no_plus() {
+        for query in ["%204325550100", "%2012025550100", "%20%204325550100", "4325550100"] {
+            assert_eq!(number_of(query), None, "{query}");
+        }
+    }
+
+    fn number_of(query: &str) -> Option<String> {
+        let query = format!("limit=5&phone_number={query}");
+        let uri = format!("/analytics/calls?{query}").parse().unwrap();
+        let axum::extract::Query(params) = axum::extract::Query::<CallParams>::try_from_uri(&uri).unwrap();
+        number_in_query(&params.phone_number.unwrap(), &query).ok()
+    }
+}

@@ -1,0 +1,54 @@
+//! API keys, without their secrets.
+
+use std::collections::HashMap;
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use projections::{api_keys::ApiKeyRow, page::After};
+use serde::Serialize;
+use services::identity::api_keys;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    answer::{Answer, Items},
+    auth::{Admin, By},
+    extract::{Paging, PagingParams},
+    freshness::Fresh,
+    problem::Problem,
+    state::App,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+#[derive(Serialize, ToSchema)]
+struct ApiKeyView {
+    id: Uuid,
+    name: String,
+    role: String,
+    created_at: DateTime<Utc>,
+    /// The first characters of the key
+    prefix: Option<String>,
+    /// Time of the last use, to the minute
+    last_used_at: Option<DateTime<Utc>>,
+}
+
+/// The company's API keys, without the revoked ones.
+#[utoipa::path(get, path = "/api-keys", tag = "identity", security(("bearer" = ["admin"])), params(Fresh, PagingParams), responses((status = 200, body = Items<ApiKeyView>)))]
+async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ApiKeyView>>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::api_keys::READ_MODEL]).await?;
+    let position = read.position;
+    let rows = projections::api_keys::list(&mut read, by.company_id(), paging.after()?, paging.rows_to_read()).await?;
+    let cursor = |row: &ApiKeyRow| After { at: row.created_at, id: row.api_key_id };
+    let ids: Vec<_> = rows.iter().map(|row| row.api_key_id).collect();
+    let uses = api_keys::uses(&app.services.identity.pool, by.company_id(), &ids).await?;
+    let mut uses: HashMap<_, _> = uses.into_iter().map(|known| (known.api_key_id, known)).collect();
+    let view = |row: ApiKeyRow| {
+        let (prefix, last_used_at) = uses.remove(&row.api_key_id).map(|known| (known.prefix, known.last_used_at)).unwrap_or_default();
+        ApiKeyView { id: row.api_key_id, name: row.name, role: row.role, created_at: row.created_at, prefix, last_used_at }
+    };
+    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, view)))
+}

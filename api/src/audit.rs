@@ -1,0 +1,95 @@
+//! Changes and refusals.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use projections::page::After;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    answer::{Answer, Items},
+    auth::{Admin, By},
+    extract::{Paging, PagingParams, QueryOf, check_period},
+    freshness::Fresh,
+    problem::Problem,
+    state::App,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct AuditFilter {
+    /// true: only refusals; false: only changes
+    refused: Option<bool>,
+    /// Id of a user or an API key
+    actor_id: Option<Uuid>,
+    /// The correlation_id of events
+    request_id: Option<Uuid>,
+    /// Only entries at or after this time
+    from: Option<DateTime<Utc>>,
+    /// Only entries before this time
+    to: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AuditView {
+    id: Uuid,
+    at: DateTime<Utc>,
+    /// {kind, id, name} as in events; null when the caller was not authenticated
+    #[schema(value_type = Option<Object>)]
+    actor: Option<Value>,
+    /// HTTP method and route
+    action: String,
+    path: String,
+    status: i16,
+    /// Reason of the refusal
+    reason: Option<String>,
+    /// Equal refusals of one caller within a minute share one entry, which has the details of the first one: the number of these refusals.
+    /// 1 for changes
+    count: i32,
+    /// The same as the correlation_id of the events that the request caused
+    request_id: Uuid,
+    /// IP address of the client
+    client: Option<String>,
+    user_agent: Option<String>,
+}
+
+/// Every change over the API and every refusal, newest first: the caller, the address, the time and the reason.
+#[utoipa::path(get, path = "/audit", tag = "identity", security(("bearer" = ["admin"])), params(AuditFilter, Fresh, PagingParams), responses((status = 200, body = Items<AuditView>)))]
+async fn list(
+    State(app): State<App>,
+    by: By<Admin>,
+    QueryOf(filter): QueryOf<AuditFilter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<AuditView>>, Problem> {
+    check_period(filter.from, filter.to)?;
+    let position = fresh.of_log(&app).await?;
+    let after = paging.after::<After>()?;
+    app.audit.flush().await;
+    let rows = sqlx::query_as!(
+        AuditView,
+        r#"select audit_id as id, at, actor, action, path, status, reason, count, request_id, client, user_agent from audit_log
+            where company_id = $1 and ($2::boolean is null or (status >= 400) = $2) and ($3::text is null or actor_id = $3)
+              and ($4::uuid is null or request_id = $4) and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
+              and ($7::timestamptz is null or (at, audit_id) < ($7, $8::uuid))
+            order by at desc, audit_id desc limit $9"#,
+        by.company_id(),
+        filter.refused,
+        filter.actor_id.map(|id| id.to_string()),
+        filter.request_id,
+        filter.from,
+        filter.to,
+        after.map(|after| after.at),
+        after.map(|after| after.id),
+        paging.rows_to_read()
+    );
+    let rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| After { at: row.at, id: row.id }, |row| row)))
+}

@@ -1,0 +1,256 @@
+//! Configuring, starting and stopping campaigns.
+
+use axum::{
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    campaign::{CampaignSettings, settings::hh_mm},
+    retry::Backoff,
+    validation::Invalid,
+};
+use serde::{Deserialize, Serialize};
+use services::{CampaignDetails, ClaimResult, TaskForAgent, Versioned};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    answer::{Answer, Done, EVENT_POSITION},
+    auth::{Agent, By, Manager},
+    campaigns::CampaignView,
+    extract::{Body, Id, OptionalBody, Patch, given},
+    problem::Problem,
+    state::App,
+    tasks::TaskView,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(update, delete))
+        .routes(routes!(clone))
+        .routes(routes!(start))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(claim))
+}
+
+/// The reason why there was no task to claim.
+const REASON: HeaderName = HeaderName::from_static("reason");
+
+/// Fields of a campaign. An absent field keeps its value (or default); null clears it.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CampaignInput {
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub name: Patch<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub description: Patch<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<Uuid>)]
+    pub skillbase_id: Patch<Uuid>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<DateTime<Utc>>)]
+    pub start_time: Patch<DateTime<Utc>>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<DateTime<Utc>>)]
+    pub end_time: Patch<DateTime<Utc>>,
+    /// `HH:MM` in `timezone`
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub daily_start_time: Patch<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub daily_end_time: Patch<String>,
+    /// IANA time zone name
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub timezone: Patch<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<u8>>)]
+    pub days_of_week: Patch<Vec<u8>>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub max_concurrent_calls: Patch<u32>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub calls_per_minute: Patch<u32>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub max_retries: Patch<u32>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    pub retry_delay_minutes: Patch<u32>,
+    /// `fixed` or `exponential`
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub retry_backoff: Patch<Backoff>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub default_region: Patch<String>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub dialed_by: Patch<String>,
+}
+
+/// Applies a given value; null sets the default.
+fn set<T>(field: &mut T, patch: Patch<T>, default: T) {
+    if let Some(value) = patch {
+        *field = value.unwrap_or(default);
+    }
+}
+
+impl CampaignInput {
+    /// Applies the given fields to `settings`.
+    fn apply(self, settings: &mut CampaignSettings) -> Result<(), Invalid> {
+        let mut invalid = Invalid::default();
+        let defaults = CampaignSettings::new(String::new(), settings.skillbase_id);
+        let time = |invalid: &mut Invalid, path: &str, text: String| {
+            let time = hh_mm::parse(&text);
+            invalid.require(time.is_some(), path, "must be a time of day, HH:MM");
+            time
+        };
+        let daily_start = self.daily_start_time.map(|text| text.and_then(|text| time(&mut invalid, "daily_start_time", text)));
+        let daily_end = self.daily_end_time.map(|text| text.and_then(|text| time(&mut invalid, "daily_end_time", text)));
+        let timezone = self.timezone.map(|name| {
+            name.map(|name| {
+                name.parse::<chrono_tz::Tz>().unwrap_or_else(|_| {
+                    invalid.add("timezone", "must be an IANA time zone, e.g. Europe/Prague");
+                    defaults.timezone
+                })
+            })
+        });
+        invalid.require(self.skillbase_id != Some(None), "skillbase_id", "must not be null");
+        invalid.time("start_time", self.start_time.flatten());
+        invalid.time("end_time", self.end_time.flatten());
+        invalid.into_result()?;
+        set(&mut settings.name, self.name, defaults.name);
+        set(&mut settings.description, self.description.map(Some), None);
+        set(&mut settings.skillbase_id, self.skillbase_id, defaults.skillbase_id);
+        set(&mut settings.start_time, self.start_time.map(Some), None);
+        set(&mut settings.end_time, self.end_time.map(Some), None);
+        set(&mut settings.daily_start_time, daily_start.map(Some), None);
+        set(&mut settings.daily_end_time, daily_end.map(Some), None);
+        set(&mut settings.timezone, timezone, defaults.timezone);
+        set(&mut settings.days_of_week, self.days_of_week.map(Some), None);
+        set(&mut settings.max_concurrent_calls, self.max_concurrent_calls, defaults.max_concurrent_calls);
+        set(&mut settings.calls_per_minute, self.calls_per_minute, defaults.calls_per_minute);
+        set(&mut settings.max_retries, self.max_retries, defaults.max_retries);
+        set(&mut settings.retry_delay_minutes, self.retry_delay_minutes, defaults.retry_delay_minutes);
+        set(&mut settings.retry_backoff, self.retry_backoff, defaults.retry_backoff);
+        set(&mut settings.default_region, self.default_region.map(|region| Some(region.map(|r| r.to_uppercase()))), None);
+        set(&mut settings.dialed_by, self.dialed_by, defaults.dialed_by);
+        Ok(())
+    }
+}
+
+fn answer(by: &By<Manager>, campaign: Versioned<CampaignDetails>) -> Answer<CampaignView> {
+    Answer::of(campaign, |campaign| CampaignView::new(by.company_id(), campaign))
+}
+
+/// Create a campaign as a draft.
+#[utoipa::path(post, path = "/campaigns", tag = "campaigns", security(("bearer" = ["manager"])), request_body = CampaignInput,
+    responses((status = 201, body = CampaignView), (status = 422, body = Problem)))]
+async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<CampaignInput>) -> Result<Answer<CampaignView>, Problem> {
+    let mut invalid = Invalid::default();
+    invalid.require(input.name.is_some(), "name", "is required");
+    invalid.require(input.skillbase_id.is_some(), "skillbase_id", "is required");
+    invalid.into_result()?;
+    let mut settings = CampaignSettings::new(String::new(), input.skillbase_id.flatten().unwrap_or_default());
+    input.apply(&mut settings)?;
+    let campaign = app.services.create_campaign(&by.op(), settings).await?;
+    Ok(Answer { status: StatusCode::CREATED, ..answer(&by, campaign) })
+}
+
+/// Change the given fields; null clears a field.
+///
+/// While the campaign is running, only name, description, end_time, max_concurrent_calls and calls_per_minute can be changed.
+#[utoipa::path(put, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = CampaignInput,
+    responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
+async fn update(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    Body(input): Body<CampaignInput>,
+) -> Result<Answer<CampaignView>, Problem> {
+    let campaign = app.services.update_campaign(&by.op(), id, |settings| input.clone().apply(settings)).await?;
+    Ok(answer(&by, campaign))
+}
+
+/// Delete a campaign that is not running: its waiting tasks are cancelled, its history is kept.
+#[utoipa::path(delete, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
+async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Done, Problem> {
+    Ok(Done { position: app.services.delete_campaign(&by.op(), id).await? })
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CloneCampaign {
+    name: Option<String>,
+}
+
+/// Create a draft with the same configuration, without tasks and counters.
+#[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<CloneCampaign>,
+    responses((status = 201, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn clone(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    OptionalBody(input): OptionalBody<CloneCampaign>,
+) -> Result<Answer<CampaignView>, Problem> {
+    let campaign = app.services.clone_campaign(&by.op(), id, input.name).await?;
+    Ok(Answer { status: StatusCode::CREATED, ..answer(&by, campaign) })
+}
+
+/// Start a draft, or a completed campaign to which tasks were added.
+#[utoipa::path(post, path = "/campaigns/{id}/start", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+    responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
+async fn start(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
+    Ok(answer(&by, app.services.start_campaign(&by.op(), id).await?))
+}
+
+/// Pause: no further task is claimed; calls in progress continue.
+#[utoipa::path(post, path = "/campaigns/{id}/pause", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+    responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
+async fn pause(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
+    Ok(answer(&by, app.services.pause_campaign(&by.op(), id).await?))
+}
+
+/// Resume a paused campaign.
+#[utoipa::path(post, path = "/campaigns/{id}/resume", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+    responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
+async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
+    Ok(answer(&by, app.services.resume_campaign(&by.op(), id).await?))
+}
+
+#[derive(Serialize, ToSchema)]
+struct ClaimView {
+    task: TaskView,
+    /// Id of the call, which is dialing: record its turns and its end under this id.
+    call_id: Uuid,
+}
+
+/// Claim the next task, within the campaign's schedule and limits: highest priority first, then oldest.
+#[utoipa::path(post, path = "/campaigns/{id}/tasks/claim", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
+    responses((status = 200, body = ClaimView),
+        (status = 204, description = "Nothing to claim now", headers(("Reason" = String, description = "outside_schedule, concurrency, rate, empty, not_running or dialed_by_provider"))),
+        (status = 404, body = Problem)))]
+async fn claim(State(app): State<App>, by: By<Agent>, Id(id): Id) -> Result<Response, Problem> {
+    match app.services.claim_task_for_agent(&by.op(), id).await? {
+        ClaimResult::Claimed(TaskForAgent { task, call_id }) => {
+            let position = task.position;
+            Ok(Answer::ok(position, ClaimView { task: TaskView::new(task), call_id }).into_response())
+        }
+        ClaimResult::Nothing(reason) => {
+            let reason = <&'static str>::from(reason);
+            let headers = [(REASON, HeaderValue::from_static(reason)), (EVENT_POSITION, app.store.head().position().into())];
+            Ok((StatusCode::NO_CONTENT, headers).into_response())
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Campaigns, their tasks, statistics, imports and histories.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::campaign::Campaign;
+use domain::task::TaskStatus;
+use eventstore::StreamName;
+use projections::{
+    call_list_imports::CallListImportRow,
+    call_tasks::{self, CampaignStatsRow},
+    campaigns::CampaignRow,
+    page::After,
+};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    analytics::OutcomesView,
+    answer::{Answer, Items},
+    auth::{By, Viewer},
+    campaigns::CampaignView,
+    event_view::EventView,
+    extract::{HistoryPaging, HistoryParams, Id, Paging, PagingParams, QueryOf},
+    freshness::{AsOf, Fresh},
+    numbers::{seconds, share},
+    problem::Problem,
+    state::App,
+    tasks::TaskView,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(history))
+        .routes(routes!(tasks))
+        .routes(routes!(stats))
+        .routes(routes!(imports))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// draft, running, paused or completed
+    status: Option<String>,
+    skillbase_id: Option<Uuid>,
+}
+
+/// Campaigns, newest first.
+#[utoipa::path(get, path = "/campaigns", tag = "campaigns", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<CampaignView>)))]
+async fn list(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(filter): QueryOf<Filter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<CampaignView>>, Problem> {
+    if filter.status.as_ref().is_some_and(|s| s.parse::<domain::campaign::CampaignStatus>().is_err()) {
+        return Err(Problem::bad_request("status must be draft, running, paused or completed"));
+    }
+    let mut read = fresh.read(&app, by.company_id(), projections::campaigns::READS).await?;
+    let position = read.position;
+    let (status, after) = (filter.status.as_deref(), paging.after()?);
+    let rows = projections::campaigns::list(&mut read, by.company_id(), status, filter.skillbase_id, after, paging.rows_to_read()).await?;
+    let page = Items::page(rows, &paging, |row: &CampaignRow| After { at: row.created_at, id: row.campaign_id }, CampaignView::from_row);
+    let items = page.items.into_iter().collect::<Result<_, _>>()?;
+    Ok(Answer::ok(position, Items { items, next_cursor: page.next_cursor }))
+}
+
+/// One campaign, at present or as of a given time.
+#[utoipa::path(get, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
+    responses((status = 200, body = CampaignView), (status = 404, body = Problem)))]
+async fn get(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    AsOf { as_of }: AsOf,
+    fresh: Fresh,
+) -> Result<Answer<CampaignView>, Problem> {
+    if let Some(moment) = as_of {
+        fresh.of_log(&app).await?;
+        let campaign = app.services.campaign_as_of(by.company_id(), id, moment).await?;
+        return Ok(Answer::of(campaign, |campaign| CampaignView::new(by.company_id(), campaign)));
+    }
+    let mut read = fresh.read(&app, by.company_id(), projections::campaigns::READS).await?;
+    let position = read.position;
+    let row = projections::campaigns::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+    let version = row.stream_version;
+    Ok(Answer::ok(position, CampaignView::from_row(row)?).version(version))
+}
+
+/// Every event of the campaign, oldest first, with its actor and cause. A long history is split into pages, even without a limit.
+#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, HistoryParams),
+    responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
+async fn history(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    HistoryPaging(paging): HistoryPaging,
+) -> Result<Answer<Items<EventView>>, Problem> {
+    let position = fresh.of_log(&app).await?;
+    let history = crate::events::history(&app, by.company_id(), &[StreamName::of::<Campaign>(id)], "campaign", &paging).await?;
+    Ok(Answer::ok(position, history))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct TaskFilter {
+    /// pending, in_progress, retry, completed, failed or cancelled
+    status: Option<String>,
+}
+
+/// The campaign's tasks, newest first.
+#[utoipa::path(get, path = "/campaigns/{id}/tasks", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), TaskFilter, Fresh, PagingParams),
+    responses((status = 200, body = Items<TaskView>), (status = 404, body = Problem)))]
+async fn tasks(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    QueryOf(filter): QueryOf<TaskFilter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<TaskView>>, Problem> {
+    if filter.status.as_ref().is_some_and(|s| s.parse::<TaskStatus>().is_err()) {
+        return Err(Problem::bad_request("status must be pending, in_progress, retry, completed, failed or cancelled"));
+    }
+    let mut read = fresh.read(&app, by.company_id(), projections::campaigns::READS).await?;
+    let position = read.position;
+    projections::campaigns::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+    let mut rows =
+        call_tasks::list(&mut read, by.company_id(), id, filter.status.as_deref(), paging.after()?, paging.rows_to_read()).await?;
+    drop(read);
+    app.store.persons().reveal(by.company_id(), &mut rows).await?;
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.position, TaskView::from)))
+}
+
+#[derive(Serialize, ToSchema)]
+struct TaskCounts {
+    total: i64,
+    pending: i64,
+    in_progress: i64,
+    retry: i64,
+    completed: i64,
+    failed: i64,
+    cancelled: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Stats {
+    campaign_id: Uuid,
+    tasks: TaskCounts,
+    /// Number of tasks by the outcome of their last attempt
+    outcomes: OutcomesView,
+    attempts: i64,
+    /// Tasks with outcome success ÷ tasks completed or failed, 0 to 1
+    success_rate: Option<f64>,
+    /// Average over the campaign's ended calls
+    average_duration_sec: Option<f64>,
+    cost_total: Decimal,
+    cost_per_success: Option<Decimal>,
+    first_attempt_at: Option<DateTime<Utc>>,
+    last_attempt_at: Option<DateTime<Utc>>,
+    /// Attempts ÷ hours from the first to the last attempt, at least one hour
+    calls_per_hour: Option<f64>,
+}
+
+/// Statistics of the campaign.
+#[utoipa::path(get, path = "/campaigns/{id}/stats", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = Stats), (status = 404, body = Problem)))]
+async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Stats>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), call_tasks::STATS_READS).await?;
+    let position = read.position;
+    let row = call_tasks::campaign_stats(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+    Ok(Answer::ok(position, Stats::new(id, &row)))
+}
+
+impl Stats {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    fn new(campaign_id: Uuid, row: &CampaignStatsRow) -> Self {
+        let tasks = TaskCounts {
+            total: row.pending + row.in_progress + row.retry + row.completed + row.failed + row.cancelled,
+            pending: row.pending,
+            in_progress: row.in_progress,
+            retry: row.retry,
+            completed: row.completed,
+            failed: row.failed,
+            cancelled: row.cancelled,
+        };
+        let hours = row
+            .first_attempt_at
+            .zip(row.last_attempt_at)
+            .map(|(first, last)| ((last - first).num_milliseconds() as f64 / 3_600_000.0).max(1.0));
+        Self {
+            campaign_id,
+            tasks,
+            outcomes: OutcomesView {
+                success: row.success,
+                fail: row.fail,
+                voicemail: row.voicemail,
+                no_answer: row.no_answer,
+                busy: row.busy,
+            },
+            attempts: row.attempts,
+            success_rate: share(row.success, row.completed + row.failed),
+            average_duration_sec: (row.ended_count > 0).then(|| seconds(row.duration_sec / Decimal::from(row.ended_count))),
+            cost_total: row.cost_total.normalize(),
+            cost_per_success: (row.success > 0).then(|| (row.cost_total / Decimal::from(row.success)).round_dp(12).normalize()),
+            first_attempt_at: row.first_attempt_at,
+            last_attempt_at: row.last_attempt_at,
+            calls_per_hour: hours.map(|hours| row.attempts as f64 / hours),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct ImportView {
+    import_id: Uuid,
+    /// Name of the uploaded file. It is stored unencrypted and kept after an erasure: do not use names of persons in it
+    file_name: String,
+    total: i64,
+    created: i64,
+    error_count: i64,
+    errors: Vec<String>,
+    imported_at: DateTime<Utc>,
+}
+
+/// The uploaded call lists and their results, newest first.
+#[utoipa::path(get, path = "/campaigns/{id}/imports", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+    responses((status = 200, body = Items<ImportView>), (status = 404, body = Problem)))]
+async fn imports(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<ImportView>>, Problem> {
+    let mut read =
+        fresh.read(&app, by.company_id(), &[projections::campaigns::READ_MODEL, projections::call_list_imports::READ_MODEL]).await?;
+    let position = read.position;
+    projections::campaigns::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+    let rows = projections::call_list_imports::list(&mut read, by.company_id(), id, paging.after()?, paging.rows_to_read()).await?;
+    let cursor = |row: &CallListImportRow| After { at: row.imported_at, id: row.import_id };
+    let view = |row: CallListImportRow| ImportView {
+        import_id: row.import_id,
+        file_name: row.file_name,
+        total: row.total,
+        created: row.created,
+        error_count: row.error_count,
+        errors: row.errors,
+        imported_at: row.imported_at,
+    };
+    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, view)))
+}

@@ -1,0 +1,96 @@
+//! The company's events in log order.
+
+use axum::extract::State;
+use domain::{Decider as _, api_key::ApiKey, role::Role, user::User};
+use eventstore::{Filter, StreamName};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    answer::{Answer, Items},
+    auth::{By, Viewer},
+    event_view::EventView,
+    extract::{Paging, PagingParams, QueryOf},
+    freshness::Fresh,
+    problem::Problem,
+    state::App,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+/// Filter for events.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilter {
+    /// Only events after this position; default 0
+    pub after: Option<i64>,
+    /// campaign, task, call, …
+    pub category: Option<String>,
+    pub event_type: Option<String>,
+    /// `<category>-<uuid>`
+    pub stream: Option<String>,
+}
+
+impl EventFilter {
+    /// Builds the filter for the log. A negative position and an invalid stream name are answered with 400. Only admins see the events of
+    /// users and API keys.
+    pub fn parse(&self, role: Role) -> Result<Filter, Problem> {
+        if self.after.is_some_and(|after| after < 0) {
+            return Err(Problem::bad_request("after must not be negative"));
+        }
+        let nul = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
+        if nul(&self.category) || nul(&self.event_type) || nul(&self.stream) {
+            return Err(Problem::bad_request("parameters must not contain a NUL character"));
+        }
+        let stream = self.stream.as_deref().map(|name| name.parse::<StreamName>().map_err(|e| Problem::bad_request(e.to_string())));
+        let hidden_categories = if role >= Role::Admin { Vec::new() } else { vec![User::CATEGORY, ApiKey::CATEGORY] };
+        Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()?, hidden_categories })
+    }
+}
+
+/// The company's events, oldest first, after a position.
+#[utoipa::path(get, path = "/events", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter, Fresh, PagingParams), responses((status = 200, body = Items<EventView>)))]
+async fn list(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(filter): QueryOf<EventFilter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<EventView>>, Problem> {
+    let position = fresh.of_log(&app).await?;
+    let after = paging.after::<i64>()?.or(filter.after).unwrap_or(0);
+    let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, usize::from(paging.limit)).await?;
+    Ok(Answer::ok(position, Items::bounded(events, |event| event.position, EventView::from)))
+}
+
+/// The events of a company's streams, oldest first; 404 if there are none, or if the streams belong to another company.
+pub(super) async fn history(
+    app: &App,
+    company_id: Uuid,
+    streams: &[StreamName],
+    what: &str,
+    paging: &Paging,
+) -> Result<Items<EventView>, Problem> {
+    let after = paging.after::<i64>()?;
+    let page = app.store.read_history(company_id, streams, after.unwrap_or(0), usize::from(paging.limit)).await?;
+    if page.rows.is_empty() && after.is_none() {
+        return Err(Problem::not_found(what));
+    }
+    Ok(Items::bounded(page, |event| event.position, EventView::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_position_is_refused() {
+        let parse = |after| EventFilter { after, category: None, event_type: None, stream: None }.parse(Role::Viewer).err();
+        assert_eq!(parse(Some(-1)).map(|problem| problem.status), Some(400));
+        assert!(parse(Some(0)).is_none() && parse(None).is_none());
+    }
+}

@@ -1,0 +1,71 @@
+//! Parameters for how recent an answer must be, or for which time it is requested.
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use chrono::{DateTime, Utc};
+use projections::ReadModel;
+use serde::Deserialize;
+use services::Read;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use crate::{extract::QueryOf, problem::Problem, state::App};
+
+/// `?min_position=`: the log position that the read model must have reached.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Fresh {
+    /// Wait until the read model has reached this log position, at most 5 s.
+    pub min_position: Option<i64>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Fresh {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let QueryOf(fresh) = QueryOf::<Self>::from_request_parts(parts, state).await?;
+        Ok(fresh)
+    }
+}
+
+impl Fresh {
+    /// For reads from the log itself: returns the end of the log. A position beyond it is refused.
+    pub async fn of_log(&self, app: &App) -> Result<i64, Problem> {
+        let position = app.store.last_position().await?;
+        match self.min_position.filter(|wanted| *wanted > position) {
+            Some(wanted) => Err(Problem::unavailable(format!("min_position {wanted} is beyond the log, which ends at {position}"))),
+            None => Ok(position),
+        }
+    }
+
+    /// Waits for the read models and begins to read them.
+    pub async fn read(&self, app: &App, company_id: Uuid, models: &[ReadModel]) -> Result<Read, Problem> {
+        Ok(app.services.read(company_id, models, self.min_position).await?)
+    }
+
+    /// Waits for the read models and begins to read them in one snapshot.
+    pub async fn snapshot(&self, app: &App, company_id: Uuid, models: &[ReadModel]) -> Result<Read, Problem> {
+        Ok(app.services.snapshot(company_id, models, self.min_position).await?)
+    }
+
+    /// Waits for the read models; returns the position of the slowest one.
+    pub async fn wait(&self, app: &App, models: &[ReadModel]) -> Result<i64, Problem> {
+        Ok(app.services.wait_for(models, self.min_position).await?)
+    }
+}
+
+/// `?as_of=`: the state at a given time, from the events that were recorded until then.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AsOf {
+    /// The state at this moment, by recorded_at.
+    pub as_of: Option<DateTime<Utc>>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AsOf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let QueryOf(as_of) = QueryOf::<Self>::from_request_parts(parts, state).await?;
+        Ok(as_of)
+    }
+}

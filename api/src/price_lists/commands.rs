@@ -1,0 +1,55 @@
+//! Price lists.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::{price_list::PriceListCommand, validation::Invalid};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    answer::Answer,
+    auth::{Admin, By},
+    extract::Body,
+    price_lists::{
+        queries::PriceListView,
+        rates::{RateInput, parse_rates},
+    },
+    problem::Problem,
+    state::App,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(publish))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PublishPriceList {
+    name: String,
+    effective_from: DateTime<Utc>,
+    rates: Vec<RateInput>,
+}
+
+/// Publish a price list.
+///
+/// It is in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of the calls in its
+/// period.
+#[utoipa::path(post, path = "/price-lists", tag = "prices", security(("bearer" = ["admin"])), request_body = PublishPriceList,
+    responses((status = 201, body = PriceListView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<PublishPriceList>) -> Result<Answer<PriceListView>, Problem> {
+    let mut invalid = Invalid::default();
+    invalid.name("name", &input.name, 200);
+    invalid.time("effective_from", Some(input.effective_from));
+    invalid.into_result()?;
+    let rates = parse_rates(input.rates)?;
+    let command = PriceListCommand::Publish { name: input.name.clone(), effective_from: input.effective_from, rates: rates.clone() };
+    let published = app.services.publish_price_list(&by.op(), command).await?;
+    Ok(Answer::of_new(published, |given| PriceListView {
+        id: given.id,
+        name: input.name,
+        effective_from: input.effective_from,
+        rates,
+        created_at: given.created_at,
+    }))
+}

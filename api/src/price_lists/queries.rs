@@ -1,0 +1,192 @@
+//! Price lists, and the costs of calls under other prices.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::{
+    decimal,
+    price::{self, Component, Rate},
+};
+use projections::{
+    analytics::Scope,
+    cost_rollups::{self, Billed, Costs, UsageFrom, costs_of},
+    page::After,
+    price_lists::PriceListRow,
+};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    analytics::CostView,
+    answer::{Answer, Items},
+    auth::{By, Viewer},
+    extract::{Body, Id, Paging, PagingParams, QueryOf, check_period},
+    freshness::Fresh,
+    numbers::seconds,
+    price_lists::rates::{RateInput, parse_rates},
+    problem::Problem,
+    state::App,
+};
+use eventstore::now;
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(estimate)).routes(routes!(get)).routes(routes!(what_if))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct PriceListView {
+    pub id: Uuid,
+    pub name: String,
+    pub effective_from: DateTime<Utc>,
+    #[schema(value_type = Vec<Object>)]
+    pub rates: Vec<Rate>,
+    pub created_at: DateTime<Utc>,
+}
+
+fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
+    let rates = serde_json::from_value(row.rates).map_err(|e| Problem::internal(&e))?;
+    Ok(PriceListView { id: row.price_list_id, name: row.name, effective_from: row.effective_from, rates, created_at: row.created_at })
+}
+
+/// Price lists, the most recently published first.
+#[utoipa::path(get, path = "/price-lists", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
+async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
+    let position = read.position;
+    let rows = projections::price_lists::list(&mut read, by.company_id(), paging.after()?, paging.rows_to_read()).await?;
+    let page = Items::page(rows, &paging, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
+    Ok(Answer::ok(position, Items { items: page.items.into_iter().collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
+}
+
+/// One price list.
+#[utoipa::path(get, path = "/price-lists/{id}", tag = "prices", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = PriceListView), (status = 404, body = Problem)))]
+async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<PriceListView>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
+    let position = read.position;
+    let row = projections::price_lists::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("price list"))?;
+    Ok(Answer::ok(position, view(row)?).version(1))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WhatIf {
+    /// Either rates, or the id of a price list (`price_list_id`)
+    rates: Option<Vec<RateInput>>,
+    price_list_id: Option<Uuid>,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    campaign_id: Option<Uuid>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct WhatIfView {
+    actual: CostView,
+    what_if: CostView,
+    /// what_if − actual
+    difference: CostView,
+}
+
+/// Compute the costs of the calls that started in `[from, to)` under other rates. Changes nothing.
+#[utoipa::path(post, path = "/price-lists/what-if", tag = "prices", security(("bearer" = ["viewer"])), request_body = WhatIf, params(Fresh),
+    responses((status = 200, body = WhatIfView), (status = 422, body = Problem)))]
+async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(input): Body<WhatIf>) -> Result<Answer<WhatIfView>, Problem> {
+    let models = &[projections::cost_rollups::READ_MODEL, projections::price_lists::READ_MODEL];
+    let mut read = fresh.read(&app, by.company_id(), models).await?;
+    let position = read.position;
+    check_period(Some(input.from), Some(input.to))?;
+    let rates = match (input.rates, input.price_list_id) {
+        (Some(rates), None) => parse_rates(rates)?,
+        (None, Some(id)) => {
+            let row = projections::price_lists::get(&mut read, by.company_id(), id).await?;
+            view(row.ok_or_else(|| Problem::invalid("price_list_id", "there is no such price list"))?)?.rates
+        }
+        _ => return Err(Problem::invalid("rates", "give either rates or price_list_id")),
+    };
+    drop(read);
+    let scope = Scope {
+        company_id: by.company_id(),
+        campaign_id: input.campaign_id,
+        skillbase_id: None,
+        from: Some(input.from),
+        to: Some(input.to),
+        timezone: chrono_tz::Tz::UTC,
+    };
+    let (actual, other) = cost_rollups::what_if(&app.access, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;
+    let difference = Costs {
+        stt: other.stt - actual.stt,
+        llm: other.llm - actual.llm,
+        tts: other.tts - actual.tts,
+        livekit: other.livekit - actual.livekit,
+    };
+    Ok(Answer::ok(position, WhatIfView { actual: (&actual).into(), what_if: (&other).into(), difference: (&difference).into() }))
+}
+
+/// Usage in a minute of conversation; each value can be given.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct Assumptions {
+    /// Seconds of caller speech in a minute
+    #[serde(deserialize_with = "decimal::deserialize", serialize_with = "write_number")]
+    #[param(value_type = f64)]
+    #[schema(value_type = f64)]
+    stt_seconds: Decimal,
+    llm_input_tokens: i64,
+    llm_output_tokens: i64,
+    tts_characters: i64,
+}
+
+impl Default for Assumptions {
+    fn default() -> Self {
+        // The caller speaks half of the time; there are six turns, and each reads a prompt of about 600 tokens.
+        Self { stt_seconds: Decimal::from(30), llm_input_tokens: 3_600, llm_output_tokens: 150, tts_characters: 450 }
+    }
+}
+
+/// Writes a JSON number, for compatibility with releases in which the value was not exact.
+fn write_number<S: Serializer>(value: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+    seconds(*value).serialize(serializer)
+}
+
+#[derive(Serialize, ToSchema)]
+struct Estimate {
+    cost_per_minute: CostView,
+    assumptions: Assumptions,
+}
+
+/// The cost of a minute under the price list in force.
+#[utoipa::path(get, path = "/price-lists/estimate", tag = "prices", security(("bearer" = ["viewer"])), params(Assumptions, Fresh), responses((status = 200, body = Estimate), (status = 422, body = Problem)))]
+async fn estimate(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(assumptions): QueryOf<Assumptions>,
+    fresh: Fresh,
+) -> Result<Answer<Estimate>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
+    let position = read.position;
+    let row = projections::price_lists::in_force(&mut read, by.company_id(), now()).await?;
+    let rates = row.map(view).transpose()?.map(|list| list.rates).unwrap_or_default();
+    let quantity = |field: &str, number: Decimal| {
+        let is_in_range = (Decimal::ZERO..=Decimal::from(1_000_000_000)).contains(&number);
+        is_in_range.then_some(number).ok_or_else(|| Problem::invalid(field, "must be from 0 to 1000000000"))
+    };
+    let used = [
+        (Component::Stt, quantity("stt_seconds", assumptions.stt_seconds)?),
+        (Component::LlmInput, quantity("llm_input_tokens", assumptions.llm_input_tokens.into())?),
+        (Component::LlmOutput, quantity("llm_output_tokens", assumptions.llm_output_tokens.into())?),
+        (Component::Tts, quantity("tts_characters", assumptions.tts_characters.into())?),
+        (Component::Livekit, Decimal::from(60)),
+    ];
+    let billed = used.map(|(component, quantity)| Billed {
+        component,
+        provider: None,
+        quantity,
+        rate: price::choose(&rates, component, None, None),
+    });
+    let mut costs = Costs::default();
+    costs_of(&billed).iter().for_each(|((component, _), cost)| costs.add(*component, *cost));
+    Ok(Answer::ok(position, Estimate { cost_per_minute: (&costs).into(), assumptions }))
+}

@@ -1,0 +1,223 @@
+//! Skillbases, their versions, and the data that an agent needs from them.
+
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::skillbase::{SkillbaseConfig, prompt, scenario, tools};
+use projections::{
+    page::After,
+    skillbases::{SkillbaseRow, SkillbaseVersionRow},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    answer::{Answer, Items},
+    auth::{By, Viewer},
+    extract::{Id, Paging, PagingParams, Params, QueryOf},
+    freshness::Fresh,
+    problem::Problem,
+    state::App,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(versions))
+        .routes(routes!(version))
+        .routes(routes!(for_call))
+        .routes(routes!(prompt_text))
+        .routes(routes!(scenario_of))
+        .routes(routes!(tools_of))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct SkillbaseView {
+    pub id: Uuid,
+    pub company_id: Uuid,
+    pub name: String,
+    pub slug: String,
+    #[schema(value_type = Object)]
+    pub config: Value,
+    /// Version of the configuration; increases with every change
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<SkillbaseRow> for SkillbaseView {
+    fn from(row: SkillbaseRow) -> Self {
+        Self {
+            id: row.skillbase_id,
+            company_id: row.company_id,
+            name: row.name,
+            slug: row.slug,
+            config: row.config,
+            version: i64::from(row.version),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// Only skillbases whose name contains this text, without regard to case
+    name: Option<String>,
+    slug: Option<String>,
+}
+
+/// Skillbases, newest first.
+#[utoipa::path(get, path = "/skillbases", tag = "skillbases", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<SkillbaseView>)))]
+async fn list(
+    State(app): State<App>,
+    by: By<Viewer>,
+    QueryOf(filter): QueryOf<Filter>,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<SkillbaseView>>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
+    let position = read.position;
+    let (name, slug) = (filter.name.as_deref(), filter.slug.as_deref());
+    let rows = projections::skillbases::list(&mut read, by.company_id(), name, slug, paging.after()?, paging.rows_to_read()).await?;
+    let cursor = |row: &SkillbaseRow| After { at: row.created_at, id: row.skillbase_id };
+    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, SkillbaseView::from)))
+}
+
+async fn row(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(SkillbaseRow, i64), Problem> {
+    let mut read = fresh.read(app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
+    let position = read.position;
+    let row = projections::skillbases::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("skillbase"))?;
+    Ok((row, position))
+}
+
+async fn config(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(SkillbaseConfig, SkillbaseRow, i64), Problem> {
+    let (row, position) = row(app, by, id, fresh).await?;
+    let config = serde_json::from_value(row.config.clone()).map_err(|e| Problem::internal(&e))?;
+    Ok((config, row, position))
+}
+
+/// One skillbase.
+#[utoipa::path(get, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = SkillbaseView), (status = 404, body = Problem)))]
+async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<SkillbaseView>, Problem> {
+    let (row, position) = row(&app, &by, id, &fresh).await?;
+    let version = row.stream_version;
+    Ok(Answer::ok(position, row.into()).version(version))
+}
+
+#[derive(Serialize, ToSchema)]
+struct SkillbaseVersionView {
+    version: i64,
+    name: String,
+    slug: String,
+    #[schema(value_type = Object)]
+    config: Value,
+    created_at: DateTime<Utc>,
+}
+
+impl From<SkillbaseVersionRow> for SkillbaseVersionView {
+    fn from(row: SkillbaseVersionRow) -> Self {
+        Self { version: i64::from(row.version), name: row.name, slug: row.slug, config: row.config, created_at: row.created_at }
+    }
+}
+
+/// All versions of a skillbase, newest first; they are kept after it is deleted.
+#[utoipa::path(get, path = "/skillbases/{id}/versions", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+    responses((status = 200, body = Items<SkillbaseVersionView>), (status = 404, body = Problem)))]
+async fn versions(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Id(id): Id,
+    fresh: Fresh,
+    paging: Paging,
+) -> Result<Answer<Items<SkillbaseVersionView>>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
+    let position = read.position;
+    let before = paging.after::<i32>()?;
+    let rows = projections::skillbases::versions(&mut read, by.company_id(), id, before, paging.rows_to_read()).await?;
+    if rows.is_empty() && before.is_none() {
+        return Err(Problem::not_found("skillbase"));
+    }
+    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.version, SkillbaseVersionView::from)))
+}
+
+/// One version of a skillbase.
+#[utoipa::path(get, path = "/skillbases/{id}/versions/{n}", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), ("n" = i32, Path), Fresh),
+    responses((status = 200, body = SkillbaseVersionView), (status = 404, body = Problem)))]
+async fn version(
+    State(app): State<App>,
+    by: By<Viewer>,
+    Params((id, n)): Params<(Uuid, i32)>,
+    fresh: Fresh,
+) -> Result<Answer<SkillbaseVersionView>, Problem> {
+    let mut read = fresh.read(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
+    let position = read.position;
+    let row = projections::skillbases::version(&mut read, by.company_id(), id, n).await?;
+    Ok(Answer::ok(position, row.ok_or_else(|| Problem::not_found("version of this skillbase"))?.into()))
+}
+
+#[derive(Serialize, ToSchema)]
+struct ForCall {
+    id: Uuid,
+    name: String,
+    #[schema(value_type = Object)]
+    config: Value,
+    version: i64,
+    prompt: String,
+    #[schema(value_type = Object)]
+    scenario: scenario::Scenario,
+    #[schema(value_type = Vec<Object>)]
+    tools: Vec<Value>,
+}
+
+/// All data that an agent needs for a call, in one request.
+#[utoipa::path(get, path = "/skillbases/{id}/for-call", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = ForCall), (status = 404, body = Problem)))]
+async fn for_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<ForCall>, Problem> {
+    let (config, row, position) = config(&app, &by, id, &fresh).await?;
+    let stream_version = row.stream_version;
+    let body = ForCall {
+        id,
+        name: row.name,
+        config: row.config,
+        version: i64::from(row.version),
+        prompt: prompt::build(&config),
+        scenario: scenario::adapt(&config),
+        tools: tools::schemas(&config),
+    };
+    Ok(Answer::ok(position, body).version(stream_version))
+}
+
+#[derive(Serialize, ToSchema)]
+struct Prompt {
+    prompt: String,
+}
+
+/// The system prompt.
+#[utoipa::path(get, path = "/skillbases/{id}/prompt", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = Prompt), (status = 404, body = Problem)))]
+async fn prompt_text(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Prompt>, Problem> {
+    let (config, _, position) = config(&app, &by, id, &fresh).await?;
+    Ok(Answer::ok(position, Prompt { prompt: prompt::build(&config) }))
+}
+
+/// The scenario for a dialog engine.
+#[utoipa::path(get, path = "/skillbases/{id}/scenario", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+async fn scenario_of(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<scenario::Scenario>, Problem> {
+    let (config, _, position) = config(&app, &by, id, &fresh).await?;
+    Ok(Answer::ok(position, scenario::adapt(&config)))
+}
+
+/// The enabled tools as OpenAI function schemas.
+#[utoipa::path(get, path = "/skillbases/{id}/tools", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = Vec<Object>), (status = 404, body = Problem)))]
+async fn tools_of(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Vec<Value>>, Problem> {
+    let (config, _, position) = config(&app, &by, id, &fresh).await?;
+    Ok(Answer::ok(position, tools::schemas(&config)))
+}

@@ -1,0 +1,68 @@
+//! Results of attempts.
+
+use axum::extract::State;
+use domain::{
+    outcome::Outcome,
+    task::{AttemptFailure, ERROR_MESSAGE_MAX, FailureCause},
+    validation::Invalid,
+};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    answer::Answer,
+    auth::{Agent, By},
+    extract::{Body, Id},
+    problem::Problem,
+    state::App,
+    tasks::TaskView,
+    words::OutcomeName,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(complete)).routes(routes!(fail))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CompleteTask {
+    call_id: Uuid,
+    #[schema(value_type = OutcomeName, example = "success")]
+    outcome: Outcome,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct FailTask {
+    call_id: Uuid,
+    error_message: String,
+    #[schema(value_type = Option<OutcomeName>, example = "no_answer")]
+    outcome: Option<Outcome>,
+}
+
+/// Complete the current attempt successfully; no further attempt follows.
+#[utoipa::path(post, path = "/tasks/{id}/complete", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = CompleteTask,
+    responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn complete(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Body<CompleteTask>) -> Result<Answer<TaskView>, Problem> {
+    Ok(Answer::of(app.services.complete_task(&by.op(), id, input.call_id, input.outcome).await?, TaskView::new))
+}
+
+/// Report that the current attempt failed.
+///
+/// A further attempt follows the campaign's retry policy; if it allows none, the task has failed.
+#[utoipa::path(post, path = "/tasks/{id}/fail", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = FailTask,
+    responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Body<FailTask>) -> Result<Answer<TaskView>, Problem> {
+    let mut invalid = Invalid::default();
+    invalid.text("error_message", &input.error_message, ERROR_MESSAGE_MAX);
+    invalid.into_result()?;
+    let failure = AttemptFailure {
+        call_id: input.call_id,
+        error_message: input.error_message.into(),
+        outcome: input.outcome,
+        cause: FailureCause::Reported,
+    };
+    Ok(Answer::of(app.services.fail_task(&by.op(), id, failure).await?, TaskView::new))
+}

@@ -1,0 +1,77 @@
+use chrono::{DateTime, Utc};
+use domain::task::CreatedTask;
+use projections::call_tasks::CallTaskRow;
+use serde::Serialize;
+use serde_json::Value;
+use services::Versioned;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+#[derive(Serialize, ToSchema)]
+pub struct TaskView {
+    pub id: Uuid,
+    pub campaign_id: Uuid,
+    /// E.164
+    pub phone_number: String,
+    pub contact_name: Option<String>,
+    /// The other columns of the call list
+    #[schema(value_type = Object)]
+    pub contact_data: Value,
+    /// `pending`, `in_progress`, `retry`, `completed`, `failed` or `cancelled`
+    pub status: String,
+    pub priority: i32,
+    pub attempt_count: i64,
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Id of the call of the current or the last attempt
+    pub call_id: Option<Uuid>,
+    pub outcome: Option<String>,
+    pub error_message: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl TaskView {
+    pub fn new(given: Versioned<CreatedTask>) -> Self {
+        let Versioned { id, value: task, created_at, updated_at, .. } = given;
+        Self {
+            id,
+            campaign_id: task.contact.campaign_id,
+            phone_number: task.contact.phone_number.reveal().clone(),
+            contact_name: task.contact.contact_name.as_ref().map(|name| name.reveal().clone()),
+            contact_data: Value::Object(task.contact.contact_data.reveal().clone()),
+            status: task.status.to_string(),
+            priority: task.contact.priority,
+            attempt_count: i64::from(task.attempt_count),
+            last_attempt_at: task.last_attempt_at,
+            next_attempt_at: task.next_attempt_at,
+            call_id: task.call_id,
+            outcome: task.outcome.map(|o| o.to_string()),
+            error_message: task.error_message.as_ref().map(|message| message.reveal().clone()),
+            created_at,
+            updated_at,
+        }
+    }
+}
+
+impl From<CallTaskRow> for TaskView {
+    fn from(row: CallTaskRow) -> Self {
+        Self {
+            id: row.task_id,
+            campaign_id: row.campaign_id,
+            phone_number: row.phone_number,
+            contact_name: row.contact_name,
+            contact_data: row.contact_data,
+            status: row.status,
+            priority: row.priority,
+            attempt_count: i64::from(row.attempt_count),
+            last_attempt_at: row.last_attempt_at,
+            next_attempt_at: row.next_attempt_at,
+            call_id: row.call_id,
+            outcome: row.outcome,
+            error_message: row.error_message,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Users: admins invite them, give them roles, and disable them.
+
+use axum::{
+    Extension, Json,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use domain::role::Role;
+use serde::{Deserialize, Serialize};
+use services::{InvitedUser, identity::credentials::UserChange};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    answer::Answer,
+    auth::{Admin, By, routes::SessionView},
+    edge::{AUTH_BODY_MAX_BYTES, AuditSubject, Origin},
+    extract::{Body, Id},
+    problem::Problem,
+    state::App,
+    users::queries::UserView,
+    words::RoleName,
+};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(invite))
+        .routes(routes!(invite_again))
+        .routes(routes!(change))
+        .routes(routes!(accept))
+        .layer(DefaultBodyLimit::max(AUTH_BODY_MAX_BYTES))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Invite {
+    #[schema(example = "ada@example.com")]
+    email: String,
+    #[schema(value_type = RoleName, example = "manager")]
+    role: Role,
+}
+
+/// A user who can join with the invitation.
+#[derive(Serialize, ToSchema)]
+struct Invited {
+    #[serde(flatten)]
+    user: UserView,
+    /// Secret for `POST /auth/accept-invitation`, can be used once; only this answer shows it
+    invitation: String,
+    invitation_expires_at: DateTime<Utc>,
+}
+
+/// Invite a user.
+///
+/// Send the invitation to the user, who chooses a password with it. Only this answer shows it.
+#[utoipa::path(post, path = "/users", tag = "identity", security(("bearer" = ["admin"])), request_body = Invite,
+    responses((status = 201, body = Invited), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>) -> Result<Answer<Invited>, Problem> {
+    Ok(invited(app.services.invite_user(&by.op(), &input.email, input.role).await?))
+}
+
+/// Issue a new invitation for a user who has not joined yet; the earlier invitation is revoked.
+#[utoipa::path(post, path = "/users/{id}/invitation", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)),
+    responses((status = 201, body = Invited), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn invite_again(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Answer<Invited>, Problem> {
+    Ok(invited(app.services.renew_invitation(&by.op(), id).await?))
+}
+
+fn invited(given: InvitedUser) -> Answer<Invited> {
+    let InvitedUser { user, invitation, expires_at } = given;
+    Answer::of_new(user, |user| Invited { user: UserView::new(user), invitation, invitation_expires_at: expires_at })
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeUser {
+    #[schema(value_type = Option<RoleName>, example = "viewer")]
+    role: Option<Role>,
+    /// true: the user can no longer log in and existing tokens are rejected; a pending invitation is revoked
+    disabled: Option<bool>,
+}
+
+/// Change a user's role, disable or enable a user.
+///
+/// The change takes effect in all processes within seconds. The last admin of a company cannot be disabled or get another role.
+#[utoipa::path(put, path = "/users/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)), request_body = ChangeUser,
+    responses((status = 200, body = UserView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
+async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): Body<ChangeUser>) -> Result<Answer<UserView>, Problem> {
+    let _turn = app.shares.of_user_change(by.company_id()).await?;
+    let change = UserChange { role: input.role, disabled: input.disabled };
+    Ok(Answer::of(app.services.change_user(&by.op(), id, change).await?, UserView::new))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AcceptInvitation {
+    invitation: String,
+    password: String,
+}
+
+/// Accept an invitation: choose a password and log in.
+#[utoipa::path(post, path = "/auth/accept-invitation", tag = "identity", security(()), request_body = AcceptInvitation,
+    responses((status = 200, body = SessionView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+async fn accept(
+    State(app): State<App>,
+    Extension(origin): Extension<Origin>,
+    Body(input): Body<AcceptInvitation>,
+) -> Result<Response, Problem> {
+    // Checking and hashing a password is work: only for a client that has an invitation.
+    let is_invited = async || Ok(app.services.require_invitation(&input.invitation).await?);
+    app.failed_credentials.attempt(&origin.network(), is_invited).await?;
+    let (session, user) = app.services.accept_invitation(origin.request_id, &input.invitation, input.password).await?;
+    Ok((StatusCode::OK, Extension(AuditSubject::from(user)), Json(SessionView::from(session))).into_response())
+}
