@@ -1,6 +1,7 @@
-//! `replay-tool`: audits call histories, verifies the log, rebuilds and compares read models, exports, asks what if.
+//! `replay-tool`: audits call histories, verifies the log, rebuilds and compares read models, exports, and computes costs under other
+//! rates.
 //!
-//! Exit code 0: equal or sound; 1: not, or it could not be found out; 2: wrong use.
+//! Exit code 0: equal or valid; 1: not equal, not valid, or unknown because of an error; 2: wrong arguments.
 
 mod commands;
 mod export;
@@ -32,7 +33,7 @@ struct Cli {
 
 #[derive(Args)]
 struct Connection {
-    /// PostgreSQL of the platform; without it the embedded server of NEWVOICE_DATA_DIR.
+    /// PostgreSQL server of the platform; without it, the embedded server of NEWVOICE_DATA_DIR is used.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     database_url: Option<String>,
     #[arg(long, env = "NEWVOICE_SCHEMA", default_value = "newvoice", global = true)]
@@ -41,60 +42,63 @@ struct Connection {
     data_dir: PathBuf,
     #[arg(long, env = "NEWVOICE_ALLOW_UNSAFE_SERVER", global = true)]
     allow_unsafe_server: bool,
-    /// File with the key that personal data is read with; `master.key` in the data directory unless set. NEWVOICE_MASTER_KEY may hold the key
-    /// itself (64 hexadecimal digits). Without a key personal data stays encrypted.
+    /// File with the key that decrypts personal data; default: `master.key` in the data directory. Alternatively, NEWVOICE_MASTER_KEY may
+    /// hold the key itself (64 hexadecimal digits). Without a key, personal data stays encrypted.
     #[arg(long, env = "NEWVOICE_MASTER_KEY_FILE", global = true)]
     master_key_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Everything that happened in a stream (`call-<uuid>`, `task-<uuid>`, …), as a timeline. A task's includes its calls'.
+    /// Show all events of a stream (`call-<uuid>`, `task-<uuid>`, …) as a timeline. The timeline of a task includes its calls.
     History {
         stream: String,
-        /// Only what was recorded until this moment (RFC 3339).
+        /// Only events that were recorded until this time (RFC 3339).
         #[arg(long)]
         as_of: Option<DateTime<Utc>>,
     },
-    /// Recompute the hash chain; says the first position that is wrong and how.
+    /// Recompute the hash chain; prints the first wrong position and the error.
     Verify {
-        /// Begin at this position instead of the first one.
+        /// Begin at this position instead of at the first one.
         #[arg(long)]
         from: Option<i64>,
-        /// Seals that were kept elsewhere (as `replay-tool seals` writes them), to be compared with the log beside those in the database.
+        /// File with seals that were stored elsewhere (as `replay-tool seals` writes them); they are compared with the log, in addition to
+        /// the seals in the database.
         #[arg(long)]
         seals: Option<PathBuf>,
-        /// Public key (PEM) that seals must be signed with; may be given several times. Any key counts unless one is given.
+        /// Public key (PEM) that must have signed the seals; may be given several times. Without this option, seals of any key are
+        /// accepted.
         #[arg(long)]
         seal_key: Vec<PathBuf>,
     },
-    /// Write the seals to standard output, one JSON object a line, to be kept elsewhere.
+    /// Write the seals to standard output, one JSON object per line, so that they can be stored elsewhere.
     Seals,
-    /// The parts of the log, and those that were taken out of it.
+    /// Show the partitions of the log and the detached ones; detach or attach partitions.
     Partitions {
         #[command(subcommand)]
         action: Option<commands::partitions::Action>,
     },
-    /// Fill a projection's tables again from the log, beside the live ones, and swap them.
+    /// Rebuild a projection: fill new tables from the log beside the live ones, then swap them.
     Rebuild {
         /// A projection's name, or `all`.
         projection: String,
-        /// List every differing row before swapping.
+        /// List every differing row before the swap.
         #[arg(long)]
         compare: bool,
     },
-    /// Put the tables from before a projection's last rebuild back, brought up to date first. What is live now is kept in their place.
+    /// Restore the tables from before a projection's last rebuild. They are brought up to date first; the tables that are live now are kept
+    /// in their place.
     Restore {
         /// A projection's name, or `all`.
         projection: String,
     },
-    /// Let a projection that stopped at an event try it again.
+    /// Let a projection that stopped at an event retry it.
     Retry {
         /// A projection's name, or `all`.
         projection: String,
     },
-    /// Rebuild a projection beside the live one and list the differences, without swapping; or list the credentials that give more than
-    /// the log says.
+    /// Rebuild a projection beside the live one and list the differences, without a swap; or list the credentials that give more rights
+    /// than the log.
     Compare {
         /// A projection's name, `credentials`, or `all`.
         projection: String,
@@ -109,22 +113,22 @@ enum Command {
         /// Begin CSV with a byte-order mark, so that Excel reads it as UTF-8.
         #[arg(long)]
         bom: bool,
-        /// Events recorded, calls started, … at or after this moment (RFC 3339).
+        /// Only rows at or after this time (RFC 3339): the time when an event was recorded, a call started, ….
         #[arg(long)]
         from: Option<DateTime<Utc>>,
-        /// The same before this moment.
+        /// Only rows before this time (RFC 3339).
         #[arg(long)]
         to: Option<DateTime<Utc>>,
-        /// Only this company's.
+        /// Only rows of this company.
         #[arg(long)]
         company: Option<uuid::Uuid>,
-        /// A file instead of standard output.
+        /// Write to this file instead of standard output.
         #[arg(long, short)]
         output: Option<PathBuf>,
     },
-    /// What is in the log, and how far the projections are.
+    /// Show the content of the log, and the positions of the projections.
     Stats,
-    /// What the calls of a period would have cost under other rates. Changes nothing.
+    /// Compute the costs of the calls of a period under other rates. Changes nothing.
     WhatIf {
         /// JSON file: a list of rates, or an object with `rates`.
         #[arg(long)]
@@ -133,7 +137,7 @@ enum Command {
         from: DateTime<Utc>,
         #[arg(long)]
         to: DateTime<Utc>,
-        /// Needed when there are several companies.
+        /// Company of the calls; required if there are several companies.
         #[arg(long)]
         company: Option<uuid::Uuid>,
         #[arg(long)]
@@ -141,7 +145,7 @@ enum Command {
     },
 }
 
-/// What a command found.
+/// The result of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Finding {
     Sound,
@@ -156,7 +160,7 @@ async fn main() -> ExitCode {
     match run(cli).await {
         Ok(Finding::Sound) => ExitCode::SUCCESS,
         Ok(Finding::NotSound) => ExitCode::from(1),
-        // Whoever read our output has seen enough.
+        // The reader of our output has closed it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("replay-tool: {error:#}");
@@ -171,7 +175,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     kinds.into_iter().any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
-/// The words of the command line do not fit.
+/// The command line arguments do not match.
 #[derive(Debug)]
 struct WrongUse(String);
 

@@ -1,4 +1,4 @@
-//! Lines for people, JSON for machines, progress bars on a terminal.
+//! Output: text lines for people, JSON for programs, progress bars on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -18,8 +18,8 @@ impl Output {
         self.json
     }
 
-    /// One result: as JSON, or as the lines that `people` makes of it. Whoever reads may have gone away, as `head`
-    /// does; what was found stays the same.
+    /// Prints one result: as JSON, or as the lines that `people` returns. The reader may be gone, as with `head`; the result stays the
+    /// same.
     pub fn result(&self, value: &Value, people: impl FnOnce() -> String) -> io::Result<()> {
         let text = if self.json { value.to_string() } else { people() };
         match writeln!(io::stdout().lock(), "{text}") {
@@ -28,12 +28,12 @@ impl Output {
         }
     }
 
-    /// Something beside the results.
+    /// Prints a message that is not a result.
     pub fn note(&self, text: &str) {
         eprintln!("{text}");
     }
 
-    /// A bar over `total` events, on a terminal only.
+    /// A progress bar over `total` events, only on a terminal.
     pub fn progress(&self, what: &str, total: i64) -> ProgressBar {
         let bar = ProgressBar::new(steps(total));
         let hidden = self.json || !std::io::stderr().is_terminal();
@@ -47,7 +47,7 @@ impl Output {
     }
 }
 
-/// How far a bar is at a position; it begins at zero.
+/// The steps of a progress bar at a position; the bar begins at zero.
 pub fn steps(position: i64) -> u64 {
     position.max(0).cast_unsigned()
 }

@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use support::{Client, Platform};
 
-/// Twelve calls over several hours, two skillbases, with and without provider.
+/// Twelve calls over several hours, with two skillbases, with and without provider.
 async fn calls(client: &Client) -> Vec<f64> {
     let skillbases = [client.skillbase().await, client.skillbase().await];
     let mut latencies = Vec::new();
@@ -17,7 +17,7 @@ async fn calls(client: &Client) -> Vec<f64> {
         let id = client.post("/calls", &body).await.expect(201).id();
         let turns: Vec<_> = (0..20)
             .map(|t| {
-                // Skewed as latencies are: most are short, few take a hundred times as long; whole microseconds.
+                // A skewed distribution, like real latencies: most are short, few are a hundred times as long; whole microseconds.
                 let even = ((i * 20 + t) * 7919 % 4001) as f64 / 4_001.0;
                 let latency = ((80.0 + 9_000.0 * even.powi(6)) * 1_000.0).round() / 1_000.0;
                 latencies.push(latency);
@@ -112,7 +112,7 @@ async fn a_call_that_moves_takes_its_measurements_with_it() {
     let campaign = admin.running_campaign(1, json!({})).await;
     let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
     let call = claim["call_id"].as_str().unwrap();
-    // Measured before it is known that the call began in another hour.
+    // Metrics arrive before it is known that the call began in another hour.
     admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "ttfb_stt_ms": 123, "stt_duration_sec": 2})).await.expect(201);
     admin.get(&format!("/analytics/calls/{call}/metrics")).await.expect(200);
     let started = json!({"call_id": call, "direction": "outbound", "phone_number": "+12025551000", "started_at": "2026-01-05T07:30:00Z"});

@@ -1,15 +1,15 @@
-//! Invariants of the code itself.
+//! Invariants of the source code.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use domain::Fact;
 use serde_json::Value;
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The workspace crates that a crate's manifest names under `[dependencies]`.
+/// The workspace crates in a crate's manifest under `[dependencies]`.
 fn dependencies(krate: &str) -> BTreeSet<String> {
     let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
     let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
@@ -20,17 +20,27 @@ fn dependencies(krate: &str) -> BTreeSet<String> {
 
 #[test]
 fn arrows_between_crates_run_one_way() {
-    let allowed: [(&str, &[&str]); 6] = [
+    let allowed: [(&str, &[&str]); 7] = [
         ("domain", &[]),
         ("eventstore", &["domain"]),
         ("projections", &["domain", "eventstore"]),
-        ("dialer", &["domain", "eventstore", "projections"]),
-        ("api", &["domain", "eventstore", "projections", "dialer"]),
+        ("services", &["domain", "eventstore", "projections"]),
+        ("dialer", &["domain", "eventstore", "projections", "services"]),
+        ("api", &["domain", "eventstore", "projections", "services", "dialer"]),
         ("replay-tool", &["domain", "eventstore", "projections"]),
     ];
     for (krate, may) in allowed {
         let found = dependencies(krate);
         assert!(found.iter().all(|name| may.contains(&name.as_str())), "{krate} depends on {found:?}");
+    }
+}
+
+/// A use case does not know HTTP.
+#[test]
+fn use_cases_know_no_edge() {
+    let manifest = fs::read_to_string(root().join("services/Cargo.toml")).unwrap();
+    for name in ["axum", "http", "hyper", "tower", "utoipa"] {
+        assert!(!manifest.lines().any(|line| line.split(['.', ' ', '=']).next() == Some(name)), "services depend on {name}");
     }
 }
 
@@ -46,8 +56,8 @@ pub fn sources(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// What the domain may not call is in its `clippy.toml`, which the compiler's own name resolution checks. Here: that it is there, and
-/// that no dependency could draw random numbers or look at a clock in another way.
+/// The functions that the domain must not call are in its `clippy.toml`; clippy checks them with the compiler's name resolution. This test
+/// checks that the file exists, and that no dependency provides other random numbers or clocks.
 #[test]
 fn the_domain_asks_no_clock_and_draws_no_random_numbers() {
     let forbidden = fs::read_to_string(root().join("domain/clippy.toml")).unwrap();
@@ -62,7 +72,7 @@ fn the_domain_asks_no_clock_and_draws_no_random_numbers() {
     }
 }
 
-/// The log knows categories as text that it is given. A literal that begins a stream's name would make it know an aggregate.
+/// The log gets categories as text. A literal that begins a stream's name would make the log depend on an aggregate.
 #[test]
 fn the_log_names_no_aggregate() {
     let categories: BTreeSet<&str> = Fact::catalogue().into_iter().map(|(category, ..)| category).collect();
@@ -85,13 +95,13 @@ fn the_log_names_no_aggregate() {
     }
 }
 
-/// One golden file per stored event type and schema version, from 1 to the present one: what was once written must be readable
-/// for ever. A payload holds no floating-point numbers.
+/// There is one golden file per stored event type and schema version, from 1 to the present version: events of all earlier versions must
+/// stay readable permanently. A payload contains no floating-point numbers.
 #[test]
 fn every_stored_event_type_has_its_golden_files() {
     let dir = root().join("domain/golden");
     let mut expected = BTreeSet::new();
-    // A company's events are read by type, and shown by category.
+    // A company's events are selected by type, and shown by category.
     let types: BTreeSet<_> = Fact::catalogue().into_iter().map(|(_, event_type, _)| event_type).collect();
     assert_eq!(types.len(), Fact::catalogue().len(), "an event type belongs to one category");
     for (category, event_type, present) in Fact::catalogue() {
@@ -104,10 +114,10 @@ fn every_stored_event_type_has_its_golden_files() {
             let personal =
                 personal.filter(|field| version == present && payload.pointer(field).is_some_and(|value| !value.is_null())).count();
             let fact = Fact::decode(category, event_type, version, &text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            // Personal data of all versions stands beside them where it is now.
+            // The personal data of all versions must be in the fields that hold it in the present version.
             let mut bound = Fact::bound_fields(category, event_type).iter();
             assert!(bound.all(|field| payload.pointer(field).is_some()), "{}: a bound field is missing", path.display());
-            // What is shown by nobody is encrypted, and nothing else is.
+            // Fields that no answer shows are encrypted, and no other fields are.
             let hidden = format!("{fact:?}").matches("(personal)").count();
             assert!(version < present || hidden == personal, "{}: {hidden} personal fields, {personal} are declared", path.display());
             let written = fact.encode().unwrap();
@@ -129,7 +139,7 @@ fn no_floats(value: &Value) -> bool {
     }
 }
 
-/// The HTTP contract: every operation there is, by method and path, and the least role that may; `operator` is a right beside the roles.
+/// The HTTP contract: every operation, by method and path, and its lowest role; `operator` is a right in addition to the roles.
 pub const CONTRACT: &str = "
 POST /auth/register public
 POST /auth/login public
@@ -209,7 +219,7 @@ POST /projections/{name}/retry operator
 
 #[test]
 fn the_openapi_document_lists_the_whole_contract_and_nothing_else() {
-    let document = serde_json::to_value(newvoice_api::app::openapi()).unwrap();
+    let document = serde_json::to_value(newvoice_api::router::openapi()).unwrap();
     let mut found = BTreeSet::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         found.extend(operations.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
@@ -222,7 +232,7 @@ fn the_openapi_document_lists_the_whole_contract_and_nothing_else() {
 
 #[test]
 fn every_operation_says_what_it_answers() {
-    let document = serde_json::to_value(newvoice_api::app::openapi()).unwrap();
+    let document = serde_json::to_value(newvoice_api::router::openapi()).unwrap();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let responses = operation["responses"].as_object().unwrap();
@@ -231,7 +241,7 @@ fn every_operation_says_what_it_answers() {
             let refusals = responses.iter().filter(|(status, _)| status.starts_with(['4', '5']));
             assert!(refusals.into_iter().all(|(_, r)| r["content"]["application/json"].is_null()), "{method} {path}");
             let named = |name: &str| operation["parameters"].as_array().is_some_and(|all| all.iter().any(|p| p["name"] == name));
-            // What gives out credentials, or ends the session that it is sent with, keeps no answer.
+            // Answers to operations that issue credentials, or that end the session of the request, are not stored.
             let keeps_none = ["/auth/login", "/auth/refresh", "/auth/ticket", "/auth/accept-invitation", "/auth/logout"];
             assert_eq!(named("Idempotency-Key"), method == "post" && !keeps_none.contains(&path.as_str()), "{method} {path}");
         }
@@ -262,7 +272,7 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/"] {
         assert_eq!(reqwest::get(format!("{}{path}", platform.base())).await.unwrap().status(), 200, "{path}");
     }
-    // The original systems' paths answer the same.
+    // The paths of the original systems give the same answers.
     let old = reqwest::Client::new()
         .get(format!("{}/api/campaigns", platform.base()))
         .bearer_auth(admin.token.as_ref().unwrap())

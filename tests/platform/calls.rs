@@ -3,7 +3,7 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::{Value, json};
 use support::{Client, Platform};
 
-/// A conversation of `turns` turns in which some measurements are missing, as in life.
+/// A conversation of `turns` turns in which some measurements are missing, as in real calls.
 fn conversation(seed: i64, turns: i64) -> Vec<Value> {
     let turn = |i: i64| {
         let mut turn =
@@ -24,7 +24,7 @@ fn conversation(seed: i64, turns: i64) -> Vec<Value> {
     (0..turns).map(turn).collect()
 }
 
-/// Starts a call in the past, posts its turns one by one shuffled and with repeats, and ends it.
+/// Starts a call in the past, posts its turns one by one in random order and with repeats, and ends it.
 async fn play(client: &Client, seed: i64, turns: &[Value], duration_sec: f64) -> String {
     let body = json!({"direction": "inbound", "phone_number": "+12025550100", "started_at": "2026-03-01T10:00:00Z"});
     let id = client.post("/calls", &body).await.expect(201).id();
@@ -54,7 +54,7 @@ fn assert_close(actual: &Value, expected: f64) {
     assert!((actual - expected).abs() < 1e-6, "{actual} is not {expected}");
 }
 
-/// What the metrics must be, worked out here with integers: micro-dollars times whatever keeps them whole.
+/// The expected metrics, computed here with integers: micro-dollars, scaled so that all values are whole.
 #[track_caller]
 fn check(metrics: &Value, turns: &[Value], duration_ms: i64) {
     assert_eq!(metrics["turn_count"], turns.len());
@@ -79,13 +79,13 @@ fn check(metrics: &Value, turns: &[Value], duration_ms: i64) {
         assert_close(&metrics[format!("{prefix}_p95")], nearest(0.95));
         assert_close(&metrics[format!("{prefix}_p99")], nearest(0.99));
     }
-    // Speech in hundredths of a second at 43 ten-thousandths per second: whole millionths.
+    // Speech in hundredths of a second at 0.0043 per second: whole millionths.
     let centis: i64 = floats(turns, "stt_duration_sec").iter().map(|s| (s * 100.0).round() as i64).sum();
     let (input, output) = (sum(turns, "llm_input_tokens"), sum(turns, "llm_output_tokens"));
     assert_eq!(decimal(&metrics["cost_stt"]), i128::from(centis) * 43 * 1_000_000, "cost_stt");
     assert_eq!(decimal(&metrics["cost_llm"]), i128::from(input * 5 + output * 8) * 10_000, "cost_llm");
     assert_eq!(decimal(&metrics["cost_tts"]), i128::from(sum(turns, "tts_characters")) * 15_000_000, "cost_tts");
-    // A minute costs 0.004: thousandths of a second at 4 / 60 000 000, to twelve decimals, half to even.
+    // A minute costs 0.004: thousandths of a second at 4 / 60 000 000, rounded half to even to twelve decimals.
     let (numerator, denominator) = (i128::from(duration_ms) * 4 * 1_000_000, 60_i128);
     let (whole, rest) = (numerator / denominator, numerator % denominator);
     let livekit = whole + i128::from(rest * 2 > denominator || (rest * 2 == denominator && whole % 2 == 1));
@@ -118,7 +118,7 @@ async fn metrics_and_costs_are_those_of_the_turns_whatever_their_order() {
         let metrics = admin.get(&format!("/analytics/calls/{id}/metrics")).await.expect(200);
         check(&metrics.body, &turns, duration_ms);
         assert_eq!(metrics["ttfb_stt_avg"], Value::Null, "never measured is not zero");
-        // The transcript is what was said, in order.
+        // The transcript has the texts in order.
         let transcript = admin.get(&format!("/analytics/calls/{id}/turns")).await.expect(200);
         let items = transcript["items"].as_array().unwrap();
         assert_eq!(items.len(), turns.len());
@@ -254,7 +254,7 @@ async fn a_calls_history_says_who_and_when() {
     platform.stop().await;
 }
 
-/// What the platform tells of a call and what it costs, without the ids.
+/// The call and its costs as the API shows them, without the ids.
 async fn told(client: &Client, id: &str) -> Value {
     let call = client.get(&format!("/calls/{id}")).await.expect(200).body;
     let mut metrics = client.get(&format!("/analytics/calls/{id}/metrics")).await.expect(200).body;
@@ -281,7 +281,7 @@ async fn start_and_end_in_either_order_give_the_same_call() {
         }
         for (path, body) in requests {
             admin.post(&path, &body).await.expect(200);
-            // The read models see each request by itself.
+            // Each request is projected separately.
             admin.get(&format!("/analytics/calls/{call}/metrics")).await.expect(200);
         }
         admin.post(&format!("/calls/{call}/turns"), &turn).await.expect(201);

@@ -1,11 +1,13 @@
 use std::collections::HashSet;
 
-use eventstore::ActorKind;
+use eventstore::{ActorKind, CommandContext, now};
 use newvoice_api::settings::Role;
 use serde_json::{Value, json};
+use services::{Claim, Claimant, OpContext};
 use support::{Client, Platform};
+use uuid::Uuid;
 
-/// Polls until `path` says `value` at `pointer`.
+/// Polls `path` until the value at `pointer` is `value`.
 pub async fn until(client: &Client, path: &str, pointer: &str, value: Value) -> Value {
     for _ in 0..400 {
         let answer = client.get(path).await.expect(200);
@@ -33,7 +35,7 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     assert_eq!(admin.act(&format!("{path}/start")).await.expect(200)["status"], "running");
     admin.act(&format!("{path}/start")).await.problem(409);
 
-    // The one with the higher priority comes first.
+    // The task with the higher priority is claimed first.
     let first = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
     assert_eq!(first["task"]["contact_name"], "High");
     assert_eq!(first["task"]["contact_data"], json!({"city": "Praha"}));
@@ -41,7 +43,7 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     let call = first["call_id"].as_str().unwrap();
     assert_eq!(admin.get(&format!("/calls/{call}")).await["status"], "dialing");
     let second = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
-    // Both tasks are in progress, so none is left to claim; the limit of two is not what stops it.
+    // Both tasks are in progress, so none is left to claim; the reason is not the limit of two.
     let nothing = admin.act(&format!("{path}/tasks/claim")).await.expect(204);
     assert_eq!(nothing.header("reason"), Some("empty"));
 
@@ -55,7 +57,7 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "agent_text": "Hello"})).await.expect(201);
     admin.post(&format!("/calls/{call}/end"), &json!({"final_state": "booked"})).await.expect(200);
 
-    // Its result, once and for all.
+    // The result is recorded once and is final.
     let task = first["task"]["id"].as_str().unwrap();
     let complete = format!("/tasks/{task}/complete");
     let done = admin.post(&complete, &json!({"call_id": call, "outcome": "success"})).await.expect(200);
@@ -63,7 +65,7 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     admin.post(&complete, &json!({"call_id": call, "outcome": "success"})).await.expect(200);
     admin.post(&complete, &json!({"call_id": call, "outcome": "fail"})).await.problem(409);
 
-    // A failed attempt is tried again; the earlier call's result is refused then.
+    // A failed attempt is retried; the result of the earlier call is then refused.
     let task = second["task"]["id"].as_str().unwrap();
     let call = second["call_id"].as_str().unwrap();
     let fail = format!("/tasks/{task}/fail");
@@ -83,7 +85,7 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
         admin.post(&fail, &json!({"call_id": again["call_id"], "error_message": "busy again", "outcome": "busy"})).await.expect(200);
     assert_eq!(failed["status"], "failed");
 
-    // Nothing is left to do: the campaign completes by itself.
+    // No task is left: the campaign completes automatically.
     let campaign = until(&admin, &path, "/status", json!("completed")).await;
     assert_eq!((&campaign["total_tasks"], &campaign["completed_tasks"], &campaign["failed_tasks"]), (&json!(2), &json!(1), &json!(1)));
     let stats = admin.get(&format!("{path}/stats")).await.expect(200);
@@ -98,7 +100,7 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     let types: Vec<_> = history["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap().to_owned()).collect();
     assert_eq!(types, ["TaskCreated", "TaskClaimed", "CallDialed", "TaskRetryScheduled", "TaskClaimed", "CallDialed", "TaskFailed"]);
 
-    // An upload makes it startable again.
+    // After an upload it can be started once more.
     admin.upload(&id, "more.csv", b"phone_number\n+12025550102\n".to_vec()).await.expect(200);
     assert_eq!(admin.act(&format!("{path}/start")).await.expect(200)["status"], "running");
     platform.stop().await;
@@ -190,7 +192,7 @@ async fn claims_wait_for_the_schedule() {
     platform.stop().await;
 }
 
-/// Two processes on one database, many workers each: neither limit is ever passed, and no task is given to two.
+/// Two processes on one database, with many workers each: neither limit is ever exceeded, and no task is claimed twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_hold_across_processes() {
     let first = Platform::start().await;
@@ -204,7 +206,7 @@ async fn limits_hold_across_processes() {
     assert_eq!(tasks.len(), 7, "as many as may be in progress");
     assert_eq!(tasks.iter().collect::<HashSet<_>>().len(), 7, "each to one worker");
     assert!(claims.iter().filter(|c| c.status == 204).all(|c| c.header("reason") == Some("concurrency")));
-    // One comes back, one more may go.
+    // One attempt ends, so one more claim is possible.
     let done = claims.iter().find(|c| c.status == 200).unwrap();
     let complete = format!("/tasks/{}/complete", done["task"]["id"].as_str().unwrap());
     admin.post(&complete, &json!({"call_id": done["call_id"], "outcome": "success"})).await.expect(200);
@@ -220,6 +222,13 @@ async fn limits_hold_across_processes() {
     first.stop().await;
 }
 
+/// A claim of an external agent, with a lease of one second.
+async fn claim_for_a_second(platform: &Platform, context: &CommandContext, campaign: &str, call_id: Uuid) -> Claim {
+    let (services, op) = (&platform.app().services, OpContext::from(context.clone()));
+    let claimed = services.claim_task(&op, campaign.parse().unwrap(), call_id, Claimant::External, 1).await;
+    claimed.unwrap().claimed().expect("a task is waiting")
+}
+
 #[tokio::test]
 async fn a_claim_whose_worker_is_gone_is_released_and_counts_as_a_failed_attempt() {
     let platform = Platform::start().await;
@@ -228,12 +237,12 @@ async fn a_claim_whose_worker_is_gone_is_released_and_counts_as_a_failed_attempt
     // A worker with a lease of one second.
     let me = admin.get("/auth/me").await;
     let company = me["company"]["id"].as_str().unwrap().parse().unwrap();
-    let context = eventstore::CommandContext::system(company, "test", eventstore::now());
-    let call_id = uuid::Uuid::now_v7();
-    let claim = platform.app().desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+    let context = CommandContext::system(company, "test", now());
+    let call_id = Uuid::now_v7();
+    let claim = claim_for_a_second(&platform, &context, &id, call_id).await;
     let task = until(&admin, &format!("/tasks/{}", claim.task_id), "/status", json!("retry")).await;
     assert_eq!((&task["attempt_count"], &task["error_message"]), (&json!(1), &json!("no sign of life for 1 seconds")));
-    // The worker is not gone after all, and no other attempt has begun: who has agreed is not called again.
+    // The worker is still alive, and no other attempt has begun: a person who has agreed must not be called a second time.
     let complete = json!({"call_id": call_id, "outcome": "success"});
     let done = admin.post(&format!("/tasks/{}/complete", claim.task_id), &complete).await.expect(200);
     assert_eq!((&done["status"], &done["error_message"], &done["next_attempt_at"]), (&json!("completed"), &json!(null), &json!(null)));
@@ -242,7 +251,7 @@ async fn a_claim_whose_worker_is_gone_is_released_and_counts_as_a_failed_attempt
     platform.stop().await;
 }
 
-/// The worker ended its call with an outcome and died before it reported the task: the outcome settles the task, not the lease.
+/// The worker ended its call with an outcome and died before it reported the task: the outcome settles the task, not the expired lease.
 #[tokio::test]
 async fn an_expired_claim_is_settled_by_the_outcome_of_its_call() {
     let platform = Platform::start().await;
@@ -251,10 +260,9 @@ async fn an_expired_claim_is_settled_by_the_outcome_of_its_call() {
     let company = me["company"]["id"].as_str().unwrap().parse().unwrap();
     for (outcome, status, cause) in [("success", "completed", None), ("no_answer", "retry", Some("call_ended"))] {
         let id = admin.running_campaign(1, json!({})).await;
-        let context = eventstore::CommandContext::system(company, "test", eventstore::now());
-        let call_id = uuid::Uuid::now_v7();
-        let desk = &platform.app().desk;
-        let claim = desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+        let context = CommandContext::system(company, "test", now());
+        let call_id = Uuid::now_v7();
+        let claim = claim_for_a_second(&platform, &context, &id, call_id).await;
         admin.post(&format!("/calls/{call_id}/end"), &json!({"outcome": outcome, "duration_sec": 30})).await.expect(200);
         let task = until(&admin, &format!("/tasks/{}", claim.task_id), "/status", json!(status)).await;
         assert_eq!((&task["outcome"], &task["attempt_count"]), (&json!(outcome), &json!(1)));
@@ -266,7 +274,7 @@ async fn an_expired_claim_is_settled_by_the_outcome_of_its_call() {
     platform.stop().await;
 }
 
-/// A call that our own dialer hung up, because the process stopped, reached no person; a client's call that `system` hung up may have.
+/// A call that our own dialer hung up because the process stopped has reached no person; a client's call that `system` hung up may have.
 #[tokio::test]
 async fn who_claimed_decides_what_a_hang_up_by_the_system_means() {
     let platform = Platform::start().await;
@@ -274,11 +282,10 @@ async fn who_claimed_decides_what_a_hang_up_by_the_system_means() {
     let company = admin.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
     for (kind, status) in [(ActorKind::Dialer, "retry"), (ActorKind::ApiKey, "completed")] {
         let id = admin.running_campaign(1, json!({})).await;
-        let mut context = eventstore::CommandContext::system(company, "test", eventstore::now());
+        let mut context = CommandContext::system(company, "test", now());
         context.metadata.actor.kind = kind;
-        let call_id = uuid::Uuid::now_v7();
-        let desk = &platform.app().desk;
-        let claim = desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+        let call_id = Uuid::now_v7();
+        let claim = claim_for_a_second(&platform, &context, &id, call_id).await;
         let end = json!({"outcome": "fail", "hangup_by": "system", "duration_sec": 3});
         admin.post(&format!("/calls/{call_id}/end"), &end).await.expect(200);
         until(&admin, &format!("/tasks/{}", claim.task_id), "/status", json!(status)).await;
@@ -293,14 +300,14 @@ async fn a_campaign_past_its_end_is_completed_and_what_waits_is_cancelled() {
     let id = admin.running_campaign(3, json!({})).await;
     let path = format!("/campaigns/{id}");
     let claim = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
-    // The end can be moved while it runs, also to now.
+    // The end time can be changed while the campaign runs, even to the present time.
     let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);
     admin.put(&path, &json!({"end_time": later})).await.expect(200);
     admin.put(&path, &json!({"end_time": chrono::Utc::now()})).await.expect(200);
     let stats = until(&admin, &format!("{path}/stats"), "/tasks/cancelled", json!(2)).await;
     assert_eq!(stats["tasks"]["in_progress"], 1);
     assert_eq!(admin.get(&path).await["status"], "running", "an attempt is in progress");
-    // It fails: there is no other attempt.
+    // The attempt fails, and there is no further attempt.
     let fail = json!({"call_id": claim["call_id"], "error_message": "busy", "outcome": "busy"});
     admin.post(&format!("/tasks/{}/fail", claim["task"]["id"].as_str().unwrap()), &fail).await.expect(200);
     until(&admin, &path, "/status", json!("completed")).await;
@@ -322,7 +329,7 @@ async fn a_paused_campaign_past_its_end_is_resumed_only_with_a_later_end() {
     platform.stop().await;
 }
 
-/// A start whose answer was lost is answered as the first time, although the campaign runs by now.
+/// A start whose answer was lost gets the same answer when it is repeated, although the campaign is running by then.
 #[tokio::test]
 async fn a_transition_that_comes_again_under_its_key_is_answered_as_the_first_time() {
     let platform = Platform::start().await;
@@ -333,7 +340,7 @@ async fn a_transition_that_comes_again_under_its_key_is_answered_as_the_first_ti
         let path = format!("/campaigns/{id}/{action}");
         let send = async || admin.send(admin.request(reqwest::Method::POST, &path).header("idempotency-key", "k")).await;
         let first = send().await.expect(200);
-        // As if the process had died between effect and answer.
+        // Simulates that the process died between effect and answer.
         sqlx::query("update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'")
             .execute(&platform.app().owner)
             .await
@@ -382,7 +389,7 @@ async fn time_travel_shows_what_was_known_then() {
 #[tokio::test]
 async fn tasks_of_a_provider_are_not_claimed_over_the_api() {
     let url = support::new_database().await;
-    // No dialer runs, so that the campaign goes on running.
+    // No dialer runs, so that the campaign stays running.
     let settings = newvoice_api::settings::Settings { roles: vec![Role::Api, Role::Projectors], ..support::settings(&url) };
     let platform = Platform::start_with(settings).await;
     let admin = platform.admin().await;
@@ -399,13 +406,13 @@ async fn what_was_counted_at_a_moment_stays_so_whatever_comes_later() {
     let id = admin.running_campaign(3, json!({"max_retries": 1})).await;
     let me = admin.get("/auth/me").await;
     let company = me["company"]["id"].as_str().unwrap().parse().unwrap();
-    let context = eventstore::CommandContext::system(company, "test", eventstore::now());
+    let context = CommandContext::system(company, "test", now());
     let counts = async |moment: chrono::DateTime<chrono::Utc>| {
         let moment = moment.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         let then = admin.get(&format!("/campaigns/{id}?as_of={moment}")).await.expect(200);
         (then["completed_tasks"].as_i64().unwrap(), then["failed_tasks"].as_i64().unwrap())
     };
-    // When the last event was recorded, which is not when a client's clock says.
+    // The time at which the last event was recorded, independent of a client's clock.
     let now = async || {
         let events = admin.get("/events?category=task&limit=200").await.expect(200);
         let last = events["items"].as_array().unwrap().last().unwrap()["recorded_at"].as_str().unwrap().to_owned();
@@ -416,10 +423,9 @@ async fn what_was_counted_at_a_moment_stays_so_whatever_comes_later() {
     let complete = json!({"call_id": claim["call_id"], "outcome": "success"});
     admin.post(&format!("/tasks/{}/complete", claim["task"]["id"].as_str().unwrap()), &complete).await.expect(200);
     moments.push((now().await, (1, 0)));
-    // The last attempt's lease runs out, and its worker completes the task all the same.
-    let call_id = uuid::Uuid::now_v7();
-    let desk = &platform.app().desk;
-    let late = desk.claim(&context, id.parse().unwrap(), call_id, dialer::Worker::External, 1).await.unwrap().unwrap();
+    // The last attempt's lease expires, and its worker still completes the task.
+    let call_id = Uuid::now_v7();
+    let late = claim_for_a_second(&platform, &context, &id, call_id).await;
     until(&admin, &format!("/tasks/{}", late.task_id), "/status", json!("failed")).await;
     moments.push((now().await, (1, 1)));
     admin.post(&format!("/tasks/{}/complete", late.task_id), &json!({"call_id": call_id, "outcome": "success"})).await.expect(200);

@@ -1,11 +1,11 @@
-//! Claim slots under races that are forced: statements wait at a proxy until something else has happened.
+//! Claim slots in forced races: statements wait at a proxy until another event has happened.
 
 use std::{sync::Arc, time::Duration};
 
-use dialer::{Claim, ClaimError, NothingToClaim, Worker};
 use eventstore::{CommandContext, CommandIdentity, now};
 use newvoice_api::settings::{Role, Settings};
 use serde_json::json;
+use services::{ClaimResult, Claimant, NothingToClaim, ServiceError};
 use support::{Client, Platform, Proxy, new_database, settings};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -13,27 +13,27 @@ use uuid::Uuid;
 const APPEND: &[&str] = &["require_as_foreseen", "from append_events("];
 const LEASE_SEC: u32 = 600;
 
-type Claimed = Result<Result<Claim, NothingToClaim>, ClaimError>;
+type Claimed = Result<ClaimResult, ServiceError>;
 
-/// A platform that does no work of its own.
+/// A platform without background work.
 async fn api_only(url: &str) -> Platform {
     Platform::start_with(Settings { roles: vec![Role::Api], ..settings(url) }).await
 }
 
-/// A running campaign with so many tasks, one of which may be in progress.
+/// A running campaign with `contacts` tasks, one of which may be in progress at a time.
 async fn one_line_campaign(admin: &Client, contacts: usize) -> (CommandContext, Uuid) {
     let id = admin.running_campaign(contacts, json!({"max_concurrent_calls": 1})).await;
     let company = admin.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
     (CommandContext::system(company, "test", now()), id.parse().unwrap())
 }
 
-/// A claim over the platform's desk, as of a worker outside.
+/// A claim of an external agent.
 fn claim(platform: &Platform, of: &(CommandContext, Uuid), call_id: Uuid) -> impl Future<Output = Claimed> + Send + use<> {
-    let (desk, (context, campaign_id)) = (platform.app().desk.clone(), of.clone());
-    async move { desk.claim(&context, campaign_id, call_id, Worker::External, LEASE_SEC).await }
+    let (services, (context, campaign_id)) = (platform.app().services.clone(), of.clone());
+    async move { services.claim_task(&context.into(), campaign_id, call_id, Claimant::External, LEASE_SEC).await }
 }
 
-/// The same, as a run of a claim under a key: its first one, or one after it.
+/// The same as a run of a claim under a key: the first run, or a repeated one.
 fn keyed_claim(
     platform: &Platform,
     of: &(CommandContext, Uuid),
@@ -45,7 +45,7 @@ fn keyed_claim(
     claim(platform, &(CommandContext { identity: Some(identity), ..context.clone() }, *campaign_id), call_id)
 }
 
-/// Whether the call has an open slot, and one that is confirmed.
+/// Whether the call has an open slot, and whether it is confirmed.
 async fn open_slot(platform: &Platform, call_id: Uuid) -> Option<bool> {
     let query = "select confirmed_at is not null from claim_slots where call_id = $1 and released_at is null";
     sqlx::query_scalar(query).bind(call_id).fetch_optional(&platform.app().owner).await.unwrap()
@@ -61,8 +61,8 @@ async fn until_confirmed(platform: &Platform, call_id: Uuid) {
     panic!("the call has no confirmed slot");
 }
 
-/// The same claim runs in two processes, because the first was cut off for a moment. The first one loses, since the campaign has changed;
-/// the slot is the second one's by then.
+/// The same claim runs in two processes, because the first run was interrupted for a moment. The first run conflicts, because the campaign
+/// has changed; the second run holds the slot by then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_loses_leaves_the_slot_that_another_run_of_it_has_taken_again() {
     let direct = new_database().await;
@@ -81,30 +81,31 @@ async fn a_claim_that_loses_leaves_the_slot_that_another_run_of_it_has_taken_aga
     let (second_claimed, other_claimed) = (Arc::new(tokio::sync::Mutex::new(None)), Arc::new(tokio::sync::Mutex::new(None)));
     let (changer, path) = (Client::new(&third.base(), admin.token.as_deref()), format!("/campaigns/{}", campaign.1));
     let (proxy, second_task, other_result) = (first_proxy.clone(), Arc::clone(&second_claimed), Arc::clone(&other_claimed));
-    // The first one has its slot, and is about to append what the log will refuse.
+    // The first run has its slot and is about to append; the log will refuse this append.
     first_proxy.hold_at(APPEND, async move {
         changer.put(&path, &json!({"name": "Changed"})).await.expect(200);
         *second_task.lock().await = Some(tokio::spawn(second_claims));
         second_appends.notified().await;
-        // It has lost, and takes a slot once more: if it had given up the second one's, another claim would get the line.
+        // The first run has lost and acquires a slot once more: if it had released the slot of the second run, another claim would get a
+        // slot now.
         proxy.hold_at(&["take_claim_slot"], async move {
             *other_result.lock().await = Some(other_claims.await);
             go.notify_one();
         });
     });
-    let first_claim = keyed_claim(&first, &campaign, call_id, false).await.unwrap().unwrap();
-    let second_claim = second_claimed.lock().await.take().unwrap().await.unwrap().unwrap().unwrap();
+    let first_claim = keyed_claim(&first, &campaign, call_id, false).await.unwrap().claimed().unwrap();
+    let second_claim = second_claimed.lock().await.take().unwrap().await.unwrap().unwrap().claimed().unwrap();
     assert_eq!((first_claim.call_id, first_claim.task_id), (second_claim.call_id, second_claim.task_id));
     let other = other_claimed.lock().await.take().unwrap().unwrap();
-    assert_eq!(other, Err(NothingToClaim::Concurrency), "one call may be in progress");
+    assert_eq!(other, ClaimResult::Nothing(NothingToClaim::Concurrency), "one call may be in progress");
     until_confirmed(&first, call_id).await;
     for platform in [third, second, first] {
         platform.stop().await;
     }
 }
 
-/// The slot of a claim whose append takes long is deleted, as if its process were gone, and another claim takes the task's slot. The first
-/// one wins all the same: it is answered with its task, and has a slot again once the other one has given up its own.
+/// The slot of a slow claim is deleted, as if its process were gone, and another claim acquires the task's slot. The first claim still
+/// wins: it gets its task as the answer, and has a slot after the other claim has released its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_whose_tasks_slot_another_claim_has_gets_its_own_back() {
     let direct = new_database().await;
@@ -127,14 +128,14 @@ async fn an_attempt_whose_tasks_slot_another_claim_has_gets_its_own_back() {
         *other_task.lock().await = Some(tokio::spawn(other_claims));
         other_appends.notified().await;
     });
-    let claimed = claim(&first, &campaign, call_id).await.expect("the claim is in the log").unwrap();
+    let claimed = claim(&first, &campaign, call_id).await.expect("the claim is in the log").claimed().unwrap();
     assert_eq!(open_slot(&first, call_id).await, None, "the task's slot is the other claim's");
     go.notify_one();
     let other = other_claimed.lock().await.take().unwrap().await.unwrap().unwrap();
-    assert!(other.is_err(), "the task is in progress");
+    assert!(other.claimed().is_none(), "the task is in progress");
     until_confirmed(&first, call_id).await;
     assert_eq!(open_slot(&first, other_call_id).await, None);
-    // It is a slot like any other: the result of the attempt gives it back.
+    // It is an ordinary slot: the result of the attempt releases it.
     let done = json!({"call_id": call_id, "outcome": "success"});
     admin.post(&format!("/tasks/{}/complete", claimed.task_id), &done).await.expect(200);
     assert_eq!(open_slot(&first, call_id).await, None);
@@ -142,7 +143,7 @@ async fn an_attempt_whose_tasks_slot_another_claim_has_gets_its_own_back() {
     first.stop().await;
 }
 
-/// Whatever time its append takes: until it is answered the claim may come into the log.
+/// Until the append is answered, regardless of its duration, the claim may reach the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_whose_caller_is_cut_off_keeps_its_slot_while_its_append_is_on_its_way() {
     let (proxy, url) = Proxy::before(&new_database().await).await;
@@ -154,18 +155,18 @@ async fn a_claim_whose_caller_is_cut_off_keeps_its_slot_while_its_append_is_on_i
     proxy.hold_at(APPEND, async move { waits.notified().await });
     let cut_off = tokio::time::timeout(Duration::from_millis(500), claim(&platform, &campaign, call_id)).await;
     assert!(cut_off.is_err(), "the append was to wait");
-    // As if that had taken half a minute; then several rounds of housekeeping.
+    // Simulates that this took half a minute, followed by several rounds of housekeeping.
     let age = "update claim_slots set taken_at = taken_at - interval '30 seconds'";
     sqlx::query(age).execute(&platform.app().owner).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(open_slot(&platform, call_id).await, Some(false));
     go.notify_one();
     until_confirmed(&platform, call_id).await;
-    assert_eq!(claim(&platform, &campaign, Uuid::now_v7()).await.unwrap(), Err(NothingToClaim::Concurrency));
+    assert_eq!(claim(&platform, &campaign, Uuid::now_v7()).await.unwrap(), ClaimResult::Nothing(NothingToClaim::Concurrency));
     platform.stop().await;
 }
 
-/// A claim that was cut off before its append holds its slot no longer than it takes housekeeping to notice.
+/// If a claim is interrupted before its append, its slot is released as soon as housekeeping notices it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_whose_claim_is_not_under_way_any_more_is_freed() {
     let platform = Platform::start().await;
@@ -177,7 +178,7 @@ async fn a_slot_whose_claim_is_not_under_way_any_more_is_freed() {
     let taken = sqlx::query(insert).bind(campaign.0.company_id).bind(campaign.1).bind(task).bind(eventstore::database::process_name());
     taken.execute(&platform.app().owner).await.unwrap();
     for _ in 0..200 {
-        if let Ok(claimed) = claim(&platform, &campaign, Uuid::now_v7()).await.unwrap() {
+        if let Some(claimed) = claim(&platform, &campaign, Uuid::now_v7()).await.unwrap().claimed() {
             assert_eq!(claimed.task_id, task);
             return platform.stop().await;
         }
@@ -186,14 +187,15 @@ async fn a_slot_whose_claim_is_not_under_way_any_more_is_freed() {
     panic!("the slot was never freed");
 }
 
-/// A claim that came again took a slot for another task, before its first run landed: that slot is given up, and the attempt has its own.
+/// A repeated claim acquired a slot for another task before its first run was appended: that slot is released, and the attempt gets its own
+/// slot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_for_a_task_that_its_call_has_not_claimed_gives_way_to_the_attempts_own() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let campaign = one_line_campaign(&admin, 2).await;
     let call_id = Uuid::now_v7();
-    let claimed = claim(&platform, &campaign, call_id).await.unwrap().unwrap();
+    let claimed = claim(&platform, &campaign, call_id).await.unwrap().claimed().unwrap();
     let other = "update claim_slots set confirmed_at = null, taken_at = taken_at - interval '2 minutes',
                         task_id = (select task_id from call_tasks where task_id <> $1)";
     sqlx::query(other).bind(claimed.task_id).execute(&platform.app().owner).await.unwrap();

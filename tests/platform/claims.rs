@@ -1,5 +1,5 @@
-//! Claims under kills: a claim that is sent again under its key is answered soon after the restart, wherever its first try was cut off, and
-//! limits hold. `NEWVOICE_TEST_CLAIM_KILLS` and `NEWVOICE_TEST_CLAIM_POINTS` make it longer.
+//! Claims under kills: a claim that is repeated under its key is answered soon after the restart, wherever its first try was interrupted,
+//! and limits are kept. `NEWVOICE_TEST_CLAIM_KILLS` and `NEWVOICE_TEST_CLAIM_POINTS` make the test longer.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -17,10 +17,10 @@ use tokio::{sync::watch, time::Instant};
 
 static NEWVOICE: LazyLock<PathBuf> = LazyLock::new(|| binary("newvoice-api", "newvoice"));
 
-/// More than what six workers claim and complete between two kills.
+/// More than six workers can claim and complete between two kills.
 const CLAIMS_BETWEEN_KILLS_MAX: usize = 600;
 
-/// A platform in a process of its own, which can be killed and started again.
+/// A platform in a separate process, which can be killed and restarted.
 struct Node {
     url: String,
     port: u16,
@@ -72,13 +72,13 @@ fn spawn(url: &str, port: u16) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// A company with a running campaign of that many tasks.
+/// A company with a running campaign of `contacts` tasks.
 async fn campaign(node: &Node, contacts: usize, max_concurrent_calls: u32) -> (Client, String) {
     node.ready().await;
     let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
     let registered = node.client().post("/auth/register", &body).await.expect(201);
     let admin = node.client().signed_in(&registered);
-    // A key outlives any token.
+    // An API key is valid longer than any token.
     let key = admin.post("/api-keys", &json!({"name": "k", "role": "admin"})).await.expect(201);
     let admin = admin.with_token(key["key"].as_str().unwrap());
     let limits = json!({"max_concurrent_calls": max_concurrent_calls, "calls_per_minute": 100_000});
@@ -90,7 +90,7 @@ async fn campaign(node: &Node, contacts: usize, max_concurrent_calls: u32) -> (C
     (admin, id)
 }
 
-/// A request to which the connection may break; `None` if it does.
+/// Sends a request during which the connection may break; `None` if it does.
 async fn try_send(client: &Client, path: &str, key: &str, body: Option<&Value>) -> Option<Answer> {
     let request = client.request(Method::POST, path).header("idempotency-key", key).timeout(Duration::from_secs(10));
     let request = match body {
@@ -104,12 +104,12 @@ async fn try_send(client: &Client, path: &str, key: &str, body: Option<&Value>) 
     Some(Answer { status, headers, body })
 }
 
-/// How long a claim may be sent again until it is answered, a restart of the platform in between included.
+/// How long a claim may be repeated until it is answered, including a restart of the platform.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends until it is answered with something lasting.
+/// Repeats the request until it gets a final answer.
 async fn answered(client: &Client, path: &str, key: &str, body: Option<&Value>) -> Answer {
-    // Well below the minute after which slots are looked at whatever happens.
+    // Much shorter than the minute after which all slots are checked.
     let until = Instant::now() + ANSWER_TIMEOUT;
     while Instant::now() < until {
         match try_send(client, path, key, body).await {
@@ -120,8 +120,8 @@ async fn answered(client: &Client, path: &str, key: &str, body: Option<&Value>) 
     panic!("{path} was never answered");
 }
 
-/// What the log says of the campaign: no task claimed by two calls at once, never more in progress than allowed, and no claim of which
-/// its client does not know.
+/// Checks the log of the campaign: no task is claimed by two calls at once, the number in progress never exceeds the limit, and every claim
+/// was answered to its client.
 async fn audit(admin: &Client, claimed: &HashMap<String, String>, max_concurrent_calls: usize) {
     let mut events: Vec<Value> = Vec::new();
     let mut after = 0;
@@ -154,7 +154,7 @@ async fn audit(admin: &Client, claimed: &HashMap<String, String>, max_concurrent
     assert_eq!(claims.len(), claimed.len(), "claims that no client knows of");
 }
 
-/// `verify` and `compare all`, as an operator runs them.
+/// Runs `verify` and `compare all`, as an operator does.
 async fn require_sound(url: &str) {
     let url = url.to_owned();
     let checked = tokio::task::spawn_blocking(move || {
@@ -174,7 +174,7 @@ async fn claims_continue_although_the_process_is_killed_repeatedly() {
     let url = new_database().await;
     let node = Node::start(&url);
     let (admin, id) = campaign(&node, CLAIMS_BETWEEN_KILLS_MAX * (kills + 1), CONCURRENT).await;
-    // When the platform was ready last; none while it is down.
+    // When the platform was last ready; `None` while it is down.
     let (ready, _) = watch::channel(Some(Instant::now()));
     let (stop, stopped) = watch::channel(false);
     let claimed: Arc<Mutex<HashMap<String, String>>> = Arc::default();
@@ -191,7 +191,7 @@ async fn claims_continue_although_the_process_is_killed_repeatedly() {
                     n += 1;
                     let sent = Instant::now();
                     let answer = answered(&admin, &path, &format!("{worker}-{n}"), None).await;
-                    // Of a claim that waited for a restart, the time that counts is the one since the platform was ready again.
+                    // For a claim that waited for a restart, the time is measured from when the platform was ready.
                     if let Some(since) = *ready.borrow()
                         && sent < since
                     {
@@ -219,7 +219,7 @@ async fn claims_continue_although_the_process_is_killed_repeatedly() {
         node.restart();
         node.ready().await;
         ready.send_replace(Some(Instant::now()));
-        // The campaign goes on: more claims than the slots that a kill may have left.
+        // The campaign continues: there must be more claims than slots that a kill may have left.
         let before = claimed.lock().unwrap().len();
         for _ in 0..400 {
             if claimed.lock().unwrap().len() > before + CONCURRENT as usize {
@@ -240,7 +240,7 @@ async fn claims_continue_although_the_process_is_killed_repeatedly() {
     require_sound(&url).await;
 }
 
-/// A statement of a claim, and which side of it.
+/// A statement of a claim, and whether the cut is before or after it.
 const POINTS: [(&str, &[&str], Cut); 6] = [
     ("before the slot", &["take_claim_slot"], Cut::Before),
     ("between slot and append", &["take_claim_slot"], Cut::After),
@@ -250,7 +250,7 @@ const POINTS: [(&str, &[&str], Cut); 6] = [
     ("between the stored answer and its client", &["update idempotency_keys set status"], Cut::After),
 ];
 
-/// One line at a time, so that a slot that is left behind would keep everything waiting.
+/// The campaign allows one attempt at a time, so that a leaked slot would block all claims.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_is_cut_off_at_any_point_by_a_kill_of_the_process_is_answered() {
     let rounds = setting("NEWVOICE_TEST_CLAIM_POINTS", 1);
@@ -284,11 +284,11 @@ async fn a_claim_that_is_cut_off_at_any_point_by_a_crash_of_postgres_is_answered
     let pid_file = dir.path().join("postgres/postmaster.pid");
     let crash = move || {
         let pid = std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
-        // An immediate shutdown is a crash: nothing is written any more, and the next start recovers.
+        // An immediate shutdown is a crash: PostgreSQL writes no more data, and the next start recovers.
         assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
     };
     let claimed = claim_at_each_point(&proxy, &admin, &id, rounds, crash, async || {
-        // The platform is ready before it has noticed that its database is gone.
+        // The platform stays ready until it notices that its database is gone.
         tokio::time::sleep(Duration::from_millis(300)).await;
         node.ready().await;
     });
@@ -302,8 +302,8 @@ fn port_of(url: &str) -> u16 {
     url.rsplit_once(':').unwrap().1.split_once('/').unwrap().0.parse().unwrap()
 }
 
-/// At each point: claims under a key, `strike`s there, `recover`s, and sends the claim again until it is answered, which has to be with a
-/// task. Answers which call claimed which task.
+/// At each point: claims under a key, runs `strike` there, then `recover`, and repeats the claim until it is answered, which must be with a
+/// task. Returns the claimed task of each call.
 async fn claim_at_each_point(
     proxy: &Proxy,
     admin: &Client,
@@ -319,7 +319,8 @@ async fn claim_at_each_point(
         for round in 0..rounds {
             let key = format!("{point} {round}");
             proxy.set_trap(needles, cut, strike.clone());
-            // Whatever is answered, the same claim has the same answer later. A connection that the strike before broke may answer 503 once.
+            // Regardless of this answer, the same claim gets the same answer later. A connection that the previous strike broke may answer
+            // 503 once.
             let mut first = None;
             for _ in 0..20 {
                 first = try_send(admin, &path, &key, None).await;

@@ -13,14 +13,14 @@ use crate::campaigns::until;
 const EMAIL: &str = "demo@example.com";
 const PASSWORD: &str = "demo-demo-demo";
 
-/// The demo on its own embedded PostgreSQL, as a user starts it.
+/// The demo on its embedded PostgreSQL, as a user starts it.
 fn start(newvoice: &Path, dir: &Path, port: u16) -> Child {
     let mut command = Command::new(newvoice);
     command.args(["demo", "--listen", &format!("127.0.0.1:{port}"), "--simulator-speed", "60"]).env("NEWVOICE_DATA_DIR", dir);
     command.env_remove("DATABASE_URL").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// A client of the demo company, as soon as it answers.
+/// A client of the demo company, as soon as the demo answers.
 async fn log_in(port: u16) -> Client {
     let nobody = Client::new(&format!("http://127.0.0.1:{port}"), None);
     for _ in 0..600 {
@@ -54,8 +54,8 @@ fn replay_tool(tool: &Path, dir: &Path, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {text}");
 }
 
-/// Killed in the middle, the demo goes on after a restart: nothing acknowledged is lost, no attempt is dialed twice, and the
-/// log and every read model are sound.
+/// The demo is killed while it works and continues after a restart: no acknowledged event is lost, no attempt is dialed twice, and the log
+/// and every read model are valid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demo_that_is_killed_goes_on_after_a_restart() {
     let (newvoice, tool) = (binary("newvoice-api", "newvoice"), binary("replay-tool", "replay-tool"));
@@ -83,7 +83,7 @@ async fn a_demo_that_is_killed_goes_on_after_a_restart() {
     let client = log_in(port).await;
     let campaign = client.get("/campaigns").await.expect(200)["items"][0].clone();
     assert_eq!(campaign["total_tasks"], 200);
-    // Attempts that the kill cut off are released when their leases run out; then the campaign goes on.
+    // Attempts that the kill interrupted are released when their leases expire; then the campaign continues.
     let claims = |events: &[serde_json::Value]| events.iter().filter(|e| e["event_type"] == "TaskClaimed").count();
     let mut after = events(&client).await;
     let before = claims(&after);
@@ -95,7 +95,7 @@ async fn a_demo_that_is_killed_goes_on_after_a_restart() {
         after = events(&client).await;
     }
     assert!(claims(&after) > before, "the campaign goes on");
-    // Each attempt has one call and each call was dialed once: attempts of a task are numbered without a repeat.
+    // Each attempt has one call and each call was dialed once: the attempt numbers of a task do not repeat.
     let mut attempts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     let mut calls = HashSet::new();
     for event in after.iter().filter(|e| e["event_type"] == "TaskClaimed") {
@@ -116,7 +116,7 @@ async fn a_demo_that_is_killed_goes_on_after_a_restart() {
     assert!(!dir.path().join("postgres/postmaster.pid").exists(), "its PostgreSQL stops with it");
 }
 
-/// Its own PostgreSQL is killed under a running platform: 503 meanwhile, then it is started again and nothing is lost.
+/// The embedded PostgreSQL is killed under a running platform: requests get 503, then it is restarted and no data is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_server_that_is_killed_is_started_again() {
     let newvoice = binary("newvoice-api", "newvoice");
@@ -132,7 +132,8 @@ async fn an_embedded_server_that_is_killed_is_started_again() {
     Command::new("kill").args(["-9", &pid]).status().unwrap();
     let mut recovered = false;
     for _ in 0..300 {
-        // What the old server had begun it may have ended while the new one comes up: only what is asked then shows that it is there.
+        // The old server may have completed requests that it had begun while the new one starts: only a new request shows that the new one
+        // is running.
         let restarted =
             std::fs::read_to_string(dir.path().join("postgres/postmaster.pid")).is_ok_and(|text| text.lines().next() != Some(&pid));
         let (made, found) = (client.post("/calls", &body).await, client.get(&format!("/calls/{call}")).await);
@@ -148,7 +149,7 @@ async fn an_embedded_server_that_is_killed_is_started_again() {
     assert!(process.wait().unwrap().success());
 }
 
-/// PostgreSQL goes away and comes back: 503 meanwhile, then everything works again by itself.
+/// PostgreSQL stops and is restarted: requests get 503 meanwhile, then the platform recovers automatically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_database_is_503_and_passes() {
     let platform = Platform::start().await;

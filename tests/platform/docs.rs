@@ -2,7 +2,7 @@ use std::process::Command;
 
 use support::Platform;
 
-/// The blocks of `docs/walk.md`, run as a reader would run them.
+/// Runs the blocks of `docs/walk.md` as a reader would.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_walk_works_as_written() {
     let walk = include_str!("../../docs/walk.md");

@@ -41,7 +41,7 @@ async fn events_are_listed_in_log_order_and_filtered() {
     platform.stop().await;
 }
 
-/// Reads server-sent events until `n` are there: (id, event, data).
+/// Reads server-sent events until there are `n`: (id, event, data).
 async fn read_events(response: reqwest::Response, n: usize) -> Vec<(i64, String, Value)> {
     let mut stream = response.bytes_stream();
     let (mut text, mut events) = (String::new(), Vec::new());
@@ -74,7 +74,7 @@ async fn the_stream_goes_on_where_the_client_left_off() {
     let seen = read_events(first, 2).await;
     assert_eq!(seen.iter().map(|(_, kind, _)| kind.as_str()).collect::<Vec<_>>(), ["CallStarted", "TurnRecorded"]);
     assert_eq!((&seen[0].2["stream"], &seen[0].2["position"]), (&json!(format!("call-{call}")), &json!(seen[0].0)));
-    // While nobody listens something happens; afterwards nothing is missing and nothing is there twice.
+    // An event is appended while no client is connected; afterwards no event is missing and none is duplicated.
     admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 1})).await.expect(201);
     let resumed = open(Some(seen[0].0)).await;
     admin.act(&format!("/calls/{call}/end")).await.expect(200);
@@ -107,15 +107,15 @@ async fn a_websocket_shows_a_call_from_its_beginning_and_as_it_goes_on() {
         }
     }
     assert_eq!(types, ["CallStarted", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
-    // A client that has nothing to hear is asked whether it is still there.
+    // If there is no event for a client, the server pings it.
     let silence = async { while !matches!(socket.next().await.unwrap().unwrap(), Message::Ping(_)) {} };
     tokio::time::timeout(Duration::from_secs(30), silence).await.expect("a ping in time");
-    // Another company's client learns nothing.
+    // A client of another company gets no information.
     let mut request = url.into_client_request().unwrap();
     let other = platform.admin().await;
     request.headers_mut().insert("authorization", format!("Bearer {}", other.token.unwrap()).parse().unwrap());
     assert!(connect_async(request).await.unwrap_err().to_string().contains("404"));
-    // A frame that is announced as long is not waited for.
+    // A frame with a too large announced size is refused at once.
     let large = Message::Binary(vec![0; 1 << 20].into());
     let closed = async {
         let _ = socket.send(large).await;
@@ -154,7 +154,7 @@ async fn a_stream_begins_with_an_id_and_refuses_places_that_are_not_in_the_log()
         request.send().await.unwrap()
     };
     let end = admin.get("/events?limit=200").await.expect(200)["items"].as_array().unwrap().len();
-    // An empty id is what a browser sends that has received none.
+    // A browser that has received no id yet sends an empty id.
     for (query, last, begins) in [("", None, end), ("", Some(""), end), ("?after=2", None, 2), ("?after=1", Some("2"), 2)] {
         let mut stream = open(query, last).await.bytes_stream();
         let first = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("a frame at once").unwrap().unwrap();

@@ -24,11 +24,11 @@ async fn many_equal_requests_have_one_effect_and_one_answer() {
     let other = json!({"direction": "outbound", "phone_number": "+12025550100"});
     post("one", &other).await.problem(422);
     assert_ne!(post("two", &body).await.expect(201).id(), answers[0].id());
-    // Another company's key is another key.
+    // The same key of another company is independent.
     let stranger = platform.admin().await;
     let theirs = stranger.send(stranger.request(Method::POST, "/calls").header("idempotency-key", "one").json(&other)).await.expect(201);
     assert!(!ids.contains(&theirs.id()));
-    // Refusals are answers, too.
+    // Refusals are stored answers, too.
     let broken = json!({"direction": "sideways"});
     let first = post("three", &broken).await.problem(422);
     let again = post("three", &broken).await.expect(422);
@@ -36,7 +36,7 @@ async fn many_equal_requests_have_one_effect_and_one_answer() {
     platform.stop().await;
 }
 
-/// A refusal that says nothing lasting leaves no row, and a body that will be refused is not waited for.
+/// A refusal that is not final leaves no row, and a body that will be refused is not awaited.
 #[tokio::test]
 async fn a_refused_key_is_not_kept() {
     let platform = Platform::start_with(Settings { registration: RegistrationMode::Closed, ..settings(&new_database().await) }).await;
@@ -72,7 +72,7 @@ async fn a_refused_key_is_not_kept() {
     platform.stop().await;
 }
 
-/// The one that came first waits for the database, and the second one reaches it before.
+/// The first request waits for the database, and the second one reaches the database before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_equal_requests_one_runs_whichever_reaches_the_database_first() {
     let (proxy, url) = Proxy::before(&new_database().await).await;
@@ -98,7 +98,7 @@ async fn of_two_equal_requests_one_runs_whichever_reaches_the_database_first() {
         };
         proxy.hold_at(&["insert into user_credentials"], hold);
         let release = async {
-            // Time enough for the second one to run, if it did.
+            // Enough time for the second request to run, if it did.
             let _ = tokio::time::timeout(Duration::from_secs(1), ran.notified()).await;
             go.notify_one();
         };
@@ -116,7 +116,7 @@ async fn what_cannot_be_a_key_is_refused_everywhere() {
     let admin = platform.admin().await;
     let long = "x".repeat(256);
     for key in [b"".as_slice(), b"a\tb", "caf\u{e9}".as_bytes(), b"\xe9", long.as_bytes()] {
-        // The last two give out credentials and keep no answer.
+        // The last two issue credentials, and their answers are not stored.
         for path in ["/calls", "/auth/register", "/auth/login", "/auth/ticket"] {
             let key = HeaderValue::from_bytes(key).unwrap();
             let refused = admin.send(admin.request(Method::POST, path).header("idempotency-key", key)).await.problem(400);
@@ -130,7 +130,7 @@ async fn what_cannot_be_a_key_is_refused_everywhere() {
 async fn a_path_of_any_length_is_no_error_of_ours() {
     let platform = Platform::start().await;
     let admin = platform.operator().await;
-    // Of letters that cannot be compressed: an index has room for some kilobytes.
+    // Random letters cannot be compressed; an index entry is limited to some kilobytes.
     let long: String = (0..200).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
     for path in [format!("/projections/{long}/rebuild"), format!("/calls/{long}/end")] {
         for _ in 0..2 {
@@ -141,7 +141,7 @@ async fn a_path_of_any_length_is_no_error_of_ours() {
     platform.stop().await;
 }
 
-/// As after a crash between effect and answer: the effect is in the log, the answer was never kept.
+/// Simulates a crash between effect and answer: the effect is in the log, the answer was not stored.
 #[tokio::test]
 async fn a_request_whose_answer_was_lost_finds_its_effect() {
     let platform = Platform::start().await;
@@ -165,7 +165,7 @@ async fn a_request_whose_answer_was_lost_finds_its_effect() {
     platform.stop().await;
 }
 
-/// A caller who has lost rights does not get the answer from before; another caller does not get it at all.
+/// A caller who has lost rights does not get the earlier answer; another caller never gets it.
 #[tokio::test]
 async fn a_stored_answer_is_for_its_caller_and_role_only() {
     let platform = Platform::start().await;
@@ -229,7 +229,7 @@ async fn concurrent_changes_of_different_fields_are_all_kept() {
     platform.stop().await;
 }
 
-/// Two workers whose software counts its keys 1, 2, 3 are two callers, not one that sends again.
+/// Two workers whose software numbers its keys 1, 2, 3 are two callers, not one caller that repeats requests.
 #[tokio::test]
 async fn the_same_key_of_two_callers_stands_for_two_commands() {
     let platform = Platform::start().await;

@@ -1,5 +1,5 @@
-use newvoice_api::auth::credentials;
 use serde_json::json;
+use services::identity::credentials;
 use support::{Platform, Proxy, new_database};
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn a_company_registers_and_its_admin_logs_in() {
         .post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "ada"}))
         .await
         .problem(409);
-    // A registration that was refused leaves the address free.
+    // A refused registration leaves the address free.
     nobody
         .post("/auth/register", &json!({"email": "b@example.com", "password": "correct horse", "company_name": "B", "company_slug": "b"}))
         .await
@@ -156,7 +156,7 @@ async fn a_registration_that_was_cut_off_leaves_its_address_free_after_a_while()
     let platform = Platform::start().await;
     let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
     let pool = &platform.app().owner;
-    // As after a crash between the credentials and the log.
+    // Simulates a crash between the credentials and the log.
     let insert = "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, pending_since) values ($1, gen_random_uuid(), gen_random_uuid(), 'admin', 'x', $2)";
     let email_hash = credentials::email_hash(&support::master_key(), "a@example.com");
     sqlx::query(insert).bind(email_hash).bind(eventstore::now()).execute(pool).await.unwrap();
@@ -182,7 +182,7 @@ async fn users_and_keys_are_for_admins_to_see() {
     platform.stop().await;
 }
 
-/// Another admin revokes a key between the log and its credentials.
+/// Another admin revokes a key between its event and its credentials.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_revoked_while_it_is_issued_is_never_valid() {
     let (proxy, url) = Proxy::before(&new_database().await).await;
@@ -193,7 +193,7 @@ async fn a_key_that_is_revoked_while_it_is_issued_is_never_valid() {
         let stream: String =
             sqlx::query_scalar("select stream from events where event_type = 'ApiKeyIssued'").fetch_one(&owner).await.unwrap();
         let id = stream.strip_prefix("api_key-").unwrap();
-        // The second time as a client does whose answer was lost.
+        // The second request is from a client that lost the answer.
         for _ in 0..2 {
             other.delete(&format!("/api-keys/{id}")).await.expect(204);
         }
@@ -204,7 +204,7 @@ async fn a_key_that_is_revoked_while_it_is_issued_is_never_valid() {
     let valid = "select count(*) from api_key_credentials where revoked_at is null";
     assert_eq!(sqlx::query_scalar::<_, i64>(valid).fetch_one(&platform.app().owner).await.unwrap(), 0);
     assert_eq!(admin.get("/api-keys").await.expect(200)["items"], json!([]));
-    // A key that was never issued cannot be revoked, and leaves nothing.
+    // A key that was never issued cannot be revoked, and the attempt leaves no row.
     admin.delete(&format!("/api-keys/{}", uuid::Uuid::new_v4())).await.problem(404);
     let rows = sqlx::query_scalar::<_, i64>("select count(*) from api_key_credentials").fetch_one(&platform.app().owner).await.unwrap();
     assert_eq!(rows, 1);

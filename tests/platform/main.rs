@@ -1,10 +1,11 @@
-//! The platform over HTTP on a real PostgreSQL; the tree is shaped like the URLs.
+//! Tests of the platform over HTTP on a real PostgreSQL. The modules have the structure of the URLs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod analytics;
 mod architecture;
 mod calls;
 mod campaigns;
+mod circles;
 mod claim_slots;
 mod claims;
 mod crash;
@@ -12,6 +13,7 @@ mod docs;
 mod events;
 mod idempotency;
 mod identity;
+mod language;
 mod log;
 mod plans;
 mod price_lists;

@@ -28,16 +28,16 @@ async fn a_turn_is_priced_by_the_list_in_force_when_it_happened() {
     let old = call(&admin, "2026-01-10T00:00:00Z", turn("2026-01-10T00:00:01Z")).await;
     let new = call(&admin, "2026-02-10T00:00:00Z", turn("2026-02-10T00:00:01Z")).await;
     assert_eq!(cost(&admin, &old, "cost_stt").await, "0.043");
-    // A list for an earlier date prices what it covers anew, and only that.
+    // A list for an earlier date changes the prices in its period, and only there.
     admin.post("/price-lists", &list("February", "2026-02-01T00:00:00Z", "0.01")).await.expect(201);
     assert_eq!((cost(&admin, &old, "cost_stt").await, cost(&admin, &new, "cost_stt").await), ("0.043".into(), "0.1".into()));
     assert_eq!(cost(&admin, &new, "cost_livekit").await, "0", "a list replaces the one before as a whole");
     admin.post("/price-lists", &list("January", "2026-01-05T00:00:00Z", "0.02")).await.expect(201);
     assert_eq!((cost(&admin, &old, "cost_stt").await, cost(&admin, &new, "cost_stt").await), ("0.2".into(), "0.1".into()));
-    // Of two with the same date the one published later is in force.
+    // If two lists have the same date, the one that was published later is in force.
     admin.post("/price-lists", &list("January again", "2026-01-05T00:00:00Z", "0.03")).await.expect(201);
     assert_eq!(cost(&admin, &old, "cost_stt").await, "0.3");
-    // A turn on either side of the change is priced by its own list.
+    // A turn before the change and a turn after it are priced by different lists.
     let both = call(
         &admin,
         "2026-01-31T23:59:00Z",
@@ -182,15 +182,15 @@ async fn rates_that_mean_nothing_are_422_with_paths() {
     platform.stop().await;
 }
 
-/// Calls at random times in a week, a few turns each; then lists in random order for random times. After each one exactly the turns
-/// it covers cost something else, and each call says what changed and why.
+/// Calls at random times in a week, with a few turns each; then lists in random order for random times. After each list, exactly the turns
+/// in its period have another price, and each call's bill has the change and its cause.
 #[tokio::test]
 async fn a_list_for_the_past_changes_exactly_the_turns_it_covers_and_says_so() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let mut rng = StdRng::seed_from_u64(rand::random());
     let at = |minute: i64| DateTime::<Utc>::from_timestamp(1_770_000_000 + minute * 60, 0).unwrap();
-    // Of each call: its id, and of each turn the minute and the seconds of speech.
+    // For each call: its id, and for each turn the minute and the seconds of speech.
     let mut calls: Vec<(String, Vec<(i64, i64)>)> = Vec::new();
     for _ in 0..25 {
         let begun = rng.random_range(0..10_000);
@@ -202,7 +202,8 @@ async fn a_list_for_the_past_changes_exactly_the_turns_it_covers_and_says_so() {
             .collect();
         calls.push((call(&admin, &at(begun).to_rfc3339(), json!(body)).await, turns));
     }
-    // From the beginning the company's first list: 0.0043 per second. Of two for the same minute the later one.
+    // From the beginning, the company's first list is in force: 0.0043 per second. If two lists are for the same minute, the later one is
+    // in force.
     let mut lists = vec![(i64::MIN, Decimal::new(43, 4), String::new())];
     for n in 0..6 {
         let (from, price) = (rng.random_range(0..10_000), Decimal::new(rng.random_range(1..10_000), 4));

@@ -15,7 +15,7 @@ impl Tool {
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
-    /// The lines of a command that must succeed, as JSON.
+    /// The output lines of a command that must succeed, as JSON.
     async fn json(&self, args: &[&str]) -> Vec<Value> {
         let output = self.run(&[args, &["--json"]].concat()).await;
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -43,7 +43,7 @@ async fn the_replay_tool_tells_what_the_log_says() {
     let timeline = tool.run(&["history", &format!("task-{task}")]).await;
     let timeline = String::from_utf8_lossy(&timeline.stdout).into_owned();
     assert!(timeline.contains("“=1+1”") && timeline.contains("by user"), "{timeline}");
-    // What followed from what: the call from the claim, the classification from the end.
+    // Causes: the claim caused the call, and the end caused the classification.
     assert!(timeline.contains("because of TaskClaimed (position") && timeline.contains("because of CallEnded (position"), "{timeline}");
 
     assert_eq!(tool.json(&["verify"]).await[0]["events"], events.len());
@@ -76,7 +76,7 @@ async fn the_replay_tool_tells_what_the_log_says() {
     assert!(tool.json(&["export", "call_metrics", "--company", &uuid::Uuid::new_v4().to_string()]).await.is_empty());
     assert!(tool.json(&["rebuild", "call_metrics", "--compare"]).await[0]["differences"].as_array().unwrap().is_empty());
 
-    // Nobody has more rights than the log says.
+    // No credential gives more rights than the log.
     let key = admin.post("/api-keys", &json!({"name": "v", "role": "viewer"})).await.expect(201).id();
     let gone = admin.post("/api-keys", &json!({"name": "g", "role": "viewer"})).await.expect(201).id();
     admin.delete(&format!("/api-keys/{gone}")).await;
@@ -94,11 +94,11 @@ async fn the_replay_tool_tells_what_the_log_says() {
     let found: Vec<_> =
         found["differences"].as_array().unwrap().iter().map(|d| (d["id"].as_str().unwrap(), d["log"].as_str().unwrap())).collect();
     let mut expected =
-        [(key.as_str(), "the log says viewer"), (gone.as_str(), "the log says revoked"), (user.as_str(), "the log says viewer")];
+        [(key.as_str(), "the log has viewer"), (gone.as_str(), "the log has revoked"), (user.as_str(), "the log has viewer")];
     expected.sort_unstable();
     assert_eq!(found.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>(), expected);
 
-    // A reader that has seen enough is no error.
+    // A reader that closes the output early is not an error.
     let script = format!("'{}' stats | true", tool.path.display());
     let piped = Command::new("bash").args(["-o", "pipefail", "-c", &script]).env("DATABASE_URL", &tool.database_url).output().unwrap();
     assert!(piped.status.success() && piped.stderr.is_empty(), "{}", String::from_utf8_lossy(&piped.stderr));
@@ -148,7 +148,7 @@ async fn what_cannot_start_says_why_in_one_line() {
     };
     let unreachable = run(&newvoice, &[], &[("DATABASE_URL", "postgres://x@127.0.0.1:1/x")]);
     assert!(unreachable.0 == 1 && unreachable.1.contains("127.0.0.1:1 cannot be reached"), "{unreachable:?}");
-    // Another call is the remedy.
+    // Errors that can be solved with different arguments.
     let wrong_use = [
         (run(&newvoice, &[], &[("DATABASE_URL", "nonsense")]), "DATABASE_URL"),
         (run(&newvoice, &["--schema", "Bad-Schema"], &[]), "schema name"),

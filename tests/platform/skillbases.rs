@@ -16,7 +16,7 @@ async fn a_skillbase_is_created_changed_and_deleted_and_its_versions_stay() {
     config["llm"]["temperature"] = json!(1);
     let changed = admin.put(&path, &json!({"config": config, "slug": "bot-2"})).await.expect(200);
     assert_eq!((&changed["version"], &changed["slug"]), (&json!(2), &json!("bot-2")));
-    // The old slug is free again.
+    // The old slug is free after the change.
     admin.post("/skillbases", &body).await.expect(201);
     assert_eq!(admin.get("/skillbases?slug=bot-2").await["items"].as_array().unwrap().len(), 1);
     assert_eq!(admin.get("/skillbases?name=BO").await["items"].as_array().unwrap().len(), 2);
@@ -86,7 +86,7 @@ async fn a_skillbase_of_a_running_campaign_is_kept() {
     platform.stop().await;
 }
 
-/// No campaign runs on a bot that is not there, whichever way it would come to run.
+/// No campaign runs on a bot that does not exist, regardless of the command that would start it.
 #[tokio::test]
 async fn a_campaign_whose_skillbase_is_deleted_does_not_run() {
     let platform = Platform::start().await;
@@ -107,7 +107,7 @@ async fn a_campaign_whose_skillbase_is_deleted_does_not_run() {
     let other = admin.skillbase().await;
     admin.put(&format!("/campaigns/{paused}"), &json!({"skillbase_id": other})).await.expect(200);
     admin.act(&format!("/campaigns/{paused}/resume")).await.expect(200);
-    // A deletion that was decided at the same moment as a start: no call is claimed for it.
+    // A deletion that was decided at the same time as a start: no call is claimed for the campaign.
     let me = admin.get("/auth/me").await;
     let context = eventstore::CommandContext::system(me["company"]["id"].as_str().unwrap().parse().unwrap(), "test", eventstore::now());
     let store = &platform.app().store;
@@ -117,7 +117,7 @@ async fn a_campaign_whose_skillbase_is_deleted_does_not_run() {
     platform.stop().await;
 }
 
-/// A start that comes between the deletion's look at the campaigns and its append, from another process.
+/// A start from another process, between the deletion's check of the campaigns and its append.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_start_and_a_deletion_of_its_skillbase_at_the_same_moment_one_loses() {
     let direct = new_database().await;
@@ -136,7 +136,7 @@ async fn of_a_start_and_a_deletion_of_its_skillbase_at_the_same_moment_one_loses
     proxy.hold_at(&["as \"runs!\""], looked);
     admin.delete(&format!("/skillbases/{skillbase}")).await.problem(409);
     assert_eq!(admin.get(&format!("/campaigns/{campaign}")).await["status"], "running");
-    // The refused deletion is in the way of no other start and of no later deletion.
+    // The refused deletion blocks no other start and no later deletion.
     for action in ["pause", "resume", "pause"] {
         admin.act(&format!("/campaigns/{campaign}/{action}")).await.expect(200);
     }

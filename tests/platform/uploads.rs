@@ -4,10 +4,10 @@ use support::Platform;
 
 const CSV: &[u8] = include_bytes!("../fixtures/call-list.csv");
 const XLS: &[u8] = include_bytes!("../fixtures/call-list.xls");
-/// Rows of the fixture that are no contacts: four by their number, one by its priority.
+/// Rows of the fixture that are not contacts: four because of their number, one because of its priority.
 const BAD_ROWS: [&str; 5] = ["Row 12:", "Row 42:", "Row 62:", "Row 92:", "Row 122:"];
 
-/// The same list as people's spreadsheets have it: numbers as numbers, texts as shared strings.
+/// The same list as in users' spreadsheets: numbers as numbers, texts as shared strings.
 fn xlsx() -> Vec<u8> {
     let text = std::str::from_utf8(CSV).unwrap().trim_start_matches('\u{feff}');
     let mut book = Workbook::new();
@@ -94,7 +94,7 @@ async fn an_upload_repeated_under_its_key_answers_the_same() {
     platform.stop().await;
 }
 
-/// As after a crash between effect and answer: the tasks are there, the answer is not.
+/// Simulates a crash between effect and answer: the tasks exist, the answer does not.
 #[tokio::test]
 async fn an_upload_whose_answer_was_lost_counts_its_own_tasks_as_created() {
     let platform = Platform::start().await;
@@ -161,7 +161,7 @@ async fn a_stray_quote_changes_nothing() {
     platform.stop().await;
 }
 
-/// A body that does not come holds a place; the third upload waits for one, with a key as without.
+/// An upload whose body does not arrive holds a place; the third upload waits for a place, with and without a key.
 #[tokio::test]
 async fn two_uploads_of_a_company_are_received_at_once_and_its_others_wait() {
     let platform = Platform::start().await;
@@ -180,7 +180,7 @@ async fn two_uploads_of_a_company_are_received_at_once_and_its_others_wait() {
     let third = || admin.upload(&id, "list.csv", b"phone_number\n+12025550100\n".to_vec());
     let mut waits = false;
     for _ in 0..20 {
-        // The two may not have arrived yet.
+        // The first two may not have arrived yet.
         waits = waits || tokio::time::timeout(std::time::Duration::from_secs(1), third()).await.is_err();
     }
     assert!(waits, "two uploads of a company are received at once");

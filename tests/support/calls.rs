@@ -1,4 +1,4 @@
-//! Many calls, as campaigns make them: many at once, their turns interleaved in the log, spread over a month and five campaigns.
+//! Many calls, as campaigns make them: concurrent, with turns interleaved in the log, spread over a month and five campaigns.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
@@ -11,20 +11,20 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-/// Turns of one call; with its start and end it has two events more.
+/// Number of turns of one call; start and end are two further events.
 pub const TURNS: i64 = 10;
 pub const CALL_EVENTS: i64 = TURNS + 2;
-/// Calls at once.
+/// Number of concurrent calls.
 const CALLS_AT_ONCE: usize = 500;
-/// Events of a call that are written together with others' before the next ones.
+/// Number of events of a call that are written together with those of other calls.
 const STEP: usize = 2;
 
-/// Whose calls they are.
+/// The company of the calls.
 #[derive(Clone)]
 pub struct Company {
     pub id: Uuid,
     pub campaigns: Vec<Uuid>,
-    /// Whom its calls are with, in turn.
+    /// The persons in its calls, used in turn.
     pub persons: Vec<Uuid>,
 }
 
@@ -39,7 +39,7 @@ impl Company {
         CommandContext::system(self.id, "bench", now())
     }
 
-    /// Publishes a price list for it.
+    /// Publishes a price list for the company.
     pub async fn price(&self, store: &EventStore) {
         let rate = |component, price, per, unit| Rate { component, provider: None, model: None, price, per, unit };
         let rates = vec![
@@ -58,12 +58,12 @@ impl Company {
     }
 }
 
-/// As many as a call list has.
+/// As many persons as a call list has.
 pub fn persons() -> Vec<Uuid> {
     (0..500).map(|_| Uuid::new_v4()).collect()
 }
 
-/// A call and what is still to happen in it.
+/// A call and its remaining events.
 struct Ahead {
     id: Uuid,
     person_id: Uuid,
@@ -100,7 +100,7 @@ pub async fn fill(store: &EventStore, company: &Company, calls: i64) {
 
 /// The events of the `n`th call.
 fn call(company: &Company, n: i64, rng: &mut StdRng) -> Vec<CallEvent> {
-    // One starts every thirteen seconds.
+    // A call starts every thirteen seconds.
     let started_at = DateTime::<Utc>::from_timestamp(1_790_000_000, 0).unwrap() + TimeDelta::seconds(n * 13 % 2_592_000);
     let subject = CallSubject {
         campaign_id: Some(company.campaigns[usize::try_from(n).unwrap() % company.campaigns.len()]),
@@ -127,7 +127,7 @@ fn call(company: &Company, n: i64, rng: &mut StdRng) -> Vec<CallEvent> {
 
 /// A turn whose payload has about 400 bytes.
 pub fn turn(index: i64, started_at: DateTime<Utc>, rng: &mut StdRng) -> Turn {
-    // Latencies have long tails.
+    // Latencies have a long-tailed distribution.
     let mut skewed = |typical: f64| Some((typical * (-rng.random::<f64>().max(1e-9).ln()).powf(0.7) * 1_000.0) as i64 + 20_000);
     Turn {
         turn_index: u32::try_from(index).unwrap(),

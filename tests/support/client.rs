@@ -1,4 +1,4 @@
-//! An HTTP client that remembers the position of its last command and asks queries to have it.
+//! An HTTP client that stores the position of its last command and requires its queries to include it.
 
 use std::{
     ops::Deref,
@@ -15,7 +15,7 @@ pub struct Client {
     position: AtomicI64,
 }
 
-/// An answer; as a JSON value where it is one.
+/// An answer; the body is a JSON value if it is JSON.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -38,7 +38,7 @@ impl Answer {
         self
     }
 
-    /// A refusal as it must be: problem+json with this status.
+    /// Checks the form of a refusal: problem+json with this status.
     #[track_caller]
     pub fn problem(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.body);
@@ -47,7 +47,7 @@ impl Answer {
         self
     }
 
-    /// Paths of the fields that a 422 names.
+    /// Paths of the fields in a 422.
     pub fn paths(&self) -> Vec<&str> {
         self.body["errors"].as_array().map(|errors| errors.iter().filter_map(|e| e["path"].as_str()).collect()).unwrap_or_default()
     }
@@ -79,7 +79,7 @@ impl Client {
         client
     }
 
-    /// Whoever has just registered.
+    /// A client with the session of a user who has just registered.
     pub fn signed_in(self, registered: &Answer) -> Self {
         self.position.store(registered.position(), Ordering::Relaxed);
         Self { token: registered["token"].as_str().map(str::to_owned), ..self }
@@ -111,7 +111,7 @@ impl Client {
         answer
     }
 
-    /// A query that sees everything this client has done.
+    /// A query that includes the effects of all commands of this client.
     pub async fn get(&self, path: &str) -> Answer {
         let position = self.position.load(Ordering::Relaxed);
         self.send(self.request(Method::GET, path).query(&[("min_position", position)])).await
@@ -121,7 +121,7 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// A question with a body, which sees everything this client has done.
+    /// A query with a body that includes the effects of all commands of this client.
     pub async fn ask(&self, path: &str, body: &Value) -> Answer {
         let position = self.position.load(Ordering::Relaxed);
         self.send(self.request(Method::POST, path).query(&[("min_position", position)]).json(body)).await
@@ -151,7 +151,7 @@ impl Client {
         self.post("/skillbases", &body).await.expect(201).id()
     }
 
-    /// A draft campaign with the given settings beside its name and skillbase.
+    /// A draft campaign with the given settings in addition to its name and skillbase.
     pub async fn campaign(&self, settings: Value) -> String {
         let mut body = json!({"name": "Campaign", "skillbase_id": self.skillbase().await, "default_region": "US"});
         body.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());

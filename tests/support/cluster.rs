@@ -1,4 +1,4 @@
-//! One PostgreSQL for the whole run, started by the platform's own launcher and removed when the run is over.
+//! One PostgreSQL for the whole run, started by the platform's own launcher and removed when the run ends.
 
 use std::{
     path::PathBuf,
@@ -20,7 +20,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// A server that has gone takes all tests with it; its own last words say why.
+    /// If the server has stopped, all tests fail; its last log lines show the reason.
     async fn connect(&self) -> PgConnection {
         match PgConnection::connect_with(&self.server.options()).await {
             Ok(connection) => connection,
@@ -45,7 +45,7 @@ async fn cluster() -> &'static Cluster {
     CLUSTER
         .get_or_init(|| async {
             let dir = tempfile::Builder::new().prefix("nvt").tempdir_in("/tmp").unwrap().keep();
-            // Whoever runs the server may not be who runs the tests.
+            // The server may run as another user than the tests.
             std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
             let server = EmbeddedServer::start(&dir).await.unwrap();
             let password = std::fs::read_to_string(dir.join("password")).unwrap().trim().to_owned();
@@ -63,16 +63,16 @@ fn remove_when_done(dir: &std::path::Path) {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh", &std::process::id().to_string()]).arg(dir);
     std::os::unix::process::CommandExt::process_group(&mut shell, 0);
-    // It outlives this process, so nobody here can wait for it.
+    // The shell outlives this process, so this process cannot wait for it.
     let watcher = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::mem::forget(watcher);
 }
 
-/// The address of a new database with all migrations and nothing else.
+/// The address of a new database with all migrations and no other data.
 pub async fn new_database() -> String {
     let migrated = MIGRATED.get_or_init(|| async {
         let url = empty_database().await;
-        // As the owner, without a master key: a platform that opens a copy is the first to do so.
+        // Opened as the owner, without a master key: the first platform that opens a copy sets the key.
         let settings = DatabaseSettings { master_key: None, as_platform: false, ..crate::settings(&url).database(crate::master_key()) };
         Database::open(&settings).await.unwrap().close().await;
         url.rsplit_once('/').unwrap().1.to_owned()
@@ -80,12 +80,12 @@ pub async fn new_database() -> String {
     create_database(migrated.await).await
 }
 
-/// The address of a new database without anything.
+/// The address of a new, empty database.
 pub async fn empty_database() -> String {
     create_database("template1").await
 }
 
-/// The address of a copy of a database that nobody is connected to.
+/// The address of a copy of a database without connections.
 pub async fn copy_database(url: &str) -> String {
     create_database(url.rsplit_once('/').unwrap().1).await
 }
@@ -101,7 +101,7 @@ async fn create_database(template: &str) -> String {
     format!("postgres://newvoice:{}@127.0.0.1:{}/{name}", cluster.password, cluster.server.options().get_port())
 }
 
-/// The path of a binary of the workspace, built if need be in the profile of this test.
+/// The path of a binary of the workspace; it is built if necessary, in the profile of this test.
 pub fn binary(package: &str, name: &str) -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let profile_dir = exe.parent().and_then(|deps| deps.parent()).unwrap();

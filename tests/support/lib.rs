@@ -1,4 +1,4 @@
-//! What the integration tests stand on: one PostgreSQL for the run, a database and a platform for each test, a client.
+//! Support for integration tests: one PostgreSQL for the run, a database and a platform for each test, a client.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 pub mod bench;
@@ -17,7 +17,7 @@ pub use proxy::{Cut, Proxy};
 
 use serde_json::{Value, json};
 
-/// A bot's configuration that is valid.
+/// A valid configuration of a bot.
 pub fn skillbase_config() -> Value {
     json!({
         "context": {"role": "Receptionist", "style": "warm", "safety_rules": ["No medical advice"], "facts": ["Open 9-5"]},
@@ -29,15 +29,14 @@ pub fn skillbase_config() -> Value {
     })
 }
 
-/// The seed of a test that makes things up: `NEWVOICE_TEST_SEED`, or another one each time, which is printed so that a failure can be
-/// repeated.
+/// The seed of a random test: `NEWVOICE_TEST_SEED`, or a new one for each run, which is printed so that a failure can be repeated.
 pub fn seed() -> u64 {
     let seed = std::env::var("NEWVOICE_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().expect("a seed is a number"));
     println!("seed {seed} (NEWVOICE_TEST_SEED={seed} repeats it)");
     seed
 }
 
-/// A setting of the suite that makes it run longer or shorter.
+/// A setting that makes the suite run longer or shorter.
 pub fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }

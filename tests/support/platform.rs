@@ -1,15 +1,15 @@
-//! A platform in this process, on a database of its own.
+//! A platform in this process, with its own database.
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use eventstore::{Database, MasterKey};
 use newvoice_api::{
-    app::App,
-    auth::operators,
     serve::{self, Running},
     settings::{BehindProxy, RegistrationMode, Role, Settings},
+    state::App,
 };
 use serde_json::json;
+use services::identity::operators;
 use uuid::Uuid;
 
 use crate::{Client, new_database};
@@ -19,14 +19,14 @@ pub struct Platform {
     pub database_url: String,
 }
 
-/// Every platform of a run has the same, as their roles share a cluster.
+/// Every platform of a run has the same key, because their roles share a cluster.
 pub const MASTER_KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
 pub fn master_key() -> MasterKey {
     MASTER_KEY.parse().unwrap()
 }
 
-/// Settings for tests: any port, calls two hundred times as fast as people.
+/// Settings for tests: any free port, calls at two hundred times real time.
 pub fn settings(database_url: &str) -> Settings {
     Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -83,12 +83,12 @@ impl Platform {
         format!("http://{}", self.running.address.unwrap())
     }
 
-    /// A client that is nobody.
+    /// A client without a credential.
     pub fn anonymous(&self) -> Client {
         Client::new(&self.base(), None)
     }
 
-    /// A new company's admin.
+    /// The admin of a new company.
     pub async fn admin(&self) -> Client {
         let name = format!("company-{}", Uuid::new_v4().simple());
         let body = json!({"email": format!("{name}@example.com"), "password": "correct horse", "company_name": name});
@@ -96,13 +96,13 @@ impl Platform {
         self.anonymous().signed_in(&answer)
     }
 
-    /// A new company's admin who is also operator of the installation.
+    /// The admin of a new company who is also operator of the installation.
     pub async fn operator(&self) -> Client {
         let admin = self.admin().await;
         let user_id: Uuid = admin.get("/auth/me").await.expect(200)["user"]["id"].as_str().unwrap().parse().unwrap();
         let mut db = self.app().access.identity.acquire().await.unwrap();
         assert!(operators::add(&mut db, user_id).await.unwrap());
-        self.app().callers.forget_all();
+        self.app().services.identity.callers.forget_all();
         admin
     }
 

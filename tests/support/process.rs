@@ -1,4 +1,4 @@
-//! The platform in a process of its own, as it is run.
+//! The platform in a separate process, as in production.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use crate::{Client, binary};
 
-/// Stops when it is dropped.
+/// Stops the process when it is dropped.
 pub struct Process {
     child: Child,
-    /// A new company's admin.
+    /// The admin of a new company.
     pub client: Client,
 }
 
 impl Process {
-    /// Starts it with what `configure` adds, and waits until a company could register.
+    /// Starts the process with the additions of `configure`, and waits until a company can be registered.
     pub async fn start(configure: impl FnOnce(&mut Command)) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(binary("newvoice-api", "newvoice"));

@@ -1,4 +1,4 @@
-//! Between a client and PostgreSQL: cuts the connection at a statement of one's choice, or does something else there.
+//! A proxy between a client and PostgreSQL: cuts the connection at a chosen statement, or runs an action there.
 
 use std::{
     collections::HashMap,
@@ -19,20 +19,20 @@ use tokio::{
     sync::Notify,
 };
 
-/// Where the next connection is cut.
+/// The side of the statement on which the next connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// PostgreSQL does not hear of the statement.
+    /// PostgreSQL does not receive the statement.
     Before,
-    /// It has run the statement, and the client does not hear of it.
+    /// PostgreSQL has run the statement, and the client does not receive the answer.
     After,
 }
 
-/// Lets a number of statements through and then cuts all connections, again and again. Shared by its clones.
+/// Lets a number of statements pass and then cuts all connections. Clones share it.
 #[derive(Clone)]
 pub struct Proxy {
     pub port: u16,
-    /// Statements that are still let through; negative when nothing is to be cut.
+    /// Number of statements that still pass; negative when no cut is set.
     left: Arc<AtomicI64>,
     cut: Arc<Mutex<Cut>>,
     cuts: Arc<AtomicI64>,
@@ -41,25 +41,25 @@ pub struct Proxy {
     drops_options: Arc<AtomicBool>,
 }
 
-/// What happens when a statement comes by, once, beside the cut.
+/// An action that runs once, at a matching statement, in addition to the cut.
 struct Trap {
-    /// Parts of the statement's text, any of which is enough.
+    /// Parts of the statement's text; any of them is enough.
     needles: &'static [&'static str],
     cut: Cut,
     action: Box<dyn FnOnce() + Send>,
 }
 
-/// What a statement waits for, once, before PostgreSQL gets it.
+/// A future that delays one matching statement before PostgreSQL gets it.
 struct Hold {
-    /// Parts of the statement's text, any of which is enough.
+    /// Parts of the statement's text; any of them is enough.
     needles: &'static [&'static str],
     until: BoxFuture<'static, ()>,
 }
 
-/// How the two directions of a connection tell each other.
+/// Signals between the two directions of a connection.
 #[derive(Default)]
 struct Link {
-    /// Answers are held back from now on.
+    /// From now on, answers are held back.
     silence: Notify,
     /// PostgreSQL has closed the connection.
     closed: Notify,
@@ -95,7 +95,7 @@ impl Proxy {
         proxy
     }
 
-    /// One before the server of a database, and the database's address through it.
+    /// A proxy before the server of a database, and the database's address through it.
     pub async fn before(url: &str) -> (Self, String) {
         let (start, end) = url.rsplit_once(':').unwrap();
         let (port, database) = end.split_once('/').unwrap();
@@ -104,24 +104,24 @@ impl Proxy {
         (proxy, through)
     }
 
-    /// Lets `statements` through from now on, then cuts the connection of the next one.
+    /// Lets `statements` pass from now on, then cuts the connection of the next one.
     pub fn cut_after(&self, statements: i64, cut: Cut) {
         *self.cut.lock().unwrap() = cut;
         self.left.store(statements, Ordering::SeqCst);
     }
 
-    /// Leaves the `options` of new connections out, as PgBouncer does when it is told to ignore them.
+    /// Removes the `options` of new connections, as PgBouncer does when it is configured to ignore them.
     pub fn drop_options(&self) {
         self.drops_options.store(true, Ordering::SeqCst);
     }
 
-    /// Runs `action` when the next statement that contains one of the needles comes by: before PostgreSQL gets it, or after it has run it
-    /// and before the client gets the answer. Then the connection is closed.
+    /// Runs `action` at the next statement that contains one of the needles: before PostgreSQL gets it, or after PostgreSQL has run it and
+    /// before the client gets the answer. Then the connection is closed.
     pub fn set_trap(&self, needles: &'static [&'static str], cut: Cut, action: impl FnOnce() + Send + 'static) {
         *self.trap.lock().unwrap() = Some(Trap { needles, cut, action: Box::new(action) });
     }
 
-    /// Hands the next statement that contains one of the needles on when `until` has ended. Nothing is cut.
+    /// Delays the next statement that contains one of the needles until `until` has ended. No connection is cut.
     pub fn hold_at(&self, needles: &'static [&'static str], until: impl Future<Output = ()> + Send + 'static) {
         *self.hold.lock().unwrap() = Some(Hold { needles, until: until.boxed() });
     }
@@ -130,7 +130,7 @@ impl Proxy {
         self.hold.lock().unwrap().take_if(|hold| hold.needles.iter().any(|needle| statement.contains(needle)))
     }
 
-    /// Whether no trap is set, or it has been set off.
+    /// Whether no trap is set, or the trap was triggered.
     pub fn has_sprung(&self) -> bool {
         self.trap.lock().unwrap().is_none()
     }
@@ -139,7 +139,7 @@ impl Proxy {
         self.trap.lock().unwrap().take_if(|trap| trap.needles.iter().any(|needle| statement.contains(needle)))
     }
 
-    /// How often it has cut.
+    /// Number of cuts so far.
     pub fn cuts(&self) -> i64 {
         self.cuts.load(Ordering::SeqCst)
     }
@@ -154,9 +154,9 @@ impl Proxy {
         answers.abort();
     }
 
-    /// Hands the client's messages on. A statement ends with Sync or is a Query (PostgreSQL documentation, 55.7).
+    /// Forwards the client's messages. A statement ends with Sync or is a Query (PostgreSQL documentation, 55.7).
     async fn statements(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, link: &Link) -> std::io::Result<()> {
-        // The startup message has no type; encryption is not asked for by our test clients.
+        // The startup message has no type; our test clients do not request encryption.
         let length = from.read_i32().await?;
         let mut body = vec![0; usize::try_from(length - 4).unwrap()];
         from.read_exact(&mut body).await?;
@@ -184,7 +184,7 @@ impl Proxy {
             statement.push(kind);
             statement.extend(length.to_be_bytes());
             statement.extend(body);
-            // Messages of a password exchange, and what a statement ends with.
+            // Messages of a password exchange, and those that end a statement.
             if !matches!(kind, b'S' | b'Q' | b'p') {
                 continue;
             }
@@ -205,7 +205,7 @@ impl Proxy {
                 link.silence.notify_one();
                 tokio::task::yield_now().await;
                 to.write_all(&statement).await?;
-                // Terminate comes after the statement: PostgreSQL has run it before it closes the connection.
+                // Terminate follows the statement: PostgreSQL runs the statement before it closes the connection.
                 to.write_all(&[b'X', 0, 0, 0, 4]).await?;
                 to.flush().await?;
                 let _ = tokio::time::timeout(RUN_TIMEOUT, link.closed.notified()).await;
@@ -218,7 +218,7 @@ impl Proxy {
     }
 }
 
-/// A startup message, which has the protocol's version and then names and values, without `options`.
+/// A startup message (the protocol's version, then names and values) without `options`.
 fn without_options(body: &[u8]) -> Vec<u8> {
     let (version, parameters) = body.split_at(4);
     let strings: Vec<&[u8]> = parameters.split(|byte| *byte == 0).collect();
@@ -227,7 +227,7 @@ fn without_options(body: &[u8]) -> Vec<u8> {
     version.iter().copied().chain(kept).chain([0]).collect()
 }
 
-/// The n-th of the strings, each of which ends with a zero, that a message begins with.
+/// The n-th of the zero-terminated strings at the beginning of a message.
 fn string_at(body: &[u8], n: usize) -> String {
     body.split(|byte| *byte == 0).nth(n).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
 }
@@ -240,6 +240,6 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, link: Arc<Link
     }
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
     link.closed.notify_one();
-    // Neither answered nor closed: that is up to the side that cuts.
+    // The connection is neither answered nor closed: the side that cuts does that.
     std::future::pending().await
 }

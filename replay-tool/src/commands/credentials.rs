@@ -1,6 +1,6 @@
-//! Compares the credentials, which are kept apart from the log, with what the log says of users and API keys.
+//! Compares the credentials, which are stored separately from the log, with the users and API keys in the log.
 //!
-//! Rights are taken away before the log says so and given once it does: credentials may give less than the log says, never more.
+//! Rights are revoked before the event is in the log, and granted after it is: credentials may give fewer rights than the log, never more.
 
 use domain::{
     api_key::{ApiKey, ApiKeyState},
@@ -13,22 +13,22 @@ use uuid::Uuid;
 
 use crate::output::Output;
 
-/// What `compare` knows them by, beside the projections.
+/// The name of the credentials in `compare`, in addition to the names of the projections.
 pub const NAME: &str = "credentials";
 
-/// What somebody can log in or call with.
+/// A credential that can be used to log in or to call the API.
 struct Credential {
     table: String,
-    /// Of the user or the API key.
+    /// Id of the user or the API key.
     id: Uuid,
     company_id: Uuid,
     role: String,
 }
 
-/// Lists the credentials that give more than the log says; answers how many there are.
+/// Lists the credentials that give more rights than the log; returns their number.
 pub async fn compare(pool: &Pool, store: &EventStore, output: &Output) -> anyhow::Result<usize> {
     let suspects = in_excess(store, read(pool, None).await?).await?;
-    // A right that was taken away between the two looks is gone from both by now.
+    // If a right was revoked between the two reads, both sources show this by now.
     let ids: Vec<Uuid> = suspects.iter().map(|(credential, _)| credential.id).collect();
     let found = if ids.is_empty() { Vec::new() } else { in_excess(store, read(pool, Some(&ids)).await?).await? };
     let differences: Vec<_> =
@@ -36,15 +36,15 @@ pub async fn compare(pool: &Pool, store: &EventStore, output: &Output) -> anyhow
     output.result(&json!({"projection": NAME, "done": "compared", "differences": differences}), || {
         let lines = found.iter().map(|(Credential { table, id, role, .. }, log)| format!("{table}: {id} has the role {role}; {log}\n"));
         let summary = match found.len() {
-            0 => format!("{NAME}: compared, none gives more than the log says."),
-            n => format!("{NAME}: compared, {n} give more than the log says."),
+            0 => format!("{NAME}: compared, none gives more than the log has."),
+            n => format!("{NAME}: compared, {n} give more than the log has."),
         };
         lines.chain([summary]).collect::<String>()
     })?;
     Ok(found.len())
 }
 
-/// The credentials that are valid; those with these ids, if some are given.
+/// The valid credentials; only those with the given ids, if there are any.
 async fn read(pool: &Pool, ids: Option<&[Uuid]>) -> Result<Vec<Credential>, sqlx::Error> {
     let rows = sqlx::query_as!(
         Credential,
@@ -68,14 +68,14 @@ async fn in_excess(store: &EventStore, credentials: Vec<Credential>) -> Result<V
         };
         match in_log {
             Ok(role) if credential.role.parse::<Role>().is_ok_and(|given| given <= role) => {}
-            Ok(role) => found.push((credential, format!("the log says {role}"))),
+            Ok(role) => found.push((credential, format!("the log has {role}"))),
             Err(reason) => found.push((credential, reason)),
         }
     }
     Ok(found)
 }
 
-/// The role that the log gives, or why it gives none.
+/// The role that the log grants, or the reason why it grants none.
 async fn role_in_log(
     store: &EventStore,
     Credential { table, id, company_id, .. }: &Credential,
@@ -85,14 +85,14 @@ async fn role_in_log(
         let user = store.load_fresh::<User>(*company_id, *id).await?;
         return Ok(match user.state.known() {
             None => Err(unknown()),
-            Some(user) if user.status == UserStatus::Disabled => Err("the log says disabled".to_owned()),
+            Some(user) if user.status == UserStatus::Disabled => Err("the log has disabled".to_owned()),
             Some(user) => Ok(user.role),
         });
     }
     let key = store.load_fresh::<ApiKey>(*company_id, *id).await?;
     Ok(match &*key.state {
         ApiKeyState::None => Err(unknown()),
-        ApiKeyState::Revoked => Err("the log says revoked".to_owned()),
+        ApiKeyState::Revoked => Err("the log has revoked".to_owned()),
         ApiKeyState::Issued { role, .. } => Ok(*role),
     })
 }

@@ -35,14 +35,14 @@ pub async fn run(
         }
         None => write(access, store, output, what, format, scope, io::stdout()).await,
         Some(path) => {
-            // Under its name it is whole.
+            // A file under its final name is complete.
             let mut part = path.as_os_str().to_owned();
             part.push(".part");
             let out = fs::File::create(&part).with_context(|| format!("{} cannot be written", path.display()))?;
             let written = write(access, store, output, what, format, scope, out).await;
             match &written {
                 Ok(_) => fs::rename(&part, path).with_context(|| format!("{} cannot be written", path.display()))?,
-                // The error that is reported is the one of writing.
+                // The reported error is the one from writing.
                 Err(_) => drop(fs::remove_file(&part)),
             }
             written
@@ -67,9 +67,8 @@ async fn write(
         writer.finish()?;
         bar.finish_and_clear();
     } else {
-        let projection = read_model::projection(what)?;
-        let mut snapshot = projections::snapshot(access, None, &[projection]).await?;
-        // However long it takes.
+        let mut snapshot = projections::snapshot(access, None, &[read_model::of_table(what)?]).await?;
+        // The export has no timeout.
         sqlx::query!("select set_config('statement_timeout', '0', true)").fetch_one(&mut *snapshot).await?;
         let model = ReadModel::find(&mut snapshot, what, scope, format).await?;
         let bar = output.progress(what, model.count(&mut snapshot).await?);

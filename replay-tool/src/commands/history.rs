@@ -1,4 +1,4 @@
-//! `history`: a timeline a person likes to read.
+//! `history`: a readable timeline.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::{Finding, WrongUse, output::Output};
 
-/// Longest value that is shown among others, in characters; a longer one gets lines of its own.
+/// Maximum length of a value that is shown on a shared line, in characters; a longer value gets its own lines.
 const VALUE_MAX_CHARS: usize = 60;
-/// Where what an event says begins.
+/// The column where the content of an event begins.
 const INDENT: usize = 24;
 
 pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Option<DateTime<Utc>>) -> anyhow::Result<Finding> {
@@ -29,7 +29,7 @@ pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Optio
         return Err(anyhow!("{name} has no events{}", as_of.map(|at| format!(" as of {at}")).unwrap_or_default()));
     }
     if store.persons().can_read() {
-        // All of them belong to one company.
+        // All events belong to one company.
         let company_id = events.first().map(|event| event.company_id).unwrap_or_default();
         store.persons().reveal(company_id, &mut events).await?;
     } else {
@@ -62,7 +62,7 @@ fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
     }))
 }
 
-/// Events that caused others: type and position by id, whatever stream they are in.
+/// Events that caused other events: type and position by id, in any stream.
 async fn causes(store: &EventStore, events: &[StoredEvent]) -> Result<HashMap<Uuid, String>, StoreError> {
     let ids = events.iter().map(|event| Ok(event.metadata()?.causation_id)).collect::<Result<Vec<_>, StoreError>>()?;
     let ids: Vec<_> = ids.into_iter().flatten().collect();
@@ -93,7 +93,7 @@ impl Timeline<'_> {
         Ok(lines.join("\n"))
     }
 
-    /// What happened, when and how long after the first; by whom and why; and what the event says.
+    /// Adds an event: its time, the time since the first event, its actor, its cause and its content.
     fn add(&self, event: &StoredEvent, since: chrono::TimeDelta, lines: &mut Vec<String>) -> Result<(), StoreError> {
         let metadata = event.metadata()?;
         let elsewhere = if event.stream == *self.asked { String::new() } else { format!(", {}", event.stream) };
@@ -136,7 +136,7 @@ fn who(metadata: &Metadata) -> String {
     format!("{kind} {name}").trim_end().to_owned()
 }
 
-/// The fields of a payload: those that stand together, and texts that need lines of their own.
+/// The fields of a payload: those that share a line, and texts that need their own lines.
 fn details(payload: &Value) -> (Vec<String>, Vec<String>) {
     let none = Map::new();
     let (mut short, mut long) = (Vec::new(), Vec::new());
@@ -149,7 +149,7 @@ fn details(payload: &Value) -> (Vec<String>, Vec<String>) {
                 value.as_str().map_or_else(|| value.to_string(), |text| if is_speech { format!("“{text}”") } else { text.to_owned() })
             ),
         };
-        // What somebody said must not move the cursor.
+        // Control characters in what was said must not move the cursor.
         let text: String = text.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
         if is_speech || text.chars().count() > VALUE_MAX_CHARS { long.push(text) } else { short.push(text) }
     }

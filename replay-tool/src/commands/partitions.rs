@@ -1,4 +1,4 @@
-//! `partitions`: old history is taken out of the log, and put back.
+//! `partitions`: detaches old partitions from the log, and attaches them.
 
 use anyhow::anyhow;
 use clap::Subcommand;
@@ -9,10 +9,10 @@ use crate::{Finding, output::Output};
 
 #[derive(Subcommand)]
 pub enum Action {
-    /// Take the oldest partition out. Its table stays, to be dumped, moved and dropped. What is in it can then not be shown, and no
-    /// projection can be rebuilt, until it is put back.
+    /// Detach the oldest partition. Its table is kept and can be dumped, moved and dropped. Until it is attached again, its events cannot
+    /// be shown and no projection can be rebuilt.
     DetachOldest,
-    /// Put the newest of the detached partitions back; its table must be there.
+    /// Attach the newest of the detached partitions; its table must exist.
     AttachNewest,
 }
 
@@ -41,7 +41,7 @@ pub async fn run(store: &EventStore, output: &Output, action: Option<Action>) ->
     Ok(Finding::Sound)
 }
 
-/// Why the database refused, in its own words.
+/// The database's own message about the refusal.
 fn refusal(error: StoreError) -> anyhow::Error {
     match &error {
         StoreError::Database(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("NV002") => {

@@ -25,11 +25,11 @@ pub async fn rebuild(pool: &Pool, store: &EventStore, output: &Output, name: &st
     Ok(Finding::Sound)
 }
 
-/// Puts the tables from before the last rebuild back.
+/// Restores the tables from before the last rebuild.
 pub async fn restore(pool: &Pool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
     for projection in select(name)? {
         let restored = run(pool, store, output, projection, Start::Previous, Then::Swap, "restored").await;
-        // Of all of them, those are restored that can be.
+        // With `all`, every projection that can be restored is restored.
         if let Err(error) = restored {
             if name != "all" || !error.is::<Refused>() {
                 return Err(error);
@@ -52,7 +52,7 @@ pub async fn compare(pool: &Pool, store: &EventStore, output: &Output, name: &st
     Ok(if differences == 0 { Finding::Sound } else { Finding::NotSound })
 }
 
-/// Lets a projection that stopped at an event try it again.
+/// Lets a projection that stopped at an event retry it.
 pub async fn retry(pool: &Pool, output: &Output, name: &str) -> anyhow::Result<Finding> {
     for projection in select(name)? {
         let name = projection.name();
@@ -72,7 +72,7 @@ fn select(name: &str) -> anyhow::Result<Vec<Arc<dyn Projection>>> {
     Ok(vec![by_name(name).ok_or_else(|| WrongUse(format!("there is no projection '{name}'; there are {}", known())))?])
 }
 
-/// Fills a projection's next tables; answers how many rows were found to differ.
+/// Fills a projection's next tables; returns the number of rows that differ.
 async fn run(
     pool: &Pool,
     store: &EventStore,
@@ -85,7 +85,7 @@ async fn run(
     let name = projection.name();
     let bar = output.progress(name, store.last_position().await?);
     let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), start, then).await.map_err(|error| refusal(name, error))?;
-    // What an earlier process did is no measure of how fast this one is.
+    // The speed of this process must not include the work of an earlier process.
     let mut began = false;
     let mut listed = Vec::new();
     let differences = rebuild.run(|progress| match progress {
@@ -112,7 +112,7 @@ async fn run(
     Ok(differences)
 }
 
-/// Whoever reads may have gone away, as `head` does; the rebuild goes on.
+/// The reader of the output may be gone, as with `head`; the rebuild continues.
 fn list(difference: &Difference) {
     let _ = writeln!(std::io::stdout().lock(), "{} only in {}: {}", difference.table, difference.side, difference.row);
 }

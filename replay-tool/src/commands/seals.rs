@@ -1,4 +1,4 @@
-//! `seals`: to be kept where nobody who can write to the database can write.
+//! `seals`: prints the seals. Store them in a place that is not writable for users who can write to the database.
 
 use std::io::{self, Write as _};
 

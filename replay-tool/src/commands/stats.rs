@@ -1,4 +1,4 @@
-//! `stats`: what is in the log, and how far the projections are.
+//! `stats`: the content of the log, and the positions of the projections.
 
 use eventstore::Pool;
 use projections::status;
@@ -19,7 +19,7 @@ pub async fn run(pool: &Pool, output: &Output) -> anyhow::Result<Finding> {
     )
     .fetch_one(pool)
     .await?;
-    let projections = status::read(pool).await?;
+    let projections = status::read(pool, &projections::all()).await?;
     let value = json!({
         "events": head.position,
         "streams": totals.streams,

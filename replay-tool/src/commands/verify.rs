@@ -1,4 +1,4 @@
-//! `verify`: is the log what was appended?
+//! `verify`: checks that the log is unchanged since its events were appended.
 
 use std::{
     fs,

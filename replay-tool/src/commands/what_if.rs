@@ -1,4 +1,4 @@
-//! `what-if`: what calls would have cost under other rates.
+//! `what-if`: the costs of calls under other rates.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use domain::{
 };
 use eventstore::{Database, Pool};
 use projections::{
-    call_metrics::Scope,
+    analytics::Scope,
     cost_rollups::{self, Costs, UsageFrom},
 };
 use rust_decimal::Decimal;
@@ -70,7 +70,7 @@ fn read_rates(path: &Path) -> anyhow::Result<Vec<Rate>> {
     parse_rates(&text).map_err(|message| WrongUse(format!("{}: {message}", path.display())).into())
 }
 
-/// Rates as the API takes them: a list, or an object with the list as `rates`.
+/// Parses rates in the format of the API: a list, or an object with the list as `rates`.
 fn parse_rates(text: &str) -> Result<Vec<Rate>, String> {
     let value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
     if let Some(number) = find_rounded_number(text) {

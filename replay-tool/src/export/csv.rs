@@ -1,15 +1,15 @@
-//! CSV that no spreadsheet takes for formulas and that reads back as it was.
+//! CSV without cells that a spreadsheet would run as formulas, and from which every value can be restored.
 //!
-//! An empty cell is null. Texts and JSON are in quotes, an empty text is `""`: programs that find out the quote character by themselves
-//! (DuckDB, Python's `csv.Sniffer`) find the right one. A text that begins with what spreadsheets take for a formula or with an
-//! apostrophe has an apostrophe before it, within the quotes (OWASP ASVS 5.0, 1.2.10); a reader takes one leading apostrophe off.
-//! Numbers, ids and times are as they are. Lists are JSON.
+//! An empty cell is null. Texts and JSON are in quotes, an empty text is `""`: programs that detect the quote character (DuckDB, Python's
+//! `csv.Sniffer`) find the right one. A text that begins with an apostrophe, or with a character that spreadsheets treat as the start of a
+//! formula, gets an apostrophe before it, within the quotes (OWASP ASVS 5.0, 1.2.10); a reader removes one leading apostrophe. Numbers, ids
+//! and times are unchanged. Lists are JSON.
 
 use std::io::{BufWriter, Write};
 
 use super::{Cell, Column, RowWriter};
 
-/// Says "UTF-8" to Excel, which takes a file without it for text in the machine's own encoding.
+/// Marks the file as UTF-8 for Excel, which reads a file without the mark in the machine's own encoding.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 pub struct Writer<W: Write>(BufWriter<W>);
@@ -20,7 +20,7 @@ impl<W: Write> Writer<W> {
         if has_mark {
             writer.0.write_all(BYTE_ORDER_MARK)?;
         }
-        // Names of columns are SQL's: nothing in them needs quotes.
+        // The names of columns are SQL names, which need no quotes.
         writer.write_line(columns.iter().map(|column| column.name.clone()).collect())?;
         Ok(writer)
     }
@@ -41,7 +41,7 @@ impl<W: Write> RowWriter for Writer<W> {
     }
 }
 
-/// A cell as it stands between two commas.
+/// A cell in its CSV form.
 fn written(cell: Cell) -> serde_json::Result<String> {
     Ok(match cell {
         Cell::Null => String::new(),

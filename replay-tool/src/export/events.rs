@@ -30,7 +30,7 @@ impl Events<'_> {
         columns.map(|(name, kind)| Column::new(name, kind)).into()
     }
 
-    /// Writes them; `progress` hears how far in the log.
+    /// Writes the events; `progress` gets the position in the log.
     pub async fn write(&self, writer: &mut dyn RowWriter, mut progress: impl FnMut(i64)) -> anyhow::Result<()> {
         let head = self.store.last_position().await?;
         let mut position = match self.scope.from {
@@ -41,7 +41,7 @@ impl Events<'_> {
             let page = self.store.read_page(position, PAGE).await?;
             position = page.last().map_or(head, |event| event.position);
             for event in page {
-                // recorded_at never goes back: nothing after this one belongs to the period.
+                // recorded_at never decreases: no later event belongs to the period.
                 if event.position > head || self.scope.to.is_some_and(|to| event.recorded_at >= to) {
                     return Ok(());
                 }

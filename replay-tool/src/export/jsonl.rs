@@ -1,4 +1,4 @@
-//! One JSON object a line, its fields in the order of the columns.
+//! One JSON object per line, with its fields in the order of the columns.
 
 use std::io::{BufWriter, Write};
 

@@ -1,4 +1,4 @@
-//! Events and read models as tables that other programs read: JSON lines, CSV, Parquet.
+//! Events and read models as tables for other programs: JSON lines, CSV, Parquet.
 
 mod csv;
 mod events;
@@ -7,15 +7,13 @@ mod parquet;
 pub mod read_model;
 mod table;
 
-use chrono::{DateTime, Utc};
 use clap::ValueEnum;
-use uuid::Uuid;
 
 use crate::WrongUse;
 
 pub use events::Events;
 pub use read_model::ReadModel;
-pub use table::{Cell, Column, Kind};
+pub use table::{Cell, Column, Kind, RowWriter, Scope};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -28,7 +26,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The same with a byte-order mark.
+    /// The format with a byte-order mark.
     pub fn with_mark(self) -> Result<Self, WrongUse> {
         match self {
             Self::Csv | Self::CsvWithMark => Ok(Self::CsvWithMark),
@@ -37,23 +35,7 @@ impl Format {
     }
 }
 
-/// Which rows; the period is half-open.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scope {
-    pub from: Option<DateTime<Utc>>,
-    pub to: Option<DateTime<Utc>>,
-    pub company: Option<Uuid>,
-}
-
-/// Takes rows with a cell for each column.
-pub trait RowWriter {
-    fn write(&mut self, row: Vec<Cell>) -> anyhow::Result<()>;
-
-    /// Writes what is still held back. Nothing is whole before.
-    fn finish(self: Box<Self>) -> anyhow::Result<()>;
-}
-
-/// Writes rows of such columns in a format.
+/// A writer for rows with these columns in a format.
 pub fn writer<'a>(format: Format, columns: Vec<Column>, out: impl std::io::Write + Send + 'a) -> anyhow::Result<Box<dyn RowWriter + 'a>> {
     Ok(match format {
         Format::Jsonl => Box::new(jsonl::Writer::new(columns, out)),

@@ -1,4 +1,4 @@
-//! Parquet: typed columns, compressed. Times are microseconds in UTC, decimals exact, lists lists; ids and JSON are texts.
+//! Parquet: typed columns, compressed. Times are microseconds in UTC, decimals are exact, lists are lists; ids and JSON are texts.
 
 use std::{io::Write, sync::Arc};
 
@@ -16,12 +16,12 @@ use rust_decimal::Decimal;
 
 use super::{Cell, Column, Kind, RowWriter};
 
-/// Digits of a decimal column: as many as 128 bits hold.
+/// Number of digits of a decimal column: the maximum of 128 bits.
 const PRECISION: u8 = 38;
-/// Rows that are turned into columns together, and rows of a row group.
+/// Number of rows that are converted to columns together, and number of rows of a row group.
 const BATCH_ROWS: usize = 8_192;
 const ROW_GROUP_ROWS: usize = 131_072;
-/// Bytes of a row group that are held in memory before it is written.
+/// Maximum size of a row group in memory before it is written, in bytes.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
 pub struct Writer<W: Write + Send> {
@@ -126,7 +126,7 @@ fn array(kind: Kind, cells: impl Iterator<Item = Cell>) -> anyhow::Result<ArrayR
     })
 }
 
-/// The number times 10^`scale`, which every value of the column has room for.
+/// The number times 10^`scale`; every value of the column fits.
 fn mantissa(value: Decimal, scale: i8) -> anyhow::Result<i128> {
     let value = value.normalize();
     let missing = u32::try_from(scale).ok().and_then(|scale| scale.checked_sub(value.scale()));

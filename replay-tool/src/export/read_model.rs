@@ -1,4 +1,4 @@
-//! A read model's table, as of one moment.
+//! A table of a read model, in one snapshot.
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -11,17 +11,17 @@ use uuid::Uuid;
 use super::{Cell, Column, Format, Kind, RowWriter, Scope};
 use crate::WrongUse;
 
-/// Rows of a read model's table; its own column says which period a row belongs to.
+/// Rows of a read model's table; the table declares the column for the period.
 pub struct ReadModel {
     table: Table,
     scope: Scope,
     columns: Vec<Column>,
 }
 
-/// The table of that name, and the name of its projection.
-fn find(name: &str) -> Result<(&'static str, Table), WrongUse> {
+/// The table with this name, and its read model.
+fn find(name: &str) -> Result<(projections::ReadModel, Table), WrongUse> {
     let all = all();
-    let tables = all.iter().flat_map(|projection| projection.tables().iter().map(|table| (projection.name(), *table)));
+    let tables = all.iter().flat_map(|projection| projection.tables().iter().map(|table| (projection.read_model(), *table)));
     let tables: Vec<_> = tables.collect();
     tables.iter().find(|(_, table)| table.name == name).copied().ok_or_else(|| {
         let known: Vec<_> = tables.iter().map(|(_, table)| table.name).collect();
@@ -29,13 +29,13 @@ fn find(name: &str) -> Result<(&'static str, Table), WrongUse> {
     })
 }
 
-/// The projection that a table belongs to.
-pub fn projection(name: &str) -> Result<&'static str, WrongUse> {
-    find(name).map(|(projection, _)| projection)
+/// The read model that a table belongs to.
+pub fn of_table(name: &str) -> Result<projections::ReadModel, WrongUse> {
+    find(name).map(|(model, _)| model)
 }
 
 impl ReadModel {
-    /// The table of that name.
+    /// The table with this name.
     pub async fn find(db: &mut PgConnection, name: &str, scope: Scope, format: Format) -> anyhow::Result<Self> {
         let (_, table) = find(name)?;
         if table.period.is_none() && (scope.from.is_some() || scope.to.is_some()) {
@@ -75,7 +75,7 @@ impl ReadModel {
         Ok(columns.collect())
     }
 
-    /// A Parquet column has one number of decimals: the most that any of its values has.
+    /// A Parquet column has a fixed number of decimals: the maximum over all of its values.
     async fn measure_decimals(&mut self, db: &mut PgConnection) -> anyhow::Result<()> {
         let select = |column: &Column| format!("coalesce(max(scale(trim_scale({}))), 0)", column.name);
         let decimals: Vec<_> = self.columns.iter().filter(|column| matches!(column.kind, Kind::Decimal { .. })).map(select).collect();
@@ -94,7 +94,8 @@ impl ReadModel {
         Ok(())
     }
 
-    /// What a column's cells are: null instead of a placeholder as long as the person's key exists, for then the value is not erased.
+    /// The SQL expression for a column's cells: null instead of a placeholder as long as the person's key exists, because the value is not
+    /// erased then.
     fn value(&self, column: &str) -> String {
         match self.table.personal.iter().find(|personal| personal.placeholders.contains(&column)) {
             Some(PersonalColumns { envelope, .. }) => {
@@ -126,7 +127,7 @@ impl ReadModel {
         self.bound(&sql).fetch_one(db).await?.try_get(0)
     }
 
-    /// Writes the rows in the order of their period; `progress` hears how many.
+    /// Writes the rows in the order of their period; `progress` gets the number of rows.
     pub async fn write(&self, db: &mut PgConnection, writer: &mut dyn RowWriter, mut progress: impl FnMut(u64)) -> anyhow::Result<()> {
         let select = self.columns.iter().map(|column| {
             let value = self.value(&column.name);

@@ -14,12 +14,12 @@ impl Column {
     }
 }
 
-/// What a column's cells are.
+/// The type of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Bool,
     Int,
-    /// Exact, with at most so many decimals.
+    /// An exact decimal with at most this number of decimals.
     Decimal {
         scale: i8,
     },
@@ -45,12 +45,12 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// Times as everybody writes them: RFC 3339 in UTC.
+    /// Times as RFC 3339 in UTC.
     pub fn time(at: DateTime<Utc>) -> String {
         at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
     }
 
-    /// As a JSON text. Decimals are strings, as everywhere in the API: exact.
+    /// Converts to a JSON text. Decimals are exact strings, as everywhere in the API.
     pub fn to_json(&self) -> serde_json::Result<String> {
         match self {
             Self::Null => Ok("null".to_owned()),
@@ -90,4 +90,20 @@ from! {
     Uuid => Uuid,
     DateTime<Utc> => Time,
     Vec<i64> => Ints,
+}
+
+/// Selects rows; the period is half-open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope {
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+    pub company: Option<Uuid>,
+}
+
+/// Writes rows with a cell for each column.
+pub trait RowWriter {
+    fn write(&mut self, row: Vec<Cell>) -> anyhow::Result<()>;
+
+    /// Writes all buffered data. The output is incomplete before this call.
+    fn finish(self: Box<Self>) -> anyhow::Result<()>;
 }

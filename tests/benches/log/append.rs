@@ -1,4 +1,4 @@
-//! Appends of single events: many writers at once, and one alone.
+//! Appends of single events: by many concurrent writers, and by one writer alone.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use crate::writing::{STREAM_EVENTS, WRITERS, Writer, turn};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(4);
-/// Rows of one statement of the set-based bound: many, and as many as there are writers.
+/// Number of rows per statement in the set-based bound: many, and as many as there are writers.
 const SET_ROWS: [usize; 2] = [1_000, WRITERS];
 const LONE_APPENDS: usize = 1_500;
 
@@ -50,7 +50,7 @@ pub async fn lone(ground: &Ground, report: &mut Report) {
     for _ in 0..ROUNDS {
         let log = ground.log().await;
         let mut writer = Writer::new(&log.store);
-        // In a task of the runtime, as requests are.
+        // Runs as a task of the runtime, like a request.
         let latencies = tokio::spawn(async move {
             let mut latencies = Vec::with_capacity(LONE_APPENDS);
             for _ in 0..LONE_APPENDS {
@@ -104,7 +104,7 @@ pub async fn rate_of_ours(log: &Log, time: Duration) -> f64 {
 }
 
 async fn rate(stop: &AtomicBool, count: &AtomicU64, tasks: Vec<tokio::task::JoinHandle<()>>, time: Duration) -> f64 {
-    // The first moments warm up.
+    // The first moments are for warming up.
     tokio::time::sleep(time / 4).await;
     let (begun, before) = (Instant::now(), count.load(Ordering::Relaxed));
     tokio::time::sleep(time).await;
@@ -117,11 +117,11 @@ async fn rate(stop: &AtomicBool, count: &AtomicU64, tasks: Vec<tokio::task::Join
     f64::from(u32::try_from(events).unwrap()) / seconds
 }
 
-/// One row as given; nothing is checked, nothing is ordered.
+/// Inserts one given row, without checks and without ordering.
 const BARE_INSERT: &str = "insert into events (position, stream, version, event_id, event_type, schema_version, company_id, payload, metadata, occurred_at, recorded_at, hash)
     values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10, clock_timestamp(), $11)";
 
-/// The simplest append in commit order: everybody waits for one lock, takes the next position, writes, commits.
+/// The simplest append in commit order: every writer waits for one lock, takes the next position, writes, commits.
 const GLOBAL_LOCK: &str = "select append_under_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const GLOBAL_LOCK_FUNCTION: &str = "
     create sequence global_position;
@@ -136,7 +136,7 @@ const GLOBAL_LOCK_FUNCTION: &str = "
         return v_position;
     end $$";
 
-/// What every row of the bounds has in common.
+/// Values that all rows of the bounds share.
 struct Rows {
     statement: &'static str,
     position: Arc<AtomicI64>,
@@ -146,7 +146,7 @@ struct Rows {
     hash: Vec<u8>,
 }
 
-/// The next row of a stream of 20.
+/// Generates the next row of a stream of 20 rows.
 struct CallRows {
     stream: String,
     version: i64,
@@ -221,7 +221,7 @@ async fn rate_of_set_based_insert(ground: &Ground, set_rows: usize) -> f64 {
     let log = ground.log().await;
     let rows = Rows::prepare(&log, BARE_INSERT).await;
     let mut connection = log.database.pool.acquire().await.unwrap();
-    // Streams take turns, as with 64 writers.
+    // Rows alternate between streams, as with 64 writers.
     let mut calls: Vec<CallRows> = (0..WRITERS).map(|_| rows.call()).collect();
     let mut statement_seconds = 0.0;
     let mut events = 0_u32;

@@ -1,4 +1,4 @@
-//! Bulk append against a bare COPY of the very same rows.
+//! Bulk append compared with a bare COPY of the same rows.
 
 use std::time::Instant;
 
@@ -13,9 +13,9 @@ use crate::writing::{PERSON, STREAM_EVENTS, context, turn};
 
 const ROUNDS: usize = 3;
 const EVENTS: u32 = 200_000;
-/// Calls of one unit.
+/// Number of calls in one unit.
 const UNIT_CALLS: u32 = 100;
-/// Units on their way at once: one is prepared while another one is written.
+/// Number of units in progress at once: one is prepared while another one is written.
 const UNITS_AHEAD: usize = 2;
 
 pub async fn run(ground: &Ground, report: &mut Report) {

@@ -1,4 +1,4 @@
-//! Reading the whole log in order, decoded to domain types, against a bare COPY OUT that the same client drains and decodes.
+//! Reading and decoding the whole log in order, compared with a bare COPY OUT that the same client drains and decodes.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ async fn rate(read: impl Future<Output = u32> + Send + 'static) -> f64 {
     f64::from(EVENTS) / begun.elapsed().as_secs_f64()
 }
 
-/// As a subscriber does it.
+/// Reads like a subscriber.
 async fn catch_up(store: EventStore) -> u32 {
     let mut subscription = store.subscribe(0);
     let mut events = 0;
@@ -52,7 +52,7 @@ async fn copy_out(pool: Pool) -> u32 {
     let mut connection = pool.acquire().await.unwrap();
     let mut rows = connection.copy_out_raw("copy (select * from events) to stdout (format binary)").await.unwrap();
     let mut events = 0;
-    // A message is a row; the first begins with the header, the last is the trailer.
+    // Each message is a row; the first one begins with the header, the last one is the trailer.
     while let Some(message) = rows.try_next().await.unwrap() {
         let row = if events == 0 { &message[19..] } else { &message[..] };
         if row.len() > 2 {

@@ -1,4 +1,4 @@
-//! Whether appends stay as fast while the log grows.
+//! Measures whether appends keep their speed while the log grows.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What the log costs, as ratios against bare PostgreSQL work that is measured in the same run on the same table.
+//! The costs of the log, as ratios to bare PostgreSQL work that is measured in the same run on the same table.
 //!
 //! `cargo bench -p newvoice-tests --bench log` starts a private PostgreSQL in a temporary directory and writes `docs/benchmarks/log.json`
-//! and `docs/benchmarks/log.md`. `-- append lone bulk catch-up growth subscribe` picks scenarios; `NEWVOICE_BENCH_GROWTH_EVENTS` says
-//! how far the log grows (1 million unless set).
+//! and `docs/benchmarks/log.md`. `-- append lone bulk catch-up growth subscribe` selects scenarios; `NEWVOICE_BENCH_GROWTH_EVENTS` sets the
+//! size to which the log grows (default: 1 million events).
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to report")]
 
 mod append;
@@ -41,7 +41,7 @@ async fn main() {
     report.write(&ground).await;
 }
 
-/// What the figures do not say by themselves.
+/// Explanations of the figures.
 const REMARKS: &str = "
 ## Where a goal is not met, and why
 

@@ -1,4 +1,4 @@
-//! How soon a live subscriber has an event after its append was answered.
+//! The delay between the answer to an append and the arrival of the event at a live subscriber.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::writing::Writer;
 
 const ROUNDS: usize = 5;
 const APPENDS: usize = 1_000;
-/// Appends come with random gaps, so that they meet the subscriber at every point of its loop.
+/// Appends have random pauses, so that they occur at every point of the subscriber's loop.
 const GAP_MAX: Duration = Duration::from_millis(8);
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,7 +41,7 @@ pub async fn run(ground: &Ground, report: &mut Report) {
         following.await.unwrap();
         let mut latencies = Vec::with_capacity(APPENDS);
         for answered in appending.await.unwrap() {
-            // A subscriber may have the event before the appender has its answer.
+            // A subscriber may receive the event before the appender receives its answer.
             latencies.push(arrivals.recv().await.unwrap().saturating_duration_since(answered).as_secs_f64() * 1e6);
         }
         latencies.sort_by(f64::total_cmp);

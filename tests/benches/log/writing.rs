@@ -1,4 +1,4 @@
-//! The events that are appended, and who appends them.
+//! The appended events and their writers.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use eventstore::{CommandContext, EventStore, ExpectedVersion, StoreError, now};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-/// Events of one call.
+/// Number of events of one call.
 pub const STREAM_EVENTS: i64 = 20;
-/// Whom the calls are with.
+/// The person in all calls.
 pub const PERSON: Uuid = Uuid::from_u128(8);
-/// Writers at once.
+/// Number of concurrent writers.
 pub const WRITERS: usize = 64;
 
 pub fn context() -> CommandContext {
@@ -47,7 +47,7 @@ fn occurred_at(index: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(1_790_000_000_000_000 + index * 3_000_001).unwrap()
 }
 
-/// One writer's calls: appends the next turn of the present call, and begins a new call after the last.
+/// The calls of one writer: appends the next turn of the present call, and begins a new call after the last turn.
 pub struct Writer {
     store: EventStore,
     context: Arc<CommandContext>,

@@ -1,9 +1,9 @@
-//! How fast read models are rebuilt, how soon they show what was appended, how fast they are read.
+//! The speed of rebuilding read models, the delay until they show an appended event, and the speed of reading them.
 //!
 //! `cargo bench -p newvoice-tests --bench read_models` starts a PostgreSQL in a temporary directory and writes
-//! `docs/benchmarks/read_models.json` and `.md`. `-- rebuild visible reads` picks scenarios; `NEWVOICE_BENCH_TURNS` says over how
-//! many turns projections are rebuilt (2 million unless set), `NEWVOICE_BENCH_READ_EVENTS` how long the log is that is read
-//! (5 million).
+//! `docs/benchmarks/read_models.json` and `.md`. `-- rebuild visible reads` selects scenarios; `NEWVOICE_BENCH_TURNS` sets the number of
+//! turns for the rebuild (default: 2 million), and `NEWVOICE_BENCH_READ_EVENTS` the length of the log for the reads (default: 5 million
+//! events).
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to report")]
 
 mod reads;
@@ -35,7 +35,7 @@ fn setting(name: &str, default: i64) -> i64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// What the figures do not say by themselves.
+/// Explanations of the figures.
 const REMARKS: &str = "
 ## Remarks
 

@@ -1,5 +1,5 @@
-//! Point reads over HTTP, against a bare axum handler that asks the same query; before and after the log has grown. The memory
-//! of the process through a rebuild of the long log.
+//! Single-row reads over HTTP, compared with a bare axum handler that runs the same query, before and after the log has grown; and the
+//! memory of the process during a rebuild of the long log.
 
 use eventstore::Pool;
 use std::{
@@ -29,12 +29,12 @@ use crate::setting;
 const ROUNDS: usize = 5;
 const CONNECTIONS: usize = 32;
 const DURING: Duration = Duration::from_secs(4);
-/// Requests one after the other, to see what one costs.
+/// Number of sequential requests, to measure the cost of one.
 const SEQUENTIAL: u32 = 2_000;
 const SHORT_LOG: i64 = 10_000;
 const MEMORY_MAX_MB: f64 = 200.0;
 
-/// The platform as it is run, in a process of its own.
+/// The platform in a separate process, as in production.
 struct Platform {
     process: Child,
     address: SocketAddr,
@@ -65,7 +65,7 @@ impl Platform {
         platform
     }
 
-    /// The most memory it has ever had, in MB.
+    /// The peak memory of the process, in MB.
     fn peak_memory(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -73,11 +73,11 @@ impl Platform {
     }
 }
 
-/// What is read: a campaign's stats and a call's metrics, ours and bare.
+/// The measured reads: a campaign's stats and a call's metrics, ours and bare.
 struct Reads {
     ours: SocketAddr,
     bare: SocketAddr,
-    /// Name, our request, the bare one.
+    /// Name, our request, bare request.
     requests: [(&'static str, String, String); 2],
 }
 
@@ -150,7 +150,7 @@ async fn admin(platform: &Platform) -> Client {
     nobody.signed_in(&answer)
 }
 
-/// Waits until no projection is behind.
+/// Waits until no projection lags behind.
 async fn caught_up(client: &Client) {
     loop {
         let projections = client.get("/projections").await.expect(200);
@@ -176,7 +176,7 @@ impl Reads {
         }
     }
 
-    /// Median time of a request of ours, in microseconds, by round.
+    /// Median duration of our requests in microseconds, by round.
     async fn costs(&self) -> Vec<Vec<f64>> {
         let mut costs = vec![Vec::new(); self.requests.len()];
         let mut connection = Connection::open(self.ours).await;
@@ -202,7 +202,7 @@ struct Bare {
     call: Uuid,
 }
 
-/// Nothing but the query and its row as JSON: no token, no waiting, no content type to negotiate.
+/// A server with only the query and its row as JSON: no token, no waiting, no content negotiation.
 async fn bare_server(bare: Bare) -> SocketAddr {
     async fn stats(State(bare): State<Arc<Bare>>) -> Json<Value> {
         let row = campaign_stats(&mut bare.pool.acquire().await.unwrap(), bare.company, bare.campaign).await.unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! Rebuilding a projection, against only reading and decoding the same events, and against a projector that applies one
-//! event per transaction.
+//! Rebuilding a projection, compared with only reading and decoding the same events, and with a projector that applies one event per
+//! transaction.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::setting;
 
 const ROUNDS: usize = 3;
-/// Events of the projector that applies one at a time.
+/// Number of events for the projector that applies one at a time.
 const SINGLE_EVENTS: i64 = 3_000;
 
 pub async fn run(ground: &Ground, report: &mut Report) {
@@ -78,7 +78,7 @@ async fn rebuild(pool: Pool, store: EventStore, name: &'static str) {
     rebuild.run(|_| ()).await.unwrap();
 }
 
-/// A simpler fold than ours: sums per call.
+/// A simpler fold than the platform's: sums per call.
 async fn in_postgres(log: &Log, events: i64) -> f64 {
     let sql = "create unlogged table folded as
                select company_id, stream, count(*) as events, sum((payload ->> 'llm_input_tokens')::bigint) as tokens,
@@ -92,7 +92,7 @@ async fn in_postgres(log: &Log, events: i64) -> f64 {
     .await
 }
 
-/// One transaction per event, with its checkpoint: how a projector that is not concerned about speed does it.
+/// One transaction per event, with its checkpoint: a projector without optimization.
 #[expect(clippy::cast_precision_loss, reason = "a rate")]
 async fn one_at_a_time(log: &Log, projection: Arc<dyn Projection>) -> f64 {
     let mut db = log.database.pool.acquire().await.unwrap();

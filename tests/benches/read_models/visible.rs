@@ -1,4 +1,4 @@
-//! From the acknowledgement of a turn to its being in all read models of calls, at 1,000 turns per second.
+//! The time from the acknowledgement of a turn until all read models of calls include it, at 1,000 turns per second.
 
 use std::{
     sync::Arc,
@@ -8,7 +8,7 @@ use std::{
 use chrono::Utc;
 use domain::call::{Call, CallEvent, CallSubject, Direction};
 use eventstore::{CommandContext, EventStore, ExpectedVersion};
-use projections::{Feed, Positions, Projectors, WAIT_MAX, all};
+use projections::{Feed, Positions, Projectors, ReadModel, WAIT_MAX, all, call_logs, call_metrics, calls, cost_rollups};
 use rand::{SeedableRng as _, rngs::StdRng};
 use support::{
     bench::{Goal, Ground, Report},
@@ -17,13 +17,13 @@ use support::{
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 use uuid::Uuid;
 
-/// Calls at once; each records ten turns a second, far faster than people talk, so that there are a thousand.
+/// Number of concurrent calls. Each records ten turns a second, much faster than real calls, so that there are a thousand turns a second.
 const CALLS: u32 = 100;
 const TURN_EVERY: Duration = Duration::from_millis(100);
 const SECONDS: u64 = 20;
 const ROUNDS: usize = 3;
-/// The read models a turn shows in.
-const SHOWN_IN: &[&str] = &["calls", "call_logs", "call_metrics", "cost_rollups"];
+/// The read models that include a turn.
+const SHOWN_IN: &[ReadModel] = &[calls::READ_MODEL, call_logs::READ_MODEL, call_metrics::READ_MODEL, cost_rollups::READ_MODEL];
 
 pub async fn run(ground: &Ground, report: &mut Report) {
     let what = format!("{CALLS} calls, 1,000 turns per second, all {} projections running: from acknowledged to visible", all().len());

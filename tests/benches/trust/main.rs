@@ -1,6 +1,6 @@
-//! What it costs that companies are confined and that personal data is encrypted, as ratios to the same work without.
+//! The costs of confining companies and of encrypting personal data, as ratios to the same work without it.
 //!
-//! `cargo bench -p newvoice-tests --bench trust` writes `docs/benchmarks/trust.json` and `.md`; `-- confined personal` picks.
+//! `cargo bench -p newvoice-tests --bench trust` writes `docs/benchmarks/trust.json` and `.md`; `-- confined personal` selects scenarios.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to report")]
 
 use std::{
@@ -32,7 +32,7 @@ const CONNECTIONS: usize = 32;
 const DURING: Duration = Duration::from_secs(3);
 const WRITERS: usize = 64;
 const CALLS: i64 = 2_000;
-/// Turns of one call.
+/// Number of turns of one call.
 const TURNS: i64 = 20;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +50,7 @@ async fn main() {
     report.write(&ground).await;
 }
 
-/// A call's metrics and costs, read as the owner and as the API's role, which names the company first.
+/// A call's metrics and costs, read as the owner, and as the API's role, which sets the company first.
 #[derive(Clone)]
 struct Reader {
     owner: Pool,
@@ -92,8 +92,8 @@ async fn project(log: &Log) {
     let (pool, owner) = (log.database.access.work.clone(), log.database.pool.clone());
     let projectors = Projectors { projections: all(), pool, owner, feed: Feed::new(log.store.clone()), positions: positions.clone() };
     let running = tokio::spawn(projectors.run(stopped));
-    let names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
-    positions.reached(&names, log.store.head().position(), Duration::from_secs(120)).await.unwrap();
+    let models: Vec<_> = all().iter().map(|projection| projection.read_model()).collect();
+    positions.reached(&models, log.store.head().position(), Duration::from_secs(120)).await.unwrap();
     stop.send(true).unwrap();
     running.await.unwrap();
 }
@@ -129,14 +129,14 @@ async fn personal(ground: &Ground, report: &mut Report) {
     report.ratio("recording in clear", &encrypted, &clear, Goal::AtLeast(0.85));
 }
 
-/// A turn whose two texts stand where nothing is encrypted.
+/// A turn whose two texts are in fields that are not encrypted.
 fn clear_turn(index: i64, rng: &mut rand::rngs::StdRng) -> Turn {
     let turn = turn(index, now(), rng);
     let (said, answered) = (turn.user_text.clone().unwrap().into_inner(), turn.agent_text.clone().unwrap().into_inner());
     Turn { user_text: None, agent_text: None, stt_provider: Some(said), llm_model: Some(answered), ..turn }
 }
 
-/// The same turn with the texts where they belong.
+/// The same turn with the texts in the encrypted fields.
 fn concealed(turn: Turn) -> Turn {
     Turn {
         user_text: turn.stt_provider.map(Into::into),

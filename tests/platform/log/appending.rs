@@ -1,8 +1,8 @@
-//! Single appends: what comes again, what goes together, what is refused.
+//! Single appends: repeated commands, multi-stream appends, and refusals.
 
 use domain::{
     call::{Call, CallCommand, Turn},
-    campaign::{Campaign, CampaignCommand, CampaignEvent, CampaignSettings},
+    campaign::{Campaign, CampaignCommand, CampaignEvent, CampaignRefusal, CampaignSettings},
     company::{Company, CompanyCommand},
     reserved_name::{NameCommand, ReservedName},
 };
@@ -35,7 +35,7 @@ async fn push(
     unit.commit().await
 }
 
-/// The client did not hear the answer and sends the command again, perhaps to another process.
+/// The client did not receive the answer and repeats the command, perhaps at another process.
 #[tokio::test]
 async fn a_command_that_comes_again_is_answered_as_the_first_time() {
     let url = new_database().await;
@@ -45,13 +45,13 @@ async fn a_command_that_comes_again_is_answered_as_the_first_time() {
     let position = push(&first, &command, 1, ExpectedVersion::NoStream, &["a", "b"]).await.unwrap();
     push(&first, &context(COMPANY), 1, ExpectedVersion::Exact(2), &["later"]).await.unwrap();
     for store in [&first, &second] {
-        // Its content may have changed meanwhile, by a time for instance; what was recorded counts.
+        // The content of the repeated command may differ, for example in a time; the recorded content is decisive.
         assert_eq!(push(store, &command, 1, ExpectedVersion::NoStream, &["a", "other"]).await.unwrap(), position);
     }
-    // Another command that expects the same has lost.
+    // Another command that expects the same version conflicts.
     let lost = push(&second, &keyed(), 1, ExpectedVersion::NoStream, &["a", "b"]).await.unwrap_err();
     assert!(matches!(lost, StoreError::Conflict(Conflict { expected: 0, actual: 3, .. })), "{lost}");
-    // Half of a command is not that command.
+    // A command with only a part of the events is a different command.
     let lost = push(&second, &command, 1, ExpectedVersion::NoStream, &["a", "b", "c"]).await.unwrap_err();
     assert!(matches!(lost, StoreError::DuplicateEventId), "{lost}");
     assert_eq!(first.last_position().await.unwrap(), 3);
@@ -64,7 +64,7 @@ async fn a_decision_that_comes_again_gives_what_was_recorded() {
     let id = Uuid::now_v7();
     let register = |name: &str| CompanyCommand::Register(profile(name));
     let done = store.execute::<Company>(&command, id, register("first")).await.unwrap();
-    // A process that knows nothing of it, and decides on an empty stream.
+    // A process without any cached state decides on an empty stream.
     let again = {
         let mut unit = store.unit(&command);
         unit.push::<Company>(id, PERSON, ExpectedVersion::NoStream, &done.events).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_decision_that_comes_again_gives_what_was_recorded() {
     assert_eq!((loaded.version, loaded.position), (1, done.position));
 }
 
-/// Even if the stream has gone on since, and the command would have an effect once more.
+/// This holds even if the stream has more events since, and the command would have a second effect.
 #[tokio::test]
 async fn a_command_that_comes_again_late_has_no_second_effect() {
     let (_database, store) = open(&new_database().await).await;
@@ -89,15 +89,58 @@ async fn a_command_that_comes_again_late_has_no_second_effect() {
     let answer = store.execute::<ReservedName>(&again, id, reserve).await.unwrap();
     assert_eq!((answer.position, answer.version, answer.events.len()), (done.position, 2, 0));
     assert_eq!(answer.state.holder_id, None);
-    // What else the command has to do on the stream, and had not come to, is done.
+    // The part of the command for this stream that was not reached before is done.
     store.execute::<ReservedName>(&context(COMPANY), id, NameCommand::Reserve { holder_id: id }).await.unwrap();
     let rest = store.execute::<ReservedName>(&again, id, NameCommand::Release { holder_id: id }).await.unwrap();
     assert_eq!((rest.version, rest.events.len()), (4, 1));
 }
 
-/// One process pauses and resumes a campaign, many times at once, so that commands are decided ahead of the log; another one adds
-/// tasks to it meanwhile. Every event must follow from those before it: what was decided on an append that did not come into the log
-/// must not come into it either, even if its version fits.
+/// Many tasks in two processes read a number in a campaign and write the next one. No number is lost: the decisions of a unit depend on the
+/// versions that it has loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_is_decided_again_when_another_command_was_first() {
+    const WRITERS: usize = 8;
+    const WRITES: usize = 20;
+    let url = new_database().await;
+    let ((_first, first), (_second, second)) = (open(&url).await, open(&url).await);
+    let id = Uuid::now_v7();
+    let settings = CampaignSettings { description: Some("0".to_owned()), ..CampaignSettings::new("c".into(), Uuid::nil()) };
+    first.execute::<Campaign>(&context(COMPANY), id, CampaignCommand::Create { settings: Box::new(settings) }).await.unwrap();
+    let count = async |store: &EventStore| -> Result<i64, ExecuteError<CampaignRefusal>> {
+        let context = context(COMPANY);
+        let counted = store.transact(&context, |mut unit| async move {
+            let loaded = unit.load::<Campaign>(id).await?;
+            let mut settings = loaded.state.live().unwrap().settings.clone();
+            let number: usize = settings.description.as_deref().unwrap().parse().unwrap();
+            settings.description = Some((number + 1).to_string());
+            unit.decide::<Campaign>(id, CampaignCommand::Update { settings: Box::new(settings) }).await?;
+            Ok::<_, ExecuteError<CampaignRefusal>>((unit, ()))
+        });
+        Ok(counted.await?.1)
+    };
+    let writers = (0..WRITERS).map(|n| {
+        let store = if n % 2 == 0 { &first } else { &second };
+        async move {
+            for _ in 0..WRITES {
+                count(store).await.unwrap();
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    let settings = first.load_fresh::<Campaign>(COMPANY, id).await.unwrap().state.live().unwrap().settings.clone();
+    assert_eq!(settings.description, Some((WRITERS * WRITES).to_string()));
+    // If the caller requires a version, the command is not retried with another one.
+    let stale = context(COMPANY);
+    let refused = first.transact(&stale, |mut unit| async move {
+        unit.require::<Campaign>(id, Some(1)).await?;
+        Ok::<_, StoreError>((unit, ()))
+    });
+    assert!(matches!(refused.await, Err(StoreError::PreconditionFailed { expected: 1, .. })));
+}
+
+/// One process pauses and resumes a campaign, many times at once, so that commands are decided ahead of the log; another process adds tasks
+/// to it meanwhile. Every event must follow from the events before it: a decision that is based on an append that did not reach the log
+/// must not reach it either, even if its version matches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_decision_rests_on_what_did_not_happen() {
     let url = new_database().await;
@@ -165,7 +208,7 @@ async fn commands_on_one_stream_are_decided_one_after_the_other() {
     assert_eq!(verify::verify(&database.pool, verify::Scope::default(), |_| ()).await.unwrap().fault, None);
 }
 
-/// A large append is copied in; it has the same guarantees, and the same answers.
+/// A large append uses COPY; it has the same guarantees and the same answers.
 #[tokio::test]
 async fn a_large_append_happens_wholly_or_not_at_all() {
     let url = new_database().await;
@@ -179,7 +222,7 @@ async fn a_large_append_happens_wholly_or_not_at_all() {
     let lost = push(&stranger, &keyed(), 1, ExpectedVersion::Exact(7), &tags).await.unwrap_err();
     assert!(matches!(lost, StoreError::Conflict(Conflict { expected: 7, actual: 1_500, .. })), "{lost}");
     assert_eq!(push(&stranger, &keyed(), 1, ExpectedVersion::Any, &tags).await.unwrap(), 3_000);
-    // In turns by two processes: neither foresees its place any more.
+    // Two processes append alternately, so that neither can predict its next position.
     for round in 0..3 {
         assert_eq!(
             push(&store, &keyed(), 2 + round, ExpectedVersion::NoStream, &tags).await.unwrap(),
@@ -208,11 +251,11 @@ async fn what_cannot_be_read_back_is_never_stored() {
     assert_eq!(store.last_position().await.unwrap(), 0);
 }
 
-/// More than the queue may hold is refused at once instead of being kept waiting; what was taken is written.
+/// Appends beyond the capacity of the queue are refused at once instead of waiting; accepted ones are written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_instead_of_growing() {
     let (database, store) = open(&new_database().await).await;
-    // Somebody holds the log still.
+    // Another transaction holds the lock of the log.
     let mut held = database.pool.begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock(hashtextextended(current_schema() || '.log_head', 0))").execute(&mut *held).await.unwrap();
     let appends: Vec<_> = (0..6_000_u128)

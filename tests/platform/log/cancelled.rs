@@ -1,4 +1,4 @@
-//! Clients that hang up, connections that are dead.
+//! Clients that disconnect, and dead connections.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,15 +18,14 @@ use tokio::{
 
 use super::open;
 
-/// 2,000 requests are given up at random moments: no connection keeps a transaction open, and everything that was acknowledged is
-/// there.
+/// 2,000 requests are cancelled at random moments: no connection keeps a transaction open, and every acknowledged event is in the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelled_requests_leave_no_transaction_open_and_lose_nothing() {
     let requests = setting("NEWVOICE_TEST_CANCELS", 2_000);
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
-    // How long a request takes here and now, in microseconds: it changes with what else runs.
+    // The present duration of a request in microseconds: it changes with the load of the machine.
     let typical = AtomicU64::new(10_000);
     let record = |n: usize, patience: Option<Duration>| {
         let request = admin.request(reqwest::Method::POST, &format!("/calls/{call}/turns"));
@@ -59,7 +58,7 @@ async fn cancelled_requests_leave_no_transaction_open_and_lose_nothing() {
     platform.stop().await;
 }
 
-/// Transactions in which nothing has happened for a second.
+/// Transactions that have been idle for a second.
 async fn forgotten_transactions(pool: &eventstore::Pool) -> i64 {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let forgotten = sqlx::query_scalar(
@@ -69,7 +68,7 @@ async fn forgotten_transactions(pool: &eventstore::Pool) -> i64 {
     forgotten.fetch_one(pool).await.unwrap()
 }
 
-/// The bug of sqlx 0.9.0 itself: `begin` is given up half-way, and the connection goes back to the pool.
+/// Reproduces the bug of sqlx 0.9.0 itself: `begin` is cancelled half-way, and the connection returns to the pool.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_begin_that_is_given_up_does_not_swallow_later_writes() {
     let url = new_database().await;
@@ -88,8 +87,8 @@ async fn a_begin_that_is_given_up_does_not_swallow_later_writes() {
     assert_eq!(written, 500);
 }
 
-/// A network between the platform and PostgreSQL that can go silent: nothing is refused, nothing arrives. Connections from before
-/// stay dead.
+/// A network between the platform and PostgreSQL that can become silent: connections are not refused, but no data arrives. Existing
+/// connections stay dead.
 async fn silent_network(url: &str) -> (String, watch::Sender<bool>) {
     let (credentials, rest) = url.rsplit_once('@').unwrap();
     let (server, database) = rest.split_once('/').unwrap();
@@ -115,7 +114,8 @@ async fn silent_network(url: &str) -> (String, watch::Sender<bool>) {
     (through, silence)
 }
 
-/// The network goes silent under load: 503 and nothing else meanwhile, recovery by itself within seconds, no acknowledged write lost.
+/// The network becomes silent under load: requests get only 503 meanwhile, the platform recovers automatically within seconds, and no
+/// acknowledged write is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_that_goes_silent_is_503_and_passes() {
     let (url, silence) = silent_network(&new_database().await).await;
@@ -155,7 +155,7 @@ async fn a_network_that_goes_silent_is_503_and_passes() {
     platform.stop().await;
 }
 
-/// The network goes silent while every connection is being used and given back: once that was noticed, as many can be had as before.
+/// The network becomes silent while every connection is being acquired and released: after this was detected, the pool has its full size.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_connection_is_lost_to_a_network_that_goes_silent() {
     const CONNECTIONS: usize = 12;
@@ -168,7 +168,7 @@ async fn no_connection_is_lost_to_a_network_that_goes_silent() {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     silence.send(true).unwrap();
-    store.head().silence().unless(std::future::pending::<()>()).await.unwrap_err();
+    store.head().health().or_unavailable(std::future::pending::<()>()).await.unwrap_err();
     users.shutdown().await;
     silence.send(false).unwrap();
     let all = futures::future::join_all((0..CONNECTIONS).map(|_| database.pool.acquire())).await;
@@ -176,7 +176,7 @@ async fn no_connection_is_lost_to_a_network_that_goes_silent() {
     assert_eq!(had, CONNECTIONS);
 }
 
-/// All connections break at once. Once one was found broken, none that was used just before is trusted.
+/// All connections break at once. After one is found broken, none of the recently used connections is trusted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_broke_with_another_are_not_trusted() {
     let url = new_database().await;
@@ -190,7 +190,7 @@ async fn connections_that_broke_with_another_are_not_trusted() {
         let cut_at: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut elsewhere).await.unwrap();
         let cut = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
         sqlx::query(cut).execute(&mut elsewhere).await.unwrap();
-        // Whoever watches the log has noticed as soon as it is connected anew.
+        // The listener of the log has detected it as soon as it has a new connection.
         let noticed = "select exists (select from pg_stat_activity where datname = current_database() and backend_start > $1)";
         while !sqlx::query_scalar::<_, bool>(noticed).bind(cut_at).fetch_one(&mut elsewhere).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,5 +1,5 @@
-//! The log under fire. `NEWVOICE_TEST_ATTEMPTS`, `NEWVOICE_TEST_PROCESS_KILLS` and `NEWVOICE_TEST_SERVER_KILLS` make it longer;
-//! docs/testing.md says what is shown and how the suite itself was tested.
+//! The log under load and failures. `NEWVOICE_TEST_ATTEMPTS`, `NEWVOICE_TEST_PROCESS_KILLS` and `NEWVOICE_TEST_SERVER_KILLS` make the tests
+//! longer; docs/testing.md explains what they show and how the suite itself was tested.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,11 +20,11 @@ use super::{
 };
 
 const WRITERS: usize = 64;
-/// Environment of a process of writers: the database, a name for its writers, their number and that of their attempts.
+/// Environment of a process of writers: the database, a name for its writers, the number of writers and the number of attempts.
 const CHILD: [&str; 4] =
     ["NEWVOICE_TEST_CHILD_URL", "NEWVOICE_TEST_CHILD_NAME", "NEWVOICE_TEST_CHILD_WRITERS", "NEWVOICE_TEST_CHILD_ATTEMPTS"];
 
-/// A process of its own that appends and prints what is acknowledged to it.
+/// A separate process that appends and prints its acknowledgements.
 fn start_writers(url: &str, name: &str, writers: usize, attempts: usize) -> Child {
     let values = [url.to_owned(), name.to_owned(), writers.to_string(), attempts.to_string()];
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -32,7 +32,7 @@ fn start_writers(url: &str, name: &str, writers: usize, attempts: usize) -> Chil
     command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
 }
 
-/// What is acknowledged to a process, as it tells, and a word when it begins; ends with the process.
+/// Reads the acknowledgements that a process prints, and notifies when it begins; ends with the process.
 fn acknowledgements(child: &mut Child) -> (oneshot::Receiver<()>, std::thread::JoinHandle<Vec<Ack>>) {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (begin, begun) = oneshot::channel();
@@ -49,7 +49,7 @@ fn acknowledgements(child: &mut Child) -> (oneshot::Receiver<()>, std::thread::J
     (begun, reader)
 }
 
-/// What `start_writers` runs.
+/// The test that `start_writers` runs in the child process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "not a test by itself"]
 async fn a_process_of_writers() {
@@ -61,7 +61,7 @@ async fn a_process_of_writers() {
         tokio::spawn(async move {
             for _ in 0..attempts {
                 if let Some(ack) = writer.attempt().await.unwrap() {
-                    // One write: a process that is killed leaves no half line that could be taken for a whole one.
+                    // One write per line: a killed process leaves no partial line that looks like a complete one.
                     std::io::stdout().write_all(format!("ack {} {} .\n", ack.position, ack.tag).as_bytes()).unwrap();
                 }
             }
@@ -73,7 +73,7 @@ async fn a_process_of_writers() {
     std::process::exit(0);
 }
 
-/// A transaction that has written and stays open, in another database of the same server.
+/// An open transaction that has written, in another database of the same server.
 async fn idle_writer_elsewhere() -> PgConnection {
     let mut connection = PgConnection::connect(&new_database().await).await.unwrap();
     sqlx::raw_sql("begin; create table idle (x int); insert into idle values (1)").execute(&mut connection).await.unwrap();
@@ -89,7 +89,7 @@ async fn two_processes_of_many_writers_and_three_live_subscribers() {
     let (stop, stopping) = watch::channel(None);
     let (seen, following): (Vec<_>, Vec<_>) = (0..3).map(|_| Seen::start(store.clone(), stopping.clone())).unzip();
     let mut children = [start_writers(&url, "a", WRITERS / 2, attempts), start_writers(&url, "b", WRITERS / 2, attempts)];
-    // Listeners lose their connections meanwhile, and nobody may rely on them.
+    // Listeners lose their connections meanwhile; no reader may rely on them.
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query ilike 'listen%'")
@@ -115,7 +115,7 @@ async fn two_processes_of_many_writers_and_three_live_subscribers() {
     drop(idle);
 }
 
-/// Nothing acknowledged is lost or doubled, and of what was not acknowledged no more is there than was in flight: one append of
+/// No acknowledged event is lost or duplicated, and at most the appends in flight are in the log without an acknowledgement: one append of
 /// each writer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_appending_process_is_killed_again_and_again() {
@@ -135,14 +135,14 @@ async fn an_appending_process_is_killed_again_and_again() {
         child.wait().unwrap();
         acknowledged.extend(reader.join().unwrap());
     }
-    // What is under way in the server when a process dies may still be committed.
+    // Statements that the server runs when a process dies may still be committed.
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.send(Some(store.last_position().await.unwrap())).unwrap();
     following.await.unwrap();
     assert!(acknowledged.len() > kills, "only {} appends succeeded", acknowledged.len());
     let audit = audit(&database, &store, &acknowledged, &[seen]).await;
-    // Each event of a batch was recorded at the same time. One batch was on its way when the process died; of the one before, some
-    // writers may not have come to print what they had been told.
+    // All events of a batch were recorded at the same time. One batch was in flight when the process died; for the batch before it, some
+    // writers may not have printed the acknowledgements that they had received.
     let mut batches: HashMap<&str, HashSet<DateTime<Utc>>> = HashMap::new();
     for (tag, recorded_at) in &audit.unacknowledged {
         batches.entry(tag.split('-').next().unwrap()).or_default().insert(*recorded_at);
@@ -157,7 +157,7 @@ fn kill_server(pid_file: &std::path::Path) -> bool {
     kill.unwrap().success()
 }
 
-/// PostgreSQL is killed under load and started again by the platform: appends whose answer was lost are settled by asking the log.
+/// PostgreSQL is killed under load and restarted by the platform: for appends whose answer was lost, a look-up in the log decides.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_is_killed_again_and_again() {
     let kills = setting("NEWVOICE_TEST_SERVER_KILLS", 20);
@@ -179,7 +179,7 @@ async fn postgres_is_killed_again_and_again() {
                 while !*finished.borrow() {
                     match writer.attempt().await {
                         Ok(ack) => acknowledged.extend(ack),
-                        // Whether it was written is not known; its own stream may have gone on.
+                        // It is unknown whether the event was written; the writer's own stream may be longer.
                         Err(_) => {
                             unknown += 1;
                             writer.begin_anew();
@@ -201,7 +201,7 @@ async fn postgres_is_killed_again_and_again() {
         };
         tokio::time::timeout(Duration::from_secs(60), growing).await.expect("appends go on after a kill");
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..200))).await;
-        // The file may still name the one that was killed before.
+        // The file may still have the id of the process that was killed before.
         while !kill_server(&pid_file) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,4 +1,5 @@
-//! Writers that put the log under load and note what was acknowledged, subscribers that note what they see, and the audit of both.
+//! Writers that put the log under load and record their acknowledgements, subscribers that record the events they receive, and the audit of
+//! both.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,24 +16,24 @@ use uuid::Uuid;
 use super::{PERSON, context};
 
 pub const COMPANY: Uuid = Uuid::from_u128(1);
-/// Streams that all writers append to.
+/// Number of streams that all writers append to.
 const SHARED_STREAMS: u128 = 8;
 
-/// An append that was acknowledged: what was written, and at which position.
+/// An acknowledged append: its content and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
     pub tag: String,
     pub position: i64,
 }
 
-/// One writer: 40 % of its appends are for its own streams, the others for streams that all share; of all its attempts about
-/// half conflict or are rolled back.
+/// One writer: 40 % of its appends are for its own streams, the others for shared streams; about half of all its attempts conflict or are
+/// rolled back.
 pub struct Writer {
     pub name: String,
     store: EventStore,
     database: Database,
     own: (Uuid, i64),
-    /// What it believes the versions of the shared streams to be.
+    /// The versions of the shared streams that the writer expects.
     shared: HashMap<Uuid, i64>,
     count: u64,
 }
@@ -43,12 +44,12 @@ impl Writer {
         Self { name, store: store.clone(), database: database.clone(), own, shared: HashMap::new(), count: 0 }
     }
 
-    /// After an append whose outcome is not known, its own stream may be longer than it knows.
+    /// After an append with an unknown outcome, the writer's own stream may be longer than expected.
     pub fn begin_anew(&mut self) {
         self.own = (Uuid::now_v7(), 0);
     }
 
-    /// One attempt; the acknowledgement, if there was one.
+    /// Makes one attempt; returns the acknowledgement, if there was one.
     pub async fn attempt(&mut self) -> Result<Option<Ack>, StoreError> {
         let tag = format!("{} {}", self.name, self.count);
         self.count += 1;
@@ -91,7 +92,7 @@ impl Writer {
         }
     }
 
-    /// An append that is taken back after the database has given it its place.
+    /// An append that is rolled back after the database has assigned its position.
     async fn roll_back(&self) -> Result<(), StoreError> {
         let mut transaction = self.database.pool.begin().await?;
         sqlx::query(
@@ -104,7 +105,7 @@ impl Writer {
         Ok(transaction.rollback().await?)
     }
 
-    /// Two streams at once, wholly or not at all.
+    /// Appends to two streams at once, to both or to none.
     async fn append_two(&mut self, tag: String) -> Result<Option<Ack>, StoreError> {
         let stream = shared_stream();
         let believed = self.shared.get(&stream).copied().unwrap_or_default();
@@ -155,7 +156,7 @@ fn tag_of(event: &StoredEvent) -> String {
     event.payload().unwrap()["llm_model"].as_str().unwrap().to_owned()
 }
 
-/// An append of a process that dies before it tells anybody.
+/// An append of a process that dies before it reports the append.
 pub async fn append_silently(database: &Database, tag: &str) -> Ack {
     use eventstore::canonical::{Content, to_text};
 
@@ -182,12 +183,12 @@ pub async fn append_silently(database: &Database, tag: &str) -> Ack {
     Ack { tag: tag.to_owned(), position }
 }
 
-/// What a subscriber has seen, live.
+/// The events that a live subscriber has received.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<Vec<(i64, String)>>>);
 
 impl Seen {
-    /// Follows the log from the beginning until `stop` tells the last position.
+    /// Follows the log from the beginning until `stop` has the last position.
     pub fn start(store: EventStore, stop: watch::Receiver<Option<i64>>) -> (Self, tokio::task::JoinHandle<()>) {
         let seen = Self::default();
         let follow = seen.clone().follow(store, stop);
@@ -214,15 +215,15 @@ impl Seen {
     }
 }
 
-/// What the log came to.
+/// The result of the audit of the log.
 pub struct Audit {
     pub events: usize,
-    /// Tags of events that nobody was told of, and when they were recorded.
+    /// Tags of events without an acknowledgement, and the times at which they were recorded.
     pub unacknowledged: Vec<(String, DateTime<Utc>)>,
 }
 
-/// Positions are 1..N without a gap, versions are without a gap in every stream, every acknowledged event is there exactly once and
-/// where it was said to be, the chain verifies, and every subscriber has seen all of it in order.
+/// Checks: positions are 1..N without a gap, versions are without a gap in every stream, every acknowledged event exists exactly once at
+/// its acknowledged position, the chain verifies, and every subscriber has received all events in order.
 pub async fn audit(database: &Database, store: &EventStore, acknowledged: &[Ack], subscribers: &[Seen]) -> Audit {
     let mut events: Vec<StoredEvent> = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The log itself: what every other part of the platform rests on.
+//! The log, on which all other parts of the platform depend.
 
 mod appending;
 mod cancelled;
@@ -15,7 +15,7 @@ use eventstore::{CommandContext, Database, EventStore, ExecuteError, StoreError,
 use support::{empty_database, new_database, settings};
 use uuid::Uuid;
 
-/// Whom the calls of these tests are with.
+/// The person in the calls of these tests.
 const PERSON: Uuid = Uuid::from_u128(77);
 
 async fn open(url: &str) -> (Database, EventStore) {

@@ -1,4 +1,4 @@
-//! Partitions: made ahead of time, taken out of the log when they are old, put back.
+//! Partitions: created in advance, detached from the log when they are old, attached later.
 
 use domain::call::Call;
 use eventstore::{
@@ -24,7 +24,7 @@ async fn append(store: &EventStore, events: i64) {
     }
 }
 
-/// Small partitions instead of the one that every new log begins with.
+/// Creates small partitions instead of the one with which every new log begins.
 async fn with_small_partitions(pool: &Pool, size: i64, count: i64) {
     sqlx::raw_sql("drop table events_from_1").execute(pool).await.unwrap();
     sqlx::query("select ensure_event_partitions($1, $2)").bind(size).bind(size * count - 1).execute(pool).await.unwrap();
@@ -36,7 +36,7 @@ async fn the_log_goes_on_across_partitions_and_knows_event_ids_of_all() {
     with_small_partitions(&database.pool, 10, 20).await;
     append(&store, 57).await;
     let context = context(COMPANY);
-    // One command across two partitions, and a large one across many.
+    // One command that spans two partitions, and a large one that spans many.
     let turns: Vec<_> = (0..8).map(|n| turn(&n.to_string())).collect();
     let mut unit = store.unit(&context);
     unit.push::<Call>(Uuid::now_v7(), PERSON, ExpectedVersion::NoStream, &turns).await.unwrap();
@@ -86,13 +86,13 @@ async fn old_partitions_are_taken_out_and_the_rest_verifies_from_a_seal() {
     sealer.seal(&database.pool).await.unwrap().unwrap();
     let verdict = verify::verify(&database.pool, Scope::default(), |_| ()).await.unwrap();
     assert_eq!((verdict.fault, verdict.first_position, verdict.events), (None, 21, 25));
-    // What is not there is said not to be there, and never taken for nothing.
+    // A read of detached positions is an error; the result is never empty instead.
     let gone = store.read_page(0, 10).await.unwrap_err();
     assert!(matches!(gone, StoreError::Unreadable { position: 1, .. }), "{gone}");
     assert!(store.read_stream(&StreamName::of::<Call>(first_stream.id()), None).await.unwrap().is_empty());
     let error = sqlx::query("delete from events_from_1").execute(&database.pool).await.unwrap_err();
     assert!(error.to_string().contains("append-only"), "{error}");
-    // Without the seal nobody can tell what was before.
+    // Without the seal, the hash before the first position cannot be verified.
     let sealed_end =
         "set session_replication_role = replica; delete from log_seals where position = 20; set session_replication_role = origin";
     let backup = "create table kept as select * from log_seals where position = 20";

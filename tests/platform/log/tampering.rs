@@ -1,4 +1,4 @@
-//! Done by a superuser who switches the guards off.
+//! Tampering by a superuser who disables the guards.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ async fn verify(pool: &Pool) -> Verdict {
     verify::verify(pool, Scope::default(), |_| ()).await.unwrap()
 }
 
-/// Six streams of six events each, in turns.
+/// Six streams of six events each, interleaved.
 async fn fill(store: &EventStore) {
     let context = context(COMPANY);
     for version in 0..6 {
@@ -107,7 +107,7 @@ async fn every_kind_of_tampering_is_found_where_it_was_done() {
     }
 }
 
-/// A forger with all rights makes the chain anew from his forgery on; a seal from before shows it, even if those in the database
+/// A forger with all rights recomputes the chain from the forged event on; an earlier seal reveals it, even if the seals in the database
 /// are forged as well.
 #[tokio::test]
 async fn a_chain_that_was_made_anew_is_found_by_a_seal_kept_elsewhere() {
@@ -125,7 +125,7 @@ async fn a_chain_that_was_made_anew_is_found_by_a_seal_kept_elsewhere() {
     let scope = |seals: Vec<Seal>, keys: Vec<KeyFingerprint>| Scope { seals, keys, ..Scope::default() };
     let found = verify::verify(&database.pool, scope(vec![kept.clone()], Vec::new()), |_| ()).await.unwrap().fault;
     assert!(matches!(found, Some(Fault::SealDiffers { position: 36, .. })), "{found:?}");
-    // A seal of the forger's own key does not count for whoever knows the right one.
+    // A seal with the forger's own key is rejected if the right key is given.
     let forger = Sealer::open(&dir.path().join("forger.pem")).unwrap();
     forger.seal(&database.pool).await.unwrap().unwrap();
     assert_eq!(verify(&database.pool).await.fault, None);
@@ -138,7 +138,7 @@ async fn a_chain_that_was_made_anew_is_found_by_a_seal_kept_elsewhere() {
     assert!(matches!(found, Some(Fault::SealForged { position: 30, .. })), "{found:?}");
 }
 
-/// Digests of what the forged events will be; the links follow in the database.
+/// Recomputes the digests of the forged events; the database then recomputes the links.
 async fn rechain_from_digests(pool: &Pool) {
     use eventstore::canonical::{Content, to_text};
     use sqlx::Row as _;

@@ -1,8 +1,8 @@
-//! Statements that may read much, and why.
+//! Statements that may read many rows, with the reasons.
 
-/// A part of the statement, the role (any, if empty), the reason.
+/// A part of the statement, the role (any role if empty), the reason.
 pub const ALLOWED: &[(&str, &str, &str)] = &[
-    // What is old is deleted now and then, by nothing but its age.
+    // Periodic deletion of old rows, selected only by their age.
     ("delete from refresh_tokens where expires_at < now()", "identity", PURGE),
     ("delete from auth_tickets where expires_at < now()", "identity", PURGE),
     ("delete from attempt_allowances where full_at < now()", "identity", PURGE),
@@ -10,26 +10,26 @@ pub const ALLOWED: &[(&str, &str, &str)] = &[
     ("delete from audit_log where ctid = any", "identity", PURGE),
     ("delete from idempotency_keys where created_at <", "work", PURGE),
     ("delete from claim_slots where released_at <", "work", PURGE),
-    // Slots of calls in progress have an index of their own; there are as many as calls are allowed at once.
+    // Slots of calls in progress have their own index; their number is at most the number of concurrent calls.
     ("update claim_slots s set confirmed_at = clock_timestamp() from call_tasks t", "work", OPEN_SLOTS),
     ("select s.company_id, s.task_id, s.call_id, s.taken_at from claim_slots s left join call_tasks t", "work", OPEN_SLOTS),
     ("select distinct taken_by from claim_slots where released_at is null", "work", OPEN_SLOTS),
-    // What the installation's operators ask for.
+    // Statements that operators of the installation request.
     ("count(*) as \"count!\" from events group by 1, 2", "", "replay-tool stats counts the whole log"),
     ("select (select count(*) from streams)", "log", "replay-tool stats counts all streams"),
     ("from user_credentials where operator_since is not null", "identity", "a list for the command line"),
     ("select 'user_credentials' as", "", "replay-tool compare reads all credentials"),
-    // When the platform starts.
+    // Statements at the start of the platform.
     ("select email_hash from user_credentials where email_hash like", "identity", "addresses of an older release, at the start"),
     ("update user_credentials set email_hash = $2 where email_hash = $1", "identity", "addresses of an older release, at the start"),
     ("delete from person_keys k using streams s", "log", "keys that a restored backup has of erased people, at the start"),
     // Registration.
     ("user_id <> $1 and pending_since is null limit 1", "identity", "the first user that is found ends it"),
-    // One stream, or a few.
+    // Statements over one stream, or a few.
     ("select count(distinct stream) as \"count!\" from events where stream = any($1)", "", "the streams of tasks, which are short"),
     ("select max(position) as position, array_agg(distinct event_type)", "", "one stream, which is folded at the same time"),
     ("from (select * from events where stream = any($1) offset 0) e", "", "calls that are billed again, with what came since"),
-    // One company's, page by page.
+    // Statements over one company, page by page.
     ("select call_id from cost_calls where company_id = $1 and last_usage_at >= $2", "", "all calls of a company are looked at once"),
     (
         "and exists (select from unnest($2::text[]) start where starts_with(path, start))",
@@ -37,7 +37,7 @@ pub const ALLOWED: &[(&str, &str, &str)] = &[
         "two days' keys of a company, at an erasure",
     ),
     ("status in ('completed', 'failed')", "work", "most of a campaign's tasks are counted"),
-    // Only `app` asks for these, with a plan for the filters that are given.
+    // Only `app` sends these, with a plan for the given filters.
     ("actor_id = $3) and ($4::uuid is null or request_id = $4)", "identity", OF_APP),
     ("from calls where company_id = $1 and ($2::uuid is null or campaign_id = $2)", "work", OF_APP),
 ];
@@ -46,19 +46,19 @@ const PURGE: &str = "deletes what is old";
 const OPEN_SLOTS: &str = "as many slots as there are calls in progress";
 const OF_APP: &str = "a right that another statement needs; it is not sent under this role";
 
-/// Sources that send statements which are not checked when they are compiled: how many such places, and what they send.
+/// Sources that send statements which are not checked at compile time: the number of such places, and the kind of statements.
 pub const UNCHECKED: &[(&str, usize, &str)] = &[
     ("eventstore/src/append/columns.rs", 1, "copies events in"),
     ("eventstore/src/database/embedded.rs", 2, "create database; revoke rights of others on it"),
     ("eventstore/src/database/pool.rs", 3, "settings of a connection, begin and rollback, and begin for others"),
     ("eventstore/src/database/roles.rs", 6, "begin with a company; create and reset roles; revoke rights of others on the database"),
     ("projections/src/lib.rs", 1, "begin, and the locks of a snapshot"),
-    ("projections/src/projector.rs", 1, "begin"),
-    ("projections/src/rebuild/mod.rs", 3, "settings of a connection, and begin"),
+    ("projections/src/engine/projector.rs", 1, "begin"),
+    ("projections/src/engine/rebuild/mod.rs", 3, "settings of a connection, and begin"),
     ("replay-tool/src/export/read_model.rs", 2, "exports read whole tables"),
 ];
 
-/// Functions that are called under a role while the platform is at work: the role, and a call.
+/// Functions that are called while the platform works: the role, and a call.
 pub const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("stream_version_at", "log", "select stream_version_at('call-' || filling.u('call', '0'), 200000)"),
     (
@@ -77,9 +77,9 @@ pub const FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Functions that read no large table by themselves, or read it whole because that is what they are for.
+/// Functions that read no large table themselves, or whose purpose is to read it completely.
 pub const OTHER_FUNCTIONS: &[&str] = &[
-    // Tables are made, attached, swapped, given rights to.
+    // They create, attach and swap tables, and grant rights to them.
     "attach_newest_detached_partition",
     "detach_oldest_partition",
     "ensure_event_partitions",
@@ -94,7 +94,7 @@ pub const OTHER_FUNCTIONS: &[&str] = &[
     "rebuild_restore",
     "rebuild_swap",
     "rebuild_undirect",
-    // Every row of two tables is compared.
+    // It compares every row of two tables.
     "rebuild_differences",
     // They raise errors.
     "refuse_change",

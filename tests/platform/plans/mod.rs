@@ -1,4 +1,4 @@
-//! How PostgreSQL executes the platform's statements on a long log with many companies.
+//! The plans with which PostgreSQL executes the platform's statements, on a long log with many companies.
 
 mod allowed;
 mod plan;
@@ -17,14 +17,14 @@ use allowed::{ALLOWED, FUNCTIONS, OTHER_FUNCTIONS, UNCHECKED};
 use plan::Large;
 use statement::{Given, Statement, Values};
 
-/// With six of ten events, and with two events.
+/// A company with six of ten events, and one with two events.
 const COMPANIES: [&str; 2] = ["0", "299"];
 const ROLES: [&str; 4] = ["app", "identity", "log", "work"];
 
-/// Company, plan_cache_mode, which parameters have a value, whether it is executed.
+/// Company, plan_cache_mode, the parameters that have a value, whether the statement is executed.
 type Way<'a> = (&'a (String, Values), &'static str, Given, bool);
 
-/// A statement whose plan is bad, and under which role.
+/// A statement with a bad plan, and its role.
 struct Bad {
     statement: String,
     role: &'static str,
@@ -34,7 +34,7 @@ struct Bad {
 #[tokio::test]
 async fn every_statement_uses_an_index_under_the_role_that_sends_it() {
     let url = new_database().await;
-    // It makes the roles.
+    // Starting the platform creates the roles.
     let platform = Platform::start_on(&url).await;
     let mode: String = {
         let mut reads = platform.app().access.company(Uuid::nil()).await.unwrap();
@@ -69,7 +69,7 @@ async fn every_statement_uses_an_index_under_the_role_that_sends_it() {
     assert!(unneeded.is_empty(), "no statement needs these exceptions: {unneeded:?}");
 }
 
-/// The plans of a statement under each role that may send it; as the owner, if none may.
+/// Checks the plans of a statement under each role that may send it, or under the owner if no role may.
 async fn judge(db: &mut PgConnection, large: &Large, companies: &[(String, Values)], statement: &Statement) -> Vec<Bad> {
     let prepare = format!("prepare statement as {}", statement.text);
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *db).await.unwrap_or_else(|error| panic!("{}: {error}", statement.text));
@@ -106,7 +106,8 @@ async fn judge(db: &mut PgConnection, large: &Large, companies: &[(String, Value
     bad
 }
 
-/// The plan, unless the role may not send it. Measured as well, if that can do no harm and there is something to measure.
+/// The plan, unless the role may not send the statement. The statement is also executed and measured, if this is harmless and there are
+/// rows to measure.
 async fn explain(
     db: &mut PgConnection,
     large: &Large,
@@ -143,7 +144,7 @@ async fn plan_of(db: &mut PgConnection, options: &str, execute: &str) -> Result<
     }
 }
 
-/// The statements inside of functions have no plans that could be looked at: what they read is counted.
+/// The plans of statements inside functions cannot be inspected, so the rows that they read are counted.
 async fn functions_read_little(db: &mut PgConnection) {
     let all = "select proname::text from pg_proc p join pg_language l on l.oid = p.prolang
                 where pronamespace = 'newvoice'::regnamespace and lanname = 'plpgsql' order by 1";
@@ -172,7 +173,7 @@ async fn functions_read_little(db: &mut PgConnection) {
     }
 }
 
-/// A statement without `query!` is in no list that this could explain.
+/// A statement without `query!` is in no list that this test could explain.
 #[test]
 fn every_statement_is_checked_when_it_is_compiled_but_for_known_ones() {
     let unchecked = Regex::new(
@@ -181,7 +182,7 @@ fn every_statement_is_checked_when_it_is_compiled_but_for_known_ones() {
     .unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut files = Vec::new();
-    for krate in ["api", "dialer", "domain", "eventstore", "projections", "replay-tool"] {
+    for krate in ["api", "dialer", "domain", "eventstore", "projections", "replay-tool", "services"] {
         sources(&root.join(krate).join("src"), &mut files);
     }
     let found = files.iter().filter_map(|file| {

@@ -1,4 +1,4 @@
-//! What is wrong with a plan.
+//! Detects faults in a plan.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -6,14 +6,14 @@ use regex::Regex;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-/// Tables with fewer rows may be read whole.
+/// Tables with fewer rows may be read completely.
 const FEW_ROWS: f32 = 2_000.0;
-/// Rows that may be read in vain: as many as a page of the API has at most.
+/// Maximum number of rows that may be read and discarded: the maximum page size of the API.
 const PAGE_ROWS: f64 = 1_000.0;
 
-/// Something wrong with a plan.
+/// A fault in a plan.
 pub struct Fault {
-    /// What is scanned or joined, by which means.
+    /// The scanned or joined relation, and the method.
     pub scan: String,
     pub what: String,
 }
@@ -37,7 +37,7 @@ impl Large {
         (reads && self.has(&plan["Relation Name"])) || children(plan).any(|child| self.is_read_by(child))
     }
 
-    /// Everything that is wrong with a plan; with what was measured, if it was executed.
+    /// All faults of a plan; they include measured values if the statement was executed.
     pub fn faults(&self, plan: &Value) -> Vec<Fault> {
         let mut faults = Vec::new();
         self.find_faults(plan, false, &mut faults);
@@ -58,10 +58,19 @@ impl Large {
         }
         let blocks = ["Sort", "Aggregate", "Hash", "ModifyTable", "WindowAgg", "SetOp"].contains(&kind);
         for child in children(node) {
-            // A subquery is read to its end, whatever the rows are for that ask for it.
+            // A subquery is read to its end, regardless of how many rows the outer query needs.
             let is_subquery = ["InitPlan", "SubPlan"].contains(&text(&child["Parent Relationship"]));
             let is_limited = kind == "Limit" || (is_limited && !blocks && !is_subquery);
             self.find_faults(child, is_limited, faults);
+        }
+    }
+
+    /// Whether all indexes of a scan are small partial ones.
+    fn reads_small_index(&self, node: &Value) -> bool {
+        let mut below = bitmaps(node).peekable();
+        match below.peek() {
+            None => !node["Index Name"].is_null() && !self.has(&node["Index Name"]),
+            Some(_) => below.all(|child| self.reads_small_index(child)),
         }
     }
 
@@ -72,8 +81,7 @@ impl Large {
         }
         let has_key = has_key(node);
         let condition = condition(node);
-        // A small partial index.
-        let is_short = !node["Index Name"].is_null() && !self.has(&node["Index Name"]);
+        let is_short = self.reads_small_index(node);
         if kind != "Tid Scan" && !has_key && !is_short {
             if !filter.is_empty() {
                 return Some(format!("an index is walked with a filter, {filter} ({condition})"));
@@ -85,6 +93,10 @@ impl Large {
         let removed = number(&node["Rows Removed by Filter"]) * number(&node["Actual Loops"]);
         (removed > PAGE_ROWS).then(|| format!("{removed} rows are read in vain, {filter} ({condition})"))
     }
+}
+
+fn bitmaps(node: &Value) -> impl Iterator<Item = &Value> {
+    children(node).filter(|child| text(&child["Node Type"]).starts_with("Bitmap"))
 }
 
 fn children(node: &Value) -> impl Iterator<Item = &Value> {
@@ -99,7 +111,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_default()
 }
 
-/// A filter without the policy of the table.
+/// A filter without the conditions of the table's policy.
 fn own_filter(filter: &str) -> String {
     static POLICY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\(\((?:\w+\.)?company_id = \$\d+\) OR \$\d+\)(?: AND )?").unwrap());
     POLICY.replace_all(filter, "").trim_matches(['(', ')']).to_owned()
@@ -107,7 +119,7 @@ fn own_filter(filter: &str) -> String {
 
 /// The conditions on the index, or on all indexes of a bitmap.
 fn condition(node: &Value) -> String {
-    let below = children(node).filter(|child| text(&child["Node Type"]).starts_with("Bitmap")).map(condition);
+    let below = bitmaps(node).map(condition);
     std::iter::once(text(&node["Index Cond"]).to_owned())
         .chain(below)
         .filter(|condition| !condition.is_empty())
@@ -115,11 +127,11 @@ fn condition(node: &Value) -> String {
         .join("; ")
 }
 
-/// Whether the rows are those with a value in an index: of a company, a stream, an event, … A row comparison begins with the company.
+/// Whether the scan selects rows by a value in an index: of a company, a stream, an event, … A row comparison begins with the company.
 fn has_key(node: &Value) -> bool {
     static KEY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(?:^|[( ])(?:\w+\.)?"?\w+"? = |ROW\((?:\w+\.)?company_id,"#).unwrap());
     KEY.is_match(text(&node["Index Cond"])) || {
-        let bitmaps: Vec<_> = children(node).filter(|child| text(&child["Node Type"]).starts_with("Bitmap")).collect();
+        let bitmaps: Vec<_> = bitmaps(node).collect();
         let is_one_enough = node["Node Type"] != "BitmapOr";
         let mut with_key = bitmaps.iter().filter(|child| has_key(child));
         if is_one_enough { with_key.next().is_some() } else { with_key.count() == bitmaps.len() }

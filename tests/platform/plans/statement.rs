@@ -11,11 +11,11 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row as _};
 
 pub struct Statement {
-    /// With single spaces.
+    /// The text with single spaces.
     pub text: String,
-    /// The column that a parameter is compared with.
+    /// The column to which each parameter is compared.
     columns: BTreeMap<usize, String>,
-    /// Parameters that may be null, which means that nothing is asked for.
+    /// Parameters that may be null; null means that the condition does not apply.
     pub optional: BTreeSet<usize>,
     limits: BTreeSet<usize>,
 }
@@ -27,7 +27,7 @@ impl Statement {
         Self { columns: compared_columns(&text), optional, limits: numbers(r"limit \$(\d+)", &text), text }
     }
 
-    /// Every statement that is checked when it is compiled.
+    /// Every statement that is checked at compile time.
     pub fn all() -> Vec<Self> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".sqlx");
         let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
@@ -39,7 +39,7 @@ impl Statement {
         statements.collect()
     }
 
-    /// Literals for its parameters: what a company's rows have in the columns that they are compared with.
+    /// Literals for its parameters: values that a company's rows have in the compared columns.
     pub fn literals(&self, types: &[String], values: &Values, given: Given) -> String {
         let literals = types.iter().enumerate().map(|(i, pg_type)| {
             let number = i + 1;
@@ -65,23 +65,23 @@ impl Statement {
         literals.collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether it is confined to a company by its own condition.
+    /// Whether the statement's own condition restricts it to a company.
     pub fn names_company(&self) -> bool {
         self.columns.values().any(|column| column == "company_id") || self.text.starts_with("insert into")
     }
 }
 
-/// Which parameters have a value.
+/// Selects the parameters that have a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     Nothing,
     Required,
-    /// Those that must have one, and one that need not.
+    /// The required parameters, and one optional parameter.
     Filter(usize),
     All,
 }
 
-/// By column and type, in any of a company's rows.
+/// Values by column and type, from any of a company's rows.
 pub struct Values(BTreeMap<(String, String), String>);
 
 impl Values {
@@ -124,7 +124,7 @@ fn numbers(pattern: &str, text: &str) -> BTreeSet<usize> {
     Regex::new(pattern).unwrap().captures_iter(text).map(|found| found[1].parse().unwrap()).collect()
 }
 
-/// A value of a type.
+/// Some value of a type.
 fn anything(pg_type: &str) -> Option<&'static str> {
     match pg_type {
         "uuid" => Some("00000000-0000-0000-0000-000000000000"),

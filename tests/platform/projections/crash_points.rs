@@ -1,8 +1,8 @@
-//! A projector whose connection breaks at every point there is, before and after each of its statements, comes to the same tables.
+//! A projector whose connection breaks before or after each of its statements produces the same tables.
 
 use std::{sync::Arc, time::Duration};
 
-use eventstore::{Database, EventStore, Pool, database::Silence};
+use eventstore::{Database, EventStore, Pool, database::DatabaseHealth};
 use projections::{Feed, Positions, Projection, Projectors, all};
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
@@ -28,9 +28,9 @@ async fn break_off(url: &str, sound: &Pool, store: &EventStore, projection: Arc<
     for cut in [Cut::Before, Cut::After] {
         let options: PgConnectOptions = url.parse().unwrap();
         let proxy = Proxy::start(options.get_port()).await;
-        // One connection: every statement of the projector is counted in its order.
+        // There is one connection, so that the statements of the projector are counted in their order.
         let options = options.port(proxy.port).options([("search_path", "newvoice")]).ssl_mode(sqlx::postgres::PgSslMode::Disable);
-        let broken = Pool::new(options, 1, Silence::default());
+        let broken = Pool::new(options, 1, DatabaseHealth::default());
         let found = projected(sound, &broken, store, &projection, Some((&proxy, cut))).await;
         assert_eq!(found, expected, "{}, cut {cut:?}", projection.name());
         println!("{}: cut {} times {cut:?} a statement", projection.name(), proxy.cuts());
@@ -39,8 +39,8 @@ async fn break_off(url: &str, sound: &Pool, store: &EventStore, projection: Arc<
     }
 }
 
-/// The tables of a projection after it has run from the beginning to the end of the log, on `pool`, whose proxy lets one statement
-/// more through each time before it cuts, until the checkpoint moves; then from the first statement again.
+/// The tables of a projection after it has run from the beginning to the end of the log, on `pool`. Its proxy lets one more statement pass
+/// before each cut, until the checkpoint moves; then it starts with the first statement.
 async fn projected(
     sound: &Pool,
     pool: &Pool,
@@ -77,7 +77,7 @@ async fn projected(
         if proxy.cuts() > cuts {
             (cuts, through) = (proxy.cuts(), if now > position { 0 } else { through + 1 });
             position = now;
-            // Whatever page sizes and statements there are, in the end one gets through.
+            // Regardless of page sizes and statements, one run completes in the end.
             proxy.cut_after(through, cut);
         }
         if now >= head {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::campaigns::until;
 
-/// A user who is invited, joins, gets another role, and is disabled for a while.
+/// A user who is invited, joins, gets another role, and is disabled for some time.
 async fn users(client: &Client) {
     let invited =
         client.post("/users", &json!({"email": format!("{}@example.com", Uuid::new_v4().simple()), "role": "agent"})).await.expect(201);
@@ -31,7 +31,7 @@ async fn users(client: &Client) {
     client.put(&path, &json!({"disabled": false})).await.expect(200);
 }
 
-/// Something of everything: campaigns that are dialed, calls that move, prices that change, deletions.
+/// A history with all kinds of events: campaigns that are dialed, calls that move, prices that change, deletions.
 async fn history(client: &Client) {
     let id = client
         .running_campaign(15, json!({"dialed_by": "simulator", "max_concurrent_calls": 20, "calls_per_minute": 1000, "max_retries": 1}))
@@ -72,13 +72,13 @@ async fn history(client: &Client) {
     client.delete(&format!("/api-keys/{}", key.id())).await.expect(204);
     users(client).await;
     client.post("/persons/erase", &json!({"phone_number": "+12025551000"})).await.expect(200);
-    // Everything that follows by itself has happened, and everything is projected.
+    // All automatic work is done, and all events are projected.
     until(client, &format!("/tasks/{task}"), "/status", json!("cancelled")).await;
     client.get("/analytics/overview").await.expect(200);
     client.get("/auth/me").await.expect(200);
 }
 
-/// Rebuilds a projection beside the live one; every row that differs.
+/// Rebuilds a projection beside the live one; returns every row that differs.
 async fn differences(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>, then: Then) -> Vec<Difference> {
     let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), Start::Empty, then).await.unwrap();
     let mut differences = Vec::new();
@@ -91,7 +91,7 @@ async fn differences(pool: &Pool, store: &EventStore, projection: Arc<dyn Projec
     differences
 }
 
-/// The content of a projection's tables, row by row in one order.
+/// The content of a projection's tables, row by row in a fixed order.
 async fn content(pool: &Pool, projection: &dyn Projection) -> Vec<Value> {
     let mut rows = Vec::new();
     for table in projection.tables() {
@@ -113,7 +113,7 @@ async fn recorded(store: &EventStore) -> Vec<Recorded> {
     events
 }
 
-/// A rebuild goes through the same events in pages of its own; comparing finds no row that differs.
+/// A rebuild processes the same events in different pages; a comparison finds no row that differs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn live_and_rebuilt_are_equal_for_every_projection() {
     let platform = Platform::start().await;
@@ -124,14 +124,14 @@ async fn live_and_rebuilt_are_equal_for_every_projection() {
         let differences = differences(&app.owner, &app.store, projection, Then::CompareAndSwap).await;
         assert!(differences.is_empty(), "{name}: {differences:#?}");
     }
-    // After the swap the projections go on from where they were.
+    // After the swap the projections continue from their positions.
     let admin = platform.admin().await;
     let id = admin.running_campaign(2, json!({})).await;
     assert_eq!(admin.get(&format!("/campaigns/{id}/stats")).await["tasks"]["pending"], 2);
     platform.stop().await;
 }
 
-/// A comparison only looks, even while the live projection stands still, and leaves nothing behind.
+/// A comparison changes nothing, even while the live projection has stopped, and leaves no tables behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comparison_ends_although_the_projection_stands_still() {
     let platform = Platform::start().await;
@@ -154,13 +154,13 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
     let compare = differences(&database.pool, &store, projection, Then::CompareOnly);
     let differences = tokio::time::timeout(std::time::Duration::from_secs(20), compare).await.expect("it ends");
     assert!(differences.is_empty());
-    // Nor does it look at what the live projection has not applied yet.
+    // It also ignores events that the live projection has not applied yet.
     let companies = projections::by_name("companies").unwrap();
     assert!(self::differences(&database.pool, &store, companies, Then::CompareOnly).await.is_empty());
     let left: i64 = sqlx::query_scalar("select count(*) from projection_rebuilds").fetch_one(&database.pool).await.unwrap();
     let next: Option<String> = sqlx::query_scalar("select to_regclass('call_tasks__next')::text").fetch_one(&database.pool).await.unwrap();
     assert_eq!((left, next), (0, None));
-    // What was tampered with in a read model is found, row by row.
+    // A manipulated read model is found, row by row.
     sqlx::query("update call_tasks set priority = 7 where position = (select min(position) from call_tasks)")
         .execute(&database.pool)
         .await
@@ -170,18 +170,18 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
     assert_eq!(differences.iter().map(|d| d.side.as_str()).collect::<Vec<_>>(), ["live", "rebuilt"]);
 }
 
-/// Folding the same events in pages of any sizes gives the same tables.
+/// Folding the same events in pages of any size gives the same tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_page_size_gives_the_same_read_models() {
     let platform = Platform::start().await;
     history(&platform.admin().await).await;
     let (pool, store, url) = (platform.app().owner.clone(), platform.app().store.clone(), platform.database_url.clone());
-    // Housekeeping may yet complete a campaign: tables and events belong together if nothing came in between.
+    // Housekeeping may still complete a campaign: tables and events match if no event was appended in between.
     let (events, expected) = loop {
         let events = recorded(&store).await;
         let last = i64::try_from(events.len()).unwrap();
-        let names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
-        platform.app().positions.reached(&names, last, std::time::Duration::from_secs(120)).await.unwrap();
+        let models: Vec<_> = all().iter().map(|projection| projection.read_model()).collect();
+        platform.app().services.positions.reached(&models, last, std::time::Duration::from_secs(120)).await.unwrap();
         let mut expected = Vec::new();
         for projection in all() {
             expected.push(content(&pool, projection.as_ref()).await);
@@ -260,7 +260,7 @@ async fn a_rebuild_over_the_api_serves_all_the_while() {
     panic!("the rebuild never ended");
 }
 
-/// An event of a type this release does not know stops the projections that want it, visibly, and no others.
+/// An event of a type that this release does not support stops the projections that handle it, visibly, and no others.
 #[tokio::test]
 async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
     let platform = Platform::start().await;
@@ -293,7 +293,7 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
             assert_eq!(calls["error"]["event"]["event_type"], "CallTeleported");
             assert_eq!(calls["error"]["event"]["stream"], json!(format!("call-{call}")));
             assert_eq!(calls["position"], position - 1, "everything before it is applied");
-            // The others go on.
+            // The other projections continue.
             admin.campaign(json!({})).await;
             admin.get("/campaigns").await.expect(200);
             let ready = reqwest::get(format!("{}/readyz", platform.base())).await.unwrap();
@@ -303,7 +303,7 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
             assert_eq!(stopped["position"], position);
             let metrics = reqwest::get(format!("{}/metrics", platform.base())).await.unwrap().text().await.unwrap();
             assert!(metrics.contains(&format!("newvoice_projection_stopped_at{{projection=\"calls\"}} {position}")), "{metrics}");
-            // Another company learns how far behind the read models are, and nothing of the event.
+            // Another company sees how far the read models lag, but no data of the event.
             let tenant = platform.admin().await.get("/projections").await.expect(200).body;
             assert_eq!(tenant["items"].as_array().unwrap().iter().filter(|p| p["status"] == "failed").count(), 4);
             for (what, text) in [("tenant", tenant.to_string()), ("readyz", ready.to_string()), ("metrics", metrics)] {
@@ -311,7 +311,7 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
                     assert!(!text.contains(word), "{what} shows {word}: {text}");
                 }
             }
-            // Retried without a fix it stops there again, and skips nothing.
+            // A retry without a fix stops at the same event, and skips no event.
             admin.act("/projections/calls/retry").await.expect(202);
             for _ in 0..100 {
                 let calls = status_of(&admin, "calls").await;
@@ -321,7 +321,7 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
-            // A release that knows the event goes on from there.
+            // A release that supports the event continues from there.
             let fix = "set session_replication_role = replica;
                        update events set event_type = 'CallDialed', payload = $${\"campaign_id\": null, \"task_id\": null, \"skillbase_id\": null,
                            \"skillbase_version\": null, \"direction\": \"inbound\", \"phone_number\": \"+12025550100\"}$$ where event_type = 'CallTeleported';
@@ -357,7 +357,7 @@ async fn status_of(client: &Client, name: &str) -> Value {
     statuses["items"].as_array().unwrap().iter().find(|projection| projection["name"] == name).unwrap().clone()
 }
 
-/// Tables whose code is newer are rebuilt at start, while the old ones serve; and one can go back to them.
+/// Tables with newer code are rebuilt at start, while the old tables serve; an operator can restore the old ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_projection_is_rebuilt_at_start_and_the_old_one_can_be_restored() {
     let platform = Platform::start().await;
@@ -368,7 +368,7 @@ async fn a_newer_projection_is_rebuilt_at_start_and_the_old_one_can_be_restored(
     admin.act("/projections/nonsense/restore").await.problem(404);
     let (url, token) = (platform.database_url.clone(), admin.token.clone().unwrap());
     let pool = platform.app().owner.clone();
-    // As an older release left it: of an older version, and with a mistake.
+    // The state that an older release left: with an older version, and with an error in the data.
     sqlx::query("update projection_checkpoints set version = 0 where name = 'call_tasks'").execute(&pool).await.unwrap();
     sqlx::query("update call_tasks set priority = 7").execute(&pool).await.unwrap();
     platform.stop().await;
@@ -390,13 +390,13 @@ async fn a_newer_projection_is_rebuilt_at_start_and_the_old_one_can_be_restored(
             admin.act("/projections/call_tasks/restore").await.expect(202);
         }
     }
-    // What is restored goes on.
+    // The restored tables are updated further.
     let other = admin.running_campaign(2, json!({})).await;
     assert_eq!(admin.get(&format!("/campaigns/{other}/stats")).await.expect(200)["tasks"]["total"], 2);
     platform.stop().await;
 }
 
-/// A read model that no projector has ever run: its rebuild makes the checkpoint too, so that a projector continues behind it.
+/// A read model that no projector has ever run: its rebuild also creates the checkpoint, so that a projector continues after it.
 #[tokio::test]
 async fn a_rebuild_of_a_projection_without_a_checkpoint_counts_everything_once() {
     let settings = newvoice_api::settings::Settings {
@@ -422,7 +422,10 @@ async fn a_rebuild_of_a_projection_without_a_checkpoint_counts_everything_once()
         positions: positions.clone(),
     };
     let projectors = tokio::spawn(projectors.run(stopped));
-    positions.reached(&["call_metrics"], store.last_position().await.unwrap(), std::time::Duration::from_secs(30)).await.unwrap();
+    positions
+        .reached(&[projections::call_metrics::READ_MODEL], store.last_position().await.unwrap(), std::time::Duration::from_secs(30))
+        .await
+        .unwrap();
     let counted: i64 = sqlx::query_scalar("select sum(turn_count)::bigint from call_rollups").fetch_one(&pool).await.unwrap();
     assert_eq!(counted, 50);
     stop.send(true).unwrap();

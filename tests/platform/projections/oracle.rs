@@ -1,5 +1,5 @@
-//! Read models compared with what the aggregates' own rules say: each stream is folded by its decider, and its row has to say the same. A
-//! rebuild runs the same fold twice and can only show that order, pages and crashes do not matter; this shows that the fold is right.
+//! Compares read models with the rules of the aggregates: each stream is folded by its decider, and its row must be equal. A rebuild runs
+//! the same fold twice and can only show that order, pages and crashes have no effect; this test shows that the fold is correct.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -62,7 +62,7 @@ struct UserRow {
     status: String,
 }
 
-/// How many rows were compared; panics at the first one that says something else than its stream.
+/// Returns the number of compared rows; panics at the first row that differs from its stream.
 pub async fn compare_with_deciders(pool: &Pool, store: &EventStore) -> usize {
     tasks(pool, store).await + calls(pool, store).await + campaigns(pool, store).await + users(pool, store).await
 }
@@ -107,7 +107,7 @@ async fn calls(pool: &Pool, store: &EventStore) -> usize {
             task_id: call.subject.task_id,
             skillbase_version: call.subject.skillbase_version.map(|version| version.try_into().unwrap()),
             status: call.status().to_string(),
-            // Until a call has started, its row has the moment that it was dialed.
+            // Until a call has started, its row has the time at which it was dialed.
             started_at: call.started_at.unwrap_or(loaded.created_at),
             ended_at: call.end.as_ref().map(|end| end.ended_at),
             duration_sec: call.end.as_ref().map(|end| end.duration_sec),

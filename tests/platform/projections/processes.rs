@@ -1,4 +1,4 @@
-//! Several processes, some of which stand still or are killed.
+//! Several processes, some of which are suspended or killed.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -17,7 +17,7 @@ use support::{
 
 use super::{content, differences};
 
-/// Far longer than a lease: a takeover that takes longer does not happen.
+/// Much longer than a lease: a takeover that takes longer has failed.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn projectors(url: &str) -> Child {
@@ -35,7 +35,7 @@ fn signal(process: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
 }
 
-/// Processes that have connections to the database, by the name that they give them.
+/// Number of processes that have connections to the database, by their names.
 async fn connected_processes(pool: &Pool) -> i64 {
     let sql = "select count(distinct split_part(application_name, ' ', 2)) from pg_stat_activity
                 where datname = current_database() and application_name like 'newvoice %'";
@@ -46,8 +46,8 @@ async fn holders(pool: &Pool) -> Vec<Option<uuid::Uuid>> {
     sqlx::query_scalar("select holder from projection_checkpoints order by name").fetch_all(pool).await.unwrap()
 }
 
-/// One process stands still for longer than its leases last, the other takes over; then the first one wakes up and believes for a moment
-/// that it still has them.
+/// One process is suspended for longer than its leases last, and the other takes over; then the first one is resumed and believes for a
+/// moment that it still has the leases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_stood_still_counts_nothing_twice() {
     let platform = Platform::start_with({
@@ -62,7 +62,7 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut processes = [first, projectors(&platform.database_url)];
-    // The second one has nothing to do; its connections show that it is there.
+    // The second process has no work; its connections show that it is running.
     let both_there = async {
         while connected_processes(&pool).await < 3 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -74,8 +74,8 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
         let still = &processes[round % 2];
         let before = holders(&pool).await;
         signal(still, "-STOP");
-        // Work is done all the while, so that the process that wakes up has a page in its hands. The other one has taken over once all
-        // leases have another holder.
+        // There is work during the whole time, so that the resumed process has a page in memory. The takeover is complete when all leases
+        // have another holder.
         let began = tokio::time::Instant::now();
         while holders(&pool).await.iter().zip(&before).any(|(now, before)| now == before) {
             assert!(began.elapsed() < TAKEOVER_TIMEOUT, "the other process never took over");
@@ -101,8 +101,8 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
     platform.stop().await;
 }
 
-/// `replay-tool rebuild` is killed at random moments. Each next one goes on where the one before was, and in the end the tables are those
-/// that were there before.
+/// `replay-tool rebuild` is killed at random moments. Each run continues where the previous one stopped, and in the end the tables are
+/// equal to the original ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
     let tool = binary("replay-tool", "replay-tool");
@@ -112,8 +112,14 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
     company.price(&platform.app().store).await;
     fill(&platform.app().store, &company, 5_000).await;
     let head = platform.app().store.last_position().await.unwrap();
-    platform.app().positions.reached(&["call_metrics", "cost_rollups"], head, Duration::from_secs(120)).await.unwrap();
-    // Nobody else may take an abandoned rebuild on.
+    platform
+        .app()
+        .services
+        .positions
+        .reached(&[projections::call_metrics::READ_MODEL, projections::cost_rollups::READ_MODEL], head, Duration::from_secs(120))
+        .await
+        .unwrap();
+    // No other process may continue an abandoned rebuild.
     platform.stop().await;
     let database = Database::open(&settings(&url).database(support::master_key())).await.unwrap();
     let (pool, store) = (database.pool.clone(), EventStore::open(&database));
@@ -123,7 +129,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
         let (mut at, mut resumed) = (0, 0);
         for _ in 0..setting("NEWVOICE_TEST_REBUILD_KILLS", 4) {
             let mut process = Command::new(&tool).args(["rebuild", name]).env("DATABASE_URL", &url).spawn().unwrap();
-            // At a random moment, but not before it has done something.
+            // At a random moment, but not before it has made progress.
             while position(&pool, name).await.is_none_or(|now| now <= at) && process.try_wait().unwrap().is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -134,7 +140,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
             assert!(now >= at, "what was done is not done again");
             resumed += usize::from(at > 0);
             at = now;
-            // Until its lease runs out, the next one is told that there is a rebuild already.
+            // Until its lease expires, the next run reports that a rebuild is in progress.
             tokio::time::sleep(Duration::from_millis(5_200)).await;
         }
         println!("{name}: at {at} of {head}, resumed {resumed} times");
@@ -143,7 +149,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
         assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
         assert_eq!(content(&pool, projection.as_ref()).await, expected);
         assert!(differences(&pool, &store, projection, Then::CompareOnly).await.is_empty());
-        // And back to the tables from before, which are as good.
+        // A restore of the earlier tables, which are equally valid.
         let back = Command::new(&tool).args(["restore", name]).env("DATABASE_URL", &url).output().unwrap();
         assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));
         let projection = by_name(name).unwrap();
@@ -152,7 +158,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
     }
 }
 
-/// How far the next tables are.
+/// Position of the next tables.
 async fn position(pool: &Pool, name: &str) -> Option<i64> {
     let sql = "select position from projection_rebuilds where name = $1";
     sqlx::query_scalar::<_, Option<i64>>(sql).bind(name).fetch_optional(pool).await.unwrap().flatten()
@@ -164,7 +170,7 @@ async fn indexes(pool: &Pool, projection: &dyn Projection) -> Vec<String> {
     sqlx::query_scalar(sql).bind(tables).fetch_all(pool).await.unwrap()
 }
 
-/// Those of a database in which nothing was ever rebuilt.
+/// The indexes in a database in which no projection was ever rebuilt.
 async fn indexes_of_new_tables(projection: &dyn Projection) -> Vec<String> {
     let database = Database::open(&settings(&new_database().await).database(support::master_key())).await.unwrap();
     indexes(&database.pool, projection).await

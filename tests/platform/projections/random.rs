@@ -1,4 +1,4 @@
-//! Random histories with every event type: commands that mean nothing in their moment are refused, and the rest is the history.
+//! Random histories with every event type: commands that are invalid at their time are refused, and the others form the history.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use super::{differences, oracle::compare_with_deciders};
 
-/// When the calls take place: long before the history is made, so that price lists come into force among them.
+/// When the calls take place: long before the history is created, so that price lists take effect between them.
 const EPOCH: DateTime<Utc> = DateTime::from_timestamp(1_770_000_000, 0).unwrap();
 
 pub struct RandomHistory {
@@ -42,7 +42,7 @@ pub struct RandomHistory {
     seen: BTreeSet<String>,
 }
 
-/// What there is that something can happen to.
+/// The existing objects to which a random command can apply.
 #[derive(Default)]
 struct OfCompany {
     id: Uuid,
@@ -70,12 +70,12 @@ impl RandomHistory {
         history
     }
 
-    /// An id that follows from the seed.
+    /// An id that is derived from the seed.
     fn new_id(&mut self) -> Uuid {
         uuid::Builder::from_random_bytes(self.rng.random()).into_uuid()
     }
 
-    /// Runs a command; answers whether it had an effect. A refusal is none.
+    /// Runs a command; returns whether it had an effect. A refusal has no effect.
     async fn run<D: Decider>(&mut self, company_id: Uuid, id: Uuid, command: D::Command) -> bool {
         let context = CommandContext::system(company_id, "test", now());
         match self.store.execute::<D>(&context, id, command).await {
@@ -88,7 +88,7 @@ impl RandomHistory {
         }
     }
 
-    /// Lets things happen until the log has so many events, and one of every type.
+    /// Runs random commands until the log has `events` events, and at least one of every type.
     pub async fn until_all_types(&mut self, events: i64) {
         self.until(events).await;
         while self.lacks().next().is_some() {
@@ -96,7 +96,7 @@ impl RandomHistory {
         }
     }
 
-    /// Lets things happen until the log has so many events.
+    /// Runs random commands until the log has `events` events.
     pub async fn until(&mut self, events: i64) {
         while self.store.head().position() < events {
             let n = self.rng.random_range(0..self.companies.len());
@@ -248,7 +248,7 @@ impl RandomHistory {
         Uuid::from_u128(company.as_u128() ^ self.rng.random_range(1..20))
     }
 
-    /// A moment in the four days in which calls take place.
+    /// A random time in the four days in which calls take place.
     fn moment(&mut self) -> DateTime<Utc> {
         EPOCH + TimeDelta::milliseconds(self.rng.random_range(0..345_600_000))
     }
@@ -400,7 +400,7 @@ impl RandomHistory {
     }
 }
 
-/// Projected while it happened, event by event as it came, or read from the beginning in large pages: the same tables.
+/// Projecting event by event during the history, and projecting from the beginning in large pages, give the same tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn live_equals_rebuilt_after_random_histories() {
     for _ in 0..setting("NEWVOICE_TEST_HISTORIES", 1) {
@@ -421,8 +421,8 @@ async fn live_equals_rebuilt_after_random_histories() {
         let projectors = tokio::spawn(projectors.run(stopped));
         let mut history = RandomHistory::begin(store.clone(), seed).await;
         history.until_all_types(i64::try_from(setting("NEWVOICE_TEST_HISTORY_EVENTS", 2_000)).unwrap()).await;
-        let names: Vec<_> = all().iter().map(|projection| projection.name()).collect();
-        positions.reached(&names, store.head().position(), std::time::Duration::from_secs(180)).await.unwrap();
+        let models: Vec<_> = all().iter().map(|projection| projection.read_model()).collect();
+        positions.reached(&models, store.head().position(), std::time::Duration::from_secs(180)).await.unwrap();
         for projection in all() {
             let name = projection.name();
             let found = differences(&database.pool, &store, Arc::clone(&projection), Then::CompareOnly).await;

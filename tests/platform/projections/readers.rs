@@ -1,4 +1,4 @@
-//! Who reads while a read model is rebuilt.
+//! Readers during the rebuild of a read model.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use support::{Client, Platform};
 
-/// Readers that poll all the while see every count stay or grow: through three rebuilds, their swaps and a restore of each projection.
+/// Readers that poll continuously see every count stay or grow, during three rebuilds, their swaps and a restore of each projection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_never_see_a_count_go_down() {
     let platform = Platform::start().await;
@@ -20,7 +20,7 @@ async fn readers_never_see_a_count_go_down() {
         async move {
             let (mut last, mut reads) = (0, 0);
             while !done.load(Ordering::Relaxed) {
-                // Whatever has been projected: nobody waits for anything.
+                // Regardless of the projections' positions, no reader waits.
                 let answer = client.send(client.request(reqwest::Method::GET, &path)).await.expect(200);
                 let now = answer.pointer(count).and_then(Value::as_i64).unwrap_or_else(|| panic!("{count} in {}", answer.body));
                 assert!(now >= last, "{path}: {count} went from {last} to {now}");

@@ -1,4 +1,4 @@
-//! Files that are made to do harm: refused, with little memory, and the platform goes on.
+//! Malicious files: they are refused with little memory, and the platform continues.
 
 use std::{
     io::{Cursor, Write as _},
@@ -25,7 +25,7 @@ impl Victim {
         Self { process: process.await }
     }
 
-    /// Memory in MB: now, and the most there ever was.
+    /// Memory in MB: the present value and the peak.
     fn memory(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let of = |name: &str| {
@@ -35,7 +35,7 @@ impl Victim {
     }
 }
 
-/// A spreadsheet whose one sheet is `sheet`.
+/// A spreadsheet whose only sheet is `sheet`.
 fn xlsx(sheet: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>)) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let parts = [
@@ -69,12 +69,12 @@ const SHEET: &str = r#"<?xml version="1.0"?><worksheet xmlns="http://schemas.ope
 const SHEET_END: &str = "</sheetData></worksheet>";
 const HEADER: &str = r#"<row r="1"><c r="A1" t="inlineStr"><is><t>phone_number</t></is></c></row>"#;
 
-/// What becomes of a file.
+/// The expected result for a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     /// The whole file is refused (422).
     Refused,
-    /// It is read, and all its rows are errors.
+    /// The file is read, and all its rows are errors.
     NoGoodRow,
 }
 
@@ -107,7 +107,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, Fate)> {
         "<!DOCTYPE x [<!ENTITY a \"{}\">]>{SHEET}<row><c t=\"inlineStr\"><is><t>&a;</t></is></c></row>{SHEET_END}",
         "a".repeat(1_000)
     );
-    // Some kilobytes as an archive, 16 GB with a copy of the text in every cell.
+    // The archive has some kilobytes; with a copy of the text in every cell it would have 16 GB.
     let long_shared = xlsx(|zip| {
         let cells = r#"<c t="s"><v>0</v></c>"#.repeat(16_384);
         zip.write_all(format!("{SHEET}{HEADER}<row>{cells}</row>{SHEET_END}").as_bytes()).unwrap();
@@ -142,7 +142,7 @@ async fn files_that_are_made_to_do_harm_are_refused_with_little_memory() {
     let victim = Victim::start().await;
     let client = &victim.process.client;
     let campaign = client.campaign(json!({})).await;
-    // What is usual has been done once, and counts as nothing special.
+    // A normal upload runs first, so that its memory is part of the baseline.
     client.upload(&campaign, "list.csv", b"phone_number\nx\n".to_vec()).await.expect(200);
     let upload = async |name: &str, body: Body| {
         let form = multipart::Form::new().part("file", multipart::Part::stream(body).file_name(name.to_owned()));
@@ -169,7 +169,7 @@ async fn files_that_are_made_to_do_harm_are_refused_with_little_memory() {
     assert_eq!(client.get(&format!("/campaigns/{campaign}")).await.expect(200)["total_tasks"], 0);
 }
 
-/// Bodies that are no call lists, and no requests either.
+/// Bodies that are neither call lists nor valid requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_that_is_made_to_do_harm_is_refused() {
     let victim = Victim::start().await;

@@ -1,4 +1,4 @@
-//! Two companies full of strings that must never reach the other one.
+//! Two companies full of strings that must never reach the other company.
 
 use futures::StreamExt as _;
 use reqwest::{Method, multipart};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::{Answer, Client, Platform};
 use uuid::Uuid;
 
-/// What a company has, by its ids.
+/// The ids of a company's objects.
 struct Ids {
     company: String,
     campaign: String,
@@ -27,7 +27,7 @@ impl Ids {
     }
 }
 
-/// Fills a company with `canary` wherever a text can be.
+/// Fills a company with `canary` in every text field.
 async fn fill(client: &Client, canary: &str, phone_number: &str) -> Ids {
     client.put("/company", &json!({"name": canary, "email": format!("{canary}@example.com")})).await.expect(200);
     let config = json!({
@@ -63,7 +63,7 @@ async fn fill(client: &Client, canary: &str, phone_number: &str) -> Ids {
     Ids { company, campaign, task, call, skillbase, price_list, api_key, user, import, phone_number: phone_number.to_owned(), cursor }
 }
 
-/// A question of which every id that can be in it is asked once as another company's, and once as nobody's.
+/// Queries with all possible ids; each is sent once with ids of another company, and once with ids that do not exist.
 fn questions(ids: &Ids) -> Vec<(Method, String, Option<Value>)> {
     let Ids { company, campaign, task, call, skillbase, price_list, api_key, user, .. } = ids;
     let get = |path: String| (Method::GET, path, None);
@@ -176,7 +176,7 @@ async fn another_companys_ids_are_ids_of_nothing() {
         let (found, nothing) = (ask(&b, of_them).await, ask(&b, of_nobody).await);
         assert!(found.status < 500, "{of_them:?}");
         let mut said = found.body.to_string();
-        // What one has said oneself may come back.
+        // An answer may repeat ids of the request.
         for (their, nobody) in theirs.all().iter().zip(nobodys.all()) {
             said = said.replace(their, nobody);
         }
@@ -185,7 +185,7 @@ async fn another_companys_ids_are_ids_of_nothing() {
         asked += 1;
     }
     assert!(asked > 50);
-    // A call's id that is taken cannot be used, without details.
+    // An id of an existing call cannot be used; the answer has no details.
     let taken =
         b.post("/calls", &json!({"call_id": theirs.call, "direction": "outbound", "phone_number": "+12025550111"})).await.problem(409);
     assert!(!seen(&taken).contains("anary-of-A"));
@@ -222,17 +222,17 @@ async fn no_list_cursor_stream_or_key_leads_to_another_company() {
     ] {
         collected += &seen(&b.get(path).await.expect(200));
     }
-    // A place in their list is a place in ours.
+    // A cursor of their list works in ours as a place in our list.
     let cursor = b.get(&format!("/campaigns/{}/tasks?cursor={}", ours.campaign, theirs.cursor)).await;
     collected += &seen(&cursor);
-    // Their key, with their body: ours, and done for us.
+    // Their key with their body: it is our own request and acts on our company.
     let keyed = b.request(Method::POST, &format!("/campaigns/{}/tasks/claim", theirs.campaign)).header("idempotency-key", "the same");
     collected += &seen(&b.send(keyed).await.problem(404));
     let form = multipart::Form::new().part("file", multipart::Part::bytes(b"phone_number\n+12025550144\n".to_vec()).file_name("x.csv"));
     collected +=
         &seen(&b.send(b.request(Method::POST, &format!("/campaigns/{}/call-list", theirs.campaign)).multipart(form)).await.problem(404));
     collected += &seen(&b.post("/persons/erase", &json!({"phone_number": theirs.phone_number})).await.problem(404));
-    // Server-sent events from the beginning, and their call's WebSocket.
+    // Server-sent events from the beginning, and the WebSocket of their call.
     let mut stream = b.request(Method::GET, "/events/stream?after=0").send().await.unwrap().bytes_stream();
     while let Ok(Some(Ok(chunk))) = tokio::time::timeout(std::time::Duration::from_millis(800), stream.next()).await {
         collected += &String::from_utf8_lossy(&chunk);
@@ -245,7 +245,7 @@ async fn no_list_cursor_stream_or_key_leads_to_another_company() {
     for id in theirs.all() {
         assert!(!collected.contains(id), "{id}");
     }
-    // And it is all still theirs.
+    // All objects still belong to the other company.
     assert_eq!(a.get(&format!("/campaigns/{}/tasks", theirs.campaign)).await["items"].as_array().unwrap().len(), 2);
     platform.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What the database itself refuses.
+//! Operations that the database itself refuses.
 
 use eventstore::Pool;
 use sqlx::{Connection as _, PgConnection};
@@ -9,7 +9,7 @@ async fn names(pool: &Pool, sql: &'static str) -> Vec<String> {
     sqlx::query_scalar(sql).fetch_all(pool).await.unwrap()
 }
 
-/// Tables that hold something of companies.
+/// Tables that hold data of companies.
 const OF_COMPANIES: &str = "select c.oid from pg_class c where c.relnamespace = 'newvoice'::regnamespace and c.relkind in ('r', 'p')
                                and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'company_id' and not a.attisdropped)";
 
@@ -36,12 +36,12 @@ async fn every_table_of_companies_is_confined_by_force_and_with_a_check() {
     platform.stop().await;
 }
 
-/// Keys that tell one row from another tell it within a company, so that nobody learns from a conflict what others have. Those that are
-/// random or nobody's to choose need not.
+/// Unique keys must include the company, so that a conflict reveals no data of other companies. Keys that are random, or that no client can
+/// choose, are exempt.
 #[tokio::test]
 async fn unique_keys_lead_with_the_company() {
     const RANDOM: [&str; 11] = [
-        // The log's own, appended to by nobody but the platform; ids of streams and events are random or derived from random ones.
+        // Tables of the log, to which only the platform appends; ids of streams and events are random or derived from random ones.
         "events",
         "streams",
         "company_keys",
@@ -50,7 +50,7 @@ async fn unique_keys_lead_with_the_company() {
         "user_credentials",
         "api_key_credentials",
         "refresh_tokens",
-        // A call's id, of which the platform asks the log whose it is.
+        // The id of a call; the platform reads its company from the log.
         "claim_slots",
         "log_seals",
         "signing_keys",
@@ -68,7 +68,7 @@ async fn unique_keys_lead_with_the_company() {
     platform.stop().await;
 }
 
-/// No role that the platform works under owns anything or is exempt; but for the log's, which copies.
+/// No service role owns an object or is exempt from policies, except the role of the log, which uses COPY.
 #[tokio::test]
 async fn the_platforms_roles_are_no_more_than_they_need_to_be() {
     let platform = Platform::start().await;
@@ -97,7 +97,8 @@ async fn the_platforms_roles_are_no_more_than_they_need_to_be() {
     platform.stop().await;
 }
 
-/// As the API's role, by hand: without a company nothing is there, with one only its own, and nothing of another's can be written.
+/// Uses the API's role directly: without a company no rows are visible, with a company only its own, and no row of another company can be
+/// written.
 #[tokio::test]
 async fn the_apis_role_sees_nothing_without_a_company_and_its_own_with_one() {
     let platform = Platform::start().await;
@@ -132,7 +133,7 @@ async fn the_apis_role_sees_nothing_without_a_company_and_its_own_with_one() {
     platform.stop().await;
 }
 
-/// One connection after another company's: nothing of it is left, however it was given up.
+/// A connection is used after another company's transaction: no state of it is left, regardless of how it ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_do_not_carry_a_company_to_the_next() {
     let platform = Platform::start().await;
@@ -160,7 +161,7 @@ async fn connections_do_not_carry_a_company_to_the_next() {
     platform.stop().await;
 }
 
-/// A database that is restored under another name, without roles and rights, is given them when the platform opens it.
+/// A database that is restored under another name, without roles and rights, gets them when the platform opens it.
 #[tokio::test]
 async fn a_restored_database_is_protected_again() {
     let url = new_database().await;
@@ -179,7 +180,8 @@ async fn a_restored_database_is_protected_again() {
     restored.stop().await;
 }
 
-/// What a service role can do to itself with SQL does not outlive a start: another password, or settings that no session can begin with.
+/// Changes that a service role can make to itself with SQL do not survive a start: another password, or settings with which no session can
+/// begin.
 #[tokio::test]
 async fn a_start_undoes_what_a_service_role_did_to_itself() {
     let url = new_database().await;
@@ -208,7 +210,7 @@ async fn a_start_undoes_what_a_service_role_did_to_itself() {
     again.stop().await;
 }
 
-/// Temporary objects could cover the platform's tables and fill the disk.
+/// Temporary objects could hide the platform's tables and fill the disk.
 #[tokio::test]
 async fn service_roles_have_nothing_outside_the_platforms_tables() {
     let url = new_database().await;
@@ -228,7 +230,7 @@ async fn service_roles_have_nothing_outside_the_platforms_tables() {
     assert!(refused.to_string().contains("permission denied"), "{refused}");
     drop(db);
     platform.operator().await.act("/projections/calls/rebuild").await.expect(202);
-    // The tests' server is one that the platform made.
+    // The server of the tests was created by the platform.
     let elsewhere = "select datname::text from pg_database where datname in ('postgres', 'template1')
                         and has_database_privilege(newvoice.service_role('app'), oid, 'connect')";
     assert_eq!(names(&platform.app().owner, elsewhere).await, Vec::<String>::new());

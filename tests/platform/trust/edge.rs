@@ -1,4 +1,4 @@
-//! The HTTP edge: headers, limits, origins, and stopping in good order.
+//! The HTTP edge: headers, limits, origins, and orderly shutdown.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
     platform.stop().await;
 }
 
-/// The page's scripts are files of our own, so that no other one needs to be let in.
+/// The page's scripts are our own files, so that no other source needs to be allowed.
 #[tokio::test]
 async fn the_documentation_runs_no_inline_script() {
     let platform = Platform::start().await;
@@ -52,7 +52,7 @@ async fn the_documentation_runs_no_inline_script() {
     platform.stop().await;
 }
 
-/// A head of 64 KiB is taken, one byte more is not, however it arrives.
+/// A head of 64 KiB is accepted and one with one byte more is refused, regardless of how it arrives.
 #[tokio::test]
 async fn the_limit_of_a_head_is_exact() {
     let platform = Platform::start().await;
@@ -120,9 +120,9 @@ async fn who_sends_too_much_is_told_when_to_come_again() {
     }
     let passed = statuses.iter().filter(|status| **status == 200).count();
     assert!((20..=22).contains(&passed) && statuses[..20].iter().all(|status| *status == 200), "{statuses:?}");
-    // Another company is another one.
+    // Another company has a separate limit.
     platform.admin().await.get("/campaigns").await.expect(200);
-    // Whoever makes up credentials is one caller, and everything they try counts.
+    // A client that invents credentials is one caller, and every attempt is counted.
     let mut statuses = Vec::new();
     for _ in 0..40 {
         statuses.push(platform.anonymous().with_token(&Uuid::new_v4().to_string()).get("/campaigns").await.status);
@@ -132,7 +132,7 @@ async fn who_sends_too_much_is_told_when_to_come_again() {
     platform.stop().await;
 }
 
-/// Whoever looks into the log for what went wrong finds the id that the client was told.
+/// The log file has the request id that the client received, so that errors can be found.
 #[tokio::test]
 async fn lines_of_the_log_name_the_request() {
     let url = new_database().await;
@@ -170,7 +170,7 @@ async fn who_guesses_api_keys_is_not_looked_up_any_more() {
     }
     let refused = unused.get("/campaigns").await;
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("60")));
-    // Who is known, and who can show it by themselves, goes on.
+    // A caller with a cached key, and a caller with a token, can continue.
     in_use.get("/campaigns").await.expect(200);
     admin.get("/campaigns").await.expect(200);
     platform.stop().await;
@@ -204,7 +204,7 @@ async fn the_clients_address_is_what_our_own_proxy_says() {
     }
 }
 
-/// Heads that are too large, broken or cut off are refused or dropped, and nobody else notices.
+/// Heads that are too large, broken or incomplete are refused or dropped, without an effect on other clients.
 #[tokio::test]
 async fn broken_requests_harm_nobody() {
     let mut settings = settings(&new_database().await);
@@ -230,7 +230,7 @@ async fn broken_requests_harm_nobody() {
     platform.stop().await;
 }
 
-/// Clients that never say what they want, or not all of it, have every place, until they have had them for long enough.
+/// Clients that send no request, or an incomplete one, hold all places until their timeout.
 #[tokio::test]
 async fn silent_connections_are_closed() {
     let mut settings = settings(&new_database().await);
@@ -256,7 +256,7 @@ async fn silent_connections_are_closed() {
     platform.stop().await;
 }
 
-/// A socket is a connection for as long as it is open.
+/// A WebSocket is a connection as long as it is open.
 #[tokio::test]
 async fn sockets_count_as_connections() {
     let mut settings = settings(&new_database().await);
@@ -278,7 +278,7 @@ async fn sockets_count_as_connections() {
         assert_eq!(&answer, b"HTTP/1.1 101");
         sockets.push(socket);
     }
-    // The client's own connection is another, and these are the last ones.
+    // The client's own connection is one more; these are the last places.
     let address = &address;
     let _others = futures::future::join_all((0..3).map(|_| async { TcpStream::connect(address).await.unwrap() })).await;
     let another = reqwest::Client::new().get(format!("{}/healthz", platform.base()));
@@ -289,7 +289,7 @@ async fn sockets_count_as_connections() {
     platform.stop().await;
 }
 
-/// Another connection is refused with a problem, and heard again when one is given back.
+/// A further connection is refused with a problem, and accepted after one is released.
 #[tokio::test]
 async fn a_client_does_not_take_all_connections() {
     let mut settings = settings(&new_database().await);
@@ -315,7 +315,7 @@ async fn a_client_does_not_take_all_connections() {
     platform.stop().await;
 }
 
-/// `/readyz` says no first; requests under way are answered; streams and sockets end.
+/// `/readyz` answers 503 first; requests in progress are answered; streams and sockets end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_that_stops_answers_what_it_has_begun() {
     let mut settings = settings(&new_database().await);
@@ -331,7 +331,7 @@ async fn a_platform_that_stops_answers_what_it_has_begun() {
                 let body = json!({"direction": "inbound", "phone_number": "+12025550100"});
                 match client.request(Method::POST, "/calls").json(&body).send().await {
                     Ok(response) => assert_eq!(response.status(), 201),
-                    // Nobody listens any more; a request that was taken is never cut off.
+                    // The server no longer listens; an accepted request is never aborted.
                     Err(error) => {
                         assert!(error.is_connect() || error.is_request(), "{error:?}");
                         return acknowledged;
@@ -354,7 +354,7 @@ async fn a_platform_that_stops_answers_what_it_has_begun() {
     assert!(ready.text().await.unwrap().contains("shutting down"));
     admin.get("/campaigns").await.expect(200);
     stopping.await.unwrap();
-    // The stream tells what has happened and then ends.
+    // The stream sends the existing events and then ends.
     while let Ok(Some(_)) = stream.chunk().await {}
     let mut acknowledged = 0;
     for task in load {

@@ -1,4 +1,5 @@
-//! A person who is erased is nowhere any more: not in a table, the log, an export or a log file, before and after everything is rebuilt.
+//! The data of an erased person is in no place any more: not in a table, the log, an export or a log file, before and after a complete
+//! rebuild.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,11 +13,11 @@ use sqlx::{Connection as _, PgConnection};
 use support::{Client, Platform, Process, binary};
 
 const NUMBER: &str = "+12025550142";
-/// What only this person said or is called; and somebody else of whom nothing may be lost.
+/// Words and names of this person only; and those of another person, of whom no data may be lost.
 const WORDS: &str = "quetzalcoatlus";
 const OTHER_WORDS: &str = "archaeopteryx";
 
-/// The platform as it is run, with its own PostgreSQL and log file in one directory.
+/// The platform as in production, with its own PostgreSQL and log file in one directory.
 struct Installation {
     process: Process,
     dir: tempfile::TempDir,
@@ -66,7 +67,7 @@ impl Installation {
         all
     }
 
-    /// In how many rows of an export each personal column says `erased`; every other row's is null.
+    /// For each personal column of an export, the number of rows with `erased`; all other rows have null.
     fn erased_cells(&self) -> Vec<usize> {
         let columns = [
             ("calls", "phone_number"),
@@ -109,7 +110,7 @@ fn file_with(dir: &Path, needle: &str) -> Option<PathBuf> {
     None
 }
 
-/// Everything there is about the person, as the API shows it.
+/// All data about the person, as the API shows it.
 async fn shown(client: &Client, campaign: &str, task: &str, call: &str) -> String {
     let mut all = String::new();
     for path in [
@@ -131,7 +132,7 @@ async fn shown(client: &Client, campaign: &str, task: &str, call: &str) -> Strin
     all
 }
 
-/// A call to each of two people, with all that can be said of them; under idempotency keys that are about them, too.
+/// A call to each of two people, with text in all fields; under idempotency keys that contain personal data, too.
 async fn call_both(client: &Client) -> (String, Vec<(String, String)>) {
     let campaign = client.campaign(json!({"max_retries": 2, "retry_delay_minutes": 600})).await;
     let list = format!("phone_number,name,note\n{NUMBER},{WORDS},{WORDS}\n+12025550143,{OTHER_WORDS},{OTHER_WORDS}\n");
@@ -156,7 +157,7 @@ async fn call_both(client: &Client) -> (String, Vec<(String, String)>) {
         )
         .await
         .expect(200);
-        // What is refused is about somebody as well.
+        // A refused request contains personal data as well.
         send(format!("/calls/{call}/turns"), json!({"turn_index": 0, "user_text": format!("other {words}")})).await;
         client.get(&format!("/analytics/calls?phone_number=%2B{}&outcome={words}", &number[1..])).await.problem(400);
         calls.push((task, call));
@@ -172,7 +173,7 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
     let (task, call) = calls[0].clone();
     let (other_task, other_call) = calls[1].clone();
     let digits = &NUMBER[1..];
-    // Before: the company sees all of it, and nothing but the API does.
+    // Before the erasure: the company sees all of the data, and only the API shows it.
     let before = shown(client, &campaign, &task, &call).await;
     assert!(before.matches(WORDS).count() > 8 && before.matches(digits).count() > 6, "{before}");
     assert!(installation.tool(&["history", &format!("call-{call}")], true).contains(WORDS));
@@ -189,11 +190,11 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
         assert_eq!(file_with(installation.dir.path(), needle), None, "{needle} is in a file of the server, its log or ours");
     }
     assert_eq!(installation.erased_cells(), [0; 7], "nobody is erased yet");
-    // Somebody else's number, and no number.
+    // A number of another person, and an invalid number.
     client.post("/persons/erase", &json!({"phone_number": "+12025550199"})).await.problem(404);
     client.post("/persons/erase", &json!({"phone_number": "nobody"})).await.problem(422);
     client.post("/persons/erase", &json!({"phone_number": &NUMBER[2..]})).await.problem(422);
-    // The person is the number, whatever the extension.
+    // A person is identified by the number without its extension.
     let erased = client.post("/persons/erase", &json!({"phone_number": format!("{NUMBER} x7")})).await.expect(200);
     assert_eq!(erased["cancelled_tasks"], 1, "nobody is called who is erased");
     client.post("/persons/erase", &json!({"phone_number": NUMBER})).await.problem(404);
@@ -215,11 +216,11 @@ async fn an_erased_person_is_found_nowhere_and_counts_and_costs_stay() {
             assert_eq!(file_with(installation.dir.path(), needle), None, "{needle}");
         }
     }
-    // A request that comes again under its key finds its effect, and no longer whom it was about.
+    // A request that is repeated under its key finds its effect, but no longer the personal data.
     let again = client.request(Method::POST, "/calls").header("idempotency-key", format!("{NUMBER} {WORDS}"));
     let again = client.send(again.json(&json!({"call_id": call, "direction": "outbound", "phone_number": NUMBER}))).await;
     assert!(again.status < 500 && !again.body.to_string().contains(digits), "{}", again.body);
-    // What is still recorded of the call is counted, and not what was said.
+    // Turns that are recorded later are counted, but their texts are not stored.
     client.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 1, "user_text": WORDS})).await.expect(201);
     assert!(!shown(client, &campaign, &task, &call).await.contains(WORDS));
     assert_eq!(client.get(&format!("/analytics/calls/{call}/metrics")).await["turn_count"], 2);
@@ -259,7 +260,7 @@ async fn a_number_that_comes_again_is_a_new_person() {
     platform.stop().await;
 }
 
-/// Each process remembers keys and what was decrypted with them; all of them forget when any of them erases.
+/// Each process caches keys and decrypted data; all processes clear their caches when one of them erases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_processes_forget_the_erased_too() {
     let platform = Platform::start().await;
@@ -282,7 +283,7 @@ async fn other_processes_forget_the_erased_too() {
     panic!("another process still knows");
 }
 
-/// An old backup of the keys brings nobody back: the log says who is erased.
+/// An old backup of the keys does not restore an erased person: the log has the erasure.
 #[tokio::test]
 async fn keys_that_a_backup_brings_back_are_destroyed_at_the_next_start() {
     let platform = Platform::start().await;
@@ -300,7 +301,7 @@ async fn keys_that_a_backup_brings_back_are_destroyed_at_the_next_start() {
     platform.stop().await;
 }
 
-/// With another master key nothing can be read, so the platform does not start; without it the log still verifies.
+/// With another master key the data cannot be read, so the platform does not start; the log can be verified without a key.
 #[tokio::test]
 async fn another_master_key_is_refused() {
     let platform = Platform::start().await;
@@ -316,7 +317,7 @@ async fn another_master_key_is_refused() {
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("64 hexadecimal digits"));
 }
 
-/// Whoever writes the database's rows cannot make one turn's words another's, nor one person's number somebody else's.
+/// A user with write access to the database cannot move one turn's texts to another turn, nor one person's number to another person.
 #[tokio::test]
 async fn personal_data_that_was_moved_in_the_database_stays_concealed() {
     let platform = Platform::start().await;
@@ -348,7 +349,7 @@ async fn personal_data_that_was_moved_in_the_database_stays_concealed() {
     .execute(owner)
     .await
     .unwrap();
-    // Nobody is erased in another one's place.
+    // No person is erased in place of another one: with a manipulated hash the request fails.
     admin.post("/persons/erase", &json!({"phone_number": NUMBER})).await.problem(500);
     platform.stop().await;
 }

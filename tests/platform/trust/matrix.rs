@@ -1,4 +1,4 @@
-//! Every operation of the OpenAPI document with every kind of credential.
+//! Tests every operation of the OpenAPI document with every kind of credential.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,20 @@ use uuid::Uuid;
 
 use crate::architecture::CONTRACT;
 
-/// Roles, and last the operator, who is admin of a company too.
+/// The roles, and finally the operator, who is also admin of a company.
 const ROLES: [&str; 5] = ["viewer", "agent", "manager", "admin", "operator"];
 
 pub(super) struct Operation {
     pub method: Method,
     pub path: String,
-    /// The least role that may; none for what is open to all.
+    /// The lowest role that is allowed; `None` if no credential is needed.
     role: Option<&'static str>,
 }
 
-/// The operations of the document, each with what the contract expects of it: one that has no expectation fails.
+/// The operations of the document, each with its expectation from the contract: an operation without one fails.
 pub(super) fn operations() -> Vec<Operation> {
     let expected: BTreeMap<&str, &str> = CONTRACT.lines().filter_map(|line| line.rsplit_once(' ')).collect();
-    let document = serde_json::to_value(newvoice_api::app::openapi()).unwrap();
+    let document = serde_json::to_value(newvoice_api::router::openapi()).unwrap();
     let mut found = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
@@ -63,8 +63,8 @@ async fn status(client: &Client, operation: &Operation, path: &str) -> u16 {
 async fn every_operation_demands_a_credential_that_is_good_enough() {
     let platform = Platform::start().await;
     let (app, admin) = (platform.app(), platform.admin().await);
-    let claims = app.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
-    let token = |session, at| app.tokens.issue(claims.sub, claims.company_id, Role::Admin, session, at).unwrap().0;
+    let claims = app.services.identity.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
+    let token = |session, at| app.services.identity.tokens.issue(claims.sub, claims.company_id, Role::Admin, session, at).unwrap().0;
     let genuine = admin.token.clone().unwrap();
     let (head, body) = (genuine.split('.').next().unwrap(), genuine.split('.').nth(1).unwrap());
     let symmetric = {
@@ -102,7 +102,7 @@ async fn every_operation_demands_a_credential_that_is_good_enough() {
         let path = filled(&operation.path, &Uuid::new_v4().to_string());
         let name = format!("{} {path}", operation.method);
         let Some(least) = operation.role else {
-            // A credential that is not needed does no harm either.
+            // A credential that is not needed has no effect.
             let statuses = [status(&platform.anonymous(), &operation, &path).await, status(&admin, &operation, &path).await];
             assert!(statuses.iter().all(|status| *status == 422), "{name}: {statuses:?}");
             continue;
@@ -112,7 +112,7 @@ async fn every_operation_demands_a_credential_that_is_good_enough() {
             assert_eq!(status(&client, &operation, &path).await, 401, "{name} with a token {what}");
             checked += 1;
         }
-        // A user of its own for each operation: some of them end the session they are sent with.
+        // A separate user for each operation: some of them end the session of the request.
         by_role.insert("operator", platform.operator().await);
         for (role, client) in &by_role {
             let may = ROLES.iter().position(|r| r == role) >= ROLES.iter().position(|r| *r == least);
@@ -125,7 +125,7 @@ async fn every_operation_demands_a_credential_that_is_good_enough() {
     platform.stop().await;
 }
 
-/// What the router takes is what the document says, and nothing else.
+/// The router accepts exactly the operations of the document.
 #[tokio::test]
 async fn the_router_and_the_document_list_the_same_routes() {
     let platform = Platform::start().await;
@@ -145,9 +145,9 @@ async fn the_router_and_the_document_list_the_same_routes() {
         allowed.sort();
         assert_eq!(allowed, expected, "{path}");
     }
-    // Routes are made where they are described; but for these, which are no operations of the API.
+    // Routes are declared with their description, except these, which are not operations of the API.
     let mut bare = Vec::new();
-    for file in ["app", "operations", "live/sse", "live/ws", "edge/mod"] {
+    for file in ["router", "operations", "live/sse", "live/ws", "edge/mod"] {
         let text = std::fs::read_to_string(format!("{}/../api/src/{file}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
         bare.extend(text.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
     }

@@ -1,5 +1,5 @@
-//! What the platform is trusted with: companies that cannot see each other, roles, commands that happen once, people who can be
-//! forgotten, and bad input that harms nobody.
+//! Tests of security and privacy: companies that cannot see each other, roles, commands that take effect once, people who can be erased,
+//! and bad input without harm.
 
 mod audit;
 mod bombs;

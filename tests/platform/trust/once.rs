@@ -1,4 +1,4 @@
-//! Commands happen once.
+//! Commands take effect once.
 
 use std::{collections::HashSet, process::Stdio, time::Duration};
 
@@ -30,13 +30,13 @@ async fn registering_twice_under_one_key_is_registering_once() {
     let register = |body: &Value| nobody.send(nobody.request(Method::POST, "/auth/register").header("idempotency-key", "k").json(body));
     let answers = futures::future::join_all((0..10).map(|_| register(&body))).await;
     assert!(answers.iter().all(|answer| answer.status == 201 && answer.body == answers[0].body));
-    // Somebody else with the same idea of a key.
+    // Another client that chose the same key.
     let other = json!({"email": "b@example.com", "password": "correct horse", "company_name": "B"});
     assert_ne!(register(&other).await.expect(201)["company"]["id"], answers[0]["company"]["id"]);
     platform.stop().await;
 }
 
-/// The process is killed at random moments while commands are on their way; each is sent again under its key until it is answered.
+/// The process is killed at random moments while commands are in flight; each is repeated under its key until it is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_killed_between_effect_and_answer_has_done_it_once() {
     let newvoice = binary("newvoice-api", "newvoice");
@@ -77,7 +77,7 @@ async fn a_process_that_is_killed_between_effect_and_answer_has_done_it_once() {
     process.wait().unwrap();
 }
 
-/// Sends the request again and again, as a client would, until somebody says that it was done.
+/// Repeats the request, as a client would, until an answer confirms it.
 async fn until_answered(request: impl Fn() -> reqwest::RequestBuilder) -> Value {
     for _ in 0..1_200 {
         if let Ok(response) = request().timeout(Duration::from_secs(5)).send().await

@@ -1,12 +1,13 @@
-//! Who runs the installation, and who may register in it.
+//! Operators of the installation, and who may register.
 
 use std::{
     process::{Command, Output},
     sync::Arc,
 };
 
-use newvoice_api::{auth::credentials, settings::RegistrationMode};
+use newvoice_api::settings::RegistrationMode;
 use serde_json::{Value, json};
+use services::identity::credentials;
 use support::{MASTER_KEY, Platform, Proxy, binary, empty_database, master_key, new_database, settings};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -31,9 +32,9 @@ async fn the_first_registration_makes_the_operator_and_later_ones_are_refused() 
     visitor.post("/auth/register", &register("second")).await.problem(403);
     let operator = platform.anonymous().signed_in(&first);
     operator.act("/projections/calls/rebuild").await.expect(202);
-    // Others join by invitation, and are no operators.
+    // Other users join by invitation and are not operators.
     operator.invited("b@example.com", "admin").await.act("/projections/calls/retry").await.problem(403);
-    // Nor are API keys, also those that an operator made.
+    // API keys are not operators either, including keys that an operator issued.
     let key = operator.post("/api-keys", &json!({"name": "k", "role": "admin"})).await.expect(201);
     operator.with_token(key["key"].as_str().unwrap()).act("/projections/calls/retry").await.problem(403);
     platform.stop().await;
@@ -56,12 +57,12 @@ async fn of_registrations_at_once_one_is_the_first() {
     platform.stop().await;
 }
 
-/// The process died between the credentials and the log: they give no session, and the installation is not taken for good.
+/// The process died between the credentials and the log: the credentials give no session, and another user can still be the first.
 #[tokio::test]
 async fn a_first_registration_that_was_cut_off_gives_no_session_and_lets_another_be_first() {
     let platform = platform(RegistrationMode::First).await;
     let visitor = platform.anonymous();
-    let (pool, password) = (&platform.app().owner, newvoice_api::auth::hash_password("correct horse".into()).await.unwrap());
+    let (pool, password) = (&platform.app().owner, services::identity::hash_password("correct horse".into()).await.unwrap());
     let insert = "insert into user_credentials (email_hash, user_id, company_id, role, password_hash, operator_since, pending_since)
                   values ($1, gen_random_uuid(), gen_random_uuid(), 'admin', $2, now(), now())";
     let hash = credentials::email_hash(&master_key(), "cut-off@example.com");
@@ -77,7 +78,7 @@ async fn a_first_registration_that_was_cut_off_gives_no_session_and_lets_another
 
 const APPEND: &[&str] = &["require_as_foreseen", "from append_events("];
 
-/// What waits at the proxy: it says when it is there, and waits until it may go on.
+/// Holds a statement at the proxy: the first notification means that it has arrived, the second one lets it continue.
 fn stop_at(proxy: &Proxy, needles: &'static [&'static str]) -> (Arc<Notify>, Arc<Notify>) {
     let [there, go] = std::array::from_fn(|_| Arc::new(Notify::new()));
     let (says_so, waits) = (Arc::clone(&there), Arc::clone(&go));
@@ -88,14 +89,14 @@ fn stop_at(proxy: &Proxy, needles: &'static [&'static str]) -> (Arc<Notify>, Arc
     (there, go)
 }
 
-/// As if every pending registration had been begun a while ago.
+/// Simulates that every pending registration began some time ago.
 async fn age_registrations(platform: &Platform) {
     let age = "update user_credentials set created_at = now() - interval '3 minutes', pending_since = now() - interval '3 minutes'
                 where pending_since is not null";
     sqlx::query(age).execute(&platform.app().owner).await.unwrap();
 }
 
-/// The append of a registration that looks abandoned lands between the look at the log and the deletion of its credentials.
+/// The append of a registration that looks abandoned succeeds between the check of the log and the deletion of its credentials.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_registration_that_completes_at_the_last_moment_stays_the_first() {
     let (proxy, url) = Proxy::before(&new_database().await).await;
@@ -129,7 +130,7 @@ async fn a_first_registration_that_completes_at_the_last_moment_stays_the_first(
     platform.stop().await;
 }
 
-/// The append of a registration lands after another one has found it abandoned: it gives no session.
+/// The append of a registration succeeds after another registration has found it abandoned: it gives no session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_registration_that_gave_way_to_another_one_is_told_so() {
     let direct = new_database().await;
@@ -208,15 +209,15 @@ async fn operators_are_made_and_unmade_on_the_machine() {
     assert!(error.lines().count() == 1 && error.contains("unknown@example.com"), "{error}");
     assert_eq!(operator(&["add", " ADA@example.com"]).await.0, Some(0));
     assert!(operator(&["list"]).await.1.contains("ada@example.com\tAda\tsince "));
-    platform.app().callers.forget_all();
+    platform.app().services.identity.callers.forget_all();
     admin.act("/projections/calls/rebuild").await.expect(202);
-    // The company sees it in its audit.
+    // The company's audit has the change.
     platform.app().audit.flush().await;
     let audit = admin.get("/audit").await.expect(200);
     assert!(audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == "operator add"), "{}", audit.body);
     assert_eq!(operator(&["remove", "ada@example.com"]).await.0, Some(0));
     assert!(operator(&["remove", "ada@example.com"]).await.1.contains("is not an operator"));
-    platform.app().callers.forget_all();
+    platform.app().services.identity.callers.forget_all();
     admin.act("/projections/calls/retry").await.problem(403);
     platform.stop().await;
 }
@@ -232,7 +233,7 @@ async fn wrong_use_is_told_in_one_line_and_changes_nothing() {
     };
     let mode = run(MASTER_KEY.to_owned(), &["--registration", "sometimes"]).await;
     assert_eq!(mode.status.code(), Some(2));
-    // There is no company yet, and the key is refused all the same.
+    // There is no company yet, and the key is still refused.
     let key = run(other, &["--listen", "127.0.0.1:0"]).await;
     let error = String::from_utf8(key.stderr).unwrap();
     assert_eq!((key.status.code(), error.lines().count()), (Some(2), 1), "{error}");
@@ -241,7 +242,7 @@ async fn wrong_use_is_told_in_one_line_and_changes_nothing() {
     platform.stop().await;
 }
 
-/// Otherwise the key of such a command would become the installation's, and the server would be refused with its own.
+/// Otherwise the key of such a command would become the installation's key, and the server would be refused with its own key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_on_a_database_without_an_installation_are_refused_and_nothing_is_made() {
     for (url, is_migrated) in [(empty_database().await, false), (new_database().await, true)] {
@@ -258,12 +259,12 @@ async fn commands_on_a_database_without_an_installation_are_refused_and_nothing_
                 sqlx::query_scalar("select count(*) from pg_namespace where nspname = 'newvoice'").fetch_one(&database).await.unwrap();
             assert_eq!(schemas, 0);
         }
-        // The server chooses the key.
+        // The first start of the server sets the key.
         Platform::start_on(&url).await.stop().await;
     }
 }
 
-/// A connection pooler in between drops what says which schema is ours: nothing is migrated into another one.
+/// A connection pooler in between drops the option that selects our schema: no migration runs in another schema.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_between_platform_and_database_is_refused() {
     let url = empty_database().await;
@@ -283,7 +284,7 @@ async fn a_pooler_between_platform_and_database_is_refused() {
     assert_eq!(made, 0);
 }
 
-/// Two processes with different keys start on an empty database at once: one of them is the platform, the other stops.
+/// Two processes with different keys start on an empty database at the same time: one of them becomes the platform, the other stops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_master_keys_on_an_empty_database_one_wins() {
     for _ in 0..3 {
@@ -295,7 +296,7 @@ async fn of_two_master_keys_on_an_empty_database_one_wins() {
         let (first, second) = tokio::join!(open("01".repeat(32)), open("02".repeat(32)));
         assert!(first.is_ok() != second.is_ok(), "{:?} {:?}", first.err(), second.err());
         let (key, database) = first.or(second).unwrap();
-        // The one that won still works: its roles' passwords are its own.
+        // The process that won still works: its roles have its own passwords.
         database.access.company(Uuid::nil()).await.unwrap();
         database.close().await;
         assert!(open(key).await.is_ok());

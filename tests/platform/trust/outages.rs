@@ -1,4 +1,4 @@
-//! The database goes away under load: nothing but 503 meanwhile, then everything works again by itself and nothing is lost.
+//! The database fails under load: requests get only 503 meanwhile, then the platform recovers automatically and no data is lost.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use serde_json::json;
 use support::{Client, Cut, Platform, Proxy, new_database, settings};
 use tokio::task::JoinHandle;
 
-/// What clients saw who never stopped calling.
+/// The answers to clients that never stopped sending.
 #[derive(Default)]
 struct Seen {
     acknowledged: Mutex<Vec<String>>,
@@ -67,7 +67,7 @@ async fn audit(platform: &Platform, seen: &Seen) {
     let there: i64 =
         sqlx::query_scalar("select count(*) from streams where stream = any($1)").bind(&streams).fetch_one(owner).await.unwrap();
     assert_eq!(usize::try_from(there).unwrap(), acknowledged.len(), "an acknowledged write was lost");
-    // Nobody holds a connection or a transaction that was forgotten.
+    // No connection is leaked, and no transaction is left open.
     for _ in 0..100 {
         let (open, forgotten): (i64, i64) = sqlx::query_as(
             "select count(*), count(*) filter (where state like 'idle in transaction%' and state_change < now() - interval '1 second')
@@ -76,7 +76,7 @@ async fn audit(platform: &Platform, seen: &Seen) {
         .fetch_one(owner)
         .await
         .unwrap();
-        // Its pools at most, and the log's three connections beside them.
+        // At most the connections of its pools, and the three connections of the log.
         if open <= 20 && forgotten == 0 {
             return;
         }
@@ -97,7 +97,7 @@ async fn postgres_is_restarted_under_load() {
     recovered(&seen).await;
     for signal in ["-INT", "-TERM", "-QUIT"] {
         let pid = std::fs::read_to_string(dir.path().join("postgres/postmaster.pid")).unwrap().lines().next().unwrap().to_owned();
-        // Fast; then a smart shutdown, which waits for us, followed by an immediate one.
+        // A fast shutdown; or a smart one, which waits for our connections, followed by an immediate one.
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         if signal == "-TERM" {
             tokio::time::sleep(Duration::from_millis(300)).await;

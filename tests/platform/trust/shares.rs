@@ -1,4 +1,4 @@
-//! One company cannot keep the others waiting, nor fill the memory.
+//! One company cannot delay the others, nor fill the memory.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use support::{Client, Platform, new_database, settings};
 
 use super::matrix::operations;
 
-/// Requests at once.
+/// Number of concurrent requests.
 const AT_ONCE: usize = 64;
 
-/// Ids of what a company has, by what paths begin with.
+/// Ids of a company's objects, by the prefix of their paths.
 async fn something_of_everything(admin: &Client) -> Vec<(&'static str, String)> {
     let campaign = admin.running_campaign(2, json!({})).await;
     let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
@@ -33,7 +33,7 @@ async fn something_of_everything(admin: &Client) -> Vec<(&'static str, String)> 
     ]
 }
 
-/// A request that holds one connection while it asks for another waits for others that do the same, and they for it.
+/// A request that holds one connection while it acquires another could cause a deadlock with requests that do the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_read_is_answered_however_many_come_at_once() {
     let platform = Platform::start_with(Settings { database_connections: 16, ..settings(&new_database().await) }).await;
@@ -104,7 +104,7 @@ async fn a_tasks_history_has_its_calls_events_in_log_order_across_pages() {
     let campaign = admin.running_campaign(1, json!({"max_retries": 3, "retry_delay_minutes": 0})).await;
     let mut task = String::new();
     for attempt in 0..3 {
-        // The read model names the task again a moment after its attempt has failed.
+        // The read model lists the task again shortly after its attempt has failed.
         let claim = loop {
             let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await;
             if claim.status != 204 {
@@ -131,7 +131,7 @@ async fn a_tasks_history_has_its_calls_events_in_log_order_across_pages() {
     platform.stop().await;
 }
 
-/// What a client gives up does not go on in the database.
+/// The database stops the work of a request that the client has cancelled.
 #[tokio::test]
 async fn a_statement_that_is_given_up_is_cancelled() {
     let platform = Platform::start().await;

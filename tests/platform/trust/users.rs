@@ -1,4 +1,4 @@
-//! Who may log in, with what, and for how long.
+//! Users who may log in, their credentials, and the lifetime of their sessions.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::role::Role;
@@ -28,7 +28,7 @@ async fn a_user_is_invited_joins_changes_role_and_is_disabled() {
     let found = listed["items"].as_array().unwrap().iter().find(|item| item["id"] == id.as_str()).unwrap().clone();
     assert_eq!((&found["email"], &found["status"]), (&login["email"], &json!("active")));
     user.get("/users").await.problem(403);
-    // At once, although the token says otherwise.
+    // The change is effective at once, although the token has the old role.
     admin.put(&format!("/users/{id}"), &json!({"role": "viewer"})).await.expect(200);
     user.post("/skillbases", &json!({})).await.problem(403);
     user.get("/campaigns").await.expect(200);
@@ -37,7 +37,7 @@ async fn a_user_is_invited_joins_changes_role_and_is_disabled() {
     nobody.post("/auth/login", &login).await.problem(401);
     assert_eq!(admin.put(&format!("/users/{id}"), &json!({"disabled": false})).await.expect(200)["status"], "active");
     nobody.post("/auth/login", &login).await.expect(200);
-    // In the company everybody knows who is there.
+    // Within the company, the answer may reveal that the user exists.
     admin.post("/users", &json!({"email": login["email"], "role": "viewer"})).await.problem(409);
     platform.stop().await;
 }
@@ -72,13 +72,13 @@ async fn an_invitation_is_withdrawn_by_disabling_who_was_invited() {
     assert_eq!(admin.put(&path, &json!({"disabled": true})).await.expect(200)["status"], "disabled");
     nobody.post("/auth/accept-invitation", &accept(&invited)).await.problem(401);
     admin.act(&format!("{path}/invitation")).await.problem(409);
-    // Enabling is no inviting: somebody may have the withdrawn one.
+    // Enabling does not renew the invitation, because another person may have the revoked one.
     assert_eq!(admin.put(&path, &json!({"disabled": false})).await.expect(200)["status"], "invited");
     nobody.post("/auth/accept-invitation", &accept(&invited)).await.problem(401);
     let again = admin.act(&format!("{path}/invitation")).await.expect(201);
     admin.put(&path, &json!({"disabled": true})).await.expect(200);
     nobody.post("/auth/accept-invitation", &accept(&again)).await.problem(401);
-    // Another company's invitation is another one.
+    // An invitation of another company is independent.
     let elsewhere = other.post("/users", &body).await.expect(201);
     nobody.post("/auth/accept-invitation", &accept(&elsewhere)).await.expect(200);
     assert_eq!(admin.put(&path, &json!({"disabled": false})).await.expect(200)["status"], "invited");
@@ -94,7 +94,7 @@ async fn a_company_keeps_an_admin() {
     admin.put(&format!("/users/{me}"), &json!({"role": "viewer"})).await.problem(409);
     let (id, other, _) = invited(&platform, &admin, "admin").await;
     let (mine, theirs) = (json!({"disabled": true}), json!({"disabled": true}));
-    // Two who would disable each other: one of them is left.
+    // Two admins disable each other at the same time: one of them is left.
     let (other_path, my_path) = (format!("/users/{id}"), format!("/users/{me}"));
     let (first, second) = tokio::join!(admin.put(&other_path, &mine), other.put(&my_path, &theirs));
     assert!((first.status == 200) != (second.status == 200), "{} {}", first.status, second.status);
@@ -109,7 +109,7 @@ async fn a_session_continues_with_its_refresh_token_and_ends_when_a_used_one_com
     let first = nobody.post("/auth/register", &body).await.expect(201);
     let refresh = |token: &Value| json!({"refresh_token": token});
     let second = nobody.post("/auth/refresh", &refresh(&first["refresh_token"])).await.expect(200);
-    // Another tab of the same browser sends it at the same moment: both continue.
+    // Another tab of the same browser sends it at the same moment: both sessions continue.
     let third = nobody.post("/auth/refresh", &refresh(&first["refresh_token"])).await.expect(200);
     let second = nobody.post("/auth/refresh", &refresh(&second["refresh_token"])).await.expect(200);
     let user = nobody.with_token(second["token"].as_str().unwrap());
@@ -119,7 +119,7 @@ async fn a_session_continues_with_its_refresh_token_and_ends_when_a_used_one_com
         .execute(&platform.app().owner)
         .await
         .unwrap();
-    // Whoever comes with it later has stolen it, or was stolen from: it is over for both.
+    // A client that uses it later has stolen it, or it was stolen from that client: the session ends for both.
     nobody.post("/auth/refresh", &refresh(&first["refresh_token"])).await.problem(401);
     nobody.post("/auth/refresh", &refresh(&third["refresh_token"])).await.problem(401);
     user.get("/campaigns").await.problem(401);
@@ -151,16 +151,16 @@ async fn a_session_ends_after_three_months_however_much_it_is_used() {
     let refreshed = nobody.post("/auth/refresh", &json!({"refresh_token": session["refresh_token"]})).await.expect(200);
     assert!((TimeDelta::hours(23)..=TimeDelta::hours(24)).contains(&lasts(&refreshed)), "{}", lasts(&refreshed));
     let owner = &platform.app().owner;
-    // Two days later; what was issued before there was an end has none of its own.
+    // Two days later; a token that was issued before sessions had an end has no end of its own.
     let began = Uuid::new_v7(uuid::Timestamp::from_unix_time(began - 2 * 86_400, 0, 0, 0));
     sqlx::query("update refresh_tokens set family = $1").bind(began).execute(owner).await.unwrap();
     nobody.post("/auth/refresh", &json!({"refresh_token": refreshed["refresh_token"]})).await.problem(401);
-    // With the session its tokens end.
+    // When the session ends, its tokens are rejected.
     let login = nobody.post("/auth/login", &json!({"email": "a@example.com", "password": "correct horse"})).await.expect(200);
     let user = nobody.with_token(login["token"].as_str().unwrap());
     user.get("/campaigns").await.expect(200);
     sqlx::query("update refresh_tokens set expires_at = now()").execute(owner).await.unwrap();
-    platform.app().callers.forget_all();
+    platform.app().services.identity.callers.forget_all();
     user.get("/campaigns").await.problem(401);
     platform.stop().await;
 }
@@ -182,7 +182,7 @@ async fn guessing_a_password_takes_time_and_does_not_lock_others_out() {
     assert!((1..=60).contains(&wait));
     let right = json!({"email": "a@example.com", "password": "correct horse"});
     nobody.post("/auth/login", &right).await.problem(429);
-    // Whose password is guessed finds how many guesses there were, and of refusals.
+    // A user whose password is guessed sees the number of guesses and refusals.
     let audit = nobody.with_token(&tokens[0]).get("/audit?limit=200").await.expect(200);
     let noted = |status| -> Vec<i64> {
         let entries = audit["items"].as_array().unwrap().iter().filter(|entry| entry["status"] == status);
@@ -195,7 +195,7 @@ async fn guessing_a_password_takes_time_and_does_not_lock_others_out() {
     platform.stop().await;
 }
 
-/// A platform that believes what a proxy says of its clients' addresses.
+/// A platform that trusts its proxy for the clients' addresses.
 async fn behind_proxy(change: impl FnOnce(&mut Settings)) -> Platform {
     let mut settings = Settings { behind_proxy: BehindProxy::XForwardedFor, ..support::settings(&support::new_database().await) };
     change(&mut settings);
@@ -221,7 +221,7 @@ async fn who_guesses_is_slowed_down_and_not_whom_they_guess() {
         assert!(guesses.iter().all(|answer| answer.status == 401), "{network}");
     }
     post_from(&nobody, "198.51.100.0", "/auth/login", &right).await.problem(429);
-    // From where the user has logged in before nothing has changed; from elsewhere attempts come one after the other.
+    // On the network from which the user has logged in before, nothing changes; elsewhere, attempts run one after the other.
     sqlx::query("update attempt_allowances set full_at = now() + interval '1 hour'").execute(&platform.app().owner).await.unwrap();
     let used_up = async || {
         let count = "select count(*) from attempt_allowances where full_at > now() + interval '59 minutes'";
@@ -250,7 +250,7 @@ async fn several_companies_may_invite_one_address_and_whoever_joins_first_has_it
     let invited = [one.post("/users", &invite).await.expect(201), two.post("/users", &invite).await.expect(201)];
     one.post("/users", &json!({"email": "ceo@bigcorp.example", "role": "viewer"})).await.problem(409);
     let accept = |n: usize| json!({"invitation": invited[n]["invitation"], "password": "correct horse"});
-    // The invitations keep nobody from registering with the address.
+    // The invitations do not prevent a registration with the address.
     let body = json!({"email": "ceo@bigcorp.example", "password": "correct horse", "company_name": "Big"});
     nobody.post("/auth/register", &body).await.expect(201);
     for n in [0, 1] {
@@ -258,7 +258,7 @@ async fn several_companies_may_invite_one_address_and_whoever_joins_first_has_it
     }
     let session = nobody.post("/auth/login", &json!({"email": "ceo@bigcorp.example", "password": "correct horse"})).await.expect(200);
     assert_eq!(nobody.with_token(session["token"].as_str().unwrap()).get("/auth/me").await["company"]["name"], "Big");
-    // Who asks learns nothing of other companies.
+    // The answer reveals nothing about other companies.
     two.post("/users", &json!({"email": "new@bigcorp.example", "role": "viewer"})).await.expect(201);
     platform.stop().await;
 }
@@ -284,7 +284,7 @@ async fn addresses_and_names_that_look_like_others_are_refused() {
     platform.stop().await;
 }
 
-/// Rights that are taken away between a ticket and its use.
+/// Rights that are revoked between the issue of a ticket and its use.
 #[tokio::test]
 async fn a_ticket_is_worth_what_its_caller_may_do_when_it_is_used() {
     let platform = Platform::start().await;
@@ -340,7 +340,7 @@ async fn refresh_tokens_and_invitations_are_not_guessed() {
     platform.stop().await;
 }
 
-/// As when the process dies or the log is away in between: nobody has more rights than the log says.
+/// Simulates that the process dies or the log is unavailable in between: no user has more rights than the log grants.
 #[tokio::test]
 async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
     let platform = Platform::start().await;
@@ -349,7 +349,7 @@ async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
     let key = admin.post("/api-keys", &json!({"name": "k", "role": "viewer"})).await.expect(201);
     let holder = admin.with_token(key["key"].as_str().unwrap());
     let (user_path, key_path) = (format!("/users/{id}"), format!("/api-keys/{}", key.id()));
-    // Of another version nothing is changed.
+    // With another version required, nothing is changed.
     let stale = admin.request(reqwest::Method::DELETE, &key_path).header("if-match", "\"7\"");
     admin.send(stale).await.problem(412);
     let stale = admin.request(reqwest::Method::PUT, &user_path).header("if-match", "\"7\"");
@@ -370,7 +370,7 @@ async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
         client.send(client.request(reqwest::Method::GET, "/auth/me")).await.problem(401);
     }
     rename("alter table away rename to log_head").await;
-    // Asking again brings the log up to date.
+    // A repeated request brings the log up to date.
     assert_eq!(admin.put(&user_path, &json!({"disabled": true})).await.expect(200)["status"], "disabled");
     admin.delete(&key_path).await.expect(204);
     let history = admin.get(&format!("/events?stream=api_key-{}", key.id())).await.expect(200);
@@ -378,7 +378,7 @@ async fn rights_are_gone_before_the_log_says_so_and_there_only_once_it_does() {
     platform.stop().await;
 }
 
-/// One admin disables somebody, and before the log says so another one, at another process, enables them.
+/// One admin disables a user, and before the event is in the log, another admin enables the user in another process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_admins_at_once_leave_what_the_log_says() {
     let settings = support::settings(&support::new_database().await);
@@ -392,7 +392,7 @@ async fn two_admins_at_once_leave_what_the_log_says() {
     let other = elsewhere.anonymous().with_token(admin.token.as_ref().unwrap());
     let disabling = admin.put(&path, &disable);
     let enabling = async {
-        // The first one's rights are gone already, and its event waits.
+        // The user's rights are already revoked, and the first admin's event waits.
         while user.get("/auth/me").await.status != 401 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
@@ -425,32 +425,32 @@ async fn signing_keys_are_rotated_and_old_ones_can_be_revoked() {
     let platform = Platform::start().await;
     let app = platform.app();
     let admin = platform.admin().await;
-    app.tokens.rotate(&app.access.identity, false).await.unwrap();
+    app.services.identity.tokens.rotate(&app.access.identity, false).await.unwrap();
     admin.get("/campaigns").await.expect(200);
-    let claims = app.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
-    let before = app.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now()).unwrap().0;
+    let claims = app.services.identity.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
+    let before = app.services.identity.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now()).unwrap().0;
     assert_eq!(kid(&before), kid(admin.token.as_ref().unwrap()), "a new key does not sign before everybody knows it");
     sqlx::query("update signing_keys set created_at = created_at - interval '2 minutes'").execute(&app.owner).await.unwrap();
-    app.tokens.refresh(&app.access.identity).await.unwrap();
-    let after = app.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now()).unwrap().0;
+    app.services.identity.tokens.refresh(&app.access.identity).await.unwrap();
+    let after = app.services.identity.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now()).unwrap().0;
     assert_ne!(kid(&after), kid(&before));
     admin.with_token(&after).get("/campaigns").await.expect(200);
     let keys = async || sqlx::query_scalar::<_, i64>("select count(*) from signing_keys").fetch_one(&app.owner).await.unwrap();
-    // Two days after the next key has come, the one before verifies nothing any more.
+    // Two days after the next key was added, the earlier key no longer verifies any token.
     sqlx::query("update signing_keys set created_at = created_at - interval '47 hours'").execute(&app.owner).await.unwrap();
-    app.tokens.refresh(&app.access.identity).await.unwrap();
+    app.services.identity.tokens.refresh(&app.access.identity).await.unwrap();
     assert_eq!(keys().await, 2);
     admin.get("/campaigns").await.expect(200);
     sqlx::query("update signing_keys set created_at = created_at - interval '1 hour'").execute(&app.owner).await.unwrap();
-    app.tokens.refresh(&app.access.identity).await.unwrap();
+    app.services.identity.tokens.refresh(&app.access.identity).await.unwrap();
     assert_eq!(keys().await, 1);
     admin.get("/campaigns").await.problem(401);
-    // A month later there is another one by itself; both verify.
+    // A month later another key is added automatically; both verify tokens.
     sqlx::query("update signing_keys set created_at = created_at - interval '31 days'").execute(&app.owner).await.unwrap();
-    app.tokens.refresh(&app.access.identity).await.unwrap();
+    app.services.identity.tokens.refresh(&app.access.identity).await.unwrap();
     assert_eq!(keys().await, 2);
     admin.with_token(&after).get("/campaigns").await.expect(200);
-    app.tokens.rotate(&app.access.identity, true).await.unwrap();
+    app.services.identity.tokens.rotate(&app.access.identity, true).await.unwrap();
     admin.with_token(&after).get("/campaigns").await.problem(401);
     platform.stop().await;
 }
@@ -465,14 +465,20 @@ async fn tokens_count_from_when_and_until_when_they_say() {
     let platform = Platform::start().await;
     let app = platform.app();
     let admin = platform.admin().await;
-    let claims = app.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
+    let claims = app.services.identity.tokens.verify(admin.token.as_ref().unwrap()).unwrap();
     let at = |minutes| {
-        app.tokens.issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now() + TimeDelta::minutes(minutes)).unwrap().0
+        app.services
+            .identity
+            .tokens
+            .issue(claims.sub, claims.company_id, Role::Admin, claims.sid, Utc::now() + TimeDelta::minutes(minutes))
+            .unwrap()
+            .0
     };
     admin.with_token(&at(-29)).get("/campaigns").await.expect(200);
     admin.with_token(&at(-31)).get("/campaigns").await.problem(401);
     admin.with_token(&at(5)).get("/campaigns").await.problem(401);
-    let other_session = app.tokens.issue(claims.sub, claims.company_id, Role::Admin, Uuid::now_v7(), Utc::now()).unwrap().0;
+    let other_session =
+        app.services.identity.tokens.issue(claims.sub, claims.company_id, Role::Admin, Uuid::now_v7(), Utc::now()).unwrap().0;
     admin.with_token(&other_session).get("/campaigns").await.problem(401);
     platform.stop().await;
 }
@@ -523,7 +529,7 @@ async fn what_was_done_and_what_was_refused_is_in_the_audit() {
     assert!(refusal["reason"].as_str().unwrap().contains("needs the role manager") && refusal["client"] == "127.0.0.1");
     assert_eq!(find("POST /auth/login")["status"], 401);
     assert!(find("POST /auth/register")["actor"]["id"].is_string());
-    // What was done is in the log, under the same id.
+    // The change is in the log, under the same request id.
     let done = find("POST /skillbases");
     assert_eq!(done["count"], 1);
     let history = admin.get(&format!("/events?stream=skillbase-{skillbase}")).await;
@@ -534,7 +540,7 @@ async fn what_was_done_and_what_was_refused_is_in_the_audit() {
     let page = admin.get("/audit?limit=1").await.expect(200);
     let next = admin.get(&format!("/audit?limit=1&cursor={}", page["next_cursor"].as_str().unwrap())).await.expect(200);
     assert_ne!(page["items"][0]["id"], next["items"][0]["id"]);
-    // It is the company's own, and for its admins.
+    // The audit belongs to the company, and only its admins can read it.
     assert!(stranger.get("/audit").await["items"].as_array().unwrap().iter().all(|entry| entry["request_id"] != json!(request_id)));
     viewer_client.get("/audit").await.problem(403);
     platform.stop().await;

@@ -1,4 +1,4 @@
-//! A PostgreSQL of its own and new logs in it.
+//! A private PostgreSQL and new logs in it.
 
 use std::{
     path::Path,
@@ -16,7 +16,7 @@ pub struct Ground {
     logs: AtomicU32,
 }
 
-/// A new, empty log in a schema of its own.
+/// A new, empty log in its own schema.
 pub struct Log {
     pub database: Database,
     pub store: EventStore,
@@ -53,7 +53,7 @@ impl Ground {
 }
 
 impl Log {
-    /// Gives its space back.
+    /// Drops the log and releases its disk space.
     pub async fn drop(self) {
         let schema = self.database.schema.clone();
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop schema {schema} cascade; checkpoint"))).execute(&self.database.pool).await.unwrap();
@@ -62,7 +62,7 @@ impl Log {
 }
 
 impl Ground {
-    /// What it was measured on.
+    /// The machine and the server of the measurement.
     pub async fn machine(&self) -> String {
         let log = self.log().await;
         let version: String = sqlx::query_scalar("show server_version").fetch_one(&log.database.pool).await.unwrap();

@@ -1,4 +1,4 @@
-//! HTTP requests on connections that stay open, with as little work for the client as can be: it shares the machine.
+//! HTTP requests on persistent connections, with as little client work as possible, because the client shares the machine.
 
 use std::{
     net::SocketAddr,
@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Requests per second that `connections` get answered, each sending `request` again as soon as it has its answer.
+/// Number of answered requests per second on `connections` connections, each of which repeats `request` as soon as it is answered.
 pub async fn requests_per_sec(address: SocketAddr, request: &str, connections: usize, during: Duration) -> f64 {
     let begun = Instant::now();
     let mut clients = JoinSet::new();
@@ -60,7 +60,7 @@ impl Connection {
     }
 }
 
-/// A GET of a path, with a token if there is one.
+/// A GET of a path, with a token if one is given.
 pub fn get(path: &str, token: Option<&str>) -> String {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{authorization}\r\n")

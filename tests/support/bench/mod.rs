@@ -1,4 +1,4 @@
-//! What benchmarks stand on: a PostgreSQL of their own, and a report of figures and ratios.
+//! Support for benchmarks: a private PostgreSQL, and a report of figures and ratios.
 
 mod ground;
 pub mod load;

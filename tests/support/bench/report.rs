@@ -1,4 +1,4 @@
-//! Figures and ratios, printed as they come and written as JSON and Markdown.
+//! Figures and ratios, printed when they are measured, and written as JSON and Markdown.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Ground;
 
-/// What one benchmark has found so far.
+/// The results of one benchmark so far.
 pub struct Report {
     name: &'static str,
     heading: &'static str,
@@ -22,7 +22,7 @@ struct Section {
     ratios: Vec<Ratio>,
 }
 
-/// Ours over a bound; `at_least` or `at_most` is what it shall be.
+/// The ratio of our figure to a bound; the goal is `at_least` or `at_most`.
 struct Ratio {
     of: String,
     value: f64,
@@ -54,7 +54,7 @@ impl std::fmt::Display for Goal {
 }
 
 impl Report {
-    /// To be written as `docs/benchmarks/<name>.json` and `.md`, whose text is `heading`, the figures and `remarks`.
+    /// A report for `docs/benchmarks/<name>.json` and `.md`; the text consists of `heading`, the figures and `remarks`.
     pub const fn new(name: &'static str, heading: &'static str, remarks: &'static str) -> Self {
         Self { name, heading, remarks, sections: Vec::new() }
     }
@@ -65,7 +65,7 @@ impl Report {
         self.sections.push(Section { name, what, unit, figures: Vec::new(), ratios: Vec::new() });
     }
 
-    /// Notes the median of the rounds and returns it.
+    /// Records the median of the rounds and returns it.
     pub fn figure(&mut self, name: impl Into<String>, rounds: &[f64]) -> f64 {
         let (name, value) = (name.into(), median(rounds));
         let section = self.sections.last_mut().unwrap();
@@ -74,7 +74,7 @@ impl Report {
         value
     }
 
-    /// Notes the median over the rounds of `ours / bound`.
+    /// Records the median over the rounds of `ours / bound`.
     pub fn ratio(&mut self, of: impl Into<String>, ours: &[f64], bound: &[f64], goal: Goal) {
         let ratios: Vec<f64> = ours.iter().zip(bound).map(|(ours, bound)| ours / bound).collect();
         let (of, value) = (of.into(), median(&ratios));
@@ -88,7 +88,7 @@ impl Report {
         std::fs::create_dir_all(&dir).unwrap();
         let sections = self.sections.iter().map(|s| (s.name.to_owned(), s.json()));
         let path = dir.join(format!("{}.json", self.name));
-        // Scenarios that were not measured now keep what was measured last.
+        // Scenarios that were not measured now keep their last results.
         let before = std::fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let mut all = before.and_then(|v| v["scenarios"].as_object().cloned()).unwrap_or_default();
         all.extend(sections);
