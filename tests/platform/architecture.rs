@@ -14,7 +14,7 @@ fn dependencies(krate: &str) -> BTreeSet<String> {
     let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
     let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
     let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
-    let ours = ["domain", "eventstore", "projections", "dialer", "newvoice-api", "replay-tool"];
+    let ours = ["domain", "eventstore", "projections", "services", "dialer", "newvoice-api", "replay-tool"];
     names.filter(|name| ours.contains(name)).map(str::to_owned).collect()
 }
 

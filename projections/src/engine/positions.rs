@@ -1,4 +1,4 @@
-//! How far the read models are, and waiting for them, so that a client reads its own writes.
+//! The position of each read model, and waiting for positions, so that a client reads its own writes.
 
 use eventstore::Pool;
 use std::{collections::HashMap, sync::Arc, time::Duration};

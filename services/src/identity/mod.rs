@@ -1,4 +1,4 @@
-//! Who calls: users with their passwords and sessions, API keys, tickets, tokens; and the limits of guessing them. Identity has SQL of its own.
+//! Authenticates callers: users with passwords and sessions, API keys, tickets, tokens. It limits guesses, and sends its own SQL.
 
 pub mod api_keys;
 mod caller;
