@@ -27,7 +27,12 @@ impl EventStore {
     {
         let attempt = || async {
             let (unit, decided) = decide(self.unit(context)).await?;
-            Ok((decided, unit.commit().await?))
+            let position = unit.commit().await.map_err(|error| match error {
+                // Another company created the stream meanwhile: the decision meets it when it loads the stream.
+                StoreError::OtherCompany(_) => StoreError::Overtaken,
+                error => error,
+            })?;
+            Ok((decided, position))
         };
         retry_conflicts(attempt).await
     }
@@ -155,7 +160,7 @@ impl<'a> Unit<'a> {
     }
 
     /// The current state of a stream. Later decisions on the stream depend on its version: if another command has changed the stream
-    /// meanwhile, the unit fails and can be decided again.
+    /// meanwhile, the unit fails and can be decided again. A stream on which nothing is decided is not checked: [`hold`](Self::hold) it.
     pub async fn load<D: Decider>(&mut self, id: Uuid) -> Result<Loaded<D>, StoreError> {
         let loaded = self.store.load_fresh::<D>(self.context.company_id, id).await?;
         self.loaded.push((StreamName::of::<D>(id), loaded.version));

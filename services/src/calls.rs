@@ -91,7 +91,6 @@ impl Services {
     /// Ends a call. This does not end its task.
     pub async fn end_call(&self, op: &OpContext, call_id: Uuid, request: EndRequest) -> Result<Versioned<KnownCall>, ServiceError> {
         let mut invalid = Invalid::default();
-        invalid.time("ended_at", request.ended_at);
         request.validate(&mut invalid);
         invalid.into_result()?;
         let command = CallCommand::End { request, now: op.command.now };

@@ -66,7 +66,6 @@ impl Services {
     ) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let change = &change;
         let update = self.store.transact(&op.command, |mut unit| async move {
-            unit.require::<Campaign>(id, op.expected_version).await?;
             let loaded = unit.load::<Campaign>(id).await?;
             let before = &live(&loaded.state)?.settings;
             let mut settings = before.clone();
@@ -75,6 +74,7 @@ impl Services {
             if settings.skillbase_id != before.skillbase_id {
                 self.require_skillbase(op.company_id(), settings.skillbase_id).await?;
             }
+            loaded.require(op.expected_version)?;
             unit.decide::<Campaign>(id, CampaignCommand::Update { settings: Box::new(settings) }).await?;
             Ok::<_, ServiceError>((unit, ()))
         });

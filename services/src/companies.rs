@@ -25,14 +25,11 @@ fn slug_id(slug: &str) -> Uuid {
 pub(crate) async fn reserve_slug(unit: &mut Unit<'_>, slug: &str, company_id: Uuid) -> Result<(), ServiceError> {
     match unit.decide::<ReservedName>(slug_id(slug), NameCommand::Reserve { holder_id: company_id }).await {
         Ok(_) => Ok(()),
-        Err(ExecuteError::Refused(NameTaken) | ExecuteError::Store(StoreError::OtherCompany(_))) => Err(slug_taken()),
+        Err(ExecuteError::Refused(NameTaken) | ExecuteError::Store(StoreError::OtherCompany(_))) => {
+            Err(ServiceError::conflict("this company slug is taken"))
+        }
         Err(ExecuteError::Store(error)) => Err(error.into()),
     }
-}
-
-/// The answer when another company has the slug.
-pub(crate) fn slug_taken() -> ServiceError {
-    ServiceError::conflict("this company slug is taken")
 }
 
 impl Services {
@@ -40,7 +37,6 @@ impl Services {
     pub async fn update_company(&self, op: &OpContext, change: CompanyChange) -> Result<Versioned<CompanyProfile>, ServiceError> {
         let (company_id, change) = (op.company_id(), &change);
         let update = self.store.transact(&op.command, |mut unit| async move {
-            unit.require::<Company>(company_id, op.expected_version).await?;
             let loaded = unit.load::<Company>(company_id).await?;
             let before = loaded.state.profile.as_ref().ok_or_else(|| ServiceError::not_found("company"))?;
             let profile = CompanyProfile {
@@ -49,6 +45,7 @@ impl Services {
                 email: change.email.clone().unwrap_or_else(|| before.email.clone()),
             };
             profile.validate()?;
+            loaded.require(op.expected_version)?;
             if profile.slug != before.slug {
                 reserve_slug(&mut unit, &profile.slug, company_id).await?;
                 unit.decide::<ReservedName>(slug_id(&before.slug), NameCommand::Release { holder_id: company_id }).await?;

@@ -11,12 +11,12 @@ use domain::{
     user::{User, UserCommand},
     validation::{Invalid, slug_from},
 };
-use eventstore::{Actor, ActorKind, StoreError, now};
+use eventstore::{Actor, ActorKind, now};
 use uuid::Uuid;
 
 use crate::{
     Ids, OpContext, ServiceError, Services,
-    companies::{reserve_slug, slug_taken},
+    companies::reserve_slug,
     identity::{
         Registration, Session, UNFINISHED_MINUTES, check_password,
         credentials::{self, UserCredentials},
@@ -131,17 +131,16 @@ impl Services {
 
     async fn append_registration(&self, op: &OpContext, user_id: Uuid, email: &str, profile: &CompanyProfile) -> Result<i64, ServiceError> {
         let company_id = op.company_id();
-        let mut unit = self.store.unit(&op.command);
-        reserve_slug(&mut unit, &profile.slug, company_id).await?;
-        unit.decide::<Company>(company_id, CompanyCommand::Register(profile.clone())).await?;
-        unit.decide::<User>(user_id, UserCommand::Register { email: Personal::new(email.to_owned()), role: Role::Admin }).await?;
-        let list = PriceListCommand::Publish { name: "Default".to_owned(), effective_from: DateTime::UNIX_EPOCH, rates: default_rates() };
-        unit.decide::<PriceList>(op.ids.make("price list"), list).await?;
-        match unit.commit().await {
-            // Another company reserves the slug at this moment.
-            Err(StoreError::OtherCompany(_)) => Err(slug_taken()),
-            committed => Ok(committed?),
-        }
+        let append = self.store.transact(&op.command, |mut unit| async move {
+            reserve_slug(&mut unit, &profile.slug, company_id).await?;
+            unit.decide::<Company>(company_id, CompanyCommand::Register(profile.clone())).await?;
+            unit.decide::<User>(user_id, UserCommand::Register { email: Personal::new(email.to_owned()), role: Role::Admin }).await?;
+            let (name, effective_from) = ("Default".to_owned(), DateTime::UNIX_EPOCH);
+            let list = PriceListCommand::Publish { name, effective_from, rates: default_rates() };
+            unit.decide::<PriceList>(op.ids.make("price list"), list).await?;
+            Ok::<_, ServiceError>((unit, ()))
+        });
+        Ok(append.await?.1)
     }
 
     /// Frees an address whose registration was cut off between its credentials and the log.

@@ -64,7 +64,6 @@ impl Services {
     ) -> Result<Versioned<SkillbaseDetails>, ServiceError> {
         let (company_id, change) = (op.company_id(), &change);
         let update = self.store.transact(&op.command, |mut unit| async move {
-            unit.require::<Skillbase>(id, op.expected_version).await?;
             let loaded = unit.load::<Skillbase>(id).await?;
             let before = live(&loaded.state)?.0;
             let content = SkillbaseContent {
@@ -73,6 +72,7 @@ impl Services {
                 config: change.config.clone().unwrap_or_else(|| before.config.clone()),
             };
             content.validate()?;
+            loaded.require(op.expected_version)?;
             if content.slug != before.slug {
                 reserve_slug(&mut unit, company_id, &content.slug, id).await?;
                 release_slug(&mut unit, company_id, &before.slug, id).await?;
@@ -88,8 +88,8 @@ impl Services {
     pub async fn delete_skillbase(&self, op: &OpContext, id: Uuid) -> Result<i64, ServiceError> {
         let company_id = op.company_id();
         let delete = self.store.transact(&op.command, |mut unit| async move {
-            unit.require::<Skillbase>(id, op.expected_version).await?;
             let loaded = unit.load::<Skillbase>(id).await?;
+            loaded.require(op.expected_version)?;
             if let Ok((content, _)) = live(&loaded.state) {
                 let announcement = self.announce_deletion(&op.command, id).await?;
                 // The announcement may be from an earlier, refused deletion: the read model must include campaigns that have paused since.

@@ -414,5 +414,7 @@ async fn limits_are_told_in_the_fields_own_unit() {
         let problem = admin.post(&format!("/calls/{id}/{path}"), &body).await.problem(422);
         assert_eq!((problem.paths(), &problem["errors"][0]["message"]), (vec![field], &json!(message)), "{body}");
     }
+    let end = json!({"duration_sec": 1e300, "ended_at": "9999-01-01T00:00:00Z", "hangup_by": "x".repeat(201)});
+    assert_eq!(admin.post(&format!("/calls/{id}/end"), &end).await.problem(422).paths(), ["duration_sec", "ended_at", "hangup_by"]);
     platform.stop().await;
 }

@@ -49,14 +49,16 @@ pub fn router() -> OpenApiRouter<App> {
 const METRICS: &[ReadModel] = &[call_metrics::READ_MODEL, cost_rollups::READ_MODEL];
 /// The read models that a list of calls with metrics uses.
 const CALLS_WITH_METRICS: &[ReadModel] = &[projections::calls::READ_MODEL, call_metrics::READ_MODEL, cost_rollups::READ_MODEL];
-/// The read models that metrics and costs by group use; they include the names of campaigns and skillbases.
-const GROUPED_METRICS: &[ReadModel] = &[
-    call_metrics::READ_MODEL,
-    cost_rollups::READ_MODEL,
-    projections::campaigns::READ_MODEL,
-    projections::call_tasks::READ_MODEL,
-    projections::skillbases::READ_MODEL,
-];
+
+/// `models`, and the read models with the names of the groups.
+fn with_names(models: &[ReadModel], group_by: Option<CostGroupBy>) -> Vec<ReadModel> {
+    let names: &[ReadModel] = match group_by {
+        Some(CostGroupBy::Calls(GroupBy::Campaign)) => projections::campaigns::READS,
+        Some(CostGroupBy::Calls(GroupBy::Skillbase)) => &[projections::skillbases::READ_MODEL],
+        _ => &[],
+    };
+    [models, names].concat()
+}
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -300,7 +302,7 @@ async fn metrics(
         Some(CostGroupBy::Calls(group_by)) => Some(group_by),
         Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
     };
-    let mut snapshot = fresh.snapshot(&app, by.company_id(), GROUPED_METRICS).await?;
+    let mut snapshot = fresh.snapshot(&app, by.company_id(), &with_names(METRICS, group_by.map(CostGroupBy::Calls))).await?;
     let position = snapshot.position;
     let whole = aggregates(&mut snapshot, &scope, None).await?;
     let totals = to_json(&whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default())))?;
@@ -339,7 +341,7 @@ async fn costs(
     fresh: Fresh,
 ) -> Result<Answer<Value>, Problem> {
     let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
-    let mut snapshot = fresh.snapshot(&app, by.company_id(), GROUPED_METRICS).await?;
+    let mut snapshot = fresh.snapshot(&app, by.company_id(), &with_names(&[cost_rollups::READ_MODEL], group_by)).await?;
     let position = snapshot.position;
     let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?;
     let totals = cost_json(whole.values().next().unwrap_or(&CostRow::default()))?;

@@ -42,6 +42,8 @@ async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Pagin
     let mut read = fresh.read(&app, by.company_id(), &[projections::api_keys::READ_MODEL]).await?;
     let position = read.position;
     let rows = projections::api_keys::list(&mut read, by.company_id(), paging.after()?, paging.rows_to_read()).await?;
+    // The connection is returned before the one for credentials is acquired.
+    drop(read);
     let cursor = |row: &ApiKeyRow| After { at: row.created_at, id: row.api_key_id };
     let ids: Vec<_> = rows.iter().map(|row| row.api_key_id).collect();
     let uses = api_keys::uses(&app.services.identity.pool, by.company_id(), &ids).await?;

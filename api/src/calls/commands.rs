@@ -238,7 +238,6 @@ async fn end(
 ) -> Result<Answer<CallView>, Problem> {
     let mut invalid = Invalid::default();
     let duration_sec = exact("duration_sec", input.duration_sec.as_ref(), &mut invalid);
-    invalid.into_result()?;
     let request = EndRequest {
         ended_at: input.ended_at,
         duration_sec,
@@ -246,5 +245,8 @@ async fn end(
         hangup_by: input.hangup_by,
         outcome: input.outcome,
     };
+    // An unreadable duration is reported together with the other wrong fields.
+    request.validate(&mut invalid);
+    invalid.into_result()?;
     Ok(Answer::of(app.services.end_call(&by.op(), id, request).await?, CallView::new))
 }

@@ -25,8 +25,9 @@ pub fn router() -> OpenApiRouter<App> {
     responses((status = 200, body = CallView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<CallView>, Problem> {
     if let Some(moment) = as_of {
-        fresh.of_log(&app).await?;
-        return Ok(Answer::of(app.services.call_as_of(by.company_id(), id, moment).await?, CallView::new));
+        let position = fresh.of_log(&app).await?;
+        let call = app.services.call_as_of(by.company_id(), id, moment).await?;
+        return Ok(Answer { position, ..Answer::of(call, CallView::new) });
     }
     let mut read = fresh.read(&app, by.company_id(), &[projections::calls::READ_MODEL]).await?;
     let position = read.position;

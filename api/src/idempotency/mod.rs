@@ -134,12 +134,12 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
     let path = path.chars().take(PATH_MAX_CHARS).collect();
     let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
     let epoch = app.store.persons().epoch();
-    let _place = match &identity {
-        Some(_) => None,
-        None => Some(app.shares.of_stranger().await?),
-    };
     for _ in 0..LOOKS_MAX {
-        match begin(app, &keyed).await? {
+        // Callers without a credential lock their keys one after the other, because these use the connections for reads.
+        let place = if identity.is_none() { Some(app.shares.of_stranger().await?) } else { None };
+        let begun = begin(app, &keyed).await?;
+        drop(place);
+        match begun {
             Begun::Run { first_at, comes_again, run: _run } => {
                 let identity = keyed.identity(first_at, comes_again);
                 parts.extensions.insert(Ids::keyed(KeyedCommand { identity, key: keyed.key_hash.clone() }));

@@ -94,18 +94,17 @@ struct WhatIfView {
     responses((status = 200, body = WhatIfView), (status = 422, body = Problem)))]
 async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(input): Body<WhatIf>) -> Result<Answer<WhatIfView>, Problem> {
     let models = &[projections::cost_rollups::READ_MODEL, projections::price_lists::READ_MODEL];
-    let mut read = fresh.read(&app, by.company_id(), models).await?;
-    let position = read.position;
+    let position = fresh.wait(&app, models).await?;
     check_period(Some(input.from), Some(input.to))?;
     let rates = match (input.rates, input.price_list_id) {
         (Some(rates), None) => parse_rates(rates)?,
         (None, Some(id)) => {
+            let mut read = app.services.read(by.company_id(), &[projections::price_lists::READ_MODEL], None).await?;
             let row = projections::price_lists::get(&mut read, by.company_id(), id).await?;
             view(row.ok_or_else(|| Problem::invalid("price_list_id", "there is no such price list"))?)?.rates
         }
         _ => return Err(Problem::invalid("rates", "give either rates or price_list_id")),
     };
-    drop(read);
     let scope = Scope {
         company_id: by.company_id(),
         campaign_id: input.campaign_id,

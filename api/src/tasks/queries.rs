@@ -31,8 +31,9 @@ pub fn router() -> OpenApiRouter<App> {
     responses((status = 200, body = TaskView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<TaskView>, Problem> {
     if let Some(moment) = as_of {
-        fresh.of_log(&app).await?;
-        return Ok(Answer::of(app.services.task_as_of(by.company_id(), id, moment).await?, TaskView::new));
+        let position = fresh.of_log(&app).await?;
+        let task = app.services.task_as_of(by.company_id(), id, moment).await?;
+        return Ok(Answer { position, ..Answer::of(task, TaskView::new) });
     }
     let mut read = fresh.read(&app, by.company_id(), &[projections::call_tasks::READ_MODEL]).await?;
     let position = read.position;

@@ -44,6 +44,7 @@ pub struct EndRequest {
 impl EndRequest {
     /// Checks the values; the paths are those of the request.
     pub fn validate(&self, invalid: &mut Invalid) {
+        invalid.time("ended_at", self.ended_at);
         if let Some(duration_sec) = self.duration_sec {
             invalid.range("duration_sec", duration_sec, Decimal::ZERO, Decimal::from(DURATION_MAX_SEC));
         }

@@ -28,7 +28,7 @@ pub struct Registration<'a> {
 }
 
 impl Registration<'_> {
-    /// 403 if the user may not register a company here. Cheap: asked before a password is hashed.
+    /// Refuses as forbidden if the user may not register a company here. Cheap: asked before a password is hashed.
     pub async fn require_open(&self, user_id: Uuid) -> Result<(), ServiceError> {
         match self.mode {
             RegistrationMode::Open => Ok(()),
@@ -47,8 +47,8 @@ impl Registration<'_> {
         }
     }
 
-    /// Deletes the credentials of a first registration that was cut off before the log had it, so that the next one is first. 403 if it was
-    /// not.
+    /// Deletes the credentials of a first registration that was cut off before the log had it, so that the next one is first. Refuses
+    /// as forbidden if it was not cut off.
     async fn purge_abandoned(&self, other: &credentials::OtherUser) -> Result<(), ServiceError> {
         let abandoned = other.is_abandoned && self.services.store.load_fresh::<User>(other.company_id, other.user_id).await?.version == 0;
         // Its append may land at this moment: of its confirmation and this deletion one finds the pending row.
