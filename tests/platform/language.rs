@@ -1,6 +1,6 @@
 //! Comments, documents and what the API says of itself are read by people who learnt English at work.
 
-use std::{fs, sync::LazyLock};
+use std::{fs, path::PathBuf, sync::LazyLock};
 
 use regex::Regex;
 
@@ -32,13 +32,20 @@ fn comments_use_plain_words() {
     assert!(found.is_empty(), "{} comments:\n{}", found.len(), found.join("\n"));
 }
 
+/// README.md, ARCHITECTURE.md, the pages of `docs` and the decisions.
+fn documents() -> Vec<PathBuf> {
+    let mut files: Vec<_> = ["README.md", "ARCHITECTURE.md"].iter().map(|name| root().join(name)).collect();
+    for folder in ["docs", "docs/decisions"] {
+        files.extend(fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
+    assert!(files.len() > 3);
+    files
+}
+
 #[test]
 fn documents_use_plain_words() {
-    let mut files: Vec<_> = ["README.md", "ARCHITECTURE.md"].iter().map(|name| root().join(name)).collect();
-    files.extend(fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
-    let files: Vec<_> = files.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect();
-    assert!(files.len() > 3);
-    let found: Vec<_> = files
+    let found: Vec<_> = documents()
         .iter()
         .flat_map(|file| {
             let text = fs::read_to_string(file).unwrap();
@@ -46,6 +53,29 @@ fn documents_use_plain_words() {
         })
         .collect();
     assert!(found.is_empty(), "{} lines:\n{}", found.len(), found.join("\n"));
+}
+
+/// A path or link in a document that begins with a crate or another top folder leads to a file or folder.
+#[test]
+fn documents_name_files_that_exist() {
+    let tops = "migrations|docs|domain|eventstore|projections|services|dialer|api|replay-tool|tests";
+    let path = Regex::new(&format!(r"(?:`|\]\()((?:{tops})/[\w./-]+)[`)]")).unwrap();
+    let mut found = Vec::new();
+    for file in documents() {
+        let text = fs::read_to_string(&file).unwrap();
+        let named = path.captures_iter(&text).map(|captures| captures[1].to_owned());
+        found.extend(named.filter(|name| !exists(name)).map(|name| format!("{}: {name}", file.display())));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A migration may be named by its number alone.
+fn exists(path: &str) -> bool {
+    let is_numbered = |number: &str| {
+        let mut names = fs::read_dir(root().join("migrations")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(|name| name.to_string_lossy().starts_with(&format!("{number}_")))
+    };
+    root().join(path).exists() || path.strip_prefix("migrations/").is_some_and(is_numbered)
 }
 
 #[test]
