@@ -4,14 +4,13 @@
 //! row-level security confines. Their passwords are derived from the master key, so that all processes can compute them and no process
 //! stores them.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sha2::{Digest as _, Sha256};
+use postgres_protocol::password::scram_sha_256;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Transaction, postgres::PgConnectOptions};
 use strum::IntoEnumIterator as _;
 use uuid::Uuid;
 
 use super::{health::DatabaseHealth, pool::Pool, settings::OpenError};
-use crate::persons::{MasterKey, hmac_sha256};
+use crate::persons::MasterKey;
 
 /// The name and the purpose of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
@@ -241,7 +240,8 @@ impl<'a> Roles<'a> {
         let is_superuser = is_superuser.fetch_one(&mut *owner).await?;
         // Only the role that copies into the log must be exempt from row-level security, and only a superuser can grant that.
         let bypass = if is_superuser && role == ServiceRole::Log { " bypassrls" } else { "" };
-        let (name, verifier) = (self.name(role), scram_verifier(&self.password(role)));
+        // PostgreSQL stores this verifier (RFC 5803): the password itself is in no statement and no log.
+        let (name, verifier) = (self.name(role), scram_sha_256(self.password(role).as_bytes()));
         let sql = format!("{verb} role {name} login noinherit{bypass} password '{verifier}'");
         owner.execute(AssertSqlSafe(sql)).await.map_err(may_not_make_roles)?;
         Ok(())
@@ -298,22 +298,6 @@ async fn restrict_public(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     let sql = format!("grant temporary on database {0} to {1}; revoke temporary on database {0} from public", ours.database, ours.owner);
     owner.execute(AssertSqlSafe(sql)).await?;
     Ok(())
-}
-
-/// The form in which PostgreSQL stores a password (RFC 5803), computed here: the password itself is in no statement and no log.
-fn scram_verifier(password: &str) -> String {
-    const ITERATIONS: u32 = 4_096;
-    let salt = rand::random::<[u8; 16]>();
-    // PBKDF2 with one block (RFC 8018, 5.2).
-    let mut step = hmac_sha256(password.as_bytes(), &[&salt[..], &1_u32.to_be_bytes()].concat());
-    let mut salted = step;
-    for _ in 1..ITERATIONS {
-        step = hmac_sha256(password.as_bytes(), &step);
-        salted.iter_mut().zip(step).for_each(|(sum, byte)| *sum ^= byte);
-    }
-    let stored_key = Sha256::digest(hmac_sha256(&salted, b"Client Key"));
-    let server_key = hmac_sha256(&salted, b"Server Key");
-    format!("SCRAM-SHA-256${ITERATIONS}:{}${}:{}", STANDARD.encode(salt), STANDARD.encode(stored_key), STANDARD.encode(server_key))
 }
 
 /// Grants the roles their rights where they are missing: in a database that was restored without them.

@@ -109,7 +109,7 @@ fn derive(key: &[u8; KEY_BYTES], purpose: &str) -> [u8; KEY_BYTES] {
 
 /// HMAC-SHA-256.
 #[expect(clippy::expect_used, reason = "RFC 2104 takes keys of any length")]
-pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; KEY_BYTES] {
+fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; KEY_BYTES] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
     mac.finalize().into_bytes().into()

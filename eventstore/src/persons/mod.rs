@@ -23,8 +23,6 @@ use uuid::Uuid;
 pub use envelope::{Envelope, HoldsPersonal};
 pub use keys::{Cipher, CompanyKey, MasterKey, MasterKeyError};
 
-pub(crate) use keys::hmac_sha256;
-
 pub(crate) use envelope::{PersonalFields, conceal, fill_in, without_envelope};
 
 use crate::{database::Pool, error::StoreError};

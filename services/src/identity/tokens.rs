@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use domain::role::Role;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey as _};
 use eventstore::{MasterKey, Pool, persons::Cipher};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,6 @@ const ISSUER: &str = "newvoice";
 const AUDIENCE: &str = "newvoice-api";
 /// Tolerated difference between clocks, in seconds.
 const LEEWAY_SEC: u64 = 5;
-/// PKCS#8 header of an Ed25519 private key (RFC 8410), which jsonwebtoken expects before the 32 bytes.
-const PKCS8_HEAD: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 /// Maximum age of the newest key, in days; then a new key is added.
 const ROTATE_AFTER_DAYS: i64 = 30;
 /// How long a key still verifies tokens after the next key was added: longer than the lifetime of any token.
@@ -139,8 +137,8 @@ impl Tokens {
                     .await?;
             }
             let seed = row.seed.or_else(|| self.cipher.decrypt(row.key_id.as_bytes(), &row.sealed_seed?));
-            match seed.and_then(|seed| <[u8; 32]>::try_from(seed).ok()) {
-                Some(seed) => keys.push(Key::new(row.key_id, row.created_at, &seed)),
+            match seed.and_then(|seed| Key::new(row.key_id, row.created_at, &seed)) {
+                Some(key) => keys.push(key),
                 None => tracing::warn!(key = %row.key_id, "a signing key cannot be decrypted with this master key"),
             }
         }
@@ -187,10 +185,12 @@ impl Tokens {
 }
 
 impl Key {
-    fn new(id: Uuid, created_at: DateTime<Utc>, seed: &[u8; 32]) -> Self {
-        let public = SigningKey::from_bytes(seed).verifying_key().to_bytes();
-        let encoding = EncodingKey::from_ed_der(&[&PKCS8_HEAD[..], seed].concat());
-        Self { id: id.to_string(), created_at, encoding, decoding: DecodingKey::from_ed_der(&public) }
+    /// `None` if this is no key.
+    fn new(id: Uuid, created_at: DateTime<Utc>, seed: &[u8]) -> Option<Self> {
+        let key = SigningKey::try_from(seed).ok()?;
+        let encoding = EncodingKey::from_ed_der(key.to_pkcs8_der().ok()?.as_bytes());
+        let decoding = DecodingKey::from_ed_der(key.verifying_key().as_bytes());
+        Some(Self { id: id.to_string(), created_at, encoding, decoding })
     }
 }
 
