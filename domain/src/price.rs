@@ -108,6 +108,11 @@ pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
         invalid.require(!rate.price.is_sign_negative() || rate.price.is_zero(), &path("price"), "must not be negative");
         invalid.require(rate.price < Decimal::from(PRICE_MAX), &path("price"), &format!("must be below {PRICE_MAX}"));
         invalid.require(rate.per >= 1, &path("per"), "must be at least 1");
+        invalid.require(
+            rate.per == 0 || is_round(rate.per),
+            &path("per"),
+            "must have no prime factor above 7, like 1, 60, 1000 or 1000000",
+        );
         invalid.require(rate.model.is_none() || rate.provider.is_some(), &path("model"), "a model needs its provider");
         for (name, value) in [("provider", &rate.provider), ("model", &rate.model)] {
             if let Some(value) = value {
@@ -118,6 +123,13 @@ pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
         invalid.require(!rates[..i].iter().any(same), &format!("rates[{i}]"), "this component, provider and model has a rate already");
     }
     invalid.into_result()
+}
+
+/// Whether a number is a product of 2, 3, 5 and 7. The sum of fractions with such denominators has a denominator of at most 250 bits; with
+/// arbitrary ones it would grow with every rate, and with it the time that a bill takes.
+fn is_round(number: u64) -> bool {
+    let rest = [2, 3, 5, 7].into_iter().fold(i128::from(number), |rest, factor| without(factor, rest).1);
+    rest == 1
 }
 
 /// Exact cost of `usage`, each a quantity in the component's usage unit with its rate; rounded only as described at [`QUOTIENT_DECIMALS`].
@@ -273,6 +285,12 @@ mod tests {
         assert_eq!(paths(&rates), ["rates[0].unit", "rates[0].price", "rates[0].per", "rates[0].model"]);
         rates[0] = rates[1].clone();
         assert_eq!(paths(&rates), ["rates[1]"]);
+        for (per, is_valid) in
+            [(1, true), (1_000_000, true), (2_520, true), (1 << 63, true), (11, false), (9_223_372_036_854_775_783, false)]
+        {
+            let rates = [Rate { per, ..rates[1].clone() }];
+            assert_eq!(validate_rates(&rates).is_ok(), is_valid, "{per}");
+        }
         assert_eq!(paths(&[]), ["rates"]);
     }
 

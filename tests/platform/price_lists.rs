@@ -168,6 +168,7 @@ async fn rates_that_mean_nothing_are_422_with_paths() {
         (json!({"price": "cheap"}), "rates[0].price"),
         (json!({"per": 0}), "rates[0].per"),
         (json!({"per": 0.5}), "rates[0].per"),
+        (json!({"per": 1_000_003}), "rates[0].per"),
         (json!({"unit": "hour"}), "rates[0].unit"),
         (json!({"unit": "token"}), "rates[0].unit"),
         (json!({"component": "video"}), "rates[0].component"),

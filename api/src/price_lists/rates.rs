@@ -26,6 +26,7 @@ pub struct RateInput {
     /// Exact decimal, e.g. "0.0043"
     #[schema(value_type = String, example = "0.0043")]
     price: Value,
+    /// Without prime factors above 7, for example 1, 60, 1000 or 1000000
     per: u64,
     #[schema(value_type = UnitName, example = "second")]
     unit: domain::price::Unit,
