@@ -191,7 +191,8 @@ struct RecordedTurns {
 
 /// Record turns, in any order, all or none of them.
 ///
-/// A repeated turn with the same content is a duplicate; different content for the same index is answered with 409.
+/// A repeated turn with the same content is a duplicate; different content for the same index is answered with 409. The turns of a call may
+/// name up to 64 different providers and models together.
 #[utoipa::path(post, path = "/calls/{id}/turns", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
     request_body(content = Turns, description = "One turn, or an array of up to 500", content_type = "application/json"),
     responses((status = 201, body = RecordedTurns), (status = 200, body = RecordedTurns), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]

@@ -2,6 +2,7 @@
 
 mod clock;
 mod end;
+mod providers;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 pub use clock::STARTED_AHEAD_MAX_MIN;
 use clock::{CallTimes, Moment, given, is_given};
 pub use end::{CallEnd, DURATION_MAX_SEC, EndRequest};
+pub use providers::{PROVIDERS_MAX, Providers};
 pub use refusal::CallRefusal;
 pub use turn::Turn;
 
@@ -129,6 +131,7 @@ pub struct KnownCall {
     pub turns: HashMap<u32, [u8; 16]>,
     /// Bytes of text of all turns together.
     pub text_bytes: usize,
+    pub providers: Providers,
     /// The caller's phrases that indicate an outcome.
     pub said: PhraseTally,
     pub end: Option<CallEnd>,
@@ -152,6 +155,7 @@ impl KnownCall {
             started_at_given: false,
             turns: HashMap::new(),
             text_bytes: 0,
+            providers: Providers::default(),
             said: PhraseTally::default(),
             end: None,
             classification: None,
@@ -211,6 +215,7 @@ impl Decider for Call {
             CallEvent::TurnRecorded(turn) => {
                 call.turns.insert(turn.turn_index, turn.fingerprint());
                 call.text_bytes += turn.text_bytes();
+                call.providers.add(turn);
                 tally_turn(&mut call.said, turn);
             }
             CallEvent::CallEnded(end) => call.end = Some(end.clone()),
@@ -219,7 +224,7 @@ impl Decider for Call {
     }
 
     fn size_of(state: &CallState) -> usize {
-        state.known().map_or(0, |call| call.turns.len()) * TURN_STATE_BYTES + STATE_BYTES
+        STATE_BYTES + state.known().map_or(0, |call| call.turns.len() * TURN_STATE_BYTES + call.providers.bytes())
     }
 
     fn person(id: Uuid, state: &CallState) -> Uuid {
@@ -294,6 +299,7 @@ impl KnownCall {
     fn record(&self, turns: Vec<Turn>, now: DateTime<Utc>) -> Result<Vec<CallEvent>, CallRefusal> {
         let mut known = HashMap::new();
         let mut text_bytes = self.text_bytes;
+        let mut providers = self.providers.clone();
         let mut said = self.said.clone();
         let mut events = Vec::with_capacity(turns.len() + 1);
         for (position_in_request, turn) in turns.into_iter().enumerate() {
@@ -310,6 +316,9 @@ impl KnownCall {
             text_bytes += turn.text_bytes();
             if text_bytes > CALL_TEXT_MAX_BYTES {
                 return Err(CallRefusal::TooMuchText { position_in_request });
+            }
+            if !providers.add(&turn) {
+                return Err(CallRefusal::TooManyProviders { position_in_request });
             }
             known.insert(turn.turn_index, fingerprint);
             tally_turn(&mut said, &turn);

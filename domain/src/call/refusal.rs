@@ -1,6 +1,6 @@
 //! Why a command on a call is refused.
 
-use super::{CALL_TEXT_MAX_BYTES, DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
+use super::{CALL_TEXT_MAX_BYTES, DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, PROVIDERS_MAX, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
 use crate::{Refusal, RefusalKind};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,8 @@ pub enum CallRefusal {
     TurnDiffers { position_in_request: usize, turn_index: u32 },
     #[error("the call's turns would have more than {} MiB of text together", CALL_TEXT_MAX_BYTES >> 20)]
     TooMuchText { position_in_request: usize },
+    #[error("the call's turns would name more than {PROVIDERS_MAX} different providers and models together")]
+    TooManyProviders { position_in_request: usize },
     #[error("turn came more than {LATE_TURNS_MAX_HOURS} hours after the call's end")]
     TurnTooLate { position_in_request: usize },
     #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
@@ -47,7 +49,9 @@ impl Refusal for CallRefusal {
             Self::OtherSubject | Self::StartedAlready | Self::EndedAlready => RefusalKind::Conflict,
             Self::TurnDiffers { position_in_request, .. } => RefusalKind::ConflictAt(format!("turns[{position_in_request}]")),
             Self::TurnTooLate { position_in_request } => RefusalKind::Invalid(format!("turns[{position_in_request}].occurred_at")),
-            Self::TooMuchText { position_in_request } => RefusalKind::Invalid(format!("turns[{position_in_request}]")),
+            Self::TooMuchText { position_in_request } | Self::TooManyProviders { position_in_request } => {
+                RefusalKind::Invalid(format!("turns[{position_in_request}]"))
+            }
             Self::OtherNumber => RefusalKind::Invalid("phone_number".to_owned()),
             Self::StartsInFuture | Self::StartsAfterEnd | Self::StartsTooEarly => RefusalKind::Invalid("started_at".to_owned()),
             Self::EndsBeforeStart | Self::EndsInFuture => RefusalKind::Invalid("ended_at".to_owned()),

@@ -277,6 +277,22 @@ fn the_texts_of_a_call_are_bounded_together() {
 }
 
 #[test]
+fn the_providers_of_a_call_are_bounded_together() {
+    let by = |index: u32, provider: usize| Turn {
+        llm_provider: Some(format!("provider {provider}")),
+        llm_input_tokens: Some(1),
+        llm_output_tokens: Some(1),
+        ..turn(index, "")
+    };
+    // Each names a provider for two components.
+    let most: Vec<_> = (0..PROVIDERS_MAX as u32 / 2).map(|index| by(index, index as usize)).collect();
+    let known: Vec<_> = [started()].into_iter().chain(most.iter().cloned().map(recorded)).collect();
+    given::<Call>([started()]).when(record(most.clone())).then(known[1..].to_vec());
+    given::<Call>(known.clone()).when(record([by(100, 0)])).then([recorded(by(100, 0))]);
+    given::<Call>(known).when(record([by(100, 0), by(101, 99)])).then_refused(CallRefusal::TooManyProviders { position_in_request: 1 });
+}
+
+#[test]
 fn a_call_ends_once() {
     let request = EndRequest {
         ended_at: Some(at(10)),
