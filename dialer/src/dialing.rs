@@ -1,7 +1,7 @@
 //! The loop that claims tasks of the campaigns of a provider, and places the calls.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,6 +13,7 @@ use domain::{
 };
 use eventstore::{Actor, ActorKind, now};
 use projections::campaigns::{self, CampaignAtWork};
+use rand::seq::SliceRandom as _;
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
@@ -29,12 +30,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// Maximum number of concurrent calls of one process.
 const CALLS_MAX: usize = 1_000;
+/// Maximum number of them that are of one company: the rest is for other companies.
+const CALLS_OF_COMPANY_MAX: usize = 750;
+/// Maximum number of claims for one company before the next company gets its turn.
+const CLAIMS_PER_TURN: usize = 10;
+/// Maximum number of campaigns of one company that are checked in one turn.
+const CAMPAIGNS_PER_TURN: usize = 100;
 
 /// Dials for one provider. Several processes may do so at the same time.
 pub struct Dialer {
     services: Services,
     provider: Arc<dyn Provider>,
-    at_work: Mutex<HashSet<Uuid>>,
+    /// The calls in progress, each with its company.
+    at_work: Mutex<HashMap<Uuid, Uuid>>,
 }
 
 impl Dialer {
@@ -50,19 +58,19 @@ impl Dialer {
         let heart = tokio::spawn(Arc::clone(&dialer).beat());
         while !*stop.borrow() {
             let health = dialer.services.store.head().health();
-            if let Err(error) = health
-                .or_unavailable(dialer.claim_all(&mut calls, &shutdown))
-                .await
-                .unwrap_or_else(|silent| Err(ServiceError::Database(silent)))
-            {
+            let round = health.or_unavailable(dialer.claim_round(&mut calls, &shutdown)).await;
+            let claimed = round.unwrap_or_else(|silent| Err(ServiceError::Database(silent))).unwrap_or_else(|error| {
                 tracing::warn!(%error, provider = dialer.provider.name(), "claiming was interrupted");
-            }
+                0
+            });
             while let Some(ended) = calls.try_join_next() {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a call's work ended unexpectedly; its lease will run out");
                 }
             }
-            let _ = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await;
+            if claimed == 0 {
+                let _ = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await;
+            }
         }
         while calls.join_next().await.is_some() {}
         heart.abort();
@@ -72,7 +80,7 @@ impl Dialer {
     async fn beat(self: Arc<Self>) {
         loop {
             tokio::time::sleep(ALIVE_EVERY).await;
-            let calls: Vec<Uuid> = self.at_work.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+            let calls: Vec<Uuid> = self.at_work.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
             let alive = self.services.store.head().health().or_unavailable(claim_slots::keep_alive(self.services.pool(), &calls)).await;
             if let Err(error) = alive.flatten() {
                 tracing::warn!(%error, "the claims of calls under way could not be prolonged");
@@ -80,11 +88,36 @@ impl Dialer {
         }
     }
 
-    async fn claim_all(self: &Arc<Self>, calls: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) -> Result<(), ServiceError> {
+    /// Gives each company a turn, and returns the number of tasks that were claimed.
+    async fn claim_round(self: &Arc<Self>, calls: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) -> Result<usize, ServiceError> {
+        let mut companies: HashMap<Uuid, Vec<CampaignAtWork>> = HashMap::new();
         for campaign in campaigns::running(self.services.pool(), self.provider.name()).await? {
-            while calls.len() < CALLS_MAX && !*shutdown.borrow() {
+            companies.entry(campaign.company_id).or_default().push(campaign);
+        }
+        let mut claimed = 0;
+        for (company_id, mut campaigns) in companies {
+            // In random order, so that each campaign of a company is checked soon, however many there are.
+            campaigns.shuffle(&mut rand::rng());
+            campaigns.truncate(CAMPAIGNS_PER_TURN);
+            let free = CALLS_MAX.saturating_sub(calls.len()).min(CALLS_OF_COMPANY_MAX.saturating_sub(self.calls_of(company_id)));
+            claimed += self.claim_turn(&campaigns, free.min(CLAIMS_PER_TURN), calls, shutdown).await;
+        }
+        Ok(claimed)
+    }
+
+    /// Claims up to `most` tasks of the campaigns of one company, and starts their calls.
+    async fn claim_turn(
+        self: &Arc<Self>,
+        campaigns: &[CampaignAtWork],
+        most: usize,
+        calls: &mut JoinSet<()>,
+        shutdown: &watch::Receiver<bool>,
+    ) -> usize {
+        let mut claimed = 0;
+        for campaign in campaigns {
+            while claimed < most && !*shutdown.borrow() {
                 let op = self.op(campaign.company_id);
-                let claim = match self.claim(&op, &campaign).await {
+                let claim = match self.claim(&op, campaign).await {
                     Ok(Some(claim)) => claim,
                     Ok(None) => break,
                     Err(error) => {
@@ -92,11 +125,17 @@ impl Dialer {
                         break;
                     }
                 };
+                claimed += 1;
+                self.note(|calls| calls.insert(claim.call_id, campaign.company_id));
                 let (dialer, stop) = (Arc::clone(self), shutdown.clone());
                 calls.spawn(async move { dialer.work(op, claim, stop).await });
             }
         }
-        Ok(())
+        claimed
+    }
+
+    fn calls_of(&self, company_id: Uuid) -> usize {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|company| **company == company_id).count()
     }
 
     async fn claim(&self, op: &OpContext, campaign: &CampaignAtWork) -> Result<Option<Claim>, ServiceError> {
@@ -119,13 +158,12 @@ impl Dialer {
         op.command.metadata.causation_id = claim.event_id;
         metrics::counter!("newvoice_dialer_calls_total").increment(1);
         metrics::gauge!("newvoice_dialer_calls").increment(1.0);
-        self.note(|calls| calls.insert(claim.call_id));
         self.work_on(op, claim, stop).await;
         self.note(|calls| calls.remove(&claim.call_id));
         metrics::gauge!("newvoice_dialer_calls").decrement(1.0);
     }
 
-    fn note(&self, change: impl FnOnce(&mut HashSet<Uuid>) -> bool) {
+    fn note(&self, change: impl FnOnce(&mut HashMap<Uuid, Uuid>) -> Option<Uuid>) {
         change(&mut self.at_work.lock().unwrap_or_else(PoisonError::into_inner));
     }
 

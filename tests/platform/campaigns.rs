@@ -370,6 +370,31 @@ async fn a_campaign_that_the_simulator_dials_runs_by_itself() {
 }
 
 #[tokio::test]
+async fn a_large_campaign_does_not_keep_another_company_from_dialing() {
+    let url = support::new_database().await;
+    let settings = newvoice_api::settings::Settings { roles: vec![Role::Api, Role::Projectors], ..support::settings(&url) };
+    let platform = Platform::start_with(settings).await;
+    let (large, small) = (platform.admin().await, platform.admin().await);
+    let unlimited = json!({"dialed_by": "simulator", "max_concurrent_calls": 10_000, "calls_per_minute": 100_000});
+    large.running_campaign(400, unlimited).await;
+    let id = small.running_campaign(1, json!({"dialed_by": "simulator"})).await;
+    platform.stop().await;
+
+    // The dialer finds both campaigns when it begins.
+    let platform = Platform::start_with(support::settings(&url)).await;
+    let [large, small] = [large, small].map(|admin| platform.anonymous().with_token(admin.token.as_ref().unwrap()));
+    until(&small, &format!("/campaigns/{id}"), "/status", json!("completed")).await;
+    let dialed = async |client: &Client| {
+        let events = client.get("/events?event_type=CallDialed&limit=200").await.expect(200);
+        events["items"].as_array().unwrap().iter().map(|event| event["position"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    let first = dialed(&small).await[0];
+    let before = dialed(&large).await.into_iter().filter(|position| *position < first).count();
+    assert!(before <= 20, "{before} calls of the large campaign came first");
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn time_travel_shows_what_was_known_then() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
