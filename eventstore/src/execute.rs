@@ -73,7 +73,7 @@ impl EventStore {
             created_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
             company_id,
-            epoch: self.persons().epoch(),
+            epoch: self.persons().epoch(company_id),
             cached: false,
         };
         let known = Loaded { cached: false, ..known.unwrap_or_else(none) };
@@ -113,7 +113,7 @@ impl EventStore {
 
     fn cached<D: Decider>(&self, id: Uuid) -> Option<Loaded<D>> {
         // A state from before an erasure may hold what was erased.
-        self.states.get(id).filter(|known| known.epoch == self.persons().epoch())
+        self.states.get(id).filter(|known| known.epoch == self.persons().epoch(known.company_id))
     }
 
     pub(crate) fn remember<D: Decider>(&self, id: Uuid, loaded: &Loaded<D>) {

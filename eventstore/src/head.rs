@@ -2,6 +2,7 @@
 //! NOTIFY, and the process reads it every [`POLL_MS`], whatever else fails.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -14,6 +15,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::{sync::watch, time::timeout};
+use uuid::Uuid;
 
 use crate::database::{DatabaseHealth, Pool};
 
@@ -26,15 +28,31 @@ const NOTIFY_EVERY_MS: u64 = 5;
 pub struct Head {
     position: watch::Sender<i64>,
     appended: watch::Sender<i64>,
-    /// Number of persons that have been erased.
-    erasures: watch::Sender<i64>,
+    erasures: watch::Sender<Erasures>,
     health: DatabaseHealth,
+}
+
+/// The erasures of persons, as far as this process has seen them.
+#[derive(Clone, Default)]
+pub(crate) struct Erasures {
+    /// Number of persons that have been erased.
+    pub count: i64,
+    /// The companies of the last erasures, the newest last.
+    recent: Vec<Uuid>,
+}
+
+impl Erasures {
+    /// The companies that have erased persons since the number of erasures was `count`; `None` if that is too long ago.
+    pub fn companies_since(&self, count: i64) -> Option<HashSet<Uuid>> {
+        let first = self.recent.len().checked_sub(usize::try_from(self.count - count).ok()?)?;
+        Some(self.recent[first..].iter().copied().collect())
+    }
 }
 
 impl Head {
     /// Starts the tasks that watch the head and notify other processes; they end when the pool is closed.
     pub(crate) fn watch(pool: Pool, options: PgConnectOptions, channel: String, health: DatabaseHealth) -> Self {
-        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), erasures: watch::Sender::new(0), health };
+        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), erasures: watch::Sender::default(), health };
         let own_backend = Arc::new(AtomicU32::new(0));
         tokio::spawn(follow(pool.clone(), options.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
         tokio::spawn(tell(pool, options, channel, head.appended.subscribe(), own_backend));
@@ -52,7 +70,7 @@ impl Head {
     }
 
     /// Changes whenever a person is erased.
-    pub(crate) fn erasures(&self) -> watch::Receiver<i64> {
+    pub(crate) fn erasures(&self) -> watch::Receiver<Erasures> {
         self.erasures.subscribe()
     }
 
@@ -108,10 +126,16 @@ async fn listen(
     listener.eager_reconnect(false);
     timeout(LOOK_DEADLINE, listener.listen(channel)).await.map_err(timed_out)??;
     loop {
-        let look = sqlx::query!("select h.position, e.count as erasures from log_head h, erasures e").fetch_one(&mut listener);
+        let look = sqlx::query!("select h.position, e.count, e.recent from log_head h, erasures e").fetch_one(&mut listener);
         let found = timeout(LOOK_DEADLINE, look).await.map_err(timed_out)??;
         raise(&head.position, found.position);
-        raise(&head.erasures, found.erasures);
+        head.erasures.send_if_modified(|known| {
+            let has_more = found.count > known.count;
+            if has_more {
+                *known = Erasures { count: found.count, recent: found.recent };
+            }
+            has_more
+        });
         let others = async {
             loop {
                 match listener.try_recv().await? {
@@ -163,4 +187,20 @@ async fn notify(
     };
     sqlx::query!("select pg_notify($1, '')", channel).execute(&mut connection).await?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn erasures_name_their_companies_unless_too_many_came_at_once() {
+        let [a, b, c] = [1, 2, 3].map(Uuid::from_u128);
+        let erasures = Erasures { count: 10, recent: vec![a, b, b, c] };
+        let since = |count| erasures.companies_since(count);
+        assert_eq!(since(10), Some(HashSet::new()));
+        assert_eq!(since(9), Some(HashSet::from([c])));
+        assert_eq!(since(6), Some(HashSet::from([a, b, c])));
+        assert_eq!(since(5), None);
+    }
 }

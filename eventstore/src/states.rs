@@ -27,6 +27,8 @@ struct States {
 
 struct Kept {
     state: Arc<dyn Any + Send + Sync>,
+    company_id: Uuid,
+    epoch: u64,
     bytes: usize,
 }
 
@@ -53,7 +55,8 @@ impl StateCache {
             return;
         }
         states.remove(&stream);
-        let kept = Kept { state: Arc::new(loaded.clone()), bytes: D::size_of(&loaded.state) };
+        let (company_id, epoch, bytes) = (loaded.company_id, loaded.epoch, D::size_of(&loaded.state));
+        let kept = Kept { state: Arc::new(loaded.clone()), company_id, epoch, bytes };
         states.bytes += kept.bytes;
         if let Some((_, dropped)) = states.by_stream.push(stream, kept) {
             states.bytes -= dropped.bytes;
@@ -69,10 +72,12 @@ impl StateCache {
         self.states().remove(stream);
     }
 
-    pub fn clear(&self) {
+    /// Removes the states that are not of their company's epoch.
+    pub fn drop_outdated(&self, epoch: impl Fn(Uuid) -> u64) {
         let mut states = self.states();
-        states.by_stream.clear();
-        states.bytes = 0;
+        let all = states.by_stream.iter();
+        let outdated: Vec<_> = all.filter(|(_, kept)| kept.epoch != epoch(kept.company_id)).map(|(stream, _)| stream.clone()).collect();
+        outdated.iter().for_each(|stream| states.remove(stream));
     }
 }
 
@@ -133,6 +138,17 @@ mod tests {
         cache.put(id, &Loaded { epoch: 1, ..call(0, 7) });
         cache.put(id, &call(0, 8));
         assert_eq!((cache.get::<Call>(id).unwrap().epoch, cache.states().by_stream.len()), (1, 1));
+    }
+
+    #[test]
+    fn outdated_states_of_a_company_are_removed_and_others_stay() {
+        let (cache, [eraser, other]) = (StateCache::new(), [1, 2].map(Uuid::from_u128));
+        for (id, company_id) in [eraser, other].into_iter().enumerate() {
+            cache.put(Uuid::from_u128(id as u128), &Loaded { company_id, ..call(0, 7) });
+        }
+        cache.drop_outdated(|company_id| u64::from(company_id == eraser));
+        assert!(cache.get::<Call>(Uuid::from_u128(0)).is_none() && cache.get::<Call>(Uuid::from_u128(1)).is_some());
+        assert_eq!(cache.states().bytes, Call::size_of(&call(0, 7).state));
     }
 
     #[test]

@@ -90,13 +90,8 @@ impl EventStore {
         // The fact is stored first: if the process is killed after it, the key is destroyed when the platform starts.
         let committed = self.execute::<D>(context, person_id, erase).await?;
         self.persons.destroy(context.company_id, person_id).await?;
-        self.persons.forget_all();
-        self.forget_states();
+        self.persons.outdate(context.company_id);
         Ok(committed.position)
-    }
-
-    pub(crate) fn forget_states(&self) {
-        self.states.clear();
     }
 
     /// The position of the last event, read from the database.
@@ -228,12 +223,41 @@ impl EventStore {
     }
 }
 
-/// Clears what this process has cached about persons in clear, whenever any process erases a person.
+/// How soon outdated keys and states are removed from memory; they are not used meanwhile.
+const DROP_AFTER: Duration = Duration::from_secs(1);
+
+/// Outdates what this process has cached about the persons of a company, whenever any process erases one of them. Other companies keep what
+/// they have cached.
 async fn forget_the_erased(head: Head, persons: Persons, states: StateCache) {
     let mut erasures = head.erasures();
-    while erasures.changed().await.is_ok() {
-        persons.forget_all();
-        states.clear();
+    let mut seen = erasures.borrow().count;
+    let mut drop_at = None;
+    loop {
+        let due = async {
+            match drop_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = erasures.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let found = erasures.borrow_and_update().clone();
+                match found.companies_since(seen) {
+                    Some(companies) => companies.into_iter().for_each(|company_id| persons.outdate(company_id)),
+                    None => persons.outdate_all(),
+                }
+                seen = found.count;
+                drop_at.get_or_insert_with(|| tokio::time::Instant::now() + DROP_AFTER);
+            }
+            () = due => {
+                persons.drop_outdated();
+                states.drop_outdated(|company_id| persons.epoch(company_id));
+                drop_at = None;
+            }
+        }
     }
 }
 

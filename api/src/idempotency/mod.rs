@@ -133,7 +133,7 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
     // The hash distinguishes paths; the index cannot hold a path of any length.
     let path = path.chars().take(PATH_MAX_CHARS).collect();
     let keyed = KeyedRequest { company_id, method: parts.method.to_string(), path, key_hash, body_hash, company_key };
-    let epoch = app.store.persons().epoch();
+    let epoch = app.store.persons().epoch(company_id);
     for _ in 0..LOOKS_MAX {
         // Callers without a credential lock their keys one after the other, because these use the connections for reads.
         let place = if identity.is_none() { Some(app.shares.of_stranger().await?) } else { None };
@@ -284,7 +284,8 @@ impl Answer {
 async fn finish(app: &App, request: &KeyedRequest, comes_again: bool, response: Response, epoch: u64) -> Result<Response, Problem> {
     let status = response.status();
     // A person was erased meanwhile: the answer may contain their data.
-    let outdated = app.store.persons().epoch() != epoch && ABOUT_PERSONS.iter().any(|start| request.path.starts_with(start));
+    let outdated =
+        app.store.persons().epoch(request.company_id) != epoch && ABOUT_PERSONS.iter().any(|start| request.path.starts_with(start));
     // This includes refusals of callers without a credential: their keys would fill the disk.
     let nothing_done = [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status)
         || (request.company_id.is_nil() && status.is_client_error());

@@ -9,10 +9,7 @@ mod keys;
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use domain::person::ERASURE_CATEGORY;
@@ -41,9 +38,21 @@ struct Shared {
     master: Option<MasterKey>,
     companies: Mutex<LruCache<Uuid, Arc<CompanyKey>>>,
     /// Keys by company and person.
-    keys: Mutex<LruCache<(Uuid, Uuid), Arc<Cipher>>>,
-    /// Increases with every erasure: a key that was looked up before an erasure is not cached after it.
-    epoch: AtomicU64,
+    keys: Mutex<LruCache<(Uuid, Uuid), CachedKey>>,
+    epochs: RwLock<Epochs>,
+}
+
+struct CachedKey {
+    /// The company's epoch when the key was looked up.
+    epoch: u64,
+    cipher: Arc<Cipher>,
+}
+
+/// An epoch of a company ends when it erases a person: a key or state from an earlier epoch may be one that was erased.
+#[derive(Default)]
+struct Epochs {
+    of_all: u64,
+    by_company: HashMap<Uuid, u64>,
 }
 
 /// A person's key as it is in the database.
@@ -62,7 +71,7 @@ impl Persons {
             master,
             companies: Mutex::new(LruCache::new(COMPANIES_MAX)),
             keys: Mutex::new(LruCache::new(KEYS_MAX)),
-            epoch: AtomicU64::new(0),
+            epochs: RwLock::default(),
         }))
     }
 
@@ -71,15 +80,39 @@ impl Persons {
         self.0.master.is_some()
     }
 
-    /// Increases whenever this process is notified of an erasure.
-    pub fn epoch(&self) -> u64 {
-        self.0.epoch.load(Ordering::Acquire)
+    /// Increases whenever this process is notified that the company has erased a person.
+    pub fn epoch(&self, company_id: Uuid) -> u64 {
+        let epochs = self.0.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        epochs.of_all + epochs.by_company.get(&company_id).copied().unwrap_or_default()
     }
 
-    /// Removes every person's key from the cache: a person was erased.
-    pub(crate) fn forget_all(&self) {
-        self.0.epoch.fetch_add(1, Ordering::AcqRel);
-        lock(&self.0.keys).clear();
+    /// The company has erased a person: what is cached about its persons is not used any more.
+    pub(crate) fn outdate(&self, company_id: Uuid) {
+        *self.epochs().by_company.entry(company_id).or_default() += 1;
+    }
+
+    /// The same for every company.
+    pub(crate) fn outdate_all(&self) {
+        self.epochs().of_all += 1;
+    }
+
+    fn epochs(&self) -> RwLockWriteGuard<'_, Epochs> {
+        self.0.epochs.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes outdated keys from memory.
+    pub(crate) fn drop_outdated(&self) {
+        let mut keys = lock(&self.0.keys);
+        let outdated: Vec<_> = keys.iter().filter(|((company, _), key)| key.epoch != self.epoch(*company)).map(|(id, _)| *id).collect();
+        for id in outdated {
+            keys.pop(&id);
+        }
+    }
+
+    fn cached_key(&self, company_id: Uuid, person_id: Uuid) -> Option<Arc<Cipher>> {
+        let epoch = self.epoch(company_id);
+        let mut keys = lock(&self.0.keys);
+        keys.get(&(company_id, person_id)).filter(|key| key.epoch == epoch).map(|key| Arc::clone(&key.cipher))
     }
 
     /// The company's own key, which is created if it does not exist.
@@ -149,7 +182,7 @@ impl Persons {
     }
 
     async fn find(&self, company: &CompanyKey, company_id: Uuid, hashes: &[Vec<u8>]) -> Result<HashMap<Vec<u8>, Uuid>, StoreError> {
-        let epoch = self.epoch();
+        let epoch = self.epoch(company_id);
         let rows = sqlx::query_as!(
             KeyRow,
             "select company_id, person_id, phone_hash, wrapped_key from person_keys where company_id = $1 and phone_hash = any($2)",
@@ -166,17 +199,14 @@ impl Persons {
 
     fn keep(&self, company: &CompanyKey, epoch: u64, row: &KeyRow) -> Option<Arc<Cipher>> {
         let cipher = Arc::new(company.unwrap_person_key(row.person_id, row.phone_hash.as_deref(), &row.wrapped_key)?);
-        let mut keys = lock(&self.0.keys);
-        if self.epoch() == epoch {
-            keys.put((row.company_id, row.person_id), Arc::clone(&cipher));
-        }
+        lock(&self.0.keys).put((row.company_id, row.person_id), CachedKey { epoch, cipher: Arc::clone(&cipher) });
         Some(cipher)
     }
 
     /// The key for data that is recorded about a person from now on; `None` once the person is erased. A person without a key gets one.
     pub(crate) async fn key(&self, company_id: Uuid, person_id: Uuid) -> Result<Option<Arc<Cipher>>, StoreError> {
-        if let Some(known) = lock(&self.0.keys).get(&(company_id, person_id)) {
-            return Ok(Some(Arc::clone(known)));
+        if let Some(known) = self.cached_key(company_id, person_id) {
+            return Ok(Some(known));
         }
         let company = self.company(company_id).await?;
         sqlx::query!(
@@ -195,20 +225,17 @@ impl Persons {
     /// The keys of those of these persons who are not erased.
     async fn load(&self, company_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Arc<Cipher>>, StoreError> {
         let (mut found, mut missing) = (HashMap::with_capacity(ids.len()), Vec::new());
-        {
-            let mut keys = lock(&self.0.keys);
-            for id in ids {
-                match keys.get(&(company_id, *id)) {
-                    Some(known) => drop(found.insert(*id, Arc::clone(known))),
-                    None => missing.push(*id),
-                }
+        for id in ids {
+            match self.cached_key(company_id, *id) {
+                Some(known) => drop(found.insert(*id, known)),
+                None => missing.push(*id),
             }
         }
         if missing.is_empty() {
             return Ok(found);
         }
         let company = self.company(company_id).await?;
-        let epoch = self.epoch();
+        let epoch = self.epoch(company_id);
         let rows = sqlx::query_as!(
             KeyRow,
             "select company_id, person_id, phone_hash, wrapped_key from person_keys where company_id = $1 and person_id = any($2)",
@@ -251,7 +278,12 @@ impl Persons {
     pub(crate) async fn destroy(&self, company_id: Uuid, person_id: Uuid) -> Result<(), StoreError> {
         let mut tx = self.0.pool.begin().await?;
         sqlx::query!("delete from person_keys where company_id = $1 and person_id = $2", company_id, person_id).execute(&mut *tx).await?;
-        sqlx::query!("update erasures set count = count + 1").execute(&mut *tx).await?;
+        sqlx::query!(
+            "update erasures set count = count + 1, recent = (recent || $1::uuid)[greatest(1, cardinality(recent) - 62):]",
+            company_id
+        )
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(())
     }
