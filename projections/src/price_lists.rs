@@ -74,6 +74,11 @@ pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Op
     .await
 }
 
+/// Number of lists of a company.
+pub async fn count(db: &mut PgConnection, company_id: Uuid) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"select count(*) as "count!" from price_lists where company_id = $1"#, company_id).fetch_one(db).await
+}
+
 /// The list in force at `at`.
 pub async fn in_force(db: &mut PgConnection, company_id: Uuid, at: DateTime<Utc>) -> Result<Option<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(

@@ -1,15 +1,40 @@
 //! Price lists.
 
-use domain::price_list::{PriceList, PriceListCommand};
+use chrono::{DateTime, Utc};
+use domain::{
+    price::Rate,
+    price_list::{PriceList, PriceListCommand},
+};
+use projections::{cost_rollups, price_lists};
 use uuid::Uuid;
 
 use crate::{OpContext, ServiceError, Services, Versioned};
 
+/// Most price lists that a company can have, apart from some that are published at the same moment.
+const PRICE_LISTS_MAX: i64 = 500;
+
 impl Services {
-    /// Publishes a price list. It is in force from its date until the date of the next list.
-    pub async fn publish_price_list(&self, op: &OpContext, list: PriceListCommand) -> Result<Versioned<()>, ServiceError> {
+    /// Publishes a price list. It is in force from its date until the date of the next list. A list for the past waits until the costs
+    /// include the log: the calls in its period are priced again, by the projector that all companies share, and each company can have one
+    /// such list that is not applied yet.
+    pub async fn publish_price_list(
+        &self,
+        op: &OpContext,
+        name: String,
+        effective_from: DateTime<Utc>,
+        rates: Vec<Rate>,
+    ) -> Result<Versioned<()>, ServiceError> {
+        let mut read = self.read(op.company_id(), &[price_lists::READ_MODEL], None).await?;
+        let count = price_lists::count(&mut read, op.company_id()).await?;
+        drop(read);
+        if count >= PRICE_LISTS_MAX {
+            return Err(ServiceError::Conflict(format!("a company can have at most {PRICE_LISTS_MAX} price lists")));
+        }
+        if effective_from < op.command.now {
+            self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;
+        }
         let id: Uuid = op.ids.make("price_list");
-        let committed = self.store.execute::<PriceList>(&op.command, id, list).await?;
+        let committed = self.store.execute::<PriceList>(&op.command, id, PriceListCommand::Publish { name, effective_from, rates }).await?;
         let loaded = self.store.load::<PriceList>(op.company_id(), id).await?;
         Ok(Versioned::of_committed(id, &committed, &loaded, ()))
     }

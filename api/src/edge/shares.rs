@@ -35,6 +35,8 @@ const EXPENSIVE: &[&str] = &[
     "/calls/{id}/history",
     "/campaigns/{id}/history",
     "/events",
+    "/price-lists",
+    "/skillbases",
     "/tasks/{id}/history",
     "POST /price-lists/what-if",
 ];
@@ -44,16 +46,12 @@ const STREAMS: &[&str] = &["/analytics/ws/calls/{id}", "/events/stream"];
 #[expect(clippy::expect_used, reason = "without threads nothing works")]
 static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
-    threads.worker_threads(half_of_cores()).thread_name("expensive-reads").enable_all().build().expect("the system has threads left")
+    threads.worker_threads(expensive_at_once()).thread_name("expensive-reads").enable_all().build().expect("the system has threads left")
 });
 
 /// Number of concurrent expensive reads of all companies: at least two, so that one company cannot hold all places.
 fn expensive_at_once() -> usize {
-    half_of_cores().max(2)
-}
-
-fn half_of_cores() -> usize {
-    (std::thread::available_parallelism().map_or(2, std::num::NonZero::get) / 2).max(1)
+    (std::thread::available_parallelism().map_or(2, std::num::NonZero::get) / 2).max(2)
 }
 
 /// How long a read waits for its turn.
@@ -79,6 +77,7 @@ pub struct Shares {
     pages: CompanyPlaces,
     streams: CompanyPlaces,
     user_changes: CompanyPlaces,
+    price_lists: CompanyPlaces,
     /// Keyed requests without a credential.
     strangers: Arc<Semaphore>,
     /// Shared by all companies.
@@ -98,6 +97,7 @@ impl Shares {
             pages: CompanyPlaces::new(PAGES_OF_COMPANY),
             streams: CompanyPlaces::new(streams),
             user_changes: CompanyPlaces::new(1),
+            price_lists: CompanyPlaces::new(1),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             all_expensive: Arc::new(Semaphore::new(expensive_at_once())),
         }
@@ -146,6 +146,12 @@ impl Shares {
     pub async fn of_user_change(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
         let too_many = || Problem::too_many("too many changes to users of this company at once", RETRY_AFTER_SEC);
         self.user_changes.take(company_id, WAIT_MAX).await.ok_or_else(too_many)
+    }
+
+    /// Acquires the turn for publishing a price list.
+    pub async fn of_price_list(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
+        let too_many = || Problem::too_many("too many price lists of this company at once", RETRY_AFTER_SEC);
+        self.price_lists.take(company_id, WAIT_MAX).await.ok_or_else(too_many)
     }
 }
 

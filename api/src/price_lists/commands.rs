@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use domain::{price_list::PriceListCommand, validation::Invalid};
+use domain::validation::Invalid;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -34,17 +34,18 @@ struct PublishPriceList {
 /// Publish a price list.
 ///
 /// It is in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of the calls in its
-/// period.
+/// period. A company's lists are published one after the other, a list with an earlier date once the costs include all events before it (503
+/// if that takes more than a few seconds).
 #[utoipa::path(post, path = "/price-lists", tag = "prices", security(("bearer" = ["admin"])), request_body = PublishPriceList,
-    responses((status = 201, body = PriceListView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, body = PriceListView), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<PublishPriceList>) -> Result<Answer<PriceListView>, Problem> {
     let mut invalid = Invalid::default();
     invalid.name("name", &input.name, 200);
     invalid.time("effective_from", Some(input.effective_from));
     invalid.into_result()?;
     let rates = parse_rates(input.rates)?;
-    let command = PriceListCommand::Publish { name: input.name.clone(), effective_from: input.effective_from, rates: rates.clone() };
-    let published = app.services.publish_price_list(&by.op(), command).await?;
+    let _turn = app.shares.of_price_list(by.company_id()).await?;
+    let published = app.services.publish_price_list(&by.op(), input.name.clone(), input.effective_from, rates.clone()).await?;
     Ok(Answer::of_new(published, |given| PriceListView {
         id: given.id,
         name: input.name,

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::lists::Lists;
+use super::lists::Rates;
 
 /// What a call used, from which provider and under which list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,10 +75,10 @@ impl Line {
     }
 }
 
-/// The lines of `usage` under the lists that it names.
-pub(super) fn lines(usage: &Usage, lists: &Lists) -> Vec<Line> {
+/// The lines of `usage` under the rates of the lists that it names.
+pub(super) fn lines(usage: &Usage, rates: &Rates) -> Vec<Line> {
     let billed = usage.iter().map(|(key, quantity)| {
-        let rates = key.price_list_id.map_or(&[][..], |id| lists.rates(id));
+        let rates = key.price_list_id.and_then(|id| rates.get(&id)).map_or(&[][..], Vec::as_slice);
         let rate = price::choose(rates, key.component, key.provider.as_deref(), key.model.as_deref());
         Billed { component: key.component, provider: key.provider.as_deref(), quantity: *quantity, rate }
     });

@@ -1,9 +1,13 @@
 //! The ledger's own tables: lists, calls with their bills, and why bills changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use domain::{Decider, Fact, call::Call, price::Component};
+use domain::{
+    Decider, Fact,
+    call::Call,
+    price::{Component, Rate},
+};
 use futures::TryStreamExt as _;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, types::Json};
@@ -11,14 +15,14 @@ use uuid::Uuid;
 
 use super::{
     Calls, LedgerCall,
-    bill::{Costs, Line, Usage, UsageKey},
-    lists::{List, Lists},
+    bill::{Costs, Line, Usage, UsageKey, lines},
+    lists::{List, Lists, Rates},
     query::Change,
 };
 use crate::engine::{ApplyError, Recorded};
 
-pub(super) async fn save_list(db: &mut PgConnection, company_id: Uuid, list: &List) -> Result<(), ApplyError> {
-    let rates = serde_json::to_value(&list.rates).map_err(|e| ApplyError::Contradiction(e.to_string()))?;
+pub(super) async fn save_list(db: &mut PgConnection, company_id: Uuid, list: &List, rates: &[Rate]) -> Result<(), ApplyError> {
+    let rates = serde_json::to_value(rates).map_err(|e| ApplyError::Contradiction(e.to_string()))?;
     sqlx::query!(
         "insert into cost_price_lists (company_id, price_list_id, effective_from, position, rates) values ($1, $2, $3, $4, $5)",
         company_id,
@@ -37,16 +41,36 @@ pub(super) async fn lists(db: &mut PgConnection, mut companies: Vec<Uuid>) -> Re
     companies.sort_unstable();
     companies.dedup();
     let rows = sqlx::query!(
-        "select company_id, price_list_id, effective_from, position, rates from cost_price_lists where company_id = any($1)",
+        "select company_id, price_list_id, effective_from, position from cost_price_lists where company_id = any($1)",
         &companies
     );
     let mut lists: HashMap<Uuid, Vec<List>> = HashMap::new();
     for row in rows.fetch_all(db).await? {
-        let rates = serde_json::from_value(row.rates).map_err(|e| ApplyError::Contradiction(format!("price list: {e}")))?;
-        let list = List { id: row.price_list_id, effective_from: row.effective_from, position: row.position, rates };
+        let list = List { id: row.price_list_id, effective_from: row.effective_from, position: row.position };
         lists.entry(row.company_id).or_default().push(list);
     }
     Ok(lists.into_iter().map(|(company, lists)| (company, Lists::new(lists))).collect())
+}
+
+/// Bills calls, each under the lists of its company. Only the rates of lists that a call used are read: a company may have many long lists.
+pub(super) async fn bill(db: &mut PgConnection, calls: Vec<(&mut LedgerCall, &Lists)>) -> Result<(), ApplyError> {
+    let used = calls.into_iter().map(|(call, lists)| (call.whole_usage(lists), call)).collect::<Vec<_>>();
+    let lists: HashSet<_> = used.iter().flat_map(|(usage, _)| usage.keys().filter_map(|key| key.price_list_id)).collect();
+    let companies: HashSet<_> = used.iter().map(|(_, call)| call.company_id).collect();
+    let rows = sqlx::query!(
+        "select price_list_id, rates from cost_price_lists where company_id = any($1) and price_list_id = any($2)",
+        &companies.into_iter().collect::<Vec<_>>(),
+        &lists.into_iter().collect::<Vec<_>>()
+    );
+    let mut rates = Rates::new();
+    for row in rows.fetch_all(db).await? {
+        let list = serde_json::from_value(row.rates).map_err(|e| ApplyError::Contradiction(format!("price list: {e}")))?;
+        rates.insert(row.price_list_id, list);
+    }
+    for (usage, call) in used {
+        call.lines = lines(&usage, &rates);
+    }
+    Ok(())
 }
 
 /// The calls with their bills.
@@ -206,7 +230,7 @@ pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]
     );
     let mut calls = Calls::new();
     let mut versions: HashMap<Uuid, i64> = HashMap::new();
-    let mut rows = rows.fetch(db);
+    let mut rows = rows.fetch(&mut *db);
     while let Some(row) = rows.try_next().await? {
         let unreadable = |reason: String| ApplyError::Contradiction(format!("position {}: {reason}", row.position));
         let fact =
@@ -232,9 +256,10 @@ pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]
             calls.entry(id).or_insert_with(|| LedgerCall::new(&event)).fold(&event, fact, lists);
         }
     }
+    drop(rows);
     if let Some(missing) = ids.iter().find(|id| !calls.contains_key(id)) {
         return Err(ApplyError::Contradiction(format!("call {missing} is not in the log")));
     }
-    calls.values_mut().for_each(|call| call.bill(lists));
+    bill(db, calls.values_mut().map(|call| (call, lists)).collect()).await?;
     Ok(calls)
 }

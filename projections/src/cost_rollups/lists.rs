@@ -1,17 +1,21 @@
 //! The price lists of a company, in the order in which they come into force.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use domain::price::Rate;
 use uuid::Uuid;
 
-/// A price list as the ledger stores it.
+/// A price list as the ledger stores it, without its rates.
 #[derive(Clone, Debug)]
 pub(super) struct List {
     pub id: Uuid,
     pub effective_from: DateTime<Utc>,
     pub position: i64,
-    pub rates: Vec<Rate>,
 }
+
+/// The rates of some lists, by list.
+pub(super) type Rates = HashMap<Uuid, Vec<Rate>>;
 
 /// A company's lists, the latest `effective_from` last; of two lists with the same time, the one that was published later is later.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +31,6 @@ impl Lists {
     pub fn in_force(&self, at: DateTime<Utc>) -> Option<Uuid> {
         let later = self.0.partition_point(|list| list.effective_from <= at);
         later.checked_sub(1).and_then(|i| self.0.get(i)).map(|list| list.id)
-    }
-
-    pub fn rates(&self, id: Uuid) -> &[Rate] {
-        self.0.iter().find(|list| list.id == id).map_or(&[], |list| &list.rates)
     }
 
     /// When the list that follows `id` comes into force.

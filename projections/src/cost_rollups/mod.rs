@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     Decider, Fact,
     call::{Call, CallEvent},
-    price::Component,
+    price::{Component, Rate},
     price_list::{PriceList, PriceListEvent},
 };
 use rust_decimal::Decimal;
@@ -106,10 +106,6 @@ impl LedgerCall {
         usage
     }
 
-    fn bill(&mut self, lists: &Lists) {
-        self.lines = bill::lines(&self.whole_usage(lists), lists);
-    }
-
     fn key(&self) -> RollupKey {
         RollupKey::new(self.company_id, self.started_at, self.campaign_id, self.skillbase_id)
     }
@@ -147,8 +143,8 @@ impl Projection for CostRollups {
             let (lists, calls): (Vec<&Recorded>, Vec<&Recorded>) = stretch.iter().partition(|e| matches!(e.fact, Fact::PriceList(_)));
             for event in lists {
                 let Fact::PriceList(PriceListEvent::PriceListPublished { effective_from, rates, .. }) = &event.fact else { continue };
-                let list = List { id: event.id, effective_from: *effective_from, position: event.position, rates: rates.clone() };
-                publish(db, event, list).await?;
+                let list = List { id: event.id, effective_from: *effective_from, position: event.position };
+                publish(db, event, list, rates).await?;
             }
             if !calls.is_empty() {
                 apply_calls(db, &calls).await?;
@@ -172,7 +168,11 @@ async fn apply_calls(db: &mut PgConnection, events: &[&Recorded]) -> Result<(), 
         call.fold(event, fact, lists.get(&event.company_id).unwrap_or(&none));
     }
     let mut changed: Vec<_> = after.into_values().filter(|call| before.get(&call.call_id) != Some(call)).collect();
-    changed.iter_mut().for_each(|call| call.bill(lists.get(&call.company_id).unwrap_or(&none)));
+    let bills = changed.iter_mut().map(|call| {
+        let lists = lists.get(&call.company_id).unwrap_or(&none);
+        (call, lists)
+    });
+    ledger::bill(db, bills.collect()).await?;
     rollups::replace(db, &before, &changed).await?;
     Ok(ledger::save(db, &changed).await?)
 }
@@ -181,9 +181,9 @@ async fn apply_calls(db: &mut PgConnection, events: &[&Recorded]) -> Result<(), 
 const REPRICE_CALLS: i64 = 500;
 
 /// Adds the list and prices the turns that it covers again, from the log: the ledger itself does not store single turns.
-async fn publish(db: &mut PgConnection, published: &Recorded, list: List) -> Result<(), ApplyError> {
+async fn publish(db: &mut PgConnection, published: &Recorded, list: List, rates: &[Rate]) -> Result<(), ApplyError> {
     let company_id = published.company_id;
-    ledger::save_list(db, company_id, &list).await?;
+    ledger::save_list(db, company_id, &list, rates).await?;
     let lists = ledger::lists(db, vec![company_id]).await?.remove(&company_id).unwrap_or_default();
     let until = lists.end_of(list.id);
     let mut after = Uuid::nil();
