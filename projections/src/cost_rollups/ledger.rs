@@ -55,12 +55,16 @@ pub(super) async fn lists(db: &mut PgConnection, mut companies: Vec<Uuid>) -> Re
 /// Bills calls, each under the lists of its company. Only the rates of lists that a call used are read: a company may have many long lists.
 pub(super) async fn bill(db: &mut PgConnection, calls: Vec<(&mut LedgerCall, &Lists)>) -> Result<(), ApplyError> {
     let used = calls.into_iter().map(|(call, lists)| (call.whole_usage(lists), call)).collect::<Vec<_>>();
-    let lists: HashSet<_> = used.iter().flat_map(|(usage, _)| usage.keys().filter_map(|key| key.price_list_id)).collect();
-    let companies: HashSet<_> = used.iter().map(|(_, call)| call.company_id).collect();
+    let lists_of = |(usage, call): &(Usage, &mut LedgerCall)| {
+        let company_id = call.company_id;
+        usage.keys().filter_map(|key| key.price_list_id).map(|list| (company_id, list)).collect::<Vec<_>>()
+    };
+    let (companies, lists): (Vec<_>, Vec<_>) = used.iter().flat_map(lists_of).collect::<HashSet<_>>().into_iter().unzip();
     let rows = sqlx::query!(
-        "select price_list_id, rates from cost_price_lists where company_id = any($1) and price_list_id = any($2)",
-        &companies.into_iter().collect::<Vec<_>>(),
-        &lists.into_iter().collect::<Vec<_>>()
+        "select price_list_id, rates from cost_price_lists
+          where (company_id, price_list_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
+        &companies,
+        &lists
     );
     let mut rates = Rates::new();
     for row in rows.fetch_all(db).await? {
