@@ -41,7 +41,7 @@ pub struct Running {
     database: Database,
 }
 
-/// Prometheus metrics of this process; `None` if another recorder is already installed.
+/// Prometheus metrics of this process. They stay empty if another recorder is already installed.
 #[expect(clippy::expect_used, reason = "only an empty list of buckets is refused")]
 pub fn prometheus() -> PrometheusHandle {
     let builder = PrometheusBuilder::new();
