@@ -42,6 +42,11 @@ impl Fresh {
         Ok(app.services.read(company_id, models, self.min_position).await?)
     }
 
+    /// Waits for the read models and begins to read single rows by key.
+    pub async fn read_by_key(&self, app: &App, company_id: Uuid, models: &[ReadModel]) -> Result<Read, Problem> {
+        Ok(app.services.read_by_key(company_id, models, self.min_position).await?)
+    }
+
     /// Waits for the read models and begins to read them in one snapshot.
     pub async fn snapshot(&self, app: &App, company_id: Uuid, models: &[ReadModel]) -> Result<Read, Problem> {
         Ok(app.services.snapshot(company_id, models, self.min_position).await?)

@@ -134,7 +134,7 @@ impl Services {
     async fn campaign(&self, company_id: Uuid, id: Uuid, position: i64) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let loaded: Loaded<Campaign> = self.store.load(company_id, id).await?;
         let campaign = live(&loaded.state)?.clone();
-        let mut read = self.read(company_id, call_tasks::STATS_READS, None).await?;
+        let mut read = self.read_by_key(company_id, call_tasks::STATS_READS, None).await?;
         let row = call_tasks::campaign_stats(&mut read, company_id, id).await?;
         let counters = row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default();
         Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, counters }))

@@ -34,6 +34,12 @@ impl Services {
         Ok(Read { transaction: self.access.company(company_id).await?, position })
     }
 
+    /// Waits like [`Self::read`]. For queries of single rows by key: PostgreSQL keeps their plans.
+    pub async fn read_by_key(&self, company_id: Uuid, models: &[ReadModel], min_position: Option<i64>) -> Result<Read, ServiceError> {
+        let position = self.wait_for(models, min_position).await?;
+        Ok(Read { transaction: self.access.company_by_key(company_id).await?, position })
+    }
+
     /// Waits like [`Self::read`] and begins a snapshot that does not change while events are projected or tables rebuilt: for queries with
     /// several statements.
     pub async fn snapshot(&self, company_id: Uuid, models: &[ReadModel], min_position: Option<i64>) -> Result<Read, ServiceError> {

@@ -168,7 +168,7 @@ impl MetricsOfCalls {
 #[utoipa::path(get, path = "/analytics/calls/{id}/metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = CallMetricsView), (status = 404, body = Problem)))]
 async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<CallMetricsView>, Problem> {
-    let mut read = fresh.read(&app, by.company_id(), METRICS).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), METRICS).await?;
     let position = read.position;
     let row = call_metrics::get_with_costs(&mut read, by.company_id(), id).await?;
     let (row, costs) = row.ok_or_else(|| Problem::not_found("call"))?;

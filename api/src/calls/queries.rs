@@ -29,7 +29,7 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
         let call = app.services.call_as_of(by.company_id(), id, moment).await?;
         return Ok(Answer { position, ..Answer::of(call, CallView::new) });
     }
-    let mut read = fresh.read(&app, by.company_id(), &[projections::calls::READ_MODEL]).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::calls::READ_MODEL]).await?;
     let position = read.position;
     let mut row = projections::calls::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
     drop(read);

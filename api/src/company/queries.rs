@@ -60,7 +60,7 @@ async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answ
 /// The caller's company.
 #[utoipa::path(get, path = "/company", tag = "identity", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = CompanyView)))]
 async fn company(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<CompanyView>, Problem> {
-    let mut read = fresh.read(&app, by.company_id(), &[projections::companies::READ_MODEL]).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::companies::READ_MODEL]).await?;
     let row = projections::companies::get(&mut read, by.company_id()).await?.ok_or_else(|| Problem::not_found("company"))?;
     let version = row.version;
     let view = CompanyView { id: row.company_id, name: row.name, slug: row.slug, email: row.email };

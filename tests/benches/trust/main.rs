@@ -103,7 +103,7 @@ async fn serve(reader: Reader) -> SocketAddr {
         read(&mut reader.owner.acquire().await.unwrap(), &reader).await
     }
     async fn confined(State(reader): State<Arc<Reader>>) -> Json<Value> {
-        read(&mut reader.access.company(reader.company).await.unwrap(), &reader).await
+        read(&mut reader.access.company_by_key(reader.company).await.unwrap(), &reader).await
     }
     async fn read(db: &mut sqlx::PgConnection, reader: &Reader) -> Json<Value> {
         let (row, costs) = call_metrics::get_with_costs(db, reader.company, reader.call).await.unwrap().unwrap();
