@@ -8,7 +8,7 @@ use domain::{
     count,
 };
 use eventstore::{
-    BoundedPage, HoldsPersonal, PageReader, StreamName,
+    BoundedPage, HoldsPersonal, StreamName,
     persons::{Envelope, PersonalValues},
 };
 use rust_decimal::Decimal;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
+    page::long_rows,
     personal::{envelopes, text_of},
 };
 
@@ -142,11 +143,6 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
     Ok(())
 }
 
-/// Bytes of encrypted text after which a page of turns ends, and the number of turns that are read at once: a turn may have some hundred
-/// kilobytes.
-const PAGE_MAX_BYTES: usize = 4 << 20;
-const CHUNK: usize = 50;
-
 /// A call's turns after `after`, by turn index: at most `limit`, and fewer if they are long.
 pub async fn page_of_call(
     db: &mut PgConnection,
@@ -155,7 +151,7 @@ pub async fn page_of_call(
     after: Option<i32>,
     limit: usize,
 ) -> Result<BoundedPage<CallLogRow>, sqlx::Error> {
-    let mut reader = PageReader::<CallLogRow>::new(limit, PAGE_MAX_BYTES, CHUNK);
+    let mut reader = long_rows::<CallLogRow>(limit);
     while let Some(count) = reader.rows_to_read() {
         let after = reader.last().map_or(after, |row| Some(row.turn_index));
         let rows = of_call(&mut *db, company_id, call_id, after, count::to_i64(count)).await?;

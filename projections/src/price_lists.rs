@@ -3,16 +3,17 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
-    Decider, Fact,
+    Decider, Fact, count,
     price_list::{PriceList, PriceListEvent},
 };
+use eventstore::BoundedPage;
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     engine::{ApplyError, Projection, ReadModel, Recorded, Table},
-    page::After,
+    page::{After, json_bytes, long_rows},
 };
 
 pub const READ_MODEL: ReadModel = ReadModel::new("price_lists");
@@ -93,7 +94,22 @@ pub async fn in_force(db: &mut PgConnection, company_id: Uuid, at: DateTime<Utc>
 }
 
 /// Newest first.
-pub async fn list(db: &mut PgConnection, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<PriceListRow>, sqlx::Error> {
+pub async fn list(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    after: Option<After>,
+    limit: usize,
+) -> Result<BoundedPage<PriceListRow>, sqlx::Error> {
+    let mut reader = long_rows::<PriceListRow>(limit);
+    while let Some(count) = reader.rows_to_read() {
+        let after = reader.last().map_or(after, |row| Some(After { at: row.created_at, id: row.price_list_id }));
+        let rows = rows(&mut *db, company_id, after, count::to_i64(count)).await?;
+        reader.add(rows, |row| json_bytes(&row.rates));
+    }
+    Ok(reader.into_page())
+}
+
+async fn rows(db: &mut PgConnection, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(
         PriceListRow,
         "select price_list_id, name, effective_from, rates, created_at from price_lists

@@ -3,16 +3,17 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
-    Decider, Fact,
+    Decider, Fact, count,
     skillbase::{Skillbase, SkillbaseContent, SkillbaseEvent},
 };
+use eventstore::BoundedPage;
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     engine::{ApplyError, Projection, ReadModel, Recorded, Table, fit},
-    page::After,
+    page::{After, json_bytes, long_rows},
 };
 
 pub const READ_MODEL: ReadModel = ReadModel::new("skillbases");
@@ -124,6 +125,23 @@ pub async fn list(
     name: Option<&str>,
     slug: Option<&str>,
     after: Option<After>,
+    limit: usize,
+) -> Result<BoundedPage<SkillbaseRow>, sqlx::Error> {
+    let mut reader = long_rows::<SkillbaseRow>(limit);
+    while let Some(count) = reader.rows_to_read() {
+        let after = reader.last().map_or(after, |row| Some(After { at: row.created_at, id: row.skillbase_id }));
+        let rows = rows(&mut *db, company_id, name, slug, after, count::to_i64(count)).await?;
+        reader.add(rows, |row| json_bytes(&row.config));
+    }
+    Ok(reader.into_page())
+}
+
+async fn rows(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    name: Option<&str>,
+    slug: Option<&str>,
+    after: Option<After>,
     limit: i64,
 ) -> Result<Vec<SkillbaseRow>, sqlx::Error> {
     sqlx::query_as!(
@@ -146,6 +164,22 @@ pub async fn list(
 
 /// All versions, newest first, beginning below `before`; they stay when the skillbase is deleted.
 pub async fn versions(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    id: Uuid,
+    before: Option<i32>,
+    limit: usize,
+) -> Result<BoundedPage<SkillbaseVersionRow>, sqlx::Error> {
+    let mut reader = long_rows::<SkillbaseVersionRow>(limit);
+    while let Some(count) = reader.rows_to_read() {
+        let before = reader.last().map_or(before, |row| Some(row.version));
+        let rows = version_rows(&mut *db, company_id, id, before, count::to_i64(count)).await?;
+        reader.add(rows, |row| json_bytes(&row.config));
+    }
+    Ok(reader.into_page())
+}
+
+async fn version_rows(
     db: &mut PgConnection,
     company_id: Uuid,
     id: Uuid,

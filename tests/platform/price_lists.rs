@@ -2,7 +2,8 @@ use chrono::{DateTime, Utc};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rust_decimal::Decimal;
 use serde_json::json;
-use support::{Client, Platform};
+use sqlx::{Connection as _, PgConnection};
+use support::{Client, Platform, new_database};
 
 async fn call(client: &Client, started_at: &str, turn: serde_json::Value) -> String {
     let body = json!({"direction": "inbound", "phone_number": "+12025550100", "started_at": started_at});
@@ -230,5 +231,55 @@ async fn a_list_for_the_past_changes_exactly_the_turns_it_covers_and_says_so() {
         }
     }
     admin.get(&format!("/analytics/calls/{}/costs", uuid::Uuid::new_v4())).await.problem(404);
+    platform.stop().await;
+}
+
+/// The owner's connection to the database of a platform.
+async fn owner(url: &str) -> PgConnection {
+    let mut owner = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql("set search_path = newvoice").execute(&mut owner).await.unwrap();
+    owner
+}
+
+/// A list for the past is applied by the projector that all companies share: a company has at most one such list that waits.
+#[tokio::test]
+async fn a_list_for_the_past_waits_until_the_one_before_is_applied() {
+    let url = new_database().await;
+    let platform = Platform::start_on(&url).await;
+    let (admin, other) = (platform.admin().await, platform.admin().await);
+    call(&admin, "2026-01-10T00:00:00Z", json!({"turn_index": 0, "occurred_at": "2026-01-10T00:00:01Z", "stt_duration_sec": 10})).await;
+    let mut owner = owner(&url).await;
+    // The projector of costs cannot apply the first list while the lock is held.
+    sqlx::raw_sql("begin; lock table cost_price_lists in exclusive mode").execute(&mut owner).await.unwrap();
+    admin.post("/price-lists", &list("First", "2026-01-01T00:00:00Z", "0.01")).await.expect(201);
+    let second = list("Second", "2026-01-02T00:00:00Z", "0.02");
+    let refused = admin.post("/price-lists", &second).await;
+    assert!(refused.header("retry-after").is_some());
+    refused.problem(503);
+    admin.post("/price-lists", &list("Future", "2099-01-01T00:00:00Z", "0.02")).await.expect(201);
+    other.post("/price-lists", &list("Of another company", "2099-01-01T00:00:00Z", "0.02")).await.expect(201);
+    sqlx::raw_sql("commit").execute(&mut owner).await.unwrap();
+    admin.post("/price-lists", &second).await.expect(201);
+    let names = admin.get("/price-lists").await.expect(200);
+    let names: Vec<_> = names["items"].as_array().unwrap().iter().map(|list| list["name"].as_str().unwrap()).collect();
+    assert_eq!(names[..3], ["Second", "Future", "First"]);
+    platform.stop().await;
+}
+
+/// A bill reads the rates of the lists that the call used: reading all lists of a company would make each of its turns expensive.
+#[tokio::test]
+async fn the_rates_of_a_list_that_a_call_did_not_use_are_not_read() {
+    let url = new_database().await;
+    let platform = Platform::start_on(&url).await;
+    let admin = platform.admin().await;
+    let future = admin.post("/price-lists", &list("Future", "2099-01-01T00:00:00Z", "0.02")).await.expect(201).id();
+    admin.get("/analytics/costs").await.expect(200);
+    // Rates that cannot be read would stop the projector.
+    let unreadable = "update cost_price_lists set rates = '\"unreadable\"' where price_list_id = $1::uuid";
+    let changed = sqlx::query(unreadable).bind(&future).execute(&mut owner(&url).await).await.unwrap();
+    assert_eq!(changed.rows_affected(), 1);
+    let turn = json!({"turn_index": 0, "occurred_at": "2026-01-10T00:00:01Z", "stt_duration_sec": 10});
+    let id = call(&admin, "2026-01-10T00:00:00Z", turn).await;
+    assert_eq!(cost(&admin, &id, "cost_stt").await, "0.043");
     platform.stop().await;
 }

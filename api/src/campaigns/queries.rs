@@ -85,7 +85,7 @@ async fn get(
         let campaign = app.services.campaign_as_of(by.company_id(), id, moment).await?;
         return Ok(Answer::of(campaign, |campaign| CampaignView::new(by.company_id(), campaign)));
     }
-    let mut read = fresh.read(&app, by.company_id(), projections::campaigns::READS).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), projections::campaigns::READS).await?;
     let position = read.position;
     let row = projections::campaigns::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
     let version = row.stream_version;
@@ -131,11 +131,11 @@ async fn tasks(
     let mut read = fresh.read(&app, by.company_id(), projections::campaigns::READS).await?;
     let position = read.position;
     projections::campaigns::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
-    let mut rows =
-        call_tasks::list(&mut read, by.company_id(), id, filter.status.as_deref(), paging.after()?, paging.rows_to_read()).await?;
+    let status = filter.status.as_deref();
+    let mut page = call_tasks::list(&mut read, by.company_id(), id, status, paging.after()?, usize::from(paging.limit)).await?;
     drop(read);
-    app.store.persons().reveal(by.company_id(), &mut rows).await?;
-    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.position, TaskView::from)))
+    app.store.persons().reveal(by.company_id(), &mut page.rows).await?;
+    Ok(Answer::ok(position, Items::bounded(page, |row| row.position, TaskView::from)))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -172,7 +172,7 @@ struct Stats {
 #[utoipa::path(get, path = "/campaigns/{id}/stats", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = Stats), (status = 404, body = Problem)))]
 async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Stats>, Problem> {
-    let mut read = fresh.read(&app, by.company_id(), call_tasks::STATS_READS).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), call_tasks::STATS_READS).await?;
     let position = read.position;
     let row = call_tasks::campaign_stats(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
     Ok(Answer::ok(position, Stats::new(id, &row)))

@@ -37,6 +37,7 @@ const EXPENSIVE: &[&str] = &[
     "/events",
     "/price-lists",
     "/skillbases",
+    "/skillbases/{id}/versions",
     "/tasks/{id}/history",
     "POST /price-lists/what-if",
 ];
@@ -258,6 +259,20 @@ mod tests {
             held.push(share);
         }
         assert!(!held.is_empty() && read(OTHER).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_with_long_rows_wait_for_the_expensive_reads() {
+        let shares = Shares::new(4, 2);
+        let mut held = Vec::new();
+        while let Ok(share) = shares.of_request(ONE, "GET /events", None).await {
+            held.push(share);
+        }
+        for action in ["GET /skillbases", "GET /skillbases/{id}/versions", "GET /price-lists"] {
+            assert_eq!(shares.of_request(ONE, action, None).await.err().unwrap().status, 429, "{action}");
+            assert!(shares.of_request(OTHER, action, None).await.is_ok(), "{action}");
+        }
+        assert!(shares.of_request(ONE, "GET /skillbases/{id}", None).await.is_ok());
     }
 
     #[test]

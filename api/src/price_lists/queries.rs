@@ -55,8 +55,8 @@ fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
     let position = read.position;
-    let rows = projections::price_lists::list(&mut read, by.company_id(), paging.after()?, paging.rows_to_read()).await?;
-    let page = Items::page(rows, &paging, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
+    let page = projections::price_lists::list(&mut read, by.company_id(), paging.after()?, usize::from(paging.limit)).await?;
+    let page = Items::bounded(page, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
     Ok(Answer::ok(position, Items { items: page.items.into_iter().collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
 }
 
@@ -64,7 +64,7 @@ async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Pagi
 #[utoipa::path(get, path = "/price-lists/{id}", tag = "prices", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = PriceListView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<PriceListView>, Problem> {
-    let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
     let position = read.position;
     let row = projections::price_lists::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("price list"))?;
     Ok(Answer::ok(position, view(row)?).version(1))

@@ -83,13 +83,13 @@ async fn list(
     let mut read = fresh.read(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
     let position = read.position;
     let (name, slug) = (filter.name.as_deref(), filter.slug.as_deref());
-    let rows = projections::skillbases::list(&mut read, by.company_id(), name, slug, paging.after()?, paging.rows_to_read()).await?;
+    let page = projections::skillbases::list(&mut read, by.company_id(), name, slug, paging.after()?, usize::from(paging.limit)).await?;
     let cursor = |row: &SkillbaseRow| After { at: row.created_at, id: row.skillbase_id };
-    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, SkillbaseView::from)))
+    Ok(Answer::ok(position, Items::bounded(page, cursor, SkillbaseView::from)))
 }
 
 async fn row(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(SkillbaseRow, i64), Problem> {
-    let mut read = fresh.read(app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
+    let mut read = fresh.read_by_key(app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
     let position = read.position;
     let row = projections::skillbases::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("skillbase"))?;
     Ok((row, position))
@@ -139,11 +139,11 @@ async fn versions(
     let mut read = fresh.read(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
     let position = read.position;
     let before = paging.after::<i32>()?;
-    let rows = projections::skillbases::versions(&mut read, by.company_id(), id, before, paging.rows_to_read()).await?;
-    if rows.is_empty() && before.is_none() {
+    let page = projections::skillbases::versions(&mut read, by.company_id(), id, before, usize::from(paging.limit)).await?;
+    if page.rows.is_empty() && before.is_none() {
         return Err(Problem::not_found("skillbase"));
     }
-    Ok(Answer::ok(position, Items::page(rows, &paging, |row| row.version, SkillbaseVersionView::from)))
+    Ok(Answer::ok(position, Items::bounded(page, |row| row.version, SkillbaseVersionView::from)))
 }
 
 /// One version of a skillbase.
@@ -155,7 +155,7 @@ async fn version(
     Params((id, n)): Params<(Uuid, i32)>,
     fresh: Fresh,
 ) -> Result<Answer<SkillbaseVersionView>, Problem> {
-    let mut read = fresh.read(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
     let position = read.position;
     let row = projections::skillbases::version(&mut read, by.company_id(), id, n).await?;
     Ok(Answer::ok(position, row.ok_or_else(|| Problem::not_found("version of this skillbase"))?.into()))

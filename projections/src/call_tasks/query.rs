@@ -1,11 +1,13 @@
 //! Queries on the tasks.
 
 use chrono::{DateTime, Utc};
-use eventstore::Pool;
+use domain::count;
+use eventstore::{BoundedPage, HoldsPersonal as _, Pool, persons::Envelope};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::CallTaskRow;
+use crate::page::{json_bytes, long_rows};
 
 pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CallTaskRow>, sqlx::Error> {
     sqlx::query_as!(
@@ -23,6 +25,23 @@ pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Op
 
 /// A campaign's tasks below log position `before`, newest first.
 pub async fn list(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    status: Option<&str>,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<BoundedPage<CallTaskRow>, sqlx::Error> {
+    let mut reader = long_rows::<CallTaskRow>(limit);
+    while let Some(count) = reader.rows_to_read() {
+        let before = reader.last().map_or(before, |row| Some(row.position));
+        let rows = rows(&mut *db, company_id, campaign_id, status, before, count::to_i64(count)).await?;
+        reader.add(rows, |row| json_bytes(&row.contact_data) + row.envelopes().iter().map(Envelope::size).sum::<usize>());
+    }
+    Ok(reader.into_page())
+}
+
+async fn rows(
     db: &mut PgConnection,
     company_id: Uuid,
     campaign_id: Uuid,

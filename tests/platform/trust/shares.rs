@@ -1,11 +1,11 @@
 //! One company cannot delay the others, nor fill the memory.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use newvoice_api::settings::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, Platform, new_database, settings};
+use support::{Client, Platform, new_database, settings, skillbase_config};
 
 use super::matrix::operations;
 
@@ -37,7 +37,7 @@ async fn something_of_everything(admin: &Client) -> Vec<(&'static str, String)> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_read_is_answered_however_many_come_at_once() {
     let platform = Platform::start_with(Settings { database_connections: 16, ..settings(&new_database().await) }).await;
-    let admin = platform.admin().await;
+    let admin = platform.operator().await;
     let ids = something_of_everything(&admin).await;
     let mut asked = 0;
     for operation in operations().into_iter().filter(|operation| operation.method == Method::GET) {
@@ -45,7 +45,7 @@ async fn every_read_is_answered_however_many_come_at_once() {
             continue;
         }
         let id = ids.iter().find(|(start, _)| operation.path.starts_with(start)).map_or("", |(_, id)| id);
-        let path = operation.path.replace("{id}", id).replace("{n}", "1");
+        let path = operation.path.replace("{id}", id).replace("{n}", "1").replace("{name}", "dialing");
         let answers = futures::future::join_all((0..AT_ONCE).map(|_| admin.get(&path))).await;
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).filter(|status| *status != 200).collect();
         assert!(statuses.is_empty(), "{path}: {statuses:?}");
@@ -94,6 +94,48 @@ async fn long_histories_and_turns_come_in_pages() {
     assert_eq!(indexes, (0..120).collect::<Vec<_>>());
     assert!(pages > 3, "12 MB of text in {pages} pages");
     platform.admin().await.get(&history).await.problem(404);
+    platform.stop().await;
+}
+
+/// Rows of a list may have hundreds of kilobytes: a page of them ends after some megabytes.
+#[tokio::test]
+async fn lists_of_long_rows_come_in_pages_of_some_megabytes() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let mut config = skillbase_config();
+    config["context"]["facts"] = json!(vec!["x".repeat(20_000); 40]);
+    let skillbase = admin.post("/skillbases", &json!({"name": "0", "slug": "s0", "config": config})).await.expect(201).id();
+    for n in 1..8 {
+        admin.post("/skillbases", &json!({"name": n.to_string(), "slug": format!("s{n}"), "config": config})).await.expect(201);
+        config["context"]["role"] = json!(format!("role {n}"));
+        admin.put(&format!("/skillbases/{skillbase}"), &json!({"config": config})).await.expect(200);
+    }
+    let long = "y".repeat(95);
+    let rate = |n: usize| json!({"component": "llm_input", "provider": long, "model": format!("{n}{long}"), "price": "1", "per": 1000, "unit": "token"});
+    let rates: Vec<_> = (0..500).map(rate).collect();
+    for n in 0..50 {
+        let list = json!({"name": n.to_string(), "effective_from": format!("20{}-01-01T00:00:00Z", 40 + n), "rates": rates});
+        admin.post("/price-lists", &list).await.expect(201);
+    }
+    let campaign = admin.campaign(json!({})).await;
+    for numbers in [100..130, 130..160] {
+        let contacts = numbers.map(|n| format!("+12025550{n},{}\n", "z".repeat(90_000))).collect::<String>();
+        admin.upload(&campaign, "long.csv", format!("phone_number,note\n{contacts}").into_bytes()).await.expect(200);
+    }
+    let lists = [
+        // A campaign has its own.
+        ("/skillbases".to_owned(), "id", 9),
+        (format!("/skillbases/{skillbase}/versions"), "version", 8),
+        // A company begins with one list.
+        ("/price-lists".to_owned(), "id", 51),
+        (format!("/campaigns/{campaign}/tasks"), "id", 60),
+    ];
+    for (path, id, count) in lists {
+        let (items, pages) = all_pages(&admin, &format!("{path}?limit=200")).await;
+        let ids: BTreeSet<_> = items.iter().map(|item| item[id].to_string()).collect();
+        assert_eq!((items.len(), ids.len()), (count, count), "{path}");
+        assert!(pages > 1, "{path} has one page");
+    }
     platform.stop().await;
 }
 
