@@ -126,7 +126,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         retry_delay_minutes: 1,
         retry_backoff: Backoff::Exponential,
         default_region: Some("US".into()),
-        dialed_by: dialer::simulator::NAME.into(),
+        dialed_by: ::workers::simulator::NAME.into(),
         ..CampaignSettings::new(format!("Autumn check-ups, round {round}"), skillbase_id)
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;

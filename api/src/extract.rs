@@ -152,7 +152,7 @@ pub struct Paging {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PagingParams {
-    /// 1 to 200
+    /// 1 to 200; a page of long rows may have fewer than the limit, and a `next_cursor`
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<i64>,
     /// The `next_cursor` of the previous page
@@ -245,6 +245,17 @@ impl Cursor for i64 {
 
     fn write(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Cursor for String {
+    fn read(text: &str) -> Option<Self> {
+        // PostgreSQL stores no NUL.
+        (!text.contains('\0')).then(|| text.to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.clone()
     }
 }
 

@@ -37,3 +37,4 @@ mod tasks;
 mod uploads;
 mod users;
 mod words;
+mod workers;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::workers::engine::status::{self, WorkerStatus};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -23,6 +24,9 @@ pub fn router() -> Router<App> {
 
 /// Maximum age of the projections' states for clients without a credential.
 const FRESH_FOR_STRANGERS: Duration = Duration::from_secs(1);
+
+/// Timeout for reading the workers' states from the database.
+const WORKERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 async fn healthz() -> Json<Value> {
     Json(json!({"status": "alive"}))
@@ -89,7 +93,26 @@ async fn render(app: &App) -> Bytes {
             }
         }
     }
+    if let Ok(workers) = read_workers(app).await {
+        for worker in workers {
+            let labels = [("worker", worker.name)];
+            ::metrics::gauge!("newvoice_worker_round_failed", &labels).set(f64::from(u8::from(worker.error.is_some())));
+            ::metrics::gauge!("newvoice_worker_retrying", &labels).set(worker.retrying as f64);
+            ::metrics::gauge!("newvoice_worker_dead_letters", &labels).set(worker.dead as f64);
+            let overdue = worker.due_at.map_or(0.0, |due| (eventstore::now() - due).as_seconds_f64().max(0.0));
+            ::metrics::gauge!("newvoice_worker_overdue_seconds", &labels).set(overdue);
+            if let Some(lag) = worker.lag_events {
+                ::metrics::gauge!("newvoice_worker_lag_events", &labels).set(lag as f64);
+            }
+        }
+    }
     (app.prometheus.render() + &failures).into()
+}
+
+/// The states of the workers, unless the database does not answer.
+async fn read_workers(app: &App) -> Result<Vec<WorkerStatus>, sqlx::Error> {
+    let read = app.store.head().health().or_unavailable(status::read(&app.access.work));
+    tokio::time::timeout(WORKERS_TIMEOUT, read).await.map_err(|_| sqlx::Error::PoolTimedOut)?.flatten()
 }
 
 /// The position of the event at which a projection stopped; empty if it has not stopped.

@@ -31,7 +31,7 @@ use crate::{
     problem::Problem,
     projections, skillbases,
     state::App,
-    tasks, users,
+    tasks, users, workers,
 };
 
 /// A read that takes longer is answered with 503; see [`REQUEST_TIMEOUT`].
@@ -57,6 +57,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(skillbases::router())
         .merge(tasks::router())
         .merge(users::router())
+        .merge(workers::router())
 }
 
 /// The OpenAPI document.

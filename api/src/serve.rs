@@ -2,13 +2,25 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
+use ::workers::{
+    Dialing,
+    engine::{Engine, Periodic, Worker},
+    housekeeping,
+    simulator::Simulator,
+};
 use anyhow::Context as _;
-use dialer::{Dialer, Housekeeping, simulator::Simulator};
-use eventstore::{Database, seal::Sealer};
+use eventstore::{
+    Database,
+    seal::{SealError, Sealer},
+};
+use futures::{FutureExt as _, future::BoxFuture};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use projections::{Feed, Projectors, rebuild};
-use services::identity::{sessions, throttle, tokens};
+use services::{
+    ServiceError,
+    identity::{sessions, throttle, tokens},
+};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
@@ -72,18 +84,9 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
             positions: app.services.positions.clone(),
         };
         tasks.spawn(projectors.run(shutdown.clone()));
-        seal(&settings, &app, &mut tasks, &shutdown);
     }
-    // The platform's own work does not wait for connections behind claims over the API.
-    let services = app.services.for_workers();
-    if settings.has(Role::Projectors) || settings.has(Role::Dialer) {
-        tasks.spawn(Housekeeping::new(services.clone()).run(shutdown.clone()));
-        tasks.spawn(until(shutdown.clone(), purge(app.clone())));
-    }
-    if settings.has(Role::Dialer) {
-        let provider = Arc::new(Simulator { seed: settings.simulator_seed, speed: settings.simulator_speed });
-        tasks.spawn(Dialer::new(services, provider).run(shutdown.clone()));
-    }
+    let (pool, health) = (app.access.work.clone(), app.store.head().health().clone());
+    tasks.spawn(Engine { pool, health, shutdown: shutdown.clone() }.run(workers(&settings, &app, &shutdown)));
     let mut address = None;
     if settings.has(Role::Api) {
         let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -125,22 +128,52 @@ impl Running {
     }
 }
 
-/// Seals the log periodically. If the seal key cannot be opened, the platform works without seals and logs a warning.
-fn seal(settings: &Settings, app: &App, tasks: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) {
+/// The workers of the process's roles.
+fn workers(settings: &Settings, app: &App, shutdown: &watch::Receiver<bool>) -> Vec<Box<dyn Worker>> {
+    // The platform's own work does not wait for connections behind claims over the API.
+    let services = app.services.for_workers();
+    let mut workers = Vec::new();
+    if settings.has(Role::Projectors) || settings.has(Role::Dialer) {
+        workers.extend(housekeeping(&services));
+        let app = app.clone();
+        workers.push(Box::new(Periodic::new("purge", PURGE_EVERY, move || purge(app.clone()).boxed())) as Box<dyn Worker>);
+    }
+    if settings.has(Role::Projectors) {
+        workers.extend(sealing(settings, app));
+    }
+    if settings.has(Role::Dialer) {
+        let provider = Arc::new(Simulator { seed: settings.simulator_seed, speed: settings.simulator_speed });
+        workers.push(Box::new(Dialing::new(services, provider, shutdown.clone())));
+    }
+    workers
+}
+
+/// The worker that seals the log. If the seal key cannot be opened, the platform works without seals and logs a warning.
+fn sealing(settings: &Settings, app: &App) -> Option<Box<dyn Worker>> {
     if settings.seal_every_sec == 0 {
-        return;
+        return None;
     }
     let path = settings.seal_key_file();
-    match Sealer::open(&path) {
-        Ok(sealer) => {
-            tracing::info!(key = %sealer.fingerprint(), file = %path.display(), "the log is sealed every {} s", settings.seal_every_sec);
-            let every = Duration::from_secs(settings.seal_every_sec);
-            tasks.spawn(until(shutdown.clone(), sealer.run(app.access.commands.clone(), every)));
+    let sealer = Sealer::open(&path).inspect_err(|error| {
+        tracing::warn!(%error, file = %path.display(), "the log is not sealed: set NEWVOICE_SEAL_KEY_FILE to a file that can be read or made");
+    });
+    let (sealer, pool) = (Arc::new(sealer.ok()?), app.access.commands.clone());
+    tracing::info!(key = %sealer.fingerprint(), file = %path.display(), "the log is sealed every {} s", settings.seal_every_sec);
+    let seal = move || -> BoxFuture<'static, Result<(), ServiceError>> {
+        let (sealer, pool) = (Arc::clone(&sealer), pool.clone());
+        async move {
+            match sealer.seal(&pool).await {
+                Ok(_) => Ok(()),
+                Err(SealError::Store(error)) => Err(error.into()),
+                Err(error @ SealError::NotSound(_)) => {
+                    tracing::error!(%error, "the log was tampered with");
+                    Err(ServiceError::internal(&error))
+                }
+            }
         }
-        Err(error) => {
-            tracing::warn!(%error, file = %path.display(), "the log is not sealed: set NEWVOICE_SEAL_KEY_FILE to a file that can be read or made");
-        }
-    }
+        .boxed()
+    };
+    Some(Box::new(Periodic::new("log_seals", Duration::from_secs(settings.seal_every_sec), seal)))
 }
 
 async fn until(mut shutdown: watch::Receiver<bool>, work: impl Future<Output = ()>) {
@@ -162,22 +195,16 @@ fn allow_files(needed: u64) {
     }
 }
 
-/// Deletes expired data periodically.
-async fn purge(app: App) {
-    loop {
-        let identity = &app.access.identity;
-        // If one purge fails, the others still run.
-        let purged = [
-            idempotency::purge(&app.access.work).await,
-            sessions::purge(identity).await,
-            throttle::purge(identity).await,
-            audit::purge(identity, app.settings.audit_days).await,
-        ];
-        for error in purged.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "purging expired rows failed");
-        }
-        tokio::time::sleep(PURGE_EVERY).await;
-    }
+/// Deletes expired data. If one deletion fails, the others are still done; the first error is returned.
+async fn purge(app: App) -> Result<(), ServiceError> {
+    let identity = &app.access.identity;
+    let purged = [
+        idempotency::purge(&app.access.work).await,
+        sessions::purge(identity).await,
+        throttle::purge(identity).await,
+        audit::purge(identity, app.settings.audit_days).await,
+    ];
+    purged.into_iter().collect::<Result<(), _>>().map_err(ServiceError::from)
 }
 
 /// Aggregates the measured values, even if no client requests them.

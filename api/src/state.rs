@@ -80,7 +80,7 @@ impl App {
         }
         let identity = IdentityState::load(access.identity.clone(), master, settings.token_minutes, settings.registration.into()).await?;
         Ok(Self(Arc::new(Shared {
-            services: Services::new(store.clone(), access.clone(), Positions::default(), identity, dialer::PROVIDERS),
+            services: Services::new(store.clone(), access.clone(), Positions::default(), identity, ::workers::PROVIDERS),
             limits: Limits::new(settings.rate_per_caller, settings.rate_per_company),
             failed_credentials: FailedCredentialLimiter::new(settings.rate_of_guesses),
             shares: Shares::new(access.reads_max() as usize, settings.connections_max.div_ceil(STREAMS_SHARE) as usize),

@@ -141,6 +141,11 @@ impl TaskState {
             Self::None => None,
         }
     }
+
+    /// Whether this call is the task's attempt in progress.
+    pub fn is_in_progress_with(&self, call_id: Uuid) -> bool {
+        self.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(call_id))
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -36,7 +36,7 @@ pub struct CampaignRow {
     pub updated_at: DateTime<Utc>,
 }
 
-/// A campaign with work for the dialer or for housekeeping.
+/// A campaign with work for a worker.
 pub struct CampaignAtWork {
     pub company_id: Uuid,
     pub campaign_id: Uuid,
@@ -187,26 +187,29 @@ pub async fn running(pool: &Pool, dialed_by: &str) -> Result<Vec<CampaignAtWork>
 }
 
 /// Running campaigns of every company that have no task left to do.
-pub async fn finished(pool: &Pool) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
+pub async fn finished(pool: &Pool, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
         "select c.company_id, c.campaign_id, c.total_tasks
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
           where c.status = 'running' and s.pending + s.in_progress + s.retry = 0
-            and s.completed + s.failed + s.cancelled = c.total_tasks"
+            and s.completed + s.failed + s.cancelled = c.total_tasks limit $1",
+        limit
     )
     .fetch_all(pool)
     .await
 }
 
 /// Campaigns of every company that still have waiting tasks although the campaign is deleted, or is running and has passed its end.
-pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
+pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
         "select c.company_id, c.campaign_id, c.total_tasks
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
-          where (c.status = 'deleted' or (c.status = 'running' and (c.settings ->> 'end_time')::timestamptz <= $1)) and s.pending + s.retry > 0",
-        now
+          where (c.status = 'deleted' or (c.status = 'running' and (c.settings ->> 'end_time')::timestamptz <= $1)) and s.pending + s.retry > 0
+          limit $2",
+        now,
+        limit
     )
     .fetch_all(pool)
     .await

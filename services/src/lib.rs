@@ -1,4 +1,4 @@
-//! The use cases. The JSON API and the dialer call the same methods of [`Services`]; these methods do not depend on HTTP.
+//! The use cases. The JSON API and the workers call the same methods of [`Services`]; these methods do not depend on HTTP.
 
 mod api_keys;
 pub mod call_list;

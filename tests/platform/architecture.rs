@@ -14,7 +14,7 @@ fn dependencies(krate: &str) -> BTreeSet<String> {
     let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
     let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
     let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
-    let ours = ["domain", "eventstore", "projections", "services", "dialer", "newvoice-api", "replay-tool"];
+    let ours = ["domain", "eventstore", "projections", "services", "workers", "newvoice-api", "replay-tool"];
     names.filter(|name| ours.contains(name)).map(str::to_owned).collect()
 }
 
@@ -25,8 +25,8 @@ fn arrows_between_crates_run_one_way() {
         ("eventstore", &["domain"]),
         ("projections", &["domain", "eventstore"]),
         ("services", &["domain", "eventstore", "projections"]),
-        ("dialer", &["domain", "eventstore", "projections", "services"]),
-        ("api", &["domain", "eventstore", "projections", "services", "dialer"]),
+        ("workers", &["domain", "eventstore", "projections", "services"]),
+        ("api", &["domain", "eventstore", "projections", "services", "workers"]),
         ("replay-tool", &["domain", "eventstore", "projections"]),
     ];
     for (krate, may) in allowed {
@@ -215,6 +215,9 @@ GET /projections viewer
 POST /projections/{name}/rebuild operator
 POST /projections/{name}/restore operator
 POST /projections/{name}/retry operator
+GET /workers operator
+GET /workers/{name}/failures operator
+POST /workers/{name}/retry operator
 ";
 
 #[test]

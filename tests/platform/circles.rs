@@ -13,7 +13,7 @@ use crate::architecture::{root, sources};
 
 /// For example a parent and two of its children.
 const CIRCLE_MAX: usize = 3;
-const CRATES: &[&str] = &["domain", "eventstore", "projections", "services", "dialer", "api", "replay-tool"];
+const CRATES: &[&str] = &["domain", "eventstore", "projections", "services", "workers", "api", "replay-tool"];
 
 static USE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(pub(?:\([^)]*\))?\s+)?\buse\s+([^;]+);").unwrap());
 static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[a-z_]\w*(?:::\w+)+").unwrap());

@@ -10,7 +10,7 @@ use crate::architecture::{root, sources};
 static BANNED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)\b(nobody|somebody|whoever|anybody|anew|for ever|again and again|counts? no longer)\b").unwrap());
 static COMMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"(?:^|[\s;{},(])(//[/!]?[^"\n]*)$"#).unwrap());
-const CRATES: &[&str] = &["domain", "eventstore", "projections", "services", "dialer", "api", "replay-tool", "tests"];
+const CRATES: &[&str] = &["domain", "eventstore", "projections", "services", "workers", "api", "replay-tool", "tests"];
 
 /// The lines of a text with a banned word, each with where it stands.
 fn banned<'a>(place: &str, lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<String> {
@@ -58,7 +58,7 @@ fn documents_use_plain_words() {
 /// A path or link in a document that begins with a crate or another top folder leads to a file or folder.
 #[test]
 fn documents_name_files_that_exist() {
-    let tops = "migrations|docs|domain|eventstore|projections|services|dialer|api|replay-tool|tests";
+    let tops = "migrations|docs|domain|eventstore|projections|services|workers|api|replay-tool|tests";
     let path = Regex::new(&format!(r"(?:`|\]\()((?:{tops})/[\w./-]+)[`)]")).unwrap();
     let mut found = Vec::new();
     for file in documents() {

@@ -22,3 +22,4 @@ mod replay_tool;
 mod skillbases;
 mod trust;
 mod uploads;
+mod workers;

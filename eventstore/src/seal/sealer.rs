@@ -5,7 +5,6 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    time::Duration,
 };
 
 use ed25519_dalek::{
@@ -55,18 +54,6 @@ impl Sealer {
 
     pub fn fingerprint(&self) -> KeyFingerprint {
         KeyFingerprint::of(self.0.verifying_key().as_bytes())
-    }
-
-    /// Seals the log once per `every`, and where a partition ends; returns when the pool is closed.
-    pub async fn run(self, pool: Pool, every: Duration) {
-        while !pool.is_closed() {
-            match self.seal(&pool).await {
-                Ok(_) => {}
-                Err(error @ SealError::NotSound(_)) => tracing::error!(%error, "the log was tampered with"),
-                Err(SealError::Store(error)) => tracing::warn!(%error, "the log could not be sealed this time"),
-            }
-            tokio::time::sleep(every).await;
-        }
     }
 
     async fn last(pool: &Pool) -> Result<Option<Seal>, StoreError> {

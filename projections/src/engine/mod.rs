@@ -11,4 +11,4 @@ pub use feed::Feed;
 pub use positions::{NotReached, Positions, WAIT_MAX};
 pub(crate) use projection::fit;
 pub use projection::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table};
-pub use projector::Projectors;
+pub use projector::{Projectors, is_passing_sql};

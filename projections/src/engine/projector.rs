@@ -334,7 +334,8 @@ pub(crate) fn is_passing(error: &ApplyError) -> bool {
     }
 }
 
-pub(crate) fn is_passing_sql(error: &sqlx::Error) -> bool {
+/// Whether the same statement may succeed next time: the connection or the server failed, not the statement.
+pub fn is_passing_sql(error: &sqlx::Error) -> bool {
     match error {
         // The platform's own statement timeout: a smaller page may succeed.
         sqlx::Error::Database(error) if error.code().as_deref() == Some("57014") => false,

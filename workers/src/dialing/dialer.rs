@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use domain::{
     outcome::{Outcome, was_reached},
     skillbase::{Skillbase, SkillbaseState},
@@ -15,14 +16,16 @@ use eventstore::{Actor, ActorKind, now};
 use projections::campaigns::{self, CampaignAtWork};
 use rand::seq::SliceRandom as _;
 use tokio::{sync::watch, task::JoinSet};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use services::{Claim, Claimant, Ids, OpContext, ServiceError, Services, claim_slots};
 
-use crate::{
+use super::{
     DIALER_LEASE_SEC,
     provider::{Ended, Line, Placement, Provider, ProviderError},
 };
+use crate::engine::{Lease, Next, Runs, Worker};
 
 /// How often the dialer checks for due tasks, free slots and started campaigns.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -37,45 +40,61 @@ const CLAIMS_PER_TURN: usize = 10;
 /// Maximum number of campaigns of one company that are checked in one turn.
 const CAMPAIGNS_PER_TURN: usize = 100;
 
-/// Dials for one provider. Several processes may do so at the same time.
-pub struct Dialer {
+/// Dials for one provider, in each process: every claim is decided on the log, within the slots of its campaign. At shutdown, the calls in
+/// progress are hung up and their attempts reported as failed.
+pub struct Dialing {
+    dialer: Arc<Dialer>,
+    calls: JoinSet<()>,
+    heart: AbortOnDropHandle<()>,
+    shutdown: watch::Receiver<bool>,
+}
+
+struct Dialer {
     services: Services,
     provider: Arc<dyn Provider>,
     /// The calls in progress, each with its company.
     at_work: Mutex<HashMap<Uuid, Uuid>>,
 }
 
-impl Dialer {
-    pub fn new(services: Services, provider: Arc<dyn Provider>) -> Self {
-        Self { services, provider, at_work: Mutex::default() }
+impl Dialing {
+    pub fn new(services: Services, provider: Arc<dyn Provider>, shutdown: watch::Receiver<bool>) -> Self {
+        let dialer = Arc::new(Dialer { services, provider, at_work: Mutex::default() });
+        let heart = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&dialer).beat()));
+        Self { dialer, calls: JoinSet::new(), heart, shutdown }
+    }
+}
+
+#[async_trait]
+impl Worker for Dialing {
+    fn name(&self) -> &'static str {
+        "dialing"
     }
 
-    /// Works until shutdown; then the calls in progress are hung up and their attempts reported as failed.
-    pub async fn run(self, shutdown: watch::Receiver<bool>) {
-        let dialer = Arc::new(self);
-        let mut calls = JoinSet::new();
-        let mut stop = shutdown.clone();
-        let heart = tokio::spawn(Arc::clone(&dialer).beat());
-        while !*stop.borrow() {
-            let health = dialer.services.store.head().health();
-            let round = health.or_unavailable(dialer.claim_round(&mut calls, &shutdown)).await;
-            let claimed = round.unwrap_or_else(|silent| Err(ServiceError::Database(silent))).unwrap_or_else(|error| {
-                tracing::warn!(%error, provider = dialer.provider.name(), "claiming was interrupted");
-                0
-            });
-            while let Some(ended) = calls.try_join_next() {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a call's work ended unexpectedly; its lease will run out");
-                }
-            }
-            if claimed == 0 {
-                let _ = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await;
+    fn runs(&self) -> Runs {
+        Runs::InEachProcess
+    }
+
+    fn every(&self) -> Duration {
+        LOOK_EVERY
+    }
+
+    async fn round(&mut self, _lease: &Lease) -> Result<Next, ServiceError> {
+        while let Some(ended) = self.calls.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a call's work ended unexpectedly; its lease will run out");
             }
         }
-        while calls.join_next().await.is_some() {}
-        heart.abort();
+        let claimed = self.dialer.claim_round(&mut self.calls, &self.shutdown).await?;
+        Ok(if claimed == 0 { Next::AfterPause } else { Next::AtOnce })
     }
 
+    async fn stop(&mut self) {
+        while self.calls.join_next().await.is_some() {}
+        self.heart.abort();
+    }
+}
+
+impl Dialer {
     /// Renews the claims of the calls in progress periodically.
     async fn beat(self: Arc<Self>) {
         loop {

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _}
 use rand_distr::{Distribution as _, LogNormal};
 use rust_decimal::Decimal;
 
-use crate::provider::Placement;
+use super::super::provider::Placement;
 
 /// A call from the first ring to its end.
 #[derive(Clone, Debug)]

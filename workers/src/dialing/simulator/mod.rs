@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 
 pub use script::{Script, draw};
 
-use crate::provider::{Ended, Line, Placement, Provider, ProviderError};
+use super::provider::{Ended, Line, Placement, Provider, ProviderError};
 
 /// The name in a campaign's `dialed_by`.
 pub const NAME: &str = "simulator";
