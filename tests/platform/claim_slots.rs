@@ -10,7 +10,7 @@ use support::{Client, Platform, Proxy, new_database, settings};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-const APPEND: &[&str] = &["require_as_foreseen", "from append_events("];
+const APPEND: &[&str] = &["require_as_predicted", "from append_events("];
 const LEASE_SEC: u32 = 600;
 
 type Claimed = Result<ClaimResult, ServiceError>;

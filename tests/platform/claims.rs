@@ -244,7 +244,7 @@ async fn claims_continue_although_the_process_is_killed_repeatedly() {
 const POINTS: [(&str, &[&str], Cut); 6] = [
     ("before the slot", &["take_claim_slot"], Cut::Before),
     ("between slot and append", &["take_claim_slot"], Cut::After),
-    ("between append and its acknowledgement", &["require_as_foreseen", "from append_events("], Cut::After),
+    ("between append and its acknowledgement", &["require_as_predicted", "from append_events("], Cut::After),
     ("between append and confirmation", &["as \"confirmed!\""], Cut::Before),
     ("between confirmation and answer", &["as \"confirmed!\""], Cut::After),
     ("between the stored answer and its client", &["update idempotency_keys set status"], Cut::After),

@@ -19,6 +19,7 @@ mod plans;
 mod price_lists;
 mod projections;
 mod replay_tool;
+mod schema;
 mod skillbases;
 mod trust;
 mod uploads;

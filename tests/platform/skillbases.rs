@@ -131,7 +131,7 @@ async fn of_a_start_and_a_deletion_of_its_skillbase_at_the_same_moment_one_loses
     let append = proxy.clone();
     let looked = async move {
         let start = async move { drop(starter.act(&path).await.expect(200)) };
-        append.hold_at(&["require_as_foreseen", "from append_events("], start);
+        append.hold_at(&["require_as_predicted", "from append_events("], start);
     };
     proxy.hold_at(&["as \"runs!\""], looked);
     admin.delete(&format!("/skillbases/{skillbase}")).await.problem(409);

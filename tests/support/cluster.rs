@@ -55,6 +55,13 @@ async fn cluster() -> &'static Cluster {
         .await
 }
 
+/// The path of a program of the server's PostgreSQL. The first word of `postmaster.opts` is the server's own program.
+pub fn postgres_binary(name: &str) -> PathBuf {
+    let cluster = CLUSTER.get().expect("a test that has a database has a server");
+    let started = std::fs::read_to_string(cluster.dir.join("postgres/postmaster.opts")).unwrap();
+    PathBuf::from(started.split_whitespace().next().unwrap()).with_file_name(name)
+}
+
 /// Statics are never dropped: a shell waits for this process to end, stops the server and removes its data.
 fn remove_when_done(dir: &std::path::Path) {
     let script = r#"while kill -0 "$1" 2>/dev/null; do sleep 0.5; done

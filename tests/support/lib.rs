@@ -10,7 +10,7 @@ mod process;
 mod proxy;
 
 pub use client::{Answer, Client};
-pub use cluster::{binary, copy_database, empty_database, new_database};
+pub use cluster::{binary, copy_database, empty_database, new_database, postgres_binary};
 pub use platform::{MASTER_KEY, Platform, master_key, settings};
 pub use process::Process;
 pub use proxy::{Cut, Proxy};

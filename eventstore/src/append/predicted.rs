@@ -122,7 +122,7 @@ async fn move_head(
                  from head, unnest($10::int[], $11::bigint[], $12::uuid[], $13::text[], $14::smallint[], $15::text[], $16::text[], $17::timestamptz[], $18::bytea[])
                       with ordinality e(slot, version, event_id, event_type, schema_version, payload, metadata, occurred_at, hash, n)
            )
-           select require_as_foreseen((select count(*) from moved) = (select count(*) from unnest($8::bigint[]) expected where expected > 0)) as "whole!",
+           select require_as_predicted((select count(*) from moved) = (select count(*) from unnest($8::bigint[]) expected where expected > 0)) as "whole!",
                   clock_timestamp() as "clock!"
              from head"#,
         before,

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
 pub use embedded::{EmbeddedServer, default_data_dir};
 pub use health::DatabaseHealth;
@@ -166,6 +166,9 @@ fn address(options: &PgConnectOptions) -> String {
     }
 }
 
+/// Number of the first migration. The migrations of older builds have smaller numbers; they were replaced by one file per table and function.
+const FIRST_MIGRATION: i64 = 1001;
+
 /// Runs the migrations over a separate connection: whatever fails, closing it releases their lock.
 async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenError> {
     let mut migrator = sqlx::migrate!("../migrations");
@@ -173,7 +176,13 @@ async fn migrate(options: &PgConnectOptions, schema: &str) -> Result<(), OpenErr
     let mut connection = PgConnection::connect_with(options).await?;
     let migrated = migrator.run(&mut connection).await;
     connection.close().await?;
-    Ok(migrated?)
+    migrated.map_err(|error| match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionMismatch(version) if version < FIRST_MIGRATION => {
+            OpenError::OlderBuild
+        }
+        MigrateError::VersionMissing(version) => OpenError::NewerBuild(version),
+        error => error.into(),
+    })
 }
 
 pub(crate) async fn ensure_partitions(pool: &Pool) -> Result<i32, sqlx::Error> {

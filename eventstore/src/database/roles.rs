@@ -1,4 +1,4 @@
-//! The roles under which the platform works, and their rights: see `migrations/0041_row_level_security.sql`.
+//! The roles under which the platform works, and their rights: see `migrations/1001_service_role.sql` and the end of each table's file.
 //!
 //! The schema's owner migrates, creates partitions and swaps rebuilt tables. All other work is done by roles that own nothing and that
 //! row-level security confines. Their passwords are derived from the master key, so that all processes can compute them and no process

@@ -61,6 +61,13 @@ pub enum OpenError {
     OtherMasterKey,
     #[error("PostgreSQL does not let the role {role} in with its password ({error}); see pg_hba.conf")]
     RoleRefused { role: String, error: sqlx::Error },
+    #[error(
+        "this database was made by an older build, and this build cannot convert it; start the older build on it, or choose another database \
+         (DATABASE_URL, NEWVOICE_DATA_DIR) or schema (NEWVOICE_SCHEMA) for this one"
+    )]
+    OlderBuild,
+    #[error("this database was migrated by a newer build, to {0}; start the newer build on it")]
+    NewerBuild(i64),
     #[error("the database could not be migrated: {0}")]
     Migrate(#[from] MigrateError),
     #[error(transparent)]
@@ -77,6 +84,8 @@ impl OpenError {
             | Self::NoInstallation(_)
             | Self::PoolerInBetween { .. }
             | Self::NoMasterKey(_)
+            | Self::OlderBuild
+            | Self::NewerBuild(_)
             | Self::OtherMasterKey => true,
             Self::NoPostgres
             | Self::Embedded(_)

@@ -41,16 +41,6 @@ pub fn email_hash(master: &MasterKey, email: &str) -> String {
     hex::encode(master.derive(&format!("address {email}")))
 }
 
-/// Hashes the addresses that an earlier release stored in clear text.
-pub async fn conceal_addresses(pool: &Pool, master: &MasterKey) -> Result<(), sqlx::Error> {
-    let clear = sqlx::query_scalar!("select email_hash from user_credentials where email_hash like '%@%'").fetch_all(pool).await?;
-    for email in clear {
-        let hash = email_hash(master, &email);
-        sqlx::query!("update user_credentials set email_hash = $2 where email_hash = $1", email, hash).execute(pool).await?;
-    }
-    Ok(())
-}
-
 /// The user who has joined with this address. An open invitation to the address is not a user yet.
 pub async fn user(pool: &Pool, email_hash: &str) -> Result<Option<UserCredentials>, sqlx::Error> {
     sqlx::query_as!(

@@ -34,7 +34,6 @@ pub struct IdentityState {
 impl IdentityState {
     /// Loads the signing keys. A token is valid for `token_minutes`.
     pub async fn load(pool: Pool, master: MasterKey, token_minutes: u32, registration: RegistrationMode) -> Result<Self, sqlx::Error> {
-        credentials::conceal_addresses(&pool, &master).await?;
         Ok(Self {
             tokens: tokens::Tokens::load(&pool, &master, token_minutes).await?,
             callers: Callers::new(pool.clone()),

@@ -126,17 +126,10 @@ impl Tokens {
 
     async fn read(&self, pool: &Pool) -> Result<Vec<Key>, sqlx::Error> {
         let rows =
-            sqlx::query!("select key_id, seed, sealed_seed, created_at from signing_keys order by created_at desc").fetch_all(pool).await?;
+            sqlx::query!("select key_id, sealed_seed, created_at from signing_keys order by created_at desc").fetch_all(pool).await?;
         let mut keys = Vec::new();
         for row in rows {
-            // An earlier release stored keys in clear text.
-            if let Some(seed) = &row.seed {
-                let sealed = self.cipher.encrypt(row.key_id.as_bytes(), seed);
-                sqlx::query!("update signing_keys set seed = null, sealed_seed = $2 where key_id = $1", row.key_id, sealed)
-                    .execute(pool)
-                    .await?;
-            }
-            let seed = row.seed.or_else(|| self.cipher.decrypt(row.key_id.as_bytes(), &row.sealed_seed?));
+            let seed = self.cipher.decrypt(row.key_id.as_bytes(), &row.sealed_seed);
             match seed.and_then(|seed| Key::new(row.key_id, row.created_at, &seed)) {
                 Some(key) => keys.push(key),
                 None => tracing::warn!(key = %row.key_id, "a signing key cannot be decrypted with this master key"),

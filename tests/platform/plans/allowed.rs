@@ -20,8 +20,6 @@ pub const ALLOWED: &[(&str, &str, &str)] = &[
     ("from user_credentials where operator_since is not null", "identity", "a list for the command line"),
     ("select 'user_credentials' as", "", "replay-tool compare reads all credentials"),
     // Statements at the start of the platform.
-    ("select email_hash from user_credentials where email_hash like", "identity", "addresses of an older release, at the start"),
-    ("update user_credentials set email_hash = $2 where email_hash = $1", "identity", "addresses of an older release, at the start"),
     ("delete from person_keys k using streams s", "log", "keys that a restored backup has of erased people, at the start"),
     // Registration.
     ("user_id <> $1 and pending_since is null limit 1", "identity", "the first user that is found ends it"),
@@ -98,5 +96,5 @@ pub const OTHER_FUNCTIONS: &[&str] = &[
     "rebuild_differences",
     // They raise errors.
     "refuse_change",
-    "require_as_foreseen",
+    "require_as_predicted",
 ];

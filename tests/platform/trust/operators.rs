@@ -76,7 +76,7 @@ async fn a_first_registration_that_was_cut_off_gives_no_session_and_lets_another
     platform.stop().await;
 }
 
-const APPEND: &[&str] = &["require_as_foreseen", "from append_events("];
+const APPEND: &[&str] = &["require_as_predicted", "from append_events("];
 
 /// Holds a statement at the proxy: the first notification means that it has arrived, the second one lets it continue.
 fn stop_at(proxy: &Proxy, needles: &'static [&'static str]) -> (Arc<Notify>, Arc<Notify>) {
