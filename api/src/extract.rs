@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
 use chrono::{DateTime, Utc};
-use domain::validation::Invalid;
+use domain::validation::{FieldFault, Invalid};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -189,7 +189,7 @@ impl PagingParams {
         let within = |limit: i64| u16::try_from(limit).ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
         match self.limit.map_or(Some(default), within) {
             Some(limit) => Ok(Paging { limit, cursor: self.cursor }),
-            None => Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}"))),
+            None => Err(Problem::invalid("limit", FieldFault::OutOfRange { min: "1".to_owned(), max: LIMIT_MAX.to_string() })),
         }
     }
 }
@@ -302,7 +302,7 @@ pub fn check_period(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> R
     invalid.time("to", to);
     invalid.into_result()?;
     match (from, to) {
-        (Some(from), Some(to)) if from >= to => Err(Problem::invalid("to", "must be after from")),
+        (Some(from), Some(to)) if from >= to => Err(Problem::invalid("to", FieldFault::NotAfter { field: "from".to_owned() })),
         _ => Ok(()),
     }
 }

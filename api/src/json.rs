@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use domain::decimal::find_rounded_number;
+use domain::{decimal::find_rounded_number, validation::FieldFault};
 use serde::{
     Deserializer,
     de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -39,7 +39,7 @@ pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     let not_json = |error: &dyn fmt::Display| Problem::bad_request(format!("the body is not JSON: {error}"));
     let value = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
     match find_rounded_number(str::from_utf8(bytes).map_err(|error| not_json(&error))?) {
-        Some(path) => Err(Problem::invalid(path, "has more digits than a JSON number holds exactly")),
+        Some(path) => Err(Problem::invalid(path, FieldFault::RoundedNumber)),
         None => Ok(value),
     }
 }
@@ -127,7 +127,7 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
             Some(field) if !path.ends_with(field) => format!("{path}.{field}"),
             _ => path,
         };
-        Problem::invalid(shorten(path), shorten(message))
+        Problem::invalid(shorten(path), FieldFault::Malformed { detail: shorten(message) })
     })
 }
 

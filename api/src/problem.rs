@@ -6,10 +6,14 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::validation::Invalid;
+use domain::{
+    Reason,
+    validation::{FieldError, Invalid},
+};
 use eventstore::{ExecuteError, StoreError};
 use projections::{ApplyError, rebuild::RebuildError};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use services::{Refused, ServiceError, UserRef};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -24,9 +28,12 @@ const RETRY_AFTER_SEC: u32 = 1;
 pub struct Problem {
     /// The kind of problem, as a relative reference.
     pub r#type: String,
-    pub title: String,
+    pub title: &'static str,
     pub status: u16,
     pub detail: String,
+    /// Only if the present state does not allow a command (409)
+    #[serde(flatten)]
+    pub code: Option<Box<Code>>,
     /// The invalid fields and their errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
@@ -45,14 +52,37 @@ pub struct Refusal(pub String);
 pub struct FieldProblem {
     /// `config.flow.states[1].name`
     pub path: String,
+    /// A sentence in English
     pub message: String,
+    #[serde(flatten)]
+    pub code: Code,
+}
+
+/// A reason for programs, beside the sentence.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Code {
+    /// `too_long`; it does not change
+    pub code: String,
+    /// The arguments of the code: `{"max": 200}`; absent if it has none
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Option<Object>)]
+    pub args: Map<String, Value>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        let title = status.canonical_reason().unwrap_or("Error");
         let r#type = format!("/problems/{}", title.to_lowercase().replace(' ', "-"));
-        Self { r#type, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), retry_after_sec: None, subject: None }
+        Self {
+            r#type,
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: None,
+            errors: Vec::new(),
+            retry_after_sec: None,
+            subject: None,
+        }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -75,8 +105,8 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, detail)
     }
 
-    pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Invalid::one(path, message).into()
+    pub fn invalid(path: impl Into<String>, reason: impl Into<Reason>) -> Self {
+        Invalid::one(path, reason).into()
     }
 
     pub fn unavailable(detail: impl Into<String>) -> Self {
@@ -127,7 +157,9 @@ impl IntoResponse for Problem {
 }
 
 fn field_problems(invalid: Invalid) -> Vec<FieldProblem> {
-    invalid.0.into_iter().map(|error| FieldProblem { path: error.path, message: error.message }).collect()
+    let problem =
+        |FieldError { path, reason: Reason { code, args, sentence } }| FieldProblem { path, message: sentence, code: Code { code, args } };
+    invalid.0.into_iter().map(problem).collect()
 }
 
 impl From<Invalid> for Problem {
@@ -177,7 +209,9 @@ impl From<ServiceError> for Problem {
         match error {
             ServiceError::NotFound(what) => Self::not_found(&what),
             ServiceError::Invalid(invalid) => invalid.into(),
-            ServiceError::Conflict(detail) => Self::conflict(detail),
+            ServiceError::Conflict(Reason { code, args, sentence }) => {
+                Self { code: Some(Box::new(Code { code, args })), ..Self::conflict(sentence) }
+            }
             error @ ServiceError::ConflictAt(_) => {
                 let detail = error.to_string();
                 let ServiceError::ConflictAt(fields) = error else { return Self::conflict(detail) };

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
+use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -37,12 +37,17 @@ pub enum ApiKeyCommand {
     Revoke,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum ApiKeyRefusal {
     #[error("this API key is issued already")]
     IssuedAlready,
     #[error("there is no such API key")]
     Unknown,
+}
+
+impl Coded for ApiKeyRefusal {
+    const AREA: &'static str = "api_key";
 }
 
 impl Refusal for ApiKeyRefusal {

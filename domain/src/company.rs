@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, email::canonical_email, validation::Invalid};
+use crate::{
+    Coded, Decider, DomainEvent, Refusal, RefusalKind,
+    decider::STATE_BYTES,
+    email::canonical_email,
+    validation::{FieldFault, Invalid},
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompanyProfile {
@@ -17,7 +22,7 @@ impl CompanyProfile {
         invalid.name("name", &self.name, 200);
         invalid.slug("slug", &self.slug);
         if let Some(email) = &self.email {
-            invalid.require(email.trim() == email && canonical_email(email).is_some(), "email", "must be an e-mail address");
+            invalid.require(email.trim() == email && canonical_email(email).is_some(), "email", FieldFault::NotAnAddress);
         }
         invalid.into_result()
     }
@@ -43,12 +48,17 @@ pub enum CompanyCommand {
     Update(CompanyProfile),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum CompanyRefusal {
     #[error("this company is registered already, with another profile")]
     RegisteredAlready,
     #[error("there is no such company")]
     Unknown,
+}
+
+impl Coded for CompanyRefusal {
+    const AREA: &'static str = "company";
 }
 
 impl Refusal for CompanyRefusal {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
+use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -24,7 +24,7 @@ pub enum PersonCommand {
     Erase,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 pub enum PersonRefusal {}
 
 pub struct Person;
@@ -52,6 +52,10 @@ impl Decider for Person {
         let PersonCommand::Erase = command;
         Ok(if state.erased { vec![] } else { vec![PersonEvent::PersonErased {}] })
     }
+}
+
+impl Coded for PersonRefusal {
+    const AREA: &'static str = "person";
 }
 
 impl Refusal for PersonRefusal {

@@ -7,7 +7,10 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::{decimal, validation::Invalid};
+use crate::{
+    Coded, decimal,
+    validation::{FieldFault, Invalid},
+};
 
 /// Decimals of a quotient that has no finite decimal; rounded half-even, once.
 pub const QUOTIENT_DECIMALS: u32 = 12;
@@ -95,32 +98,46 @@ pub fn choose<'a>(rates: &'a [Rate], component: Component, provider: Option<&str
     candidates.filter_map(|rate| Some((specificity(rate)?, rate))).max_by_key(|(s, _)| *s).map(|(_, rate)| rate)
 }
 
+/// What can be wrong with a rate.
+#[derive(Clone, Copy, Debug, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+enum RateFault {
+    #[error("{component} is not priced by the {unit}")]
+    OtherUnit { component: Component, unit: Unit },
+    #[error("this component, provider and model has a rate already")]
+    Repeated,
+}
+
+impl Coded for RateFault {
+    const AREA: &'static str = "rate";
+}
+
 /// Checks rates from a caller; paths start with `rates[i]`.
 pub fn validate_rates(rates: &[Rate]) -> Result<(), Invalid> {
     let mut invalid = Invalid::default();
-    invalid.require(!rates.is_empty(), "rates", "must have at least one rate");
-    invalid.require(rates.len() <= RATES_MAX, "rates", &format!("must have at most {RATES_MAX} rates"));
+    invalid.require(!rates.is_empty(), "rates", FieldFault::TooFewEntries { min: 1 });
+    invalid.require(rates.len() <= RATES_MAX, "rates", FieldFault::TooManyEntries { max: RATES_MAX });
     for (i, rate) in rates.iter().enumerate() {
         let path = |field: &str| format!("rates[{i}].{field}");
         let unit_fits =
             rate.unit == rate.component.usage_unit() || (rate.unit == Unit::Minute && rate.component.usage_unit() == Unit::Second);
-        invalid.require(unit_fits, &path("unit"), &format!("{} is not priced by the {}", rate.component, rate.unit));
-        invalid.require(!rate.price.is_sign_negative() || rate.price.is_zero(), &path("price"), "must not be negative");
-        invalid.require(rate.price < Decimal::from(PRICE_MAX), &path("price"), &format!("must be below {PRICE_MAX}"));
-        invalid.require(rate.per >= 1, &path("per"), "must be at least 1");
+        invalid.require(unit_fits, &path("unit"), RateFault::OtherUnit { component: rate.component, unit: rate.unit });
+        invalid.require(!rate.price.is_sign_negative() || rate.price.is_zero(), &path("price"), FieldFault::Negative);
+        invalid.require(rate.price < Decimal::from(PRICE_MAX), &path("price"), FieldFault::TooLarge { limit: PRICE_MAX });
+        invalid.require(rate.per >= 1, &path("per"), FieldFault::TooSmall { min: 1 });
+        invalid.require(rate.per == 0 || is_round(rate.per), &path("per"), FieldFault::LargePrimeFactor);
         invalid.require(
-            rate.per == 0 || is_round(rate.per),
-            &path("per"),
-            "must have no prime factor above 7, like 1, 60, 1000 or 1000000",
+            rate.model.is_none() || rate.provider.is_some(),
+            &path("model"),
+            FieldFault::NeedsField { field: "provider".to_owned() },
         );
-        invalid.require(rate.model.is_none() || rate.provider.is_some(), &path("model"), "a model needs its provider");
         for (name, value) in [("provider", &rate.provider), ("model", &rate.model)] {
             if let Some(value) = value {
                 invalid.text(&path(name), value, 100);
             }
         }
         let same = |other: &Rate| (other.component, &other.provider, &other.model) == (rate.component, &rate.provider, &rate.model);
-        invalid.require(!rates[..i].iter().any(same), &format!("rates[{i}]"), "this component, provider and model has a rate already");
+        invalid.require(!rates[..i].iter().any(same), &format!("rates[{i}]"), RateFault::Repeated);
     }
     invalid.into_result()
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, price::Rate};
+use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, price::Rate};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -23,10 +23,15 @@ pub enum PriceListCommand {
     Publish { name: String, effective_from: DateTime<Utc>, rates: Vec<Rate> },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum PriceListRefusal {
     #[error("this price list is published already, with other content")]
     PublishedAlready,
+}
+
+impl Coded for PriceListRefusal {
+    const AREA: &'static str = "price_list";
 }
 
 impl Refusal for PriceListRefusal {

@@ -1,5 +1,7 @@
 //! Why rules refuse commands, in the form that every edge needs.
 
+use crate::Coded;
+
 /// What a refusal means to the caller, independent of the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
@@ -13,7 +15,7 @@ pub enum RefusalKind {
     Invalid(String),
 }
 
-/// A decider's refusal. Its `Display` is a sentence for the caller.
-pub trait Refusal: std::error::Error + Send + Sync + 'static {
+/// A decider's refusal.
+pub trait Refusal: Coded + std::error::Error + Send + Sync + 'static {
     fn kind(&self) -> RefusalKind;
 }

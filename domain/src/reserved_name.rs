@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
+use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -28,11 +28,18 @@ pub enum NameCommand {
     Release { holder_id: Uuid },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this name is taken")]
-pub struct NameTaken;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum NameRefusal {
+    #[error("this name is taken")]
+    Taken,
+}
 
-impl Refusal for NameTaken {
+impl Coded for NameRefusal {
+    const AREA: &'static str = "name";
+}
+
+impl Refusal for NameRefusal {
     fn kind(&self) -> RefusalKind {
         RefusalKind::Conflict
     }
@@ -52,7 +59,7 @@ impl Decider for ReservedName {
     type State = NameState;
     type Event = NameEvent;
     type Command = NameCommand;
-    type Refusal = NameTaken;
+    type Refusal = NameRefusal;
 
     fn evolve(state: &mut NameState, event: &NameEvent) {
         match event {
@@ -65,10 +72,10 @@ impl Decider for ReservedName {
         STATE_BYTES
     }
 
-    fn decide(state: &NameState, command: NameCommand) -> Result<Vec<NameEvent>, NameTaken> {
+    fn decide(state: &NameState, command: NameCommand) -> Result<Vec<NameEvent>, NameRefusal> {
         match (state.holder_id, command) {
             (None, NameCommand::Reserve { holder_id }) => Ok(vec![NameEvent::NameReserved { holder_id }]),
-            (Some(holder), NameCommand::Reserve { holder_id }) if holder != holder_id => Err(NameTaken),
+            (Some(holder), NameCommand::Reserve { holder_id }) if holder != holder_id => Err(NameRefusal::Taken),
             (Some(holder), NameCommand::Release { holder_id }) if holder == holder_id => Ok(vec![NameEvent::NameReleased { holder_id }]),
             _ => Ok(vec![]),
         }
@@ -89,7 +96,7 @@ mod tests {
         let released = || NameEvent::NameReleased { holder_id: A };
         given::<ReservedName>([]).when(NameCommand::Reserve { holder_id: A }).then([reserved()]);
         given::<ReservedName>([reserved()]).when(NameCommand::Reserve { holder_id: A }).then_nothing();
-        given::<ReservedName>([reserved()]).when(NameCommand::Reserve { holder_id: B }).then_refused(NameTaken);
+        given::<ReservedName>([reserved()]).when(NameCommand::Reserve { holder_id: B }).then_refused(NameRefusal::Taken);
         given::<ReservedName>([reserved()]).when(NameCommand::Release { holder_id: B }).then_nothing();
         given::<ReservedName>([reserved()]).when(NameCommand::Release { holder_id: A }).then([released()]);
         given::<ReservedName>([reserved(), released()])

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, outcome::Outcome, retry::RetryPolicy};
+use crate::{Coded, Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, outcome::Outcome, retry::RetryPolicy};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -160,20 +160,25 @@ pub enum TaskCommand {
 /// Longest `error_message`, in characters.
 pub const ERROR_MESSAGE_MAX: usize = 2_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum TaskRefusal {
     #[error("there is no such task")]
     Unknown,
     #[error("the task exists already")]
     CreatedAlready,
-    #[error("the task cannot be claimed: it is {0}")]
-    NotClaimable(TaskStatus),
+    #[error("the task cannot be claimed: it is {status}")]
+    NotClaimable { status: TaskStatus },
     #[error("the task's next attempt is not due yet")]
     NotDue,
     #[error("this call is not the task's current attempt")]
     NotCurrentAttempt,
     #[error("this attempt has another result already")]
     HasOtherResult,
+}
+
+impl Coded for TaskRefusal {
+    const AREA: &'static str = "task";
 }
 
 impl Refusal for TaskRefusal {
@@ -295,7 +300,7 @@ impl CreatedTask {
                 let campaign_id = self.contact.campaign_id;
                 Ok(vec![TaskEvent::TaskClaimed { campaign_id, call_id, attempt: self.attempt_count + 1, lease_sec, claimed_at: now }])
             }
-            status => Err(TaskRefusal::NotClaimable(status)),
+            status => Err(TaskRefusal::NotClaimable { status }),
         }
     }
 

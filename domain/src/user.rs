@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
+use crate::{Coded, Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -86,7 +86,8 @@ pub enum UserCommand {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum UserRefusal {
     #[error("there is no such user")]
     Unknown,
@@ -94,6 +95,10 @@ pub enum UserRefusal {
     RegisteredAlready,
     #[error("this user is disabled")]
     Disabled,
+}
+
+impl Coded for UserRefusal {
+    const AREA: &'static str = "user";
 }
 
 impl Refusal for UserRefusal {

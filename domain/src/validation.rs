@@ -3,22 +3,105 @@
 use std::fmt;
 
 use chrono::{DateTime, Datelike as _, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::{Coded, Reason};
 
 /// Times from callers must be between these years: from the first, before the second.
 const YEARS: (i32, i32) = (1970, 2200);
+const SLUG_MAX: usize = 80;
 
-/// One problem: its place (`config.flow.states[1].name`, or no particular place) and a description.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One problem: its place (`config.flow.states[1].name`, or no particular place) and the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     pub path: String,
-    pub message: String,
+    pub reason: Reason,
 }
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+        if self.path.is_empty() { self.reason.fmt(f) } else { write!(f, "{}: {}", self.path, self.reason) }
     }
+}
+
+/// What can be wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldFault {
+    #[error("is required")]
+    Required,
+    #[error("must not be null")]
+    Null,
+    #[error("must not be empty")]
+    Empty,
+    #[error("must have at most {max} characters")]
+    TooLong { max: usize },
+    #[error("must not contain a NUL character")]
+    NulCharacter,
+    #[error("must not contain invisible characters or marks of the direction of writing")]
+    InvisibleCharacters,
+    #[error("must be a slug: lower-case letters, digits and single hyphens, at most {max} characters")]
+    NotASlug { max: usize },
+    #[error("must lie between the years {from} and {before}")]
+    YearOutOfRange { from: i32, before: i32 },
+    #[error("must be from {min} to {max}")]
+    OutOfRange { min: String, max: String },
+    #[error("must not be negative")]
+    Negative,
+    #[error("must be at least {min}")]
+    TooSmall { min: u64 },
+    #[error("must be below {limit}")]
+    TooLarge { limit: i64 },
+    #[error("must have no prime factor above 7, like 1, 60, 1000 or 1000000")]
+    LargePrimeFactor,
+    #[error("must have at least {min} {}", entries(*min))]
+    TooFewEntries { min: usize },
+    #[error("must have at most {max} {}", entries(*max))]
+    TooManyEntries { max: usize },
+    #[error("must be after {field}")]
+    NotAfter { field: String },
+    #[error("{field} must be given too")]
+    NeedsField { field: String },
+    #[error("give either {field} or {other}")]
+    EitherOr { field: String, other: String },
+    #[error("is there twice")]
+    Repeated,
+    #[error("must be one of {}", allowed.join(", "))]
+    NotOneOf { allowed: Vec<String> },
+    #[error("there is no such {what}")]
+    Unknown { what: String },
+    #[error("must be an ISO 3166 country, e.g. US")]
+    NotACountry,
+    #[error("must be an IANA time zone, e.g. Europe/Prague")]
+    NotATimeZone,
+    #[error("must be a time of day, HH:MM")]
+    NotATimeOfDay,
+    #[error("must be an e-mail address, without letters that look like others")]
+    NotAnAddress,
+    #[error("is one of the most common passwords; choose a longer one, such as four random words")]
+    CommonPassword,
+    #[error("must not be the e-mail address")]
+    PasswordIsAddress,
+    #[error("an extension cannot be kept: send the number without it")]
+    ExtensionNotKept,
+    #[error("the task belongs to another campaign")]
+    TaskOfOtherCampaign,
+    #[error("has more digits than a JSON number holds exactly")]
+    RoundedNumber,
+    /// The value has another type or shape; the detail is the parser's.
+    #[error("{detail}")]
+    Malformed { detail: String },
+    /// The file cannot be read; the detail is in English.
+    #[error("{detail}")]
+    UnreadableFile { detail: String },
+}
+
+impl Coded for FieldFault {
+    const AREA: &'static str = "";
+}
+
+const fn entries(count: usize) -> &'static str {
+    if count == 1 { "entry" } else { "entries" }
 }
 
 /// Collects the problems of an input, so that a caller gets all of them at once.
@@ -27,28 +110,33 @@ impl fmt::Display for FieldError {
 pub struct Invalid(pub Vec<FieldError>);
 
 impl Invalid {
-    pub fn one(path: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn one(path: impl Into<String>, reason: impl Into<Reason>) -> Self {
         let mut invalid = Self::default();
-        invalid.add(path, message);
+        invalid.add(path, reason);
         invalid
     }
 
-    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(FieldError { path: path.into(), message: message.into() });
+    pub fn add(&mut self, path: impl Into<String>, reason: impl Into<Reason>) {
+        self.0.push(FieldError { path: path.into(), reason: reason.into() });
     }
 
-    /// Adds `message` at `path` unless `ok`.
-    pub fn require(&mut self, ok: bool, path: &str, message: &str) {
+    /// Adds `reason` at `path` unless `ok`.
+    pub fn require(&mut self, ok: bool, path: &str, reason: impl Into<Reason>) {
         if !ok {
-            self.add(path, message);
+            self.add(path, reason);
         }
     }
 
     /// Requires a text that is present and not too long.
     pub fn text(&mut self, path: &str, value: &str, max_chars: usize) {
-        self.require(!value.trim().is_empty(), path, "must not be empty");
-        self.require(value.chars().count() <= max_chars, path, &format!("must have at most {max_chars} characters"));
-        self.require(!value.contains('\0'), path, "must not contain a NUL character");
+        self.require(!value.trim().is_empty(), path, FieldFault::Empty);
+        self.optional_text(path, value, max_chars);
+    }
+
+    /// Requires a text that may be empty and is not too long.
+    pub fn optional_text(&mut self, path: &str, value: &str, max_chars: usize) {
+        self.require(value.chars().count() <= max_chars, path, FieldFault::TooLong { max: max_chars });
+        self.require(!value.contains('\0'), path, FieldFault::NulCharacter);
     }
 
     /// Requires a name that is shown to other users: a text without hidden characters. Joiners (U+200C, U+200D) are allowed: Persian,
@@ -56,30 +144,26 @@ impl Invalid {
     pub fn name(&mut self, path: &str, value: &str, max_chars: usize) {
         self.text(path, value, max_chars);
         let hides = |c: char| c != '\0' && (c.is_control() || (is_invisible(c) && !matches!(c, '\u{200C}' | '\u{200D}')));
-        self.require(!value.contains(hides), path, "must not contain invisible characters or marks of the direction of writing");
+        self.require(!value.contains(hides), path, FieldFault::InvisibleCharacters);
     }
 
     /// Requires a slug: lower-case letters, digits and single hyphens between them.
     pub fn slug(&mut self, path: &str, value: &str) {
         let parts_ok = value.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
-        self.require(
-            parts_ok && value.len() <= 80,
-            path,
-            "must be a slug: lower-case letters, digits and single hyphens, at most 80 characters",
-        );
+        self.require(parts_ok && value.len() <= SLUG_MAX, path, FieldFault::NotASlug { max: SLUG_MAX });
     }
 
     /// Requires a time between [`YEARS`].
     pub fn time(&mut self, path: &str, time: Option<DateTime<Utc>>) {
         if let Some(time) = time {
             let is_within = (YEARS.0..YEARS.1).contains(&time.year());
-            self.require(is_within, path, &format!("must lie between the years {} and {}", YEARS.0, YEARS.1));
+            self.require(is_within, path, FieldFault::YearOutOfRange { from: YEARS.0, before: YEARS.1 });
         }
     }
 
     pub fn range<T: PartialOrd + std::fmt::Display>(&mut self, path: &str, value: T, min: T, max: T) {
         if value < min || value > max {
-            self.add(path, format!("must be from {min} to {max}"));
+            self.add(path, FieldFault::OutOfRange { min: min.to_string(), max: max.to_string() });
         }
     }
 
@@ -99,7 +183,7 @@ pub fn is_invisible(c: char) -> bool {
 /// A slug made from a name: every character that is neither a letter nor a digit becomes a hyphen.
 pub fn slug_from(name: &str) -> String {
     let mut slug = String::new();
-    for c in name.to_lowercase().chars().take(80) {
+    for c in name.to_lowercase().chars().take(SLUG_MAX) {
         if c.is_ascii_alphanumeric() {
             slug.push(c);
         } else if !slug.is_empty() && !slug.ends_with('-') {

@@ -8,7 +8,7 @@ use domain::{
 use uuid::Uuid;
 
 use crate::{
-    OpContext, ServiceError, Services,
+    OpContext, ServiceError, Services, StateConflict,
     identity::{API_KEY_PREFIX, api_keys, new_secret},
 };
 
@@ -31,7 +31,7 @@ impl Services {
         let (id, key) = (op.ids.make("api_key"), new_secret(API_KEY_PREFIX));
         let command = ApiKeyCommand::Issue { name: name.to_owned(), role };
         let committed = self.store.execute::<ApiKey>(&op.command, id, command).await?;
-        let revoked = || ServiceError::conflict("this API key has been revoked meanwhile");
+        let revoked = || ServiceError::conflict(StateConflict::ApiKeyRevoked);
         if committed.state.is_revoked() {
             return Err(revoked());
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use domain::{
     campaign::{Campaign, CampaignCommand},
     task::{Task, TaskContact, TaskEvent},
+    validation::FieldFault,
 };
 use eventstore::{ExpectedVersion, Loaded, StoreError, Unit};
 use tokio::sync::mpsc;
@@ -106,7 +107,7 @@ async fn parse(file: Arc<CallListFile>, region: Option<String>, to: Option<mpsc:
         Ok::<_, Unreadable>(source)
     });
     let result = reading.await.unwrap_or_else(|_| Err(Unreadable::NoSpreadsheet("its content is broken".to_owned())));
-    result.map_err(|unreadable| ServiceError::invalid("file", unreadable.to_string()))
+    result.map_err(|unreadable| ServiceError::invalid("file", FieldFault::UnreadableFile { detail: unreadable.to_string() }))
 }
 
 /// A contact and who it is.

@@ -3,16 +3,16 @@
 use chrono::{DateTime, Utc};
 use domain::{
     ERASED, Personal,
-    call::{Call, CallCommand, CallEvent, CallSubject, Direction, EndRequest, KnownCall, Turn},
+    call::{Call, CallCommand, CallEvent, CallRefusal, CallSubject, Direction, EndRequest, KnownCall, Turn},
     campaign::Campaign,
     phone::{self, PhoneNumber},
     task::Task,
-    validation::Invalid,
+    validation::{FieldFault, Invalid},
 };
 use eventstore::{Committed, Loaded, StoreError};
 use uuid::Uuid;
 
-use crate::{OpContext, ServiceError, Services, Versioned};
+use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
 
 /// A new call, as an agent reports it.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Services {
         let task_campaign = self.require_task(company_id, call.task_id, &phone_number, &mut invalid).await?;
         self.require_call_skillbase(company_id, call.skillbase_id, &mut invalid).await?;
         if let (Some(task_campaign), Some(campaign_id)) = (task_campaign, call.campaign_id) {
-            invalid.require(task_campaign == campaign_id, "task_id", "the task belongs to another campaign");
+            invalid.require(task_campaign == campaign_id, "task_id", FieldFault::TaskOfOtherCampaign);
         }
         invalid.into_result()?;
         let id = call.call_id.unwrap_or_else(|| op.ids.make("call"));
@@ -115,7 +115,7 @@ impl Services {
     async fn is_call_known(&self, company_id: Uuid, id: Uuid) -> Result<bool, ServiceError> {
         match self.store.load_fresh::<Call>(company_id, id).await {
             Ok(loaded) => Ok(loaded.version > 0),
-            Err(StoreError::OtherCompany(_)) => Err(ServiceError::conflict("this call_id cannot be used")),
+            Err(StoreError::OtherCompany(_)) => Err(ServiceError::conflict(StateConflict::CallIdTaken)),
             Err(error) => Err(error.into()),
         }
     }
@@ -125,7 +125,7 @@ impl Services {
         match self.store.load_fresh::<Campaign>(company_id, id).await {
             Ok(loaded) if loaded.version > 0 => Ok(loaded.state.live().and_then(|live| live.settings.default_region.clone())),
             Ok(_) | Err(StoreError::OtherCompany(_)) => {
-                invalid.add("campaign_id", "there is no such campaign");
+                invalid.add("campaign_id", no_such("campaign"));
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -146,18 +146,18 @@ impl Services {
             loaded => Some(loaded?),
         };
         let Some(contact) = loaded.as_ref().and_then(|loaded| loaded.state.created()).map(|task| &task.contact) else {
-            invalid.add("task_id", "there is no such task");
+            invalid.add("task_id", no_such("task"));
             return Ok(None);
         };
         let task_number = contact.phone_number.reveal();
         let is_other = !phone_number.is_empty() && task_number != ERASED && task_number != phone_number;
-        invalid.require(!is_other, "phone_number", "this is not the number of the call's task");
+        invalid.require(!is_other, "phone_number", CallRefusal::OtherNumber);
         Ok(Some(contact.campaign_id))
     }
 
     async fn require_call_skillbase(&self, company_id: Uuid, id: Option<Uuid>, invalid: &mut Invalid) -> Result<(), ServiceError> {
         match self.skillbase_version(company_id, id).await {
-            Ok(None) | Err(StoreError::OtherCompany(_)) if id.is_some() => invalid.add("skillbase_id", "there is no such skillbase"),
+            Ok(None) | Err(StoreError::OtherCompany(_)) if id.is_some() => invalid.add("skillbase_id", no_such("skillbase")),
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
@@ -165,12 +165,16 @@ impl Services {
     }
 }
 
+fn no_such(what: &str) -> FieldFault {
+    FieldFault::Unknown { what: what.to_owned() }
+}
+
 /// The number as E.164, or an empty text with the reason in `invalid`. A call does not store an extension.
 fn read_phone_number(text: &str, region: Option<&str>, invalid: &mut Invalid) -> String {
     match phone::parse(text, region) {
         Ok(PhoneNumber { e164, extension: None }) => return e164,
-        Ok(_) => invalid.add("phone_number", "an extension cannot be kept: send the number without it"),
-        Err(error) => invalid.add("phone_number", error.to_string()),
+        Ok(_) => invalid.add("phone_number", FieldFault::ExtensionNotKept),
+        Err(error) => invalid.add("phone_number", error),
     }
     String::new()
 }

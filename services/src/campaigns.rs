@@ -5,13 +5,13 @@ use domain::{
     campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignState, LiveCampaign},
     skillbase::{Skillbase, SkillbaseState},
     task::{Task, TaskCommand},
-    validation::Invalid,
+    validation::{FieldFault, Invalid},
 };
 use eventstore::{CommandContext, CommandError as _, ExecuteError, Loaded, StoreError, now};
 use projections::{call_tasks, campaigns};
 use uuid::Uuid;
 
-use crate::{OpContext, ServiceError, Services, Versioned};
+use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
 
 /// Maximum number of tasks that are cancelled in one step.
 const CANCEL_MAX: i64 = 500;
@@ -166,7 +166,7 @@ impl Services {
             Err(StoreError::OtherCompany(_)) => false,
             Err(error) => return Err(error.into()),
         };
-        if is_there { Ok(()) } else { Err(ServiceError::invalid("skillbase_id", "there is no such skillbase")) }
+        if is_there { Ok(()) } else { Err(ServiceError::invalid("skillbase_id", FieldFault::Unknown { what: "skillbase".to_owned() })) }
     }
 
     /// The skillbase of a campaign; a conflict if it is deleted.
@@ -174,9 +174,7 @@ impl Services {
         let skillbase = self.store.load_fresh::<Skillbase>(company_id, id).await?;
         match *skillbase.state {
             SkillbaseState::Live { .. } => Ok(skillbase),
-            SkillbaseState::None | SkillbaseState::Deleted => {
-                Err(ServiceError::conflict("the campaign's skillbase is deleted; give the campaign another one first"))
-            }
+            SkillbaseState::None | SkillbaseState::Deleted => Err(ServiceError::conflict(StateConflict::SkillbaseDeleted)),
         }
     }
 

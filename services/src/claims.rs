@@ -277,7 +277,7 @@ impl Services {
         if contact.person_id.is_some() && contact.phone_number.reveal() == ERASED {
             // The person was erased after the upload: there is no number to call.
             self.store.execute::<Task>(context, task_id, TaskCommand::Cancel).await?;
-            return Err(ExecuteError::Refused(TaskRefusal::NotClaimable(TaskStatus::Cancelled)));
+            return Err(ExecuteError::Refused(TaskRefusal::NotClaimable { status: TaskStatus::Cancelled }));
         }
         // A task from a release without persons also belongs to a person.
         let person_id = match contact.person_id {

@@ -2,12 +2,12 @@
 
 use domain::{
     company::{Company, CompanyCommand, CompanyProfile},
-    reserved_name::{NameCommand, NameTaken, ReservedName},
+    reserved_name::{NameCommand, NameRefusal, ReservedName},
 };
 use eventstore::{ExecuteError, StoreError, Unit};
 use uuid::Uuid;
 
-use crate::{OpContext, ServiceError, Services, Versioned};
+use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
 
 /// The fields of a company to change; `None` keeps a field as it is.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +25,8 @@ fn slug_id(slug: &str) -> Uuid {
 pub(crate) async fn reserve_slug(unit: &mut Unit<'_>, slug: &str, company_id: Uuid) -> Result<(), ServiceError> {
     match unit.decide::<ReservedName>(slug_id(slug), NameCommand::Reserve { holder_id: company_id }).await {
         Ok(_) => Ok(()),
-        Err(ExecuteError::Refused(NameTaken) | ExecuteError::Store(StoreError::OtherCompany(_))) => {
-            Err(ServiceError::conflict("this company slug is taken"))
+        Err(ExecuteError::Refused(NameRefusal::Taken) | ExecuteError::Store(StoreError::OtherCompany(_))) => {
+            Err(ServiceError::conflict(StateConflict::CompanySlugTaken))
         }
         Err(ExecuteError::Store(error)) => Err(error.into()),
     }

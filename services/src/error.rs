@@ -1,6 +1,7 @@
-use domain::{Refusal, RefusalKind, validation::Invalid};
+use domain::{Coded, Reason, Refusal, RefusalKind, user::UserStatus, validation::Invalid};
 use eventstore::{CommandError, ExecuteError, StoreError};
 use projections::NotReached;
+use serde::Serialize;
 
 use crate::UserRef;
 
@@ -15,7 +16,7 @@ pub enum ServiceError {
     Invalid(#[from] Invalid),
     /// The present state does not allow the command.
     #[error("{0}")]
-    Conflict(String),
+    Conflict(Reason),
     /// The state contradicts parts of the request.
     #[error("{}", fields_text(.0))]
     ConflictAt(Invalid),
@@ -41,17 +42,59 @@ pub enum ServiceError {
     Database(#[from] sqlx::Error),
 }
 
+/// Why a use case contradicts the present state, where no single aggregate's rule says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum StateConflict {
+    #[error("this e-mail address is registered already")]
+    AddressRegistered,
+    #[error("this registration took too long and gave way to another one; register again")]
+    RegistrationGaveWay,
+    #[error("this company slug is taken")]
+    CompanySlugTaken,
+    #[error("another skillbase of this company has this slug")]
+    SkillbaseSlugTaken,
+    #[error("a running campaign uses this skillbase")]
+    SkillbaseInUse,
+    #[error("the campaign's skillbase is deleted; give the campaign another one first")]
+    SkillbaseDeleted,
+    #[error("this is for users; the caller is an API key")]
+    CallerIsApiKey,
+    #[error("this API key has been revoked meanwhile")]
+    ApiKeyRevoked,
+    #[error("this call_id cannot be used")]
+    CallIdTaken,
+    #[error("a company can have at most {max} price lists")]
+    TooManyPriceLists { max: i64 },
+    #[error("a user of the company has this e-mail address already, or is invited with it")]
+    AddressInCompany,
+    #[error("this e-mail address belongs to a user of another company; ask for an invitation to another address")]
+    AddressOfOtherCompany,
+    #[error("this user has joined already")]
+    UserHasJoined,
+    #[error("this user is {status}")]
+    UserIs { status: UserStatus },
+    #[error("this user never joined, and the invitation is no longer valid; invite them again")]
+    UserNeverJoined,
+    #[error("the company would have no admin left")]
+    NoAdminLeft,
+}
+
+impl Coded for StateConflict {
+    const AREA: &'static str = "";
+}
+
 fn fields_text(fields: &Invalid) -> String {
-    fields.0.iter().map(|field| field.message.as_str()).collect::<Vec<_>>().join("; ")
+    fields.0.iter().map(|field| field.reason.sentence.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 impl ServiceError {
-    pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Invalid(Invalid::one(path, message))
+    pub fn invalid(path: impl Into<String>, reason: impl Into<Reason>) -> Self {
+        Self::Invalid(Invalid::one(path, reason))
     }
 
-    pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::Conflict(detail.into())
+    pub fn conflict(reason: impl Into<Reason>) -> Self {
+        Self::Conflict(reason.into())
     }
 
     pub fn not_found(what: &str) -> Self {
@@ -116,7 +159,7 @@ impl From<StoreError> for ServiceError {
 impl<R: Refusal> From<ExecuteError<R>> for ServiceError {
     fn from(error: ExecuteError<R>) -> Self {
         match error {
-            ExecuteError::Refused(refusal) => Self::refused(&refusal),
+            ExecuteError::Refused(refusal) => Self::refused(refusal),
             ExecuteError::Store(error) => error.into(),
         }
     }
@@ -134,12 +177,12 @@ impl ServiceError {
         }
     }
 
-    pub fn refused(refusal: &impl Refusal) -> Self {
+    pub fn refused(refusal: impl Refusal) -> Self {
         match refusal.kind() {
             RefusalKind::NotFound(what) => Self::not_found(what),
-            RefusalKind::Conflict => Self::Conflict(refusal.to_string()),
-            RefusalKind::ConflictAt(path) => Self::ConflictAt(Invalid::one(path, refusal.to_string())),
-            RefusalKind::Invalid(path) => Self::invalid(path, refusal.to_string()),
+            RefusalKind::Conflict => Self::conflict(refusal),
+            RefusalKind::ConflictAt(path) => Self::ConflictAt(Invalid::one(path, refusal)),
+            RefusalKind::Invalid(path) => Self::invalid(path, refusal),
         }
     }
 }

@@ -36,7 +36,7 @@ pub use campaigns::{CampaignDetails, Counters};
 pub use claims::{Claim, ClaimResult, Claimant, NothingToClaim, TaskForAgent};
 pub use claims_under_way::ClaimsUnderWay;
 pub use companies::CompanyChange;
-pub use error::{Refused, ServiceError};
+pub use error::{Refused, ServiceError, StateConflict};
 pub use identity::UserRef;
 pub use op::{Ids, KeyedCommand, OpContext};
 pub use persons::ErasedPerson;

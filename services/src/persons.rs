@@ -28,7 +28,7 @@ impl Services {
     /// because a request may have stored one meanwhile. An interrupted erasure can be repeated.
     pub async fn erase_person(&self, op: &OpContext, phone_number: &str) -> Result<ErasedPerson, ServiceError> {
         let company_id = op.company_id();
-        let phone_number = phone::to_e164(phone_number, None).map_err(|error| ServiceError::invalid("phone_number", error.to_string()))?;
+        let phone_number = phone::to_e164(phone_number, None).map_err(|error| ServiceError::invalid("phone_number", error))?;
         let person_id = self.store.persons().known_by(company_id, &phone_number).await?;
         let person_id = person_id.ok_or_else(|| ServiceError::not_found("person"))?;
         self.wait_for_log(&[call_tasks::READ_MODEL]).await?;

@@ -8,7 +8,7 @@ use domain::{
 use projections::{cost_rollups, price_lists};
 use uuid::Uuid;
 
-use crate::{OpContext, ServiceError, Services, Versioned};
+use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
 
 /// Most price lists that a company can have, apart from some that are published at the same moment.
 const PRICE_LISTS_MAX: i64 = 500;
@@ -28,7 +28,7 @@ impl Services {
         let count = price_lists::count(&mut read, op.company_id()).await?;
         drop(read);
         if count >= PRICE_LISTS_MAX {
-            return Err(ServiceError::Conflict(format!("a company can have at most {PRICE_LISTS_MAX} price lists")));
+            return Err(ServiceError::conflict(StateConflict::TooManyPriceLists { max: PRICE_LISTS_MAX }));
         }
         if effective_from < op.command.now {
             self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;

@@ -9,13 +9,13 @@ use domain::{
     price_list::{PriceList, PriceListCommand},
     role::Role,
     user::{User, UserCommand},
-    validation::{Invalid, slug_from},
+    validation::{FieldFault, Invalid, slug_from},
 };
 use eventstore::{Actor, ActorKind, now};
 use uuid::Uuid;
 
 use crate::{
-    Ids, OpContext, ServiceError, Services,
+    Ids, OpContext, ServiceError, Services, StateConflict,
     companies::reserve_slug,
     identity::{
         Registration, Session, UNFINISHED_MINUTES, check_password,
@@ -52,7 +52,7 @@ pub struct RegisteredCompany {
 /// The address in its canonical form; records in `invalid` what is wrong with it.
 pub(crate) fn check_email(invalid: &mut Invalid, written: &str) -> String {
     let canonical = canonical_email(written);
-    invalid.require(canonical.is_some(), "email", "must be an e-mail address, without letters that look like others");
+    invalid.require(canonical.is_some(), "email", FieldFault::NotAnAddress);
     canonical.unwrap_or_default()
 }
 
@@ -63,15 +63,15 @@ fn validate(company: &NewCompany) -> Result<(String, CompanyProfile), Invalid> {
     let slug = company.company_slug.clone().unwrap_or_else(|| slug_from(&company.company_name));
     let profile = CompanyProfile { name: company.company_name.trim().to_owned(), slug, email: None };
     if let Err(Invalid(errors)) = profile.validate() {
-        let renamed = errors.into_iter().map(|e| (format!("company_{}", e.path), e.message));
-        renamed.for_each(|(path, message)| invalid.add(path, message));
+        let renamed = errors.into_iter().map(|e| (format!("company_{}", e.path), e.reason));
+        renamed.for_each(|(path, reason)| invalid.add(path, reason));
     }
     invalid.into_result()?;
     Ok((email, profile))
 }
 
 fn registered_already() -> ServiceError {
-    ServiceError::conflict("this e-mail address is registered already")
+    ServiceError::conflict(StateConflict::AddressRegistered)
 }
 
 impl Services {
@@ -123,7 +123,7 @@ impl Services {
             }
         };
         if !credentials::confirm_registration(pool, user_id).await? {
-            return Err(ServiceError::conflict("this registration took too long and gave way to another one; register again"));
+            return Err(ServiceError::conflict(StateConflict::RegistrationGaveWay));
         }
         let session = self.identity.sessions().open(&user).await?;
         Ok(RegisteredCompany { company_id, profile, user_id, email, role: Role::Admin, session, position })

@@ -5,7 +5,7 @@ use eventstore::ActorKind;
 use uuid::Uuid;
 
 use crate::{
-    Refused, ServiceError, Services, UserRef,
+    Refused, ServiceError, Services, StateConflict, UserRef,
     identity::{
         Identity, Session, check_password,
         credentials::{self, UserCredentials},
@@ -89,5 +89,5 @@ impl Services {
 /// The user who calls, and their session; an API key has none.
 fn user_of(caller: &Identity) -> Result<(Uuid, Uuid), ServiceError> {
     let user = caller.actor.id.zip(caller.session).filter(|_| caller.actor.kind == ActorKind::User);
-    user.ok_or_else(|| ServiceError::conflict("this is for users; the caller is an API key"))
+    user.ok_or_else(|| ServiceError::conflict(StateConflict::CallerIsApiKey))
 }

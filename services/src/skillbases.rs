@@ -1,14 +1,14 @@
 //! Skillbases: the configurations of bots.
 
 use domain::{
-    reserved_name::{NameCommand, NameTaken, ReservedName},
+    reserved_name::{NameCommand, NameRefusal, ReservedName},
     skillbase::{Skillbase, SkillbaseCommand, SkillbaseConfig, SkillbaseContent, SkillbaseState},
 };
 use eventstore::{ExecuteError, Unit};
 use projections::campaigns;
 use uuid::Uuid;
 
-use crate::{OpContext, ServiceError, Services, Versioned};
+use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
 
 /// The fields of a skillbase to change; `None` keeps a field as it is.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ fn slug_id(company_id: Uuid, slug: &str) -> Uuid {
 async fn reserve_slug(unit: &mut Unit<'_>, company_id: Uuid, slug: &str, holder_id: Uuid) -> Result<(), ServiceError> {
     match unit.decide::<ReservedName>(slug_id(company_id, slug), NameCommand::Reserve { holder_id }).await {
         Ok(_) => Ok(()),
-        Err(ExecuteError::Refused(NameTaken)) => Err(ServiceError::conflict("another skillbase of this company has this slug")),
+        Err(ExecuteError::Refused(NameRefusal::Taken)) => Err(ServiceError::conflict(StateConflict::SkillbaseSlugTaken)),
         Err(ExecuteError::Store(error)) => Err(error.into()),
     }
 }
@@ -96,7 +96,7 @@ impl Services {
                 self.wait_for_log(&[campaigns::READ_MODEL]).await?;
                 let mut read = self.read(company_id, &[campaigns::READ_MODEL], None).await?;
                 if campaigns::runs_on(&mut read, company_id, id).await? {
-                    return Err(ServiceError::conflict("a running campaign uses this skillbase"));
+                    return Err(ServiceError::conflict(StateConflict::SkillbaseInUse));
                 }
                 drop(read);
                 announcement.require(&mut unit);

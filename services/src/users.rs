@@ -11,10 +11,10 @@ use eventstore::{Actor, ActorKind, Loaded};
 use uuid::Uuid;
 
 use crate::{
-    Ids, OpContext, ServiceError, Services, UserRef, Versioned,
+    Ids, OpContext, ServiceError, Services, StateConflict, UserRef, Versioned,
     identity::{
         Session, UNFINISHED_MINUTES, check_password,
-        credentials::{self, NotChanged, UserChange, UserCredentials},
+        credentials::{self, UserChange, UserCredentials},
         hash_password,
     },
     registration::check_email,
@@ -41,13 +41,13 @@ impl Services {
         if !save().await? {
             self.delete_unfinished_invitation(op.company_id(), &email_hash).await?;
             if !save().await? {
-                return Err(ServiceError::conflict("a user of the company has this e-mail address already, or is invited with it"));
+                return Err(ServiceError::conflict(StateConflict::AddressInCompany));
             }
         }
         let command = UserCommand::Invite { email: Personal::new(email), role };
         let committed = self.store.execute::<User>(&op.command, id, command).await?;
         let invited = credentials::invite(pool, id).await?;
-        let (invitation, expires_at) = invited.ok_or_else(|| ServiceError::conflict("this user has joined already"))?;
+        let (invitation, expires_at) = invited.ok_or_else(|| ServiceError::conflict(StateConflict::UserHasJoined))?;
         let loaded: Loaded<User> = self.store.load(op.company_id(), id).await?;
         let user = committed.state.known().ok_or_else(|| ServiceError::not_found("user"))?.clone();
         Ok(InvitedUser { user: Versioned::of_committed(id, &committed, &loaded, user), invitation, expires_at })
@@ -70,8 +70,8 @@ impl Services {
         let user = self.user(op.company_id(), id).await?;
         let invited = credentials::invite(&self.identity.pool, id).await?;
         let (invitation, expires_at) = invited.ok_or_else(|| match user.value.status {
-            UserStatus::Invited => ServiceError::conflict(NotChanged::NeverJoined.to_string()),
-            status => ServiceError::conflict(format!("this user is {status}")),
+            UserStatus::Invited => ServiceError::conflict(StateConflict::UserNeverJoined),
+            status => ServiceError::conflict(StateConflict::UserIs { status }),
         })?;
         Ok(InvitedUser { user, invitation, expires_at })
     }
@@ -91,7 +91,7 @@ impl Services {
         let user = loaded.state.known().ok_or_else(|| ServiceError::not_found("user"))?;
         loaded.require(op.expected_version)?;
         let changed = credentials::change_user(&mut rights, company_id, id, change).await?;
-        changed.map_err(|refused| ServiceError::conflict(refused.to_string()))?;
+        changed.map_err(|refused| ServiceError::Conflict(refused.into()))?;
         // Rights are revoked before the log has it, and granted afterwards: whatever happens in between, no user has more rights than in the log.
         let enables = change.disabled == Some(false) && user.status == UserStatus::Disabled;
         let revokes = change.disabled == Some(true) || (change.role.is_some_and(|role| role < user.role) && !enables);
@@ -126,7 +126,7 @@ impl Services {
         match credentials::change_user(&mut rights, company_id, id, logged).await? {
             Ok(()) => Ok(rights.commit().await?),
             // The company keeps its last admin; a user who never joined has nothing to settle.
-            Err(NotChanged::NoAdminLeft | NotChanged::NeverJoined) => Ok(()),
+            Err(_) => Ok(()),
         }
     }
 
@@ -151,9 +151,7 @@ impl Services {
         let accepted = credentials::accept(&self.identity.pool, invitation, &hash_password(password).await?).await;
         let accepted = accepted.map_err(|error| match error {
             // The client that shows the invitation is the one that it was sent to, and may know.
-            sqlx::Error::Database(refused) if refused.is_unique_violation() => {
-                ServiceError::conflict("this e-mail address belongs to a user of another company; ask for an invitation to another address")
-            }
+            sqlx::Error::Database(refused) if refused.is_unique_violation() => ServiceError::conflict(StateConflict::AddressOfOtherCompany),
             error => error.into(),
         })?;
         let (accepted, user) = accepted.ok_or_else(invitation_refused)?;

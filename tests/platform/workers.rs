@@ -30,7 +30,7 @@ impl Notes {
     fn handle(&self, item: &str) -> Result<(), ServiceError> {
         let mut notes = self.0.lock().unwrap();
         if notes.1.iter().any(|refused| refused == item) {
-            return Err(ServiceError::conflict("the worker refuses it"));
+            return Err(ServiceError::forbidden("the worker refuses it"));
         }
         notes.0.push(item.to_owned());
         Ok(())

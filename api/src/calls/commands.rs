@@ -10,7 +10,7 @@ use domain::{
     call::{Direction, EndRequest, Turn},
     decimal::read_exact,
     outcome::Outcome,
-    validation::Invalid,
+    validation::{FieldFault, Invalid},
 };
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ enum Turns {
 fn exact(path: &str, number: Option<&Number>, invalid: &mut Invalid) -> Option<Decimal> {
     let read = number.map(|number| read_exact(&number.to_string())).transpose();
     read.unwrap_or_else(|error| {
-        invalid.add(path, error.to_string());
+        invalid.add(path, error);
         None
     })
 }
@@ -155,13 +155,17 @@ impl TurnInput {
     }
 }
 
+fn count_fault(turns: usize) -> FieldFault {
+    if turns == 0 { FieldFault::TooFewEntries { min: 1 } } else { FieldFault::TooManyEntries { max: TURNS_MAX } }
+}
+
 /// One turn, or an array of up to 500.
 fn parse_turns(bytes: &[u8]) -> Result<Vec<Turn>, Problem> {
     let mut invalid = Invalid::default();
     let turns = match json::read(bytes)? {
         Value::Array(items) => {
             if items.is_empty() || items.len() > TURNS_MAX {
-                return Err(Problem::invalid("turns", format!("must have 1 to {TURNS_MAX} turns")));
+                return Err(Problem::invalid("turns", count_fault(items.len())));
             }
             let parse = |(i, item)| -> Result<Turn, Problem> {
                 let prefix = format!("turns[{i}]");

@@ -8,7 +8,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, StatusCode, header},
 };
-use domain::campaign::Campaign;
+use domain::{campaign::Campaign, validation::FieldFault};
 use serde::Serialize;
 use services::{
     CallListFile, ImportReport,
@@ -137,5 +137,5 @@ async fn find_file(form: &Bytes, boundary: &str, max_bytes: usize) -> Result<(St
         }
         return Ok((name, bytes));
     }
-    Err(Problem::invalid("file", "the form has no field `file`"))
+    Err(Problem::invalid("file", FieldFault::Required))
 }

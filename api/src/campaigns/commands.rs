@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     campaign::{CampaignSettings, settings::hh_mm},
     retry::Backoff,
-    validation::Invalid,
+    validation::{FieldFault, Invalid},
 };
 use serde::{Deserialize, Serialize};
 use services::{CampaignDetails, ClaimResult, TaskForAgent, Versioned};
@@ -112,7 +112,7 @@ impl CampaignInput {
         let defaults = CampaignSettings::new(String::new(), settings.skillbase_id);
         let time = |invalid: &mut Invalid, path: &str, text: String| {
             let time = hh_mm::parse(&text);
-            invalid.require(time.is_some(), path, "must be a time of day, HH:MM");
+            invalid.require(time.is_some(), path, FieldFault::NotATimeOfDay);
             time
         };
         let daily_start = self.daily_start_time.map(|text| text.and_then(|text| time(&mut invalid, "daily_start_time", text)));
@@ -120,12 +120,12 @@ impl CampaignInput {
         let timezone = self.timezone.map(|name| {
             name.map(|name| {
                 name.parse::<chrono_tz::Tz>().unwrap_or_else(|_| {
-                    invalid.add("timezone", "must be an IANA time zone, e.g. Europe/Prague");
+                    invalid.add("timezone", FieldFault::NotATimeZone);
                     defaults.timezone
                 })
             })
         });
-        invalid.require(self.skillbase_id != Some(None), "skillbase_id", "must not be null");
+        invalid.require(self.skillbase_id != Some(None), "skillbase_id", FieldFault::Null);
         invalid.time("start_time", self.start_time.flatten());
         invalid.time("end_time", self.end_time.flatten());
         invalid.into_result()?;
@@ -158,8 +158,8 @@ fn answer(by: &By<Manager>, campaign: Versioned<CampaignDetails>) -> Answer<Camp
     responses((status = 201, body = CampaignView), (status = 422, body = Problem)))]
 async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<CampaignInput>) -> Result<Answer<CampaignView>, Problem> {
     let mut invalid = Invalid::default();
-    invalid.require(input.name.is_some(), "name", "is required");
-    invalid.require(input.skillbase_id.is_some(), "skillbase_id", "is required");
+    invalid.require(input.name.is_some(), "name", FieldFault::Required);
+    invalid.require(input.skillbase_id.is_some(), "skillbase_id", FieldFault::Required);
     invalid.into_result()?;
     let mut settings = CampaignSettings::new(String::new(), input.skillbase_id.flatten().unwrap_or_default());
     input.apply(&mut settings)?;

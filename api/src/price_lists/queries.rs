@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     decimal,
     price::{self, Component, Rate},
+    validation::FieldFault,
 };
 use projections::{
     analytics::Scope,
@@ -30,6 +31,9 @@ use crate::{
     state::App,
 };
 use eventstore::now;
+
+/// Largest quantity of an estimate.
+const QUANTITY_MAX: u32 = 1_000_000_000;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(estimate)).routes(routes!(get)).routes(routes!(what_if))
@@ -101,9 +105,9 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         (None, Some(id)) => {
             let mut read = app.services.read(by.company_id(), &[projections::price_lists::READ_MODEL], None).await?;
             let row = projections::price_lists::get(&mut read, by.company_id(), id).await?;
-            view(row.ok_or_else(|| Problem::invalid("price_list_id", "there is no such price list"))?)?.rates
+            view(row.ok_or_else(|| Problem::invalid("price_list_id", FieldFault::Unknown { what: "price list".to_owned() }))?)?.rates
         }
-        _ => return Err(Problem::invalid("rates", "give either rates or price_list_id")),
+        _ => return Err(Problem::invalid("rates", FieldFault::EitherOr { field: "rates".to_owned(), other: "price_list_id".to_owned() })),
     };
     let scope = Scope {
         company_id: by.company_id(),
@@ -169,8 +173,10 @@ async fn estimate(
     let row = projections::price_lists::in_force(&mut read, by.company_id(), now()).await?;
     let rates = row.map(view).transpose()?.map(|list| list.rates).unwrap_or_default();
     let quantity = |field: &str, number: Decimal| {
-        let is_in_range = (Decimal::ZERO..=Decimal::from(1_000_000_000)).contains(&number);
-        is_in_range.then_some(number).ok_or_else(|| Problem::invalid(field, "must be from 0 to 1000000000"))
+        let is_in_range = (Decimal::ZERO..=Decimal::from(QUANTITY_MAX)).contains(&number);
+        is_in_range
+            .then_some(number)
+            .ok_or_else(|| Problem::invalid(field, FieldFault::OutOfRange { min: "0".to_owned(), max: QUANTITY_MAX.to_string() }))
     };
     let used = [
         (Component::Stt, quantity("stt_seconds", assumptions.stt_seconds)?),

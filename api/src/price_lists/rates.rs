@@ -40,7 +40,7 @@ pub fn parse_rates(inputs: Vec<RateInput>) -> Result<Vec<Rate>, Problem> {
         .enumerate()
         .map(|(i, input)| {
             let price = decimal::read_value(&input.price).unwrap_or_else(|error| {
-                invalid.add(format!("rates[{i}].price"), error.to_string());
+                invalid.add(format!("rates[{i}].price"), error);
                 Decimal::ZERO
             });
             Rate { component: input.component, provider: input.provider, model: input.model, price, per: input.per, unit: input.unit }

@@ -1,9 +1,12 @@
 //! Why a command on a call is refused.
 
-use super::{CALL_TEXT_MAX_BYTES, DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, PROVIDERS_MAX, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
-use crate::{Refusal, RefusalKind};
+use serde::Serialize;
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+use super::{CALL_TEXT_MAX_BYTES, DURATION_MAX_SEC, LATE_TURNS_MAX_HOURS, PROVIDERS_MAX, STARTED_AHEAD_MAX_MIN, clock::Contradiction};
+use crate::{Coded, Refusal, RefusalKind};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum CallRefusal {
     #[error("there is no such call")]
     Unknown,
@@ -40,6 +43,10 @@ pub enum CallRefusal {
         "the call would have lasted longer than {DURATION_MAX_SEC} seconds: give a started_at closer to its end, or none if it is not known"
     )]
     StartsTooEarly,
+}
+
+impl Coded for CallRefusal {
+    const AREA: &'static str = "call";
 }
 
 impl Refusal for CallRefusal {

@@ -5,7 +5,12 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Personal, latency::Latency, price::Component, validation::Invalid};
+use crate::{
+    Personal,
+    latency::Latency,
+    price::Component,
+    validation::{FieldFault, Invalid},
+};
 
 /// Longest text of one speaker in a turn, in characters.
 pub const TURN_TEXT_MAX: usize = 50_000;
@@ -114,18 +119,14 @@ impl Turn {
         invalid.range(&path("turn_index"), self.turn_index, 0, TURN_INDEX_MAX);
         for (field, text) in [("user_text", &self.user_text), ("agent_text", &self.agent_text)] {
             if let Some(text) = text.as_ref().map(Personal::reveal) {
-                invalid.require(
-                    text.chars().count() <= TURN_TEXT_MAX,
-                    &path(field),
-                    &format!("must have at most {TURN_TEXT_MAX} characters"),
-                );
-                invalid.require(!text.contains('\0'), &path(field), "must not contain a NUL character");
+                invalid.optional_text(&path(field), text, TURN_TEXT_MAX);
             }
         }
         for (latency, value) in self.latencies() {
             // The message gives the limits in the unit in which clients send the field.
             let is_valid = (0..=LATENCY_MAX_MS * 1_000).contains(&value);
-            invalid.require(is_valid, &path(&format!("{latency}_ms")), &format!("must be from 0 to {LATENCY_MAX_MS}"));
+            let fault = FieldFault::OutOfRange { min: "0".to_owned(), max: LATENCY_MAX_MS.to_string() };
+            invalid.require(is_valid, &path(&format!("{latency}_ms")), fault);
         }
         for usage in self.usage() {
             let (field, max) = match usage.component {

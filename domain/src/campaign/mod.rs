@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub use settings::CampaignSettings;
 
-use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
+use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -114,7 +114,8 @@ pub enum CampaignCommand {
     Delete,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum CampaignRefusal {
     #[error("there is no such campaign")]
     Unknown,
@@ -134,6 +135,10 @@ pub enum CampaignRefusal {
     Over,
     #[error("while the campaign runs only name, description, end_time, max_concurrent_calls and calls_per_minute can change")]
     FixedWhileRunning,
+}
+
+impl Coded for CampaignRefusal {
+    const AREA: &'static str = "campaign";
 }
 
 impl Refusal for CampaignRefusal {

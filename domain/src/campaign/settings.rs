@@ -9,7 +9,7 @@ use crate::{
     phone,
     retry::{Backoff, RETRIES_MAX, RETRY_DELAY_MAX_MINUTES, RetryPolicy},
     schedule::{DailyWindow, Schedule},
-    validation::Invalid,
+    validation::{FieldFault, Invalid},
 };
 
 pub const CONCURRENT_CALLS_MAX: u32 = 10_000;
@@ -41,6 +41,9 @@ pub struct CampaignSettings {
     /// [`EXTERNAL`], or the name of a provider the dialer has.
     pub dialed_by: String,
 }
+
+/// Longest description, in characters.
+const DESCRIPTION_MAX: usize = 5_000;
 
 impl CampaignSettings {
     /// The defaults of the HTTP contract.
@@ -94,34 +97,38 @@ impl CampaignSettings {
         let mut invalid = Invalid::default();
         invalid.name("name", &self.name, 200);
         if let Some(description) = &self.description {
-            invalid.require(
-                description.chars().count() <= 5_000 && !description.contains('\0'),
-                "description",
-                "must have at most 5000 characters and no NUL",
-            );
+            invalid.optional_text("description", description, DESCRIPTION_MAX);
         }
         if let (Some(start), Some(end)) = (self.start_time, self.end_time) {
-            invalid.require(start < end, "end_time", "must be after start_time");
+            invalid.require(start < end, "end_time", FieldFault::NotAfter { field: "start_time".to_owned() });
         }
         match (self.daily_start_time, self.daily_end_time) {
-            (Some(_), None) => invalid.add("daily_end_time", "daily_start_time and daily_end_time go together"),
-            (None, Some(_)) => invalid.add("daily_start_time", "daily_start_time and daily_end_time go together"),
+            (Some(_), None) => invalid.add("daily_end_time", FieldFault::Required),
+            (None, Some(_)) => invalid.add("daily_start_time", FieldFault::Required),
             _ => {}
         }
         for (i, day) in self.days_of_week.iter().flatten().enumerate() {
             invalid.range(&format!("days_of_week[{i}]"), *day, 1, 7);
-            invalid.require(!self.days_of_week.iter().flatten().take(i).any(|d| d == day), &format!("days_of_week[{i}]"), "is there twice");
+            invalid.require(
+                !self.days_of_week.iter().flatten().take(i).any(|d| d == day),
+                &format!("days_of_week[{i}]"),
+                FieldFault::Repeated,
+            );
         }
-        invalid.require(self.days_of_week.as_ref().is_none_or(|days| !days.is_empty()), "days_of_week", "must name at least one day");
+        invalid.require(
+            self.days_of_week.as_ref().is_none_or(|days| !days.is_empty()),
+            "days_of_week",
+            FieldFault::TooFewEntries { min: 1 },
+        );
         invalid.range("max_concurrent_calls", self.max_concurrent_calls, 1, CONCURRENT_CALLS_MAX);
         invalid.range("calls_per_minute", self.calls_per_minute, 1, CALLS_PER_MINUTE_MAX);
         invalid.range("max_retries", self.max_retries, 1, RETRIES_MAX);
         invalid.range("retry_delay_minutes", self.retry_delay_minutes, 0, RETRY_DELAY_MAX_MINUTES);
         if let Some(region) = &self.default_region {
-            invalid.require(phone::is_region(region), "default_region", "must be an ISO 3166 country, e.g. US");
+            invalid.require(phone::is_region(region), "default_region", FieldFault::NotACountry);
         }
-        let known = self.dialed_by == EXTERNAL || providers.contains(&self.dialed_by.as_str());
-        invalid.require(known, "dialed_by", &format!("must be one of {EXTERNAL}, {}", providers.join(", ")));
+        let allowed: Vec<_> = std::iter::once(&EXTERNAL).chain(providers).map(|name| (*name).to_owned()).collect();
+        invalid.require(allowed.contains(&self.dialed_by), "dialed_by", FieldFault::NotOneOf { allowed });
         invalid.into_result()
     }
 }

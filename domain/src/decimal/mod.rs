@@ -3,20 +3,27 @@
 mod json;
 
 use rust_decimal::Decimal;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
+
+use crate::Coded;
 
 pub use json::find_rounded_number;
 
 /// Decimal digits of the largest mantissa, 2^96 - 1.
 const DIGITS_MAX: usize = 29;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum DecimalError {
     #[error("must be a decimal, e.g. \"0.05\"")]
     Malformed,
     #[error("has more digits than a decimal holds exactly: 28 decimals, 28 digits in all")]
     TooManyDigits,
+}
+
+impl Coded for DecimalError {
+    const AREA: &'static str = "decimal";
 }
 
 /// Reads digits with an optional sign, one optional point and an optional exponent: no blanks, no separators.

@@ -7,7 +7,9 @@ mod written;
 use std::fmt;
 
 use rlibphonenumber::{NumberLengthType, PHONE_NUMBER_UTIL, PhoneNumber as Parsed, PhoneNumberFormat, PhoneNumberType, Region};
+use serde::Serialize;
 
+use crate::Coded;
 pub use written::is_invisible;
 use written::{Written, count_digits, digits_of, is_written_with_plus};
 
@@ -26,7 +28,8 @@ const TWO_NUMBERS_DIGITS_MIN: usize = 14;
 /// Most digits of a direct dial after ` - `.
 const DIRECT_DIAL_DIGITS_MAX: usize = 4;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum PhoneError {
     #[error("phone number is empty")]
     Empty,
@@ -40,6 +43,10 @@ pub enum PhoneError {
     Several,
     #[error("a decimal number: format the column as text, so that the phone number keeps all of its digits")]
     Decimal,
+}
+
+impl Coded for PhoneError {
+    const AREA: &'static str = "phone";
 }
 
 /// A phone number and the extension that was written after it.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
 
 use crate::{
+    Coded,
     decimal::{self, DecimalError},
-    validation::Invalid,
+    validation::{FieldFault, Invalid},
 };
 
 pub const LLM_PROVIDERS: &[&str] = &["openai", "groq", "anthropic", "gemini", "openai_realtime", "gemini_live", "custom"];
@@ -199,7 +200,7 @@ impl SkillbaseConfig {
         for (i, tool) in self.tools.iter().flatten().enumerate() {
             let path = format!("config.tools[{i}].name");
             invalid.text(&path, &tool.name, 64);
-            invalid.require(names.insert(&tool.name), &path, "another tool has this name");
+            invalid.require(names.insert(&tool.name), &path, ConfigFault::ToolRepeated);
         }
     }
 }
@@ -209,7 +210,11 @@ impl Context {
         invalid.text("config.context.role", &self.role, TEXT_MAX);
         for (field, texts) in [("safety_rules", &self.safety_rules), ("facts", &self.facts)] {
             let texts = texts.as_deref().unwrap_or_default();
-            invalid.require(texts.len() <= ENTRIES_MAX, &format!("config.context.{field}"), "has too many entries");
+            invalid.require(
+                texts.len() <= ENTRIES_MAX,
+                &format!("config.context.{field}"),
+                FieldFault::TooManyEntries { max: ENTRIES_MAX },
+            );
             for (i, text) in texts.iter().enumerate() {
                 invalid.text(&format!("config.context.{field}[{i}]"), text, TEXT_MAX);
             }
@@ -220,9 +225,9 @@ impl Context {
 impl Flow {
     fn validate(&self, invalid: &mut Invalid) {
         let transitions = self.transitions.as_deref().unwrap_or_default();
-        invalid.require(!self.states.is_empty(), "config.flow.states", "must have at least one state");
-        invalid.require(self.states.len() <= ENTRIES_MAX, "config.flow.states", "has too many entries");
-        invalid.require(transitions.len() <= ENTRIES_MAX, "config.flow.transitions", "has too many entries");
+        invalid.require(!self.states.is_empty(), "config.flow.states", FieldFault::TooFewEntries { min: 1 });
+        invalid.require(self.states.len() <= ENTRIES_MAX, "config.flow.states", FieldFault::TooManyEntries { max: ENTRIES_MAX });
+        invalid.require(transitions.len() <= ENTRIES_MAX, "config.flow.transitions", FieldFault::TooManyEntries { max: ENTRIES_MAX });
         let mut index = BTreeMap::new();
         for (i, state) in self.states.iter().enumerate() {
             let path = match state {
@@ -231,13 +236,13 @@ impl Flow {
             };
             invalid.text(&path, state.name(), 200);
             if index.insert(state.name(), i).is_some() {
-                invalid.add(path, format!("another state is named '{}'", state.name()));
+                invalid.add(path, ConfigFault::StateRepeated { name: state.name().to_owned() });
             }
         }
         for (i, transition) in transitions.iter().enumerate() {
             for (end, name) in [("from", &transition.from), ("to", &transition.to)] {
                 if !index.contains_key(name.as_str()) {
-                    invalid.add(format!("config.flow.transitions[{i}].{end}"), format!("there is no state '{name}'"));
+                    invalid.add(format!("config.flow.transitions[{i}].{end}"), ConfigFault::NoState { name: name.clone() });
                 }
             }
         }
@@ -257,14 +262,35 @@ impl Flow {
             }
         }
         for (i, state) in self.states.iter().enumerate().filter(|(i, _)| !reached[*i]) {
-            invalid.add(format!("config.flow.states[{i}]"), format!("state '{}' cannot be reached from the first state", state.name()));
+            invalid.add(format!("config.flow.states[{i}]"), ConfigFault::StateUnreachable { name: state.name().to_owned() });
         }
     }
 }
 
+/// What can be wrong with a configuration.
+#[derive(Clone, Debug, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+enum ConfigFault {
+    #[error("another tool has this name")]
+    ToolRepeated,
+    #[error("another state is named '{name}'")]
+    StateRepeated { name: String },
+    #[error("there is no state '{name}'")]
+    NoState { name: String },
+    #[error("state '{name}' cannot be reached from the first state")]
+    StateUnreachable { name: String },
+    #[error("unknown provider '{provider}'; known are {}", known.join(", "))]
+    UnknownProvider { provider: String, known: Vec<String> },
+}
+
+impl Coded for ConfigFault {
+    const AREA: &'static str = "config";
+}
+
 fn known(invalid: &mut Invalid, path: &str, provider: &str, known: &[&str]) {
     if !known.contains(&provider) {
-        invalid.add(path, format!("unknown provider '{provider}'; known are {}", known.join(", ")));
+        let known = known.iter().map(|name| (*name).to_owned()).collect();
+        invalid.add(path, ConfigFault::UnknownProvider { provider: provider.to_owned(), known });
     }
 }
 

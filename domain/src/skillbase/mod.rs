@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::SkillbaseConfig;
 
-use crate::{Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, validation::Invalid};
+use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, validation::Invalid};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkillbaseContent {
@@ -58,12 +58,17 @@ pub enum SkillbaseCommand {
     Delete,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum SkillbaseRefusal {
     #[error("this skillbase exists already, with other content")]
     CreatedAlready,
     #[error("there is no such skillbase")]
     Unknown,
+}
+
+impl Coded for SkillbaseRefusal {
+    const AREA: &'static str = "skillbase";
 }
 
 impl Refusal for SkillbaseRefusal {

@@ -56,7 +56,7 @@ fn a_claim_begins_an_attempt() {
     given::<Task>([created(), claimed(CALL, 1)]).when(claim(CALL, NOW)).then_nothing();
     given::<Task>([created(), claimed(CALL, 1)])
         .when(claim(LATER_CALL, NOW))
-        .then_refused(TaskRefusal::NotClaimable(TaskStatus::InProgress));
+        .then_refused(TaskRefusal::NotClaimable { status: TaskStatus::InProgress });
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_completed_task_stays_completed() {
     given::<Task>(history()).when(complete(Outcome::Success)).then_nothing();
     given::<Task>(history()).when(complete(Outcome::Fail)).then_refused(TaskRefusal::HasOtherResult);
     given::<Task>(history()).when(fail(CALL)).then_refused(TaskRefusal::HasOtherResult);
-    given::<Task>(history()).when(claim(LATER_CALL, NOW)).then_refused(TaskRefusal::NotClaimable(TaskStatus::Completed));
+    given::<Task>(history()).when(claim(LATER_CALL, NOW)).then_refused(TaskRefusal::NotClaimable { status: TaskStatus::Completed });
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_late_completion_is_accepted_until_another_attempt_begins() {
         given::<Task>(history.clone()).when(complete()).then([completed()]);
         let history: Vec<_> = history.into_iter().chain([completed()]).collect();
         given::<Task>(history.clone()).when(complete()).then_nothing();
-        given::<Task>(history).when(claim(LATER_CALL, NOW)).then_refused(TaskRefusal::NotClaimable(TaskStatus::Completed));
+        given::<Task>(history).when(claim(LATER_CALL, NOW)).then_refused(TaskRefusal::NotClaimable { status: TaskStatus::Completed });
     }
     given::<Task>([created(), claimed(CALL, 1), retry(), claimed(LATER_CALL, 2)])
         .when(complete())

@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::caller::{new_secret, secret_hash};
+use crate::StateConflict;
 
 /// How long an invitation is valid, in days.
 const INVITATION_DAYS: i32 = 7;
@@ -235,15 +236,6 @@ pub struct UserChange {
     pub disabled: Option<bool>,
 }
 
-/// Why a user's rights were not changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotChanged {
-    #[error("the company would have no admin left")]
-    NoAdminLeft,
-    #[error("this user never joined, and the invitation is no longer valid; invite them again")]
-    NeverJoined,
-}
-
 /// A transaction that locks the company's users: no other transaction can change them until it ends.
 pub async fn lock_users(pool: &Pool, company_id: Uuid) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut tx = pool.begin().await?;
@@ -258,7 +250,7 @@ pub async fn change_user(
     company_id: Uuid,
     user_id: Uuid,
     change: UserChange,
-) -> Result<Result<(), NotChanged>, sqlx::Error> {
+) -> Result<Result<(), StateConflict>, sqlx::Error> {
     let changed = sqlx::query!(
         "update user_credentials
             set role = coalesce($3, role),
@@ -273,7 +265,7 @@ pub async fn change_user(
     );
     let is_there = changed.execute(&mut *tx).await?.rows_affected() > 0;
     if !is_there && change.disabled != Some(true) {
-        return Ok(Err(NotChanged::NeverJoined));
+        return Ok(Err(StateConflict::UserNeverJoined));
     }
     if change.disabled == Some(true) {
         sqlx::query!("delete from refresh_tokens where user_id = $1", user_id).execute(&mut *tx).await?;
@@ -283,7 +275,7 @@ pub async fn change_user(
                            where company_id = $1 and role = 'admin' and disabled_at is null and password_hash is not null) as "left!""#,
         company_id
     );
-    Ok(if admins.fetch_one(&mut *tx).await? { Ok(()) } else { Err(NotChanged::NoAdminLeft) })
+    Ok(if admins.fetch_one(&mut *tx).await? { Ok(()) } else { Err(StateConflict::NoAdminLeft) })
 }
 
 /// The present state of a user who has a session.

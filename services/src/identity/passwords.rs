@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use domain::validation::Invalid;
+use domain::validation::{FieldFault, Invalid};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use zxcvbn::zxcvbn;
 
@@ -24,8 +24,8 @@ pub fn check_password(invalid: &mut Invalid, field: &str, password: &str, email:
     // The time that it takes grows with the length; a long one is not among the commonest.
     let is_tried = chars >= PASSWORD_CHARS.0 && password.len() <= PASSWORD_TRIED_MAX_BYTES;
     let is_common = is_tried && zxcvbn(password, &known).guesses() < PASSWORD_GUESSES_MIN;
-    invalid.require(!is_common, field, "is one of the most common passwords; choose a longer one, such as four random words");
-    invalid.require(!email.is_some_and(|email| email.eq_ignore_ascii_case(password)), field, "must not be the e-mail address");
+    invalid.require(!is_common, field, FieldFault::CommonPassword);
+    invalid.require(!email.is_some_and(|email| email.eq_ignore_ascii_case(password)), field, FieldFault::PasswordIsAddress);
 }
 
 /// New passwords wait apart from those that are checked: registrations do not delay logins.
