@@ -2,11 +2,6 @@
 create function protect_tables() returns void language plpgsql as $$
 declare t text; r text;
 begin
-    execute format($create$
-        create or replace function sees_every_company() returns boolean language sql stable parallel safe as
-        $body$ select current_user in (%L, %L, %L) or pg_has_role(current_user, %s::oid, 'usage') $body$ $create$,
-        service_role('log'), service_role('work'), service_role('identity'),
-        (select relowner from pg_class where oid = 'log_head'::regclass));
     foreach r in array array['app', 'identity', 'log', 'work'] loop
         if to_regrole(quote_ident(service_role(r))) is not null then
             execute format('grant usage on schema %I to %I', current_schema(), service_role(r));

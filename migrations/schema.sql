@@ -181,8 +181,8 @@ begin
         execute format('alter table %I enable row level security', p_table);
         execute format('alter table %I force row level security', p_table);
         execute format('drop policy if exists company on %I', p_table);
-        execute format('create policy company on %I using (company_id = current_company() or sees_every_company())
-                                                    with check (company_id = current_company() or sees_every_company())', p_table);
+        execute format('create policy company on %I using (company_id = (select current_company()) or (select sees_every_company()))
+                                                    with check (company_id = (select current_company()) or (select sees_every_company()))', p_table);
     end if;
     for a in select * from table_access where table_name = regexp_replace(p_table, '__(next|previous)$', '') loop
         if to_regrole(quote_ident(service_role(a.role))) is not null then
@@ -193,14 +193,9 @@ end $_$;
 
 CREATE FUNCTION newvoice.protect_tables() RETURNS void
     LANGUAGE plpgsql
-    AS $_$
+    AS $$
 declare t text; r text;
 begin
-    execute format($create$
-        create or replace function sees_every_company() returns boolean language sql stable parallel safe as
-        $body$ select current_user in (%L, %L, %L) or pg_has_role(current_user, %s::oid, 'usage') $body$ $create$,
-        service_role('log'), service_role('work'), service_role('identity'),
-        (select relowner from pg_class where oid = 'log_head'::regclass));
     foreach r in array array['app', 'identity', 'log', 'work'] loop
         if to_regrole(quote_ident(service_role(r))) is not null then
             execute format('grant usage on schema %I to %I', current_schema(), service_role(r));
@@ -209,7 +204,7 @@ begin
     for t in select relname from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p', 'v') and relname <> '_sqlx_migrations' loop
         perform protect_table(t);
     end loop;
-end $_$;
+end $$;
 
 CREATE FUNCTION newvoice.rebuild_create(p_tables text[]) RETURNS void
     LANGUAGE plpgsql
@@ -343,7 +338,10 @@ end $$;
 
 CREATE FUNCTION newvoice.sees_every_company() RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$ select false $$;
+    AS $$ select current_user in ('newvoice' || '_log_' || left(md5(current_database()), 8), 'newvoice' || '_work_' || left(md5(current_database()), 8),
+                                   'newvoice' || '_identity_' || left(md5(current_database()), 8))
+               or pg_has_role(current_user, (select c.relowner from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                                              where n.nspname = 'newvoice' and c.relname = 'log_head'), 'usage') $$;
 
 CREATE FUNCTION newvoice.service_role(p_role text) RETURNS text
     LANGUAGE sql STABLE
@@ -1280,69 +1278,69 @@ ALTER TABLE newvoice.claim_slots ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE newvoice.companies ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY company ON newvoice.api_key_credentials USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.api_key_credentials USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.api_keys USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.api_keys USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.audit_log USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.audit_log USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.call_list_imports USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.call_list_imports USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.call_logs USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.call_logs USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.call_metrics USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.call_metrics USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.call_repricings USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.call_repricings USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.call_rollups USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.call_rollups USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.call_tasks USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.call_tasks USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.calls USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.calls USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.campaign_calls USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.campaign_calls USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.campaign_costs USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.campaign_costs USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.campaign_stats USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.campaign_stats USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.campaigns USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.campaigns USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.claim_slots USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.claim_slots USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.companies USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.companies USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.company_keys USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.company_keys USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.cost_calls USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.cost_calls USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.cost_price_lists USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.cost_price_lists USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.cost_rollups USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.cost_rollups USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.events USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.events USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.idempotency_keys USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.idempotency_keys USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.latency_rollups USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.latency_rollups USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.person_keys USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.person_keys USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.price_lists USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.price_lists USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.refresh_tokens USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.refresh_tokens USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.skillbase_versions USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.skillbase_versions USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.skillbases USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.skillbases USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.streams USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.streams USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.user_credentials USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.user_credentials USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.users USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.users USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
-CREATE POLICY company ON newvoice.worker_failures USING (((company_id = newvoice.current_company()) OR newvoice.sees_every_company())) WITH CHECK (((company_id = newvoice.current_company()) OR newvoice.sees_every_company()));
+CREATE POLICY company ON newvoice.worker_failures USING (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company))) WITH CHECK (((company_id = ( SELECT newvoice.current_company() AS current_company)) OR ( SELECT newvoice.sees_every_company() AS sees_every_company)));
 
 ALTER TABLE newvoice.company_keys ENABLE ROW LEVEL SECURITY;
 

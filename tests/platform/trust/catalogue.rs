@@ -40,7 +40,7 @@ async fn every_table_of_companies_is_confined_by_force_and_with_a_check() {
 /// choose, are exempt.
 #[tokio::test]
 async fn unique_keys_lead_with_the_company() {
-    const RANDOM: [&str; 11] = [
+    const RANDOM: [&str; 12] = [
         // Tables of the log, to which only the platform appends; ids of streams and events are random or derived from random ones.
         "events",
         "streams",
@@ -52,6 +52,8 @@ async fn unique_keys_lead_with_the_company() {
         "refresh_tokens",
         // The id of a call; the platform reads its company from the log.
         "claim_slots",
+        // Only workers write it; their items are ids and positions.
+        "worker_failures",
         "log_seals",
         "signing_keys",
         "auth_tickets",
