@@ -5,8 +5,9 @@ create table projection_rebuilds (
     version        integer     not null,
     -- Position of the last event in the next tables; null until they exist.
     position       bigint,
-    -- Whether the next tables are swapped in at the end. Those of a comparison are not, and no process continues one that was cut off.
-    swap           boolean     not null default true,
+    -- rebuild, restore: from the tables from before the last rebuild, comparison: the next tables are dropped at the end, and no process
+    -- continues one that was cut off.
+    purpose        text        not null default 'rebuild',
     requested_at   timestamptz not null default now(),
     error          text,
     holder         uuid,
@@ -14,11 +15,10 @@ create table projection_rebuilds (
     lease_until    timestamptz not null default '-infinity',
     -- When the process that works on it began, and at which position.
     began_at       timestamptz,
-    began_position bigint,
-    -- Whether it begins with the tables from before the last rebuild instead of empty ones.
-    from_previous  boolean     not null default false
+    began_position bigint
 );
 alter table projection_rebuilds add constraint projection_rebuilds_pkey primary key (name);
+alter table projection_rebuilds add constraint projection_rebuilds_purpose_check check (purpose in ('rebuild', 'restore', 'comparison'));
 
 insert into table_access values
     ('projection_rebuilds', 'work', 'select, insert, update, delete');

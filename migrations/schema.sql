@@ -885,7 +885,7 @@ CREATE TABLE newvoice.projection_rebuilds (
     name text NOT NULL COLLATE pg_catalog."C",
     version integer NOT NULL,
     "position" bigint,
-    swap boolean DEFAULT true NOT NULL,
+    purpose text DEFAULT 'rebuild'::text NOT NULL,
     requested_at timestamp with time zone DEFAULT now() NOT NULL,
     error text,
     holder uuid,
@@ -893,7 +893,7 @@ CREATE TABLE newvoice.projection_rebuilds (
     lease_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     began_at timestamp with time zone,
     began_position bigint,
-    from_previous boolean DEFAULT false NOT NULL
+    CONSTRAINT projection_rebuilds_purpose_check CHECK ((purpose = ANY (ARRAY['rebuild'::text, 'restore'::text, 'comparison'::text])))
 );
 
 CREATE TABLE newvoice.refresh_tokens (

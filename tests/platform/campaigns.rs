@@ -483,7 +483,7 @@ async fn a_refusal_has_a_code_with_arguments() {
         errors,
         [
             ("end_time", &json!("not_after"), Some(&json!({"field": "start_time"}))),
-            ("max_retries", &json!("out_of_range"), Some(&json!({"min": "1", "max": "10"}))),
+            ("max_retries", &json!("out_of_range"), Some(&json!({"min": "1", "max": "20"}))),
             ("name", &json!("too_long"), Some(&json!({"max": 200}))),
         ]
     );

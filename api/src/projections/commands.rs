@@ -3,7 +3,7 @@
 use axum::{extract::State, http::StatusCode};
 use projections::{
     by_name,
-    rebuild::{self, Start},
+    rebuild::{self, Purpose},
     status,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -33,7 +33,7 @@ fn accepted(app: &App) -> Accepted {
     responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn request_rebuild(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
-    rebuild::request(&app.access.work, projection.as_ref(), Start::Empty).await?;
+    rebuild::request(&app.access.work, projection.as_ref(), Purpose::Rebuild).await?;
     Ok(accepted(&app))
 }
 
@@ -44,7 +44,7 @@ async fn request_rebuild(State(app): State<App>, _by: By<Operator>, Params(name)
     responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn restore(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
-    rebuild::request(&app.access.work, projection.as_ref(), Start::Previous).await?;
+    rebuild::request(&app.access.work, projection.as_ref(), Purpose::Restore).await?;
     Ok(accepted(&app))
 }
 

@@ -300,7 +300,8 @@ impl KnownCall {
         let mut known = HashMap::new();
         let mut text_bytes = self.text_bytes;
         let mut providers = self.providers.clone();
-        let mut said = self.said.clone();
+        // Until the call has ended, the words are only needed when the events are folded.
+        let mut said = self.end.as_ref().map(|_| self.said.clone());
         let mut events = Vec::with_capacity(turns.len() + 1);
         for (position_in_request, turn) in turns.into_iter().enumerate() {
             let fingerprint = turn.fingerprint();
@@ -321,11 +322,13 @@ impl KnownCall {
                 return Err(CallRefusal::TooManyProviders { position_in_request });
             }
             known.insert(turn.turn_index, fingerprint);
-            tally_turn(&mut said, &turn);
+            if let Some(said) = &mut said {
+                tally_turn(said, &turn);
+            }
             events.push(CallEvent::TurnRecorded(Box::new(turn)));
         }
-        if let Some(end) = self.end.as_ref().filter(|_| !events.is_empty()) {
-            events.extend(self.classify(end, &said));
+        if let Some((end, said)) = self.end.as_ref().zip(said.as_ref()).filter(|_| !events.is_empty()) {
+            events.extend(self.classify(end, said));
         }
         Ok(events)
     }

@@ -17,6 +17,9 @@ use super::{
 /// text would cost a check of the surrounding words for each of thousands of phrases.
 const OCCURRENCES_MAX: usize = 10;
 
+/// Characters of one text in which phrases are searched: some ten minutes of speech without a pause.
+const SEARCHED_MAX_CHARS: usize = 10_000;
+
 /// A phrase of the tables and the outcome that it indicates.
 pub(super) type PhraseMatch = (Outcome, &'static str);
 
@@ -59,7 +62,8 @@ static BY_FIRST_WORD: LazyLock<HashMap<&'static str, Vec<Phrase>>> = LazyLock::n
 
 /// Finds the phrases that are counted in a text.
 pub(super) fn match_phrases(text: &str) -> TextMatches {
-    let mut words = split_words(text);
+    let searched = text.char_indices().nth(SEARCHED_MAX_CHARS).map_or(text, |(end, _)| &text[..end]);
+    let mut words = split_words(searched);
     words.push(STOP.to_owned());
     let last_but = words.iter().rposition(|word| BUT.contains(&word.as_str()));
     let mut matches = TextMatches { has_words: words.iter().any(|word| !is_stop(word)), ..TextMatches::default() };
@@ -189,6 +193,13 @@ mod tests {
         let denied = "I never said I agree. ";
         assert_eq!(answers(&format!("{}I agree", denied.repeat(OCCURRENCES_MAX - 1))), ["i agree"]);
         assert_eq!(answers(&format!("{}I agree", denied.repeat(OCCURRENCES_MAX))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_beginning_of_a_long_text_is_searched() {
+        let silence = |chars: usize| "¿".repeat(chars);
+        assert_eq!(answers(&format!("{}I agree", silence(SEARCHED_MAX_CHARS - 7))), ["i agree"]);
+        assert_eq!(answers(&format!("{}I agree", silence(SEARCHED_MAX_CHARS))), Vec::<&str>::new());
     }
 
     #[test]

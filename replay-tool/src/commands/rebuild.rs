@@ -5,7 +5,7 @@ use std::{io::Write as _, sync::Arc};
 use eventstore::{EventStore, Pool};
 use projections::{
     Projection, all, by_name,
-    rebuild::{Difference, Progress, Rebuild, RebuildError, Start, Then},
+    rebuild::{Difference, Progress, Purpose, Rebuild, RebuildError},
     status,
 };
 use serde_json::json;
@@ -18,9 +18,9 @@ use crate::{
 };
 
 pub async fn rebuild(pool: &Pool, store: &EventStore, output: &Output, name: &str, compare: bool) -> anyhow::Result<Finding> {
-    let then = if compare { Then::CompareAndSwap } else { Then::Swap };
+    let purpose = if compare { Purpose::CompareAndRebuild } else { Purpose::Rebuild };
     for projection in select(name)? {
-        run(pool, store, output, projection, Start::Empty, then, "rebuilt").await?;
+        run(pool, store, output, projection, purpose, "rebuilt").await?;
     }
     Ok(Finding::Sound)
 }
@@ -28,7 +28,7 @@ pub async fn rebuild(pool: &Pool, store: &EventStore, output: &Output, name: &st
 /// Restores the tables from before the last rebuild.
 pub async fn restore(pool: &Pool, store: &EventStore, output: &Output, name: &str) -> anyhow::Result<Finding> {
     for projection in select(name)? {
-        let restored = run(pool, store, output, projection, Start::Previous, Then::Swap, "restored").await;
+        let restored = run(pool, store, output, projection, Purpose::Restore, "restored").await;
         // With `all`, every projection that can be restored is restored.
         if let Err(error) = restored {
             if name != "all" || !error.is::<Refused>() {
@@ -47,7 +47,7 @@ pub async fn compare(pool: &Pool, store: &EventStore, output: &Output, name: &st
     }
     let projections = if name == credentials::NAME { Vec::new() } else { select(name)? };
     for projection in projections {
-        differences += run(pool, store, output, projection, Start::Empty, Then::CompareOnly, "compared").await?;
+        differences += run(pool, store, output, projection, Purpose::Compare, "compared").await?;
     }
     Ok(if differences == 0 { Finding::Sound } else { Finding::NotSound })
 }
@@ -78,13 +78,12 @@ async fn run(
     store: &EventStore,
     output: &Output,
     projection: Arc<dyn Projection>,
-    start: Start,
-    then: Then,
+    purpose: Purpose,
     done: &str,
 ) -> anyhow::Result<usize> {
     let name = projection.name();
     let bar = output.progress(name, store.last_position().await?);
-    let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), start, then).await.map_err(|error| refusal(name, error))?;
+    let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), purpose).await.map_err(|error| refusal(name, error))?;
     // The speed of this process must not include the work of an earlier process.
     let mut began = false;
     let mut listed = Vec::new();
@@ -101,7 +100,7 @@ async fn run(
     });
     let differences = differences.await.map_err(|error| refusal(name, error))?;
     bar.finish_and_clear();
-    let compared = then != Then::Swap;
+    let compared = matches!(purpose, Purpose::Compare | Purpose::CompareAndRebuild);
     let listed = if compared { json!(listed) } else { json!(null) };
     let value = json!({"projection": name, "done": done, "differences": listed});
     output.result(&value, || match (compared, differences) {

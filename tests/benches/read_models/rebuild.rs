@@ -9,7 +9,7 @@ use std::{
 use eventstore::{EventStore, Pool};
 use projections::{
     Projection, Recorded, by_name,
-    rebuild::{Rebuild, Start, Then},
+    rebuild::{Purpose, Rebuild},
 };
 use sqlx::Connection as _;
 use support::{
@@ -74,7 +74,7 @@ async fn drain(store: EventStore, events: i64) {
 
 async fn rebuild(pool: Pool, store: EventStore, name: &'static str) {
     let holder = Uuid::now_v7();
-    let rebuild = Rebuild::begin(&pool, &store, by_name(name).unwrap(), holder, Start::Empty, Then::Swap).await.unwrap();
+    let rebuild = Rebuild::begin(&pool, &store, by_name(name).unwrap(), holder, Purpose::Rebuild).await.unwrap();
     rebuild.run(|_| ()).await.unwrap();
 }
 

@@ -10,7 +10,7 @@ use domain::Fact;
 use eventstore::{EventStore, Pool};
 use projections::{
     Projection, Recorded, all,
-    rebuild::{Difference, Progress, Rebuild, Start, Then},
+    rebuild::{Difference, Progress, Purpose, Rebuild},
 };
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
@@ -79,8 +79,8 @@ async fn history(client: &Client) {
 }
 
 /// Rebuilds a projection beside the live one; returns every row that differs.
-async fn differences(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>, then: Then) -> Vec<Difference> {
-    let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), Start::Empty, then).await.unwrap();
+async fn differences(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>, purpose: Purpose) -> Vec<Difference> {
+    let rebuild = Rebuild::begin(pool, store, projection, Uuid::now_v7(), purpose).await.unwrap();
     let mut differences = Vec::new();
     let found = rebuild.run(|progress| {
         if let Progress::Differs(difference) = progress {
@@ -121,7 +121,7 @@ async fn live_and_rebuilt_are_equal_for_every_projection() {
     let app = platform.app();
     for projection in all() {
         let name = projection.name();
-        let differences = differences(&app.owner, &app.store, projection, Then::CompareAndSwap).await;
+        let differences = differences(&app.owner, &app.store, projection, Purpose::CompareAndRebuild).await;
         assert!(differences.is_empty(), "{name}: {differences:#?}");
     }
     // After the swap the projections continue from their positions.
@@ -151,12 +151,12 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
         .await
         .unwrap();
     let projection = projections::by_name("call_tasks").unwrap();
-    let compare = differences(&database.pool, &store, projection, Then::CompareOnly);
+    let compare = differences(&database.pool, &store, projection, Purpose::Compare);
     let differences = tokio::time::timeout(std::time::Duration::from_secs(20), compare).await.expect("it ends");
     assert!(differences.is_empty());
     // It also ignores events that the live projection has not applied yet.
     let companies = projections::by_name("companies").unwrap();
-    assert!(self::differences(&database.pool, &store, companies, Then::CompareOnly).await.is_empty());
+    assert!(self::differences(&database.pool, &store, companies, Purpose::Compare).await.is_empty());
     let left: i64 = sqlx::query_scalar("select count(*) from projection_rebuilds").fetch_one(&database.pool).await.unwrap();
     let next: Option<String> = sqlx::query_scalar("select to_regclass('call_tasks__next')::text").fetch_one(&database.pool).await.unwrap();
     assert_eq!((left, next), (0, None));
@@ -166,7 +166,7 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
         .await
         .unwrap();
     let projection = projections::by_name("call_tasks").unwrap();
-    let differences = self::differences(&database.pool, &store, projection, Then::CompareOnly).await;
+    let differences = self::differences(&database.pool, &store, projection, Purpose::Compare).await;
     assert_eq!(differences.iter().map(|d| d.side.as_str()).collect::<Vec<_>>(), ["live", "rebuilt"]);
 }
 
@@ -410,7 +410,7 @@ async fn a_rebuild_of_a_projection_without_a_checkpoint_counts_everything_once()
     admin.post(&format!("/calls/{call}/turns"), &json!(turns)).await.expect(201);
     let (pool, store) = (platform.app().owner.clone(), platform.app().store.clone());
     let projection = projections::by_name("call_metrics").unwrap();
-    let rebuild = Rebuild::begin(&pool, &store, Arc::clone(&projection), Uuid::now_v7(), Start::Empty, Then::Swap).await.unwrap();
+    let rebuild = Rebuild::begin(&pool, &store, Arc::clone(&projection), Uuid::now_v7(), Purpose::Rebuild).await.unwrap();
     rebuild.run(|_| {}).await.unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let positions = projections::Positions::default();

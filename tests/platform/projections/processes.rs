@@ -7,7 +7,7 @@ use std::{
 
 use eventstore::{Database, EventStore, Pool};
 use newvoice_api::settings::Role;
-use projections::{Projection, all, by_name, rebuild::Then};
+use projections::{Projection, all, by_name, rebuild::Purpose};
 use serde_json::json;
 use support::{
     MASTER_KEY, Platform, binary,
@@ -96,7 +96,7 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
     }
     for projection in all() {
         let name = projection.name();
-        assert!(differences(&pool, &store, projection, Then::CompareOnly).await.is_empty(), "{name}");
+        assert!(differences(&pool, &store, projection, Purpose::Compare).await.is_empty(), "{name}");
     }
     platform.stop().await;
 }
@@ -148,7 +148,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
         let last = Command::new(&tool).args(["rebuild", name]).env("DATABASE_URL", &url).output().unwrap();
         assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
         assert_eq!(content(&pool, projection.as_ref()).await, expected);
-        assert!(differences(&pool, &store, projection, Then::CompareOnly).await.is_empty());
+        assert!(differences(&pool, &store, projection, Purpose::Compare).await.is_empty());
         // A restore of the earlier tables, which are equally valid.
         let back = Command::new(&tool).args(["restore", name]).env("DATABASE_URL", &url).output().unwrap();
         assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));

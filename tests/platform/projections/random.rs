@@ -21,7 +21,7 @@ use domain::{
     user::{User, UserCommand},
 };
 use eventstore::{CommandContext, Database, EventStore, ExecuteError, now};
-use projections::{Feed, Positions, Projectors, all, rebuild::Then};
+use projections::{Feed, Positions, Projectors, all, rebuild::Purpose};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use rust_decimal::Decimal;
 use serde_json::json;
@@ -425,7 +425,7 @@ async fn live_equals_rebuilt_after_random_histories() {
         positions.reached(&models, store.head().position(), std::time::Duration::from_secs(180)).await.unwrap();
         for projection in all() {
             let name = projection.name();
-            let found = differences(&database.pool, &store, Arc::clone(&projection), Then::CompareOnly).await;
+            let found = differences(&database.pool, &store, Arc::clone(&projection), Purpose::Compare).await;
             assert!(found.is_empty(), "{name}, seed {seed}: {found:#?}");
         }
         let compared = compare_with_deciders(&database.pool, &store).await;

@@ -55,7 +55,9 @@ impl Lease {
     /// Extends the lease during a round; false if another process has it now.
     pub(super) async fn renew(&self) -> Result<bool, sqlx::Error> {
         let renewed = sqlx::query!(
-            "update workers set lease_until = clock_timestamp() + make_interval(secs => $4) where name = $1 and holder = $2 and token = $3",
+            "update workers set lease_until = clock_timestamp() + make_interval(secs => $4)
+               from (select set_config('synchronous_commit', 'off', true)) as asynchronous
+              where name = $1 and holder = $2 and token = $3",
             self.worker,
             self.holder,
             self.token,
@@ -65,7 +67,7 @@ impl Lease {
     }
 
     /// Records how a round ended. The holder keeps the lease during short pauses; during longer ones, any process may begin the next round.
-    /// Returns whether it is kept.
+    /// Returns whether it is kept. Does not wait for the disk, like a renewal: if the server crashes, an older row does no harm.
     pub(super) async fn record(&self, runs: Runs, end: &RoundEnd) -> Result<bool, sqlx::Error> {
         let keeps = f64::from(end.due_in_sec) < LEASE_SEC / 2.0;
         let recorded = sqlx::query!(
@@ -73,6 +75,7 @@ impl Lease {
                 set round_at = clock_timestamp(), due_at = clock_timestamp() + make_interval(secs => $5), error = $6,
                     error_at = case when $6::text is null then error_at else clock_timestamp() end,
                     lease_until = case when $4 then clock_timestamp() + make_interval(secs => $7) else '-infinity' end
+               from (select set_config('synchronous_commit', 'off', true)) as asynchronous
               where name = $1 and ($8 or (holder = $2 and token = $3))",
             self.worker,
             self.holder,

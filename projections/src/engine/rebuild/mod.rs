@@ -75,22 +75,28 @@ pub enum Progress {
     Differs(Difference),
 }
 
-/// The initial content of the next tables.
+/// What the next tables are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    Empty,
-    /// The tables from before the last rebuild.
-    Previous,
+pub enum Purpose {
+    /// Fill them from the whole log, then swap them in.
+    Rebuild,
+    /// The same; before the swap the differences are reported.
+    CompareAndRebuild,
+    /// Fill them from the whole log, report the differences and drop them.
+    Compare,
+    /// Begin with the tables from before the last rebuild, bring them up to date and swap them in.
+    Restore,
 }
 
-/// What to do when the next tables are filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    Swap,
-    /// Report the differences, then swap.
-    CompareAndSwap,
-    /// Report the differences and throw the next tables away.
-    CompareOnly,
+impl Purpose {
+    /// As it is stored.
+    const fn stored(self) -> &'static str {
+        match self {
+            Self::Rebuild | Self::CompareAndRebuild => "rebuild",
+            Self::Compare => "comparison",
+            Self::Restore => "restore",
+        }
+    }
 }
 
 /// A running rebuild.
@@ -103,7 +109,7 @@ pub struct Rebuild<'a> {
     /// Version of the tables that are filled.
     version: i32,
     position: i64,
-    then: Then,
+    purpose: Purpose,
 }
 
 impl<'a> Rebuild<'a> {
@@ -113,27 +119,26 @@ impl<'a> Rebuild<'a> {
         store: &EventStore,
         projection: Arc<dyn Projection>,
         holder: Uuid,
-        start: Start,
-        then: Then,
+        purpose: Purpose,
     ) -> Result<Self, RebuildError> {
         ensure_checkpoint(pool, projection.as_ref()).await?;
         // An interrupted rebuild continues where it was, if it had the same purpose and no error.
         let row = sqlx::query!(
-            "insert into projection_rebuilds as r (name, version, holder, token, lease_until, swap, from_previous, began_at)
-             values ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4), $5, $6, clock_timestamp())
+            "insert into projection_rebuilds as r (name, version, holder, token, lease_until, purpose, began_at)
+             values ($1, $2, $3, 1, clock_timestamp() + make_interval(secs => $4), $5, clock_timestamp())
              on conflict (name) do update
-                set holder = $3, token = r.token + 1, lease_until = excluded.lease_until, error = null, swap = $5, from_previous = $6,
-                    version = case when r.from_previous and $6 then r.version else $2 end, began_at = clock_timestamp(),
-                    position = case when r.from_previous and $6 then r.position
-                                    when r.error is null and r.swap and $5 and not r.from_previous and not $6 and r.version = $2 then r.position end
-              where r.lease_until < clock_timestamp() and (r.version <= $2 or r.from_previous) and ($5 or not r.swap or r.error is not null)
+                set holder = $3, token = r.token + 1, lease_until = excluded.lease_until, error = null, purpose = $5,
+                    version = case when r.purpose = 'restore' and $5 = 'restore' then r.version else $2 end, began_at = clock_timestamp(),
+                    position = case when r.purpose = $5 and ($5 = 'restore' or ($5 = 'rebuild' and r.error is null and r.version = $2))
+                                    then r.position end
+              where r.lease_until < clock_timestamp() and (r.version <= $2 or r.purpose = 'restore')
+                and ($5 <> 'comparison' or r.purpose = 'comparison' or r.error is not null)
              returning token, version, position",
             projection.name(),
             projection.version(),
             holder,
             LEASE_SEC,
-            then != Then::CompareOnly,
-            start == Start::Previous
+            purpose.stored()
         )
         .fetch_optional(pool)
         .await?
@@ -144,11 +149,11 @@ impl<'a> Rebuild<'a> {
             .await?;
         let feed = Feed::of_rebuild(store.clone(), projection.categories());
         let position = row.position.unwrap_or(0);
-        let mut rebuild = Self { pool, feed, projection, db, token: row.token, version: row.version, position, then };
+        let mut rebuild = Self { pool, feed, projection, db, token: row.token, version: row.version, position, purpose };
         if row.position.is_none() {
-            let made = match start {
-                Start::Empty => rebuild.create_tables().await,
-                Start::Previous => rebuild.restore_tables().await,
+            let made = match purpose {
+                Purpose::Rebuild | Purpose::CompareAndRebuild | Purpose::Compare => rebuild.create_tables().await,
+                Purpose::Restore => rebuild.restore_tables().await,
             };
             rebuild.noted(made).await?;
         }
@@ -238,13 +243,15 @@ impl<'a> Rebuild<'a> {
     }
 
     async fn fill_and_finish(&mut self, progress: &mut impl FnMut(Progress)) -> Result<usize, RebuildError> {
-        let differences = if self.then == Then::Swap { 0 } else { self.compare(progress).await? };
-        match self.then {
-            Then::CompareOnly => self.discard().await?,
-            Then::Swap | Then::CompareAndSwap => {
-                self.catch_up(progress).await?;
-                self.swap(progress).await?;
-            }
+        let differences = match self.purpose {
+            Purpose::Compare | Purpose::CompareAndRebuild => self.compare(progress).await?,
+            Purpose::Rebuild | Purpose::Restore => 0,
+        };
+        if self.purpose == Purpose::Compare {
+            self.discard().await?;
+        } else {
+            self.catch_up(progress).await?;
+            self.swap(progress).await?;
         }
         Ok(differences)
     }

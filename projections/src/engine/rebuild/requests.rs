@@ -6,15 +6,15 @@ use eventstore::{EventStore, Pool};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Rebuild, RebuildError, Start, Then};
+use super::{Purpose, Rebuild, RebuildError};
 use crate::engine::projection::Projection;
 
 /// How often to check for requests of other processes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Requests a rebuild; a process that runs projectors will do it.
-pub async fn request(pool: &Pool, projection: &dyn Projection, start: Start) -> Result<(), RebuildError> {
-    if start == Start::Previous {
+/// Requests a rebuild or a restore; a process that runs projectors will do it.
+pub async fn request(pool: &Pool, projection: &dyn Projection, purpose: Purpose) -> Result<(), RebuildError> {
+    if purpose == Purpose::Restore {
         let previous = sqlx::query_scalar!("select previous_position from projection_checkpoints where name = $1", projection.name());
         previous
             .fetch_optional(pool)
@@ -23,14 +23,14 @@ pub async fn request(pool: &Pool, projection: &dyn Projection, start: Start) -> 
             .ok_or_else(|| RebuildError::NothingToRestore("there are no tables from before a rebuild".to_owned()))?;
     }
     let asked = sqlx::query!(
-        "insert into projection_rebuilds as r (name, version, from_previous) values ($1, $2, $3)
+        "insert into projection_rebuilds as r (name, version, purpose) values ($1, $2, $3)
          on conflict (name) do update
-            set error = null, version = $2, from_previous = $3, swap = true, requested_at = now(),
-                position = case when r.from_previous and $3 then r.position end
-          where r.error is not null or (not r.swap and r.lease_until < clock_timestamp())",
+            set error = null, version = $2, purpose = $3, requested_at = now(),
+                position = case when r.purpose = 'restore' and $3 = 'restore' then r.position end
+          where r.error is not null or (r.purpose = 'comparison' and r.lease_until < clock_timestamp())",
         projection.name(),
         projection.version(),
-        start == Start::Previous
+        purpose.stored()
     );
     if asked.execute(pool).await?.rows_affected() == 0 { Err(RebuildError::UnderWay) } else { Ok(()) }
 }
@@ -46,16 +46,17 @@ pub(crate) async fn serve_requests(
     let work = async {
         loop {
             let requests = sqlx::query!(
-                "select name, version, from_previous from projection_rebuilds where swap and error is null and lease_until < clock_timestamp()"
+                "select name, version, purpose from projection_rebuilds
+                  where purpose <> 'comparison' and error is null and lease_until < clock_timestamp()"
             );
             match store.head().health().or_unavailable(requests.fetch_all(&pool)).await.flatten() {
                 Ok(rows) => {
                     for row in rows {
-                        let start = if row.from_previous { Start::Previous } else { Start::Empty };
+                        let purpose = if row.purpose == Purpose::Restore.stored() { Purpose::Restore } else { Purpose::Rebuild };
                         // What a newer release asked for is for a process that has it.
                         let known = projections.iter().find(|projection| projection.name() == row.name);
                         if let Some(projection) = known.filter(|known| row.version <= known.version()) {
-                            serve(&pool, &store, Arc::clone(projection), holder, start).await;
+                            serve(&pool, &store, Arc::clone(projection), holder, purpose).await;
                         }
                     }
                 }
@@ -67,10 +68,10 @@ pub(crate) async fn serve_requests(
     tokio::select! { () = work => {}, _ = shutdown.wait_for(|stop| *stop) => {} }
 }
 
-async fn serve(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>, holder: Uuid, start: Start) {
+async fn serve(pool: &Pool, store: &EventStore, projection: Arc<dyn Projection>, holder: Uuid, purpose: Purpose) {
     let name = projection.name();
     tracing::info!(projection = name, "rebuilding");
-    match Rebuild::begin(pool, store, projection, holder, start, Then::Swap).await {
+    match Rebuild::begin(pool, store, projection, holder, purpose).await {
         Ok(rebuild) => match rebuild.run(|_| ()).await {
             Ok(_) => tracing::info!(projection = name, "rebuilt and swapped"),
             Err(error) => tracing::error!(projection = name, %error, "the rebuild failed"),
@@ -86,10 +87,10 @@ pub async fn request_outdated(pool: &Pool, projections: &[Arc<dyn Projection>]) 
         sqlx::query!(
             "insert into projection_rebuilds (name, version)
              select name, $2 from projection_checkpoints where name = $1 and version < $2
-             on conflict (name) do update set error = null, version = excluded.version, position = null, swap = true, from_previous = false,
+             on conflict (name) do update set error = null, version = excluded.version, position = null, purpose = 'rebuild',
                  token = projection_rebuilds.token + 1, lease_until = '-infinity'
                  where projection_rebuilds.error is not null or projection_rebuilds.version < excluded.version
-                    or (not projection_rebuilds.swap and projection_rebuilds.lease_until < clock_timestamp())",
+                    or (projection_rebuilds.purpose = 'comparison' and projection_rebuilds.lease_until < clock_timestamp())",
             projection.name(),
             projection.version()
         )
