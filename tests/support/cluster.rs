@@ -115,7 +115,8 @@ pub fn binary(package: &str, name: &str) -> PathBuf {
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     cargo.args(["build", "--quiet", "-p", package, "--bin", name, "--target-dir"]).arg(profile_dir.parent().unwrap());
     if profile_dir.ends_with("release") {
-        cargo.arg("--release");
+        // The profile of benchmarks builds into the folder `release`, too.
+        cargo.args(["--profile", "bench"]);
     }
     assert!(cargo.status().unwrap().success(), "{name} could not be built");
     profile_dir.join(name)
