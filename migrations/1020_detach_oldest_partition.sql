@@ -1,5 +1,5 @@
 -- Detaches the oldest partition from the log. Its end must be sealed, so that the rest can be verified without it, and every projection
--- must have read it.
+-- and every worker that follows the log must have read it.
 create function detach_oldest_partition() returns text language plpgsql as $$
 declare
     v record;
@@ -15,6 +15,10 @@ begin
     if exists (select from projection_checkpoints where position < v.beyond - 1) then
         raise exception 'projections have not read partition % yet: %', v.name,
             (select string_agg(name, ', ' order by name) from projection_checkpoints where position < v.beyond - 1) using errcode = 'NV002';
+    end if;
+    if exists (select from workers where position < v.beyond - 1) then
+        raise exception 'workers have not read partition % yet: %', v.name,
+            (select string_agg(name, ', ' order by name) from workers where position < v.beyond - 1) using errcode = 'NV002';
     end if;
     -- Appends and readers wait for this lock, and it does not wait long for them.
     set local lock_timeout = '2s';

@@ -120,6 +120,10 @@ begin
         raise exception 'projections have not read partition % yet: %', v.name,
             (select string_agg(name, ', ' order by name) from projection_checkpoints where position < v.beyond - 1) using errcode = 'NV002';
     end if;
+    if exists (select from workers where position < v.beyond - 1) then
+        raise exception 'workers have not read partition % yet: %', v.name,
+            (select string_agg(name, ', ' order by name) from workers where position < v.beyond - 1) using errcode = 'NV002';
+    end if;
     -- Appends and readers wait for this lock, and it does not wait long for them.
     set local lock_timeout = '2s';
     execute format('alter table events detach partition %I', v.name);

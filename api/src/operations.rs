@@ -99,7 +99,7 @@ async fn render(app: &App) -> Bytes {
             ::metrics::gauge!("newvoice_worker_round_failed", &labels).set(f64::from(u8::from(worker.error.is_some())));
             ::metrics::gauge!("newvoice_worker_retrying", &labels).set(worker.retrying as f64);
             ::metrics::gauge!("newvoice_worker_dead_letters", &labels).set(worker.dead as f64);
-            let overdue = worker.due_at.map_or(0.0, |due| (eventstore::now() - due).as_seconds_f64().max(0.0));
+            let overdue = worker.due_at.filter(|_| !worker.is_held).map_or(0.0, |due| (eventstore::now() - due).as_seconds_f64().max(0.0));
             ::metrics::gauge!("newvoice_worker_overdue_seconds", &labels).set(overdue);
             if let Some(lag) = worker.lag_events {
                 ::metrics::gauge!("newvoice_worker_lag_events", &labels).set(lag as f64);

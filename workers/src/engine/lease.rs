@@ -1,5 +1,7 @@
 //! The right of one process to run a worker.
 
+use std::time::Duration;
+
 use eventstore::{Pool, database::process_name};
 use services::ServiceError;
 use uuid::Uuid;
@@ -29,19 +31,23 @@ pub(super) struct RoundEnd {
 }
 
 impl Lease {
-    /// Acquires or renews the worker's lease; `None` while another process holds it or the worker is not due yet.
-    pub(super) async fn acquire(pool: &Pool, worker: &'static str, holder: Uuid) -> Result<Option<Self>, sqlx::Error> {
+    /// Acquires or renews the worker's lease; `None` while another process holds it or the worker is not due yet. It is also due when its
+    /// pause, which may have been longer before, is over, and when the last round is in the future because a clock was set back.
+    pub(super) async fn acquire(pool: &Pool, worker: &'static str, holder: Uuid, pause: Duration) -> Result<Option<Self>, sqlx::Error> {
         let token = sqlx::query_scalar!(
             "update workers
                 set token = case when holder = $2 then token else token + 1 end, holder = $2, holder_process = $4,
                     lease_until = clock_timestamp() + make_interval(secs => $3)
               where name = $1
-                and (holder = $2 or (due_at <= clock_timestamp() and (lease_until < clock_timestamp() or is_process_gone(holder_process))))
+                and (holder = $2
+                     or ((least(due_at, round_at + make_interval(secs => $5)) <= clock_timestamp() or round_at > clock_timestamp())
+                         and (lease_until < clock_timestamp() or is_process_gone(holder_process))))
              returning token",
             worker,
             holder,
             LEASE_SEC,
-            process_name()
+            process_name(),
+            pause.as_secs_f64()
         );
         let token = token.fetch_optional(pool).await?;
         Ok(token.map(|token| Self { pool: pool.clone(), worker, holder, token }))
@@ -67,14 +73,15 @@ impl Lease {
     }
 
     /// Records how a round ended. The holder keeps the lease during short pauses; during longer ones, any process may begin the next round.
-    /// Returns whether it is kept. Does not wait for the disk, like a renewal: if the server crashes, an older row does no harm.
+    /// Returns whether it is kept. Processes without a lease share the row: an error of one of them stays for ten seconds. Does not wait for the disk, like a renewal: if the server crashes, an older row does no harm.
     pub(super) async fn record(&self, runs: Runs, end: &RoundEnd) -> Result<bool, sqlx::Error> {
         let keeps = f64::from(end.due_in_sec) < LEASE_SEC / 2.0;
         let recorded = sqlx::query!(
             "update workers
-                set round_at = clock_timestamp(), due_at = clock_timestamp() + make_interval(secs => $5), error = $6,
+                set round_at = clock_timestamp(), due_at = clock_timestamp() + make_interval(secs => $5),
+                    error = case when $6::text is null and $8 and error_at > clock_timestamp() - interval '10 seconds' then error else $6 end,
                     error_at = case when $6::text is null then error_at else clock_timestamp() end,
-                    lease_until = case when $4 then clock_timestamp() + make_interval(secs => $7) else '-infinity' end
+                    lease_until = case when $4 and not $8 then clock_timestamp() + make_interval(secs => $7) else '-infinity' end
                from (select set_config('synchronous_commit', 'off', true)) as asynchronous
               where name = $1 and ($8 or (holder = $2 and token = $3))",
             self.worker,

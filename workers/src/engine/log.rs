@@ -5,22 +5,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use eventstore::{EventStore, Pool, StoredEvent};
 use services::ServiceError;
+use tokio::time::Instant;
 
 use super::{
     Lease, Next, Worker,
-    due::caught,
+    due::in_time,
     failures::{self, ItemKey},
 };
 
 /// Maximum number of events of one page.
 const PAGE_EVENTS: i64 = 500;
-/// Maximum number of events that are handled before the cursor is saved: after a crash, at most so many are handled once more.
-const SAVE_EVERY: usize = 50;
+/// How long the cursor may stay behind the events that were handled: after a crash, those are handled once more.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// How long a round waits for an event.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Work that is done for each event of some categories, in log order and at least once. An event for which it fails is tried again later;
-/// the events after it do not wait.
+/// the events after it do not wait. If the database or the platform fails, the round ends there and the next one continues.
 #[async_trait]
 pub trait LogWork: Send + Sync {
     fn name(&self) -> &'static str;
@@ -45,7 +46,7 @@ impl<W: LogWork> FollowsLog<W> {
 
     async fn attempt(&self, event: &StoredEvent, lease: &Lease, had_failed: bool) -> Result<(), ServiceError> {
         let (name, item) = (self.work.name(), event.position.to_string());
-        match caught(self.work.handle(event, lease)).await {
+        match in_time(self.work.handle(event, lease)).await {
             Ok(()) if had_failed => Ok(failures::forget(&self.pool, name, &item).await?),
             Ok(()) => Ok(()),
             Err(error) if failures::is_passing(&error) => Err(error),
@@ -53,12 +54,21 @@ impl<W: LogWork> FollowsLog<W> {
         }
     }
 
-    /// Tries the events again that failed before and are due.
+    /// Tries the events again that failed before and are due. If the database or the platform fails, they stay due and new events do not wait.
     async fn retry(&self, lease: &Lease) -> Result<(), ServiceError> {
-        for (item, _) in failures::all_of(&self.pool, self.work.name()).await?.into_iter().filter(|(_, failed)| failed.is_due) {
+        let name = self.work.name();
+        for (item, _) in failures::all_of(&self.pool, name).await?.into_iter().filter(|(_, failed)| failed.is_due) {
             let position: i64 = item.parse().map_err(|error| ServiceError::internal(&error))?;
-            if let Some(event) = self.store.read_page(position - 1, 1).await?.first().filter(|event| event.position == position) {
-                self.attempt(event, lease, true).await?;
+            match self.store.read_page(position - 1, 1).await?.first().filter(|event| event.position == position) {
+                Some(event) => {
+                    if let Err(error) = self.attempt(event, lease, true).await {
+                        tracing::warn!(worker = name, position, %error, "an event that failed before could not be tried again");
+                    }
+                }
+                None => {
+                    tracing::error!(worker = name, position, "an event at which a worker failed is not in the log any more");
+                    failures::forget(&self.pool, name, &item).await?;
+                }
             }
         }
         Ok(())
@@ -79,14 +89,22 @@ impl<W: LogWork> Worker for FollowsLog<W> {
     async fn round(&mut self, lease: &Lease) -> Result<Next, ServiceError> {
         let after = lease.cursor(self.store.last_position().await?).await?;
         self.retry(lease).await?;
-        let page = self.store.next_page(after, PAGE_EVENTS, WAIT_MAX).await?;
-        for events in page.chunks(SAVE_EVERY) {
-            for event in events.iter().filter(|event| self.work.categories().contains(&event.stream.category())) {
-                self.attempt(event, lease, false).await?;
+        let (mut handled, mut saved_at) = (after, Instant::now());
+        for event in self.store.next_page(after, PAGE_EVENTS, WAIT_MAX).await? {
+            if self.work.categories().contains(&event.stream.category())
+                && let Err(error) = self.attempt(&event, lease, false).await
+            {
+                lease.move_cursor(handled).await?;
+                return Err(error);
             }
-            if let Some(last) = events.last() {
-                lease.move_cursor(last.position).await?;
+            handled = event.position;
+            if saved_at.elapsed() >= SAVE_AFTER {
+                lease.move_cursor(handled).await?;
+                saved_at = Instant::now();
             }
+        }
+        if handled > after {
+            lease.move_cursor(handled).await?;
         }
         Ok(Next::AtOnce)
     }

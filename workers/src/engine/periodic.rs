@@ -37,6 +37,10 @@ impl Worker for Periodic {
         self.every
     }
 
+    fn may_be_cut_off(&self) -> bool {
+        true
+    }
+
     async fn round(&mut self, _lease: &Lease) -> Result<Next, ServiceError> {
         (self.work)().await?;
         Ok(Next::AfterPause)

@@ -45,9 +45,13 @@ impl Engine {
         for worker in workers {
             let (pool, health, mut shutdown) = (self.pool.clone(), self.health.clone(), self.shutdown.clone());
             let mut running = Running { worker, pool, holder, lease: None, recorded: None, failed_rounds: 0 };
+            let may_be_cut_off = running.worker.may_be_cut_off();
             tasks.spawn(async move {
                 while !*shutdown.borrow() {
-                    let pause = running.turn(&health).await;
+                    let pause = tokio::select! {
+                        pause = running.turn(&health) => pause,
+                        () = end_of(shutdown.clone()), if may_be_cut_off => break,
+                    };
                     let _ = timeout(pause, shutdown.wait_for(|stop| *stop)).await;
                 }
                 running.stop().await;
@@ -111,7 +115,7 @@ impl Running {
             sqlx::query!("insert into workers (name) values ($1) on conflict (name) do nothing", name).execute(&self.pool).await?;
         }
         self.lease = match self.worker.runs() {
-            Runs::InOneProcess => Lease::acquire(&self.pool, name, self.holder).await?,
+            Runs::InOneProcess => Lease::acquire(&self.pool, name, self.holder, self.worker.every()).await?,
             Runs::InEachProcess => Some(Lease::none(&self.pool, name, self.holder)),
         };
         Ok(self.lease.clone())
@@ -144,6 +148,10 @@ impl Running {
             tracing::debug!(worker = self.worker.name(), %error, "a lease could not be given back; it will run out");
         }
     }
+}
+
+async fn end_of(mut shutdown: watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// Renews the lease during a round. Returns when another process has it.

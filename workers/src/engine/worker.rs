@@ -21,6 +21,11 @@ pub trait Worker: Send {
     /// Does what is due. Work that the process must not lose is recorded before the round ends.
     async fn round(&mut self, lease: &Lease) -> Result<Next, ServiceError>;
 
+    /// Whether a round may be cut off at shutdown, because the next one repeats it.
+    fn may_be_cut_off(&self) -> bool {
+        false
+    }
+
     /// Ends work that outlives its round, at shutdown.
     async fn stop(&mut self) {}
 }

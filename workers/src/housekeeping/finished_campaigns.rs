@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use domain::campaign::{Campaign, CampaignCommand};
-use eventstore::{CommandContext, ExecuteError, now};
+use eventstore::{CommandContext, CommandError as _, ExecuteError, now};
 use projections::campaigns::{self, CampaignAtWork};
 use services::{ServiceError, Services};
 
@@ -33,6 +33,7 @@ impl DueWork for FinishedCampaigns {
             Ok(committed) if !committed.events.is_empty() => tracing::info!(campaign = %campaign.campaign_id, "campaign completed"),
             // A refusal: the campaign has got tasks or another status meanwhile.
             Ok(_) | Err(ExecuteError::Refused(_)) => {}
+            Err(error) if error.is_conflict() => {}
             Err(ExecuteError::Store(error)) => return Err(error.into()),
         }
         Ok(())
