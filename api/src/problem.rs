@@ -33,6 +33,7 @@ pub struct Problem {
     pub detail: String,
     /// Only if the present state does not allow a command (409)
     #[serde(flatten)]
+    #[schema(value_type = CodeIfAny)]
     pub code: Option<Box<Code>>,
     /// The invalid fields and their errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +68,17 @@ pub struct Code {
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Option<Object>)]
     pub args: Map<String, Value>,
+}
+
+/// The code of a problem in the OpenAPI document: most problems have none.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes the answer")]
+struct CodeIfAny {
+    /// `campaign_no_tasks`; it does not change
+    code: Option<String>,
+    /// The arguments of the code: `{"max": 200}`; absent if it has none
+    #[schema(value_type = Option<Object>)]
+    args: Option<Map<String, Value>>,
 }
 
 impl Problem {
