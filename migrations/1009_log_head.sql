@@ -1,4 +1,4 @@
--- The end of the log, in one row. Whoever appends locks it, so that positions are given out in commit order and without gaps.
+-- The end of the log, in one row. An append locks it, so that positions ascend in commit order without gaps.
 create table log_head (
     only_row        boolean     not null default true,
     -- Position of the last event; 0 while the log is empty.

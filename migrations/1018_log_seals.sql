@@ -1,4 +1,4 @@
--- Signed statements of what the log was at a position. Whoever has a seal that is older than a forgery can prove the forgery, even if the
+-- Signed statements of what the log was at a position. A seal that is older than a forgery proves the forgery, even if the
 -- hash chain was rewritten from there on or the end of the log was cut off.
 create table log_seals (
     -- Position of the last event that the seal covers.
