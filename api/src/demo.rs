@@ -35,9 +35,12 @@ const LAST_NAMES: &[&str] = &["Novák", "Smith", "García", "Petrov", "Miller", 
 const CITIES: &[&str] = &["Boston", "Prague", "Madrid", "Chicago"];
 
 /// Settings for the demo, which is for watching and for trying out the view of a new company.
-pub fn faster(settings: Settings) -> Settings {
-    let simulator_speed = if settings.simulator_speed > 1.0 { settings.simulator_speed } else { SPEED };
-    Settings { simulator_speed, registration: RegistrationMode::Open, ..settings }
+pub fn faster(mut settings: Settings) -> Settings {
+    if settings.simulator.speed <= 1.0 {
+        settings.simulator.speed = SPEED;
+    }
+    settings.identity.registration = RegistrationMode::Open;
+    settings
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,7 @@ pub async fn prepare(app: &App) -> Result<(), DemoError> {
     };
     make_operator(app).await.map_err(|e| DemoError(e.to_string()))?;
     start_campaign(app, company_id).await?;
-    let address = app.settings.listen;
+    let address = app.settings.http.listen;
     tracing::info!("demo: log in with {EMAIL} and {PASSWORD}");
     tracing::info!(
         "demo: curl -s http://{address}/api/v1/auth/login -H 'content-type: application/json' -d '{{\"email\": \"{EMAIL}\", \"password\": \"{PASSWORD}\"}}'"
@@ -131,7 +134,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     };
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
     let permit = app.uploads.begin(company_id).await?.complete();
-    let limits = Limits { rows: app.settings.upload_max_rows, columns: app.settings.upload_max_columns };
+    let limits = Limits { rows: app.settings.uploads.max_rows, columns: app.settings.uploads.max_columns };
     let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes().into(), limits, memory: Arc::new(permit) };
     app.services.import_call_list(&context.clone().into(), campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;

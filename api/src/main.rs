@@ -88,9 +88,9 @@ async fn run(settings: Settings, with_demo: bool) -> anyhow::Result<()> {
 }
 
 async fn open(settings: &Settings) -> anyhow::Result<Database> {
-    let file = settings.master_key_file();
-    let master_key = settings.master_key().with_context(|| format!("no master key in {}", file.display()))?;
-    Ok(Database::open(&settings.database(master_key)).await?)
+    let file = settings.store.master_key_file();
+    let master_key = settings.store.master_key().with_context(|| format!("no master key in {}", file.display()))?;
+    Ok(Database::open(&settings.store.database(master_key)).await?)
 }
 
 /// Exit code for wrong arguments, as in clap.
@@ -106,10 +106,10 @@ fn is_wrong_use(error: &anyhow::Error) -> bool {
 /// Opens the database of an existing installation. It creates neither a key nor an installation: a database in which no platform was
 /// started is refused before any change.
 async fn open_existing(settings: &Settings) -> anyhow::Result<(Database, MasterKey)> {
-    let file = settings.master_key_file();
-    let master_key = settings.existing_master_key().with_context(|| file.display().to_string())?;
+    let file = settings.store.master_key_file();
+    let master_key = settings.store.existing_master_key().with_context(|| file.display().to_string())?;
     let master_key = master_key.ok_or_else(|| OpenError::NoMasterKey(file))?;
-    let database = Database::open(&DatabaseSettings { may_create: false, ..settings.database(master_key.clone()) }).await?;
+    let database = Database::open(&DatabaseSettings { may_create: false, ..settings.store.database(master_key.clone()) }).await?;
     Ok((database, master_key))
 }
 
@@ -123,7 +123,7 @@ async fn operate(settings: &Settings, command: OperatorCommand) -> anyhow::Resul
 async fn rotate(settings: &Settings, revoke: bool) -> anyhow::Result<()> {
     let (database, master) = open_existing(settings).await?;
     let pool = &database.access.identity;
-    Tokens::load(pool, &master, settings.token_minutes).await?.rotate(pool, revoke).await?;
+    Tokens::load(pool, &master, settings.identity.token_minutes).await?.rotate(pool, revoke).await?;
     println!("a new key will sign tokens{}", if revoke { "; the earlier keys are no longer valid" } else { "" });
     database.close().await;
     Ok(())

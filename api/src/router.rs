@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::HttpBody,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{Request, State},
     http::{HeaderName, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -24,7 +24,7 @@ use crate::{
     analytics, api_keys, audit,
     auth::{self, RouteNeeds},
     calls, campaigns, company,
-    edge::{self, BODY_MAX_BYTES, REQUEST_TIMEOUT},
+    edge::{self, REQUEST_TIMEOUT},
     events, idempotency, live,
     openapi::{Document, complete},
     operations, persons, price_lists,
@@ -82,9 +82,8 @@ pub fn router(app: App) -> Router {
     let api = api
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state((app.clone(), Arc::new(RouteNeeds::of(&document))), idempotency::middleware))
-        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES));
-    let cors = cors(&app.settings.cors_origins);
+        .layer(middleware::from_fn_with_state(app.clone(), edge::gate));
+    let cors = cors(&app.settings.http.cors_origins);
     Router::new()
         .nest("/api/v1", api.clone())
         // The unversioned paths of the original systems.
@@ -104,7 +103,7 @@ pub fn router(app: App) -> Router {
         .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(IsData)))
         .layer(cors)
         .layer(middleware::from_fn(edge::secure))
-        .layer(middleware::from_fn_with_state(app.settings.behind_proxy, edge::assign_origin))
+        .layer(middleware::from_fn_with_state(app.settings.http.behind_proxy, edge::assign_origin))
         .with_state(app)
 }
 

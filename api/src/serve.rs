@@ -89,15 +89,16 @@ pub async fn start(settings: Settings, database: Database) -> anyhow::Result<Run
     tasks.spawn(Engine { pool, health, shutdown: shutdown.clone() }.run(workers(&settings, &app, &shutdown)));
     let mut address = None;
     if settings.has(Role::Api) {
-        let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("cannot listen on {}", settings.listen))?;
+        let listener =
+            TcpListener::bind(settings.http.listen).await.with_context(|| format!("cannot listen on {}", settings.http.listen))?;
         address = Some(listener.local_addr()?);
         let router = router::router(app.clone());
         // If there is a proxy, all connections come from it.
-        let share = settings.connections_per_client.unwrap_or(settings.connections_max.div_ceil(CLIENTS_FEWEST));
+        let share = settings.http.connections_per_client.unwrap_or(settings.http.connections_max.div_ceil(CLIENTS_FEWEST));
         let connections =
-            ConnectionLimiter::new(settings.connections_max, if settings.behind_proxy == BehindProxy::No { share } else { 0 });
-        let of_database = 2 * u64::from(settings.database_connections);
-        allow_files(u64::from(settings.connections_max) + of_database + FILES_BESIDES);
+            ConnectionLimiter::new(settings.http.connections_max, if settings.http.behind_proxy == BehindProxy::No { share } else { 0 });
+        let of_database = 2 * u64::from(settings.store.database_connections);
+        allow_files(u64::from(settings.http.connections_max) + of_database + FILES_BESIDES);
         tasks.spawn(server::serve(listener, router, connections, shutdown.clone()));
         tasks.spawn(until(shutdown.clone(), keep_keys(app.clone())));
     }
@@ -109,7 +110,7 @@ impl Running {
     /// progress are finished, and leases are released.
     pub async fn stop(mut self) {
         let _ = self.draining.send(true);
-        tokio::time::sleep(Duration::from_secs(self.app.settings.drain_sec)).await;
+        tokio::time::sleep(Duration::from_secs(self.app.settings.http.drain_sec)).await;
         let _ = self.stop.send(true);
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
@@ -142,7 +143,7 @@ fn workers(settings: &Settings, app: &App, shutdown: &watch::Receiver<bool>) -> 
         workers.extend(sealing(settings, app));
     }
     if settings.has(Role::Dialer) {
-        let provider = Arc::new(Simulator { seed: settings.simulator_seed, speed: settings.simulator_speed });
+        let provider = Arc::new(Simulator { seed: settings.simulator.seed, speed: settings.simulator.speed });
         workers.push(Box::new(Dialing::new(services, provider, shutdown.clone())));
     }
     workers
@@ -150,15 +151,15 @@ fn workers(settings: &Settings, app: &App, shutdown: &watch::Receiver<bool>) -> 
 
 /// The worker that seals the log. If the seal key cannot be opened, the platform works without seals and logs a warning.
 fn sealing(settings: &Settings, app: &App) -> Option<Box<dyn Worker>> {
-    if settings.seal_every_sec == 0 {
+    if settings.store.seal_every_sec == 0 {
         return None;
     }
-    let path = settings.seal_key_file();
+    let path = settings.store.seal_key_file();
     let sealer = Sealer::open(&path).inspect_err(|error| {
         tracing::warn!(%error, file = %path.display(), "the log is not sealed: set NEWVOICE_SEAL_KEY_FILE to a file that can be read or made");
     });
     let (sealer, pool) = (Arc::new(sealer.ok()?), app.access.commands.clone());
-    tracing::info!(key = %sealer.fingerprint(), file = %path.display(), "the log is sealed every {} s", settings.seal_every_sec);
+    tracing::info!(key = %sealer.fingerprint(), file = %path.display(), "the log is sealed every {} s", settings.store.seal_every_sec);
     let seal = move || -> BoxFuture<'static, Result<(), ServiceError>> {
         let (sealer, pool) = (Arc::clone(&sealer), pool.clone());
         async move {
@@ -173,7 +174,7 @@ fn sealing(settings: &Settings, app: &App) -> Option<Box<dyn Worker>> {
         }
         .boxed()
     };
-    Some(Box::new(Periodic::new("log_seals", Duration::from_secs(settings.seal_every_sec), seal)))
+    Some(Box::new(Periodic::new("log_seals", Duration::from_secs(settings.store.seal_every_sec), seal)))
 }
 
 async fn until(mut shutdown: watch::Receiver<bool>, work: impl Future<Output = ()>) {
@@ -202,7 +203,7 @@ async fn purge(app: App) -> Result<(), ServiceError> {
         idempotency::purge(&app.access.work).await,
         sessions::purge(identity).await,
         throttle::purge(identity).await,
-        audit::purge(identity, app.settings.audit_days).await,
+        audit::purge(identity, app.settings.identity.audit_days).await,
     ];
     purged.into_iter().collect::<Result<(), _>>().map_err(ServiceError::from)
 }

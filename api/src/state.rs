@@ -78,16 +78,18 @@ impl App {
         if brought_back > 0 {
             tracing::warn!(persons = brought_back, "keys of erased persons were there and have been destroyed");
         }
-        let identity = IdentityState::load(access.identity.clone(), master, settings.token_minutes, settings.registration.into()).await?;
+        let identity =
+            IdentityState::load(access.identity.clone(), master, settings.identity.token_minutes, settings.identity.registration.into())
+                .await?;
         Ok(Self(Arc::new(Shared {
             services: Services::new(store.clone(), access.clone(), Positions::default(), identity, ::workers::PROVIDERS),
-            limits: Limits::new(settings.rate_per_caller, settings.rate_per_company),
-            failed_credentials: FailedCredentialLimiter::new(settings.rate_of_guesses),
-            shares: Shares::new(access.reads_max() as usize, settings.connections_max.div_ceil(STREAMS_SHARE) as usize),
+            limits: Limits::new(settings.rates.per_caller, settings.rates.per_company),
+            failed_credentials: FailedCredentialLimiter::new(settings.rates.of_guesses),
+            shares: Shares::new(access.reads_max() as usize, settings.http.connections_max.div_ceil(STREAMS_SHARE) as usize),
             body_memory: BodyMemory::default(),
             feed: LiveFeed::start(store.clone()),
             audit: Audit::start(access.identity.clone()),
-            uploads: Uploads::new(settings.upload_max_bytes),
+            uploads: Uploads::new(settings.uploads.max_bytes),
             settings,
             access,
             owner,

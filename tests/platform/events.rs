@@ -1,9 +1,8 @@
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
-use newvoice_api::settings::Settings;
 use serde_json::{Value, json};
-use support::{Client, Platform, new_database, settings};
+use support::{Client, Platform};
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Message, client::IntoClientRequest},
@@ -127,7 +126,7 @@ async fn a_websocket_shows_a_call_from_its_beginning_and_as_it_goes_on() {
 
 #[tokio::test]
 async fn streams_are_refused_beyond_what_a_company_may_have_open() {
-    let platform = Platform::start_with(Settings { connections_max: 10, ..settings(&new_database().await) }).await;
+    let platform = Platform::configured(|settings| settings.http.connections_max = 10).await;
     let (admin, other) = (platform.admin().await, platform.admin().await);
     let open = async |client: &Client| client.request(reqwest::Method::GET, "/events/stream").send().await.unwrap();
     let held = [open(&admin).await, open(&admin).await];

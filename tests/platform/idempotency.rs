@@ -1,9 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use newvoice_api::settings::{RegistrationMode, Settings};
+use newvoice_api::settings::RegistrationMode;
 use reqwest::{Method, header::HeaderValue};
 use serde_json::{Value, json};
-use support::{Client, Platform, Proxy, new_database, settings};
+use support::{Client, Platform, Proxy, new_database};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -39,7 +39,7 @@ async fn many_equal_requests_have_one_effect_and_one_answer() {
 /// A refusal that is not final leaves no row, and a body that will be refused is not awaited.
 #[tokio::test]
 async fn a_refused_key_is_not_kept() {
-    let platform = Platform::start_with(Settings { registration: RegistrationMode::Closed, ..settings(&new_database().await) }).await;
+    let platform = Platform::configured(|settings| settings.identity.registration = RegistrationMode::Closed).await;
     let keyed = async |client: &Client, path: &str, body: &Value| {
         client.send(client.request(Method::POST, path).header("idempotency-key", "key").json(body)).await
     };

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use eventstore::{Database, MasterKey};
 use newvoice_api::{
     serve::{self, Running},
-    settings::{BehindProxy, RegistrationMode, Role, Settings},
+    settings::{
+        BehindProxy, HttpSettings, IdentitySettings, RateSettings, RegistrationMode, Role, Settings, SimulatorSettings, StoreSettings,
+        UploadSettings,
+    },
     state::App,
 };
 use serde_json::json;
@@ -29,34 +32,30 @@ pub fn master_key() -> MasterKey {
 /// Settings for tests: any free port, calls at two hundred times real time.
 pub fn settings(database_url: &str) -> Settings {
     Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         roles: vec![Role::Api, Role::Projectors, Role::Dialer],
-        database_url: Some(database_url.to_owned()),
-        schema: "newvoice".to_owned(),
-        data_dir: PathBuf::new(),
-        database_connections: 12,
-        allow_unsafe_server: false,
-        master_key: Some(master_key()),
-        master_key_file: None,
-        token_minutes: 30,
-        registration: RegistrationMode::Open,
-        registrations_per_hour: 0,
-        rate_per_caller: 0,
-        rate_per_company: 0,
-        rate_of_guesses: 0,
-        connections_max: 1_000,
-        connections_per_client: Some(0),
-        cors_origins: Vec::new(),
-        behind_proxy: BehindProxy::No,
-        drain_sec: 0,
-        audit_days: 30,
-        upload_max_bytes: 4 << 20,
-        upload_max_rows: 5_000,
-        upload_max_columns: 50,
-        seal_key_file: None,
-        seal_every_sec: 0,
-        simulator_speed: 200.0,
-        simulator_seed: 1,
+        http: HttpSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            connections_max: 1_000,
+            connections_per_client: Some(0),
+            behind_proxy: BehindProxy::No,
+            cors_origins: Vec::new(),
+            drain_sec: 0,
+        },
+        rates: RateSettings { per_caller: 0, per_company: 0, of_guesses: 0 },
+        identity: IdentitySettings { registration: RegistrationMode::Open, registrations_per_hour: 0, token_minutes: 30, audit_days: 30 },
+        uploads: UploadSettings { max_bytes: 4 << 20, max_rows: 5_000, max_columns: 50 },
+        store: StoreSettings {
+            database_url: Some(database_url.to_owned()),
+            schema: "newvoice".to_owned(),
+            data_dir: PathBuf::new(),
+            database_connections: 12,
+            allow_unsafe_server: false,
+            master_key: Some(master_key()),
+            master_key_file: None,
+            seal_key_file: None,
+            seal_every_sec: 0,
+        },
+        simulator: SimulatorSettings { speed: 200.0, seed: 1 },
     }
 }
 
@@ -69,9 +68,16 @@ impl Platform {
         Self::start_with(settings(database_url)).await
     }
 
+    /// On a new database, with settings that `change` differ from [`settings`].
+    pub async fn configured(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings(&new_database().await);
+        change(&mut settings);
+        Self::start_with(settings).await
+    }
+
     pub async fn start_with(settings: Settings) -> Self {
-        let database_url = settings.database_url.clone().unwrap_or_default();
-        let database = Database::open(&settings.database(master_key())).await.unwrap();
+        let database_url = settings.store.database_url.clone().unwrap_or_default();
+        let database = Database::open(&settings.store.database(master_key())).await.unwrap();
         Self { running: serve::start(settings, database).await.unwrap(), database_url }
     }
 

@@ -2,7 +2,7 @@
 
 use axum::{
     Extension, Json,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use crate::{
     answer::Answer,
     auth::{By, Viewer},
     company::{CompanyView, RegisteredUser},
-    edge::{AUTH_BODY_MAX_BYTES, AuditSubject, Origin},
+    edge::{AuditSubject, Origin},
     extract::{Body, OptionalBody},
     problem::Problem,
     settings::BehindProxy,
@@ -31,7 +31,6 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(logout))
         .routes(routes!(change_password))
         .routes(routes!(ticket))
-        .layer(DefaultBodyLimit::max(AUTH_BODY_MAX_BYTES))
 }
 
 /// Tokens for the next requests.
@@ -84,9 +83,9 @@ async fn register(
 ) -> Result<Response, Problem> {
     let ids = ids.map(|Extension(ids)| ids).unwrap_or_default();
     // Registrations from this machine are not limited; registrations through a proxy on this machine are.
-    let is_local = app.settings.behind_proxy == BehindProxy::No && origin.client.is_some_and(|client| client.is_loopback());
+    let is_local = app.settings.http.behind_proxy == BehindProxy::No && origin.client.is_some_and(|client| client.is_loopback());
     if !is_local {
-        app.services.count_registration(&origin.network(), app.settings.registrations_per_hour).await?;
+        app.services.count_registration(&origin.network(), app.settings.identity.registrations_per_hour).await?;
     }
     let company =
         NewCompany { email: input.email, password: input.password, company_name: input.company_name, company_slug: input.company_slug };

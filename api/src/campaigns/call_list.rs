@@ -100,7 +100,7 @@ async fn upload(
     let boundary = boundary(request.headers())?;
     // Refuses the upload early if the campaign does not exist.
     app.store.load_fresh::<Campaign>(by.company_id(), id).await?.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
-    let max_bytes = app.settings.upload_max_bytes;
+    let max_bytes = app.settings.uploads.max_bytes;
     // The body of a request with an Idempotency-Key is already received, and its memory is already acquired.
     let (form, permit) = match permit {
         Some(Extension(permit)) => {
@@ -110,7 +110,7 @@ async fn upload(
     };
     let (name, bytes) = find_file(&form, &boundary, max_bytes).await?;
     drop(form);
-    let limits = Limits { rows: app.settings.upload_max_rows, columns: app.settings.upload_max_columns };
+    let limits = Limits { rows: app.settings.uploads.max_rows, columns: app.settings.uploads.max_columns };
     let file = CallListFile { name, bytes, limits, memory: Arc::new(permit) };
     let (report, position) = app.services.import_call_list(&by.op(), id, by.ids.make("import"), file).await?;
     Ok(Answer::ok(position, report.into()))

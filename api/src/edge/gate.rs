@@ -1,7 +1,7 @@
 //! Every request to the API passes this layer: it authenticates the sender, applies the rate limits and writes the audit.
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderName, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -10,6 +10,7 @@ use axum::{
 use super::{
     Origin,
     audit::{AuditEntry, AuditSubject},
+    body_limits::body_max_bytes,
     failed_credentials::FAILED_CREDENTIALS_WINDOW_SEC,
     limits::Allowance,
 };
@@ -36,7 +37,9 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     let mut response = match admit(&app, &mut parts, &mut allowances).await {
         Ok(known) => {
             identity = known;
-            run(&app, identity.as_ref(), &action, Request::from_parts(parts, body), next).await
+            let mut request = Request::from_parts(parts, body);
+            DefaultBodyLimit::max(body_max_bytes(&action)).apply(&mut request);
+            run(&app, identity.as_ref(), &action, request, next).await
         }
         Err(problem) => problem.into_response(),
     };

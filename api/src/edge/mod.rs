@@ -1,6 +1,7 @@
 //! The layers that every request passes before its handler, and every answer after it.
 
 pub mod audit;
+mod body_limits;
 mod body_memory;
 mod body_timeout;
 pub mod company_places;
@@ -16,6 +17,7 @@ pub mod server;
 mod shares;
 
 pub use audit::{Audit, AuditSubject};
+pub use body_limits::body_max_bytes;
 pub use body_memory::{BodyMemory, NoMemory};
 pub use body_timeout::{BodyTimeout, limit_body_time};
 pub use company_places::CompanyPlaces;
@@ -36,10 +38,6 @@ use axum::{
     response::Response,
 };
 
-/// Maximum size of a body that is not an upload, in bytes: 500 long turns fit.
-pub const BODY_MAX_BYTES: usize = 32 << 20;
-/// Maximum size of a body with a credential or a password, in bytes.
-pub const AUTH_BODY_MAX_BYTES: usize = 16 << 10;
 /// A request that takes longer is answered with 503; streams are not limited.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 

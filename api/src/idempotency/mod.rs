@@ -31,7 +31,6 @@ use runs::KeyedRun;
 use crate::{
     auth::{self, RouteNeeds},
     edge,
-    edge::{AUTH_BODY_MAX_BYTES, BODY_MAX_BYTES},
     extract::unread,
     problem::Problem,
     state::App,
@@ -112,11 +111,11 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
     let bytes = if path.ends_with(CALL_LIST)
         && let Some(caller) = &identity
     {
-        let (received, permit) = app.uploads.receive(caller.company_id, body, app.settings.upload_max_bytes).await?;
+        let (received, permit) = app.uploads.receive(caller.company_id, body, app.settings.uploads.max_bytes).await?;
         parts.extensions.insert(permit);
         received
     } else {
-        let limit = if path == REGISTER { AUTH_BODY_MAX_BYTES } else { BODY_MAX_BYTES };
+        let limit = edge::body_max_bytes(&edge::action(&parts));
         let unread = |e: axum::Error| unread(StatusCode::PAYLOAD_TOO_LARGE, &e, "the body is too large".to_owned());
         axum::body::to_bytes(body, limit).await.map_err(unread)?
     };

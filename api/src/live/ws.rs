@@ -68,7 +68,7 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
     let own = text(header::HOST).is_some_and(|host| origin.split_once("://").is_some_and(|(_, rest)| rest == host));
-    if own || app.settings.cors_origins.iter().any(|allowed| allowed == origin) {
+    if own || app.settings.http.cors_origins.iter().any(|allowed| allowed == origin) {
         Ok(())
     } else {
         Err(Problem::forbidden("pages of this origin may not call"))

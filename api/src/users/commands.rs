@@ -2,7 +2,7 @@
 
 use axum::{
     Extension, Json,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     answer::Answer,
     auth::{Admin, By, routes::SessionView},
-    edge::{AUTH_BODY_MAX_BYTES, AuditSubject, Origin},
+    edge::{AuditSubject, Origin},
     extract::{Body, Id},
     problem::Problem,
     state::App,
@@ -25,12 +25,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(invite))
-        .routes(routes!(invite_again))
-        .routes(routes!(change))
-        .routes(routes!(accept))
-        .layer(DefaultBodyLimit::max(AUTH_BODY_MAX_BYTES))
+    OpenApiRouter::new().routes(routes!(invite)).routes(routes!(invite_again)).routes(routes!(change)).routes(routes!(accept))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -12,6 +12,7 @@ use domain::{
     reserved_name::{NameCommand, ReservedName},
 };
 use eventstore::{CommandContext, Database, EventStore, ExecuteError, StoreError, now};
+use newvoice_api::settings::StoreSettings;
 use support::{empty_database, new_database, settings};
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ use uuid::Uuid;
 const PERSON: Uuid = Uuid::from_u128(77);
 
 async fn open(url: &str) -> (Database, EventStore) {
-    let database = Database::open(&settings(url).database(support::master_key())).await.unwrap();
+    let database = Database::open(&settings(url).store.database(support::master_key())).await.unwrap();
     let store = EventStore::open(&database);
     (database, store)
 }
@@ -65,7 +66,7 @@ async fn another_companys_stream_cannot_be_touched() {
 async fn two_installations_in_one_database_never_notice_each_other() {
     let url = empty_database().await;
     let stores = futures::future::join_all(["one", "two"].map(|schema| {
-        let settings = newvoice_api::settings::Settings { schema: schema.to_owned(), ..settings(&url) };
+        let settings = StoreSettings { schema: schema.to_owned(), ..settings(&url).store };
         async move { Database::open(&settings.database(support::master_key())).await.unwrap() }
     }))
     .await;

@@ -140,7 +140,7 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
     admin.get("/campaigns").await.expect(200);
     let url = platform.database_url.clone();
     platform.stop().await;
-    let database = eventstore::Database::open(&support::settings(&url).database(support::master_key())).await.unwrap();
+    let database = eventstore::Database::open(&support::settings(&url).store.database(support::master_key())).await.unwrap();
     let store = EventStore::open(&database);
     let sql = "update projection_checkpoints set error = 'stopped for a test', error_position = position where name = 'call_tasks'";
     sqlx::query(sql).execute(&database.pool).await.unwrap();
@@ -399,11 +399,7 @@ async fn a_newer_projection_is_rebuilt_at_start_and_the_old_one_can_be_restored(
 /// A read model that no projector has ever run: its rebuild also creates the checkpoint, so that a projector continues after it.
 #[tokio::test]
 async fn a_rebuild_of_a_projection_without_a_checkpoint_counts_everything_once() {
-    let settings = newvoice_api::settings::Settings {
-        roles: vec![newvoice_api::settings::Role::Api],
-        ..support::settings(&support::new_database().await)
-    };
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.roles = vec![newvoice_api::settings::Role::Api]).await;
     let admin = platform.admin().await;
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
     let turns: Vec<_> = (0..50).map(|i| json!({"turn_index": i, "stt_duration_sec": 1})).collect();

@@ -207,7 +207,10 @@ async fn json_that_is_made_to_do_harm_is_refused() {
         ("/auth/refresh", br#"{"refresh_token": "\u0000"}"#.to_vec(), 401),
         ("/users", br#"["ada@example.com", "admin"]"#.to_vec(), 422),
         ("/users", br#"{"email": "a@b\u0000", "role": "admin"}"#.to_vec(), 422),
-        ("/campaigns", vec![b' '; 33 << 20], 413),
+        ("/campaigns", vec![b' '; (256 << 10) + 1], 413),
+        ("/skillbases", vec![b' '; (4 << 20) + 1], 413),
+        ("/price-lists/what-if", vec![b' '; (1 << 20) + 1], 413),
+        ("/calls/00000000-0000-0000-0000-000000000000/turns", vec![b' '; (32 << 20) + 1], 413),
     ] {
         let answer = post(path, body.clone()).await;
         assert_eq!(answer.status, status, "{path} {}: {}", String::from_utf8_lossy(&body[..body.len().min(60)]), answer.body);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use newvoice_api::settings::{BehindProxy, Settings};
+use newvoice_api::settings::BehindProxy;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sqlx::Connection as _;
-use support::{MASTER_KEY, Platform, Process, new_database, settings};
+use support::{MASTER_KEY, Platform, Process, new_database};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -76,9 +76,7 @@ async fn the_limit_of_a_head_is_exact() {
 
 #[tokio::test]
 async fn only_pages_that_may_call_are_answered_to() {
-    let mut settings = settings(&new_database().await);
-    settings.cors_origins = vec!["https://app.example.com".to_owned()];
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.http.cors_origins = vec!["https://app.example.com".to_owned()]).await;
     let admin = platform.admin().await;
     let preflight = async |origin: &str| {
         let request = admin.request(Method::OPTIONS, "/campaigns").header("origin", origin).header("access-control-request-method", "POST");
@@ -103,10 +101,11 @@ async fn only_pages_that_may_call_are_answered_to() {
 
 #[tokio::test]
 async fn who_sends_too_much_is_told_when_to_come_again() {
-    let mut settings = settings(&new_database().await);
-    settings.rate_per_caller = 20;
-    settings.rate_per_company = 50;
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| {
+        settings.rates.per_caller = 20;
+        settings.rates.per_company = 50;
+    })
+    .await;
     let admin = platform.admin().await;
     let mut statuses = Vec::new();
     for _ in 0..25 {
@@ -155,9 +154,7 @@ async fn lines_of_the_log_name_the_request() {
 
 #[tokio::test]
 async fn who_guesses_api_keys_is_not_looked_up_any_more() {
-    let mut settings = settings(&new_database().await);
-    settings.rate_of_guesses = 5;
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.rates.of_guesses = 5).await;
     let admin = platform.admin().await;
     let issued = async || {
         let issued = admin.post("/api-keys", &json!({"name": "k", "role": "viewer"})).await.expect(201);
@@ -190,11 +187,10 @@ async fn answers_are_compressed_for_who_understands_it_and_streams_are_not() {
 
 #[tokio::test]
 async fn the_clients_address_is_what_our_own_proxy_says() {
-    let url = new_database().await;
     for (behind_proxy, expected) in
         [(BehindProxy::No, "127.0.0.1"), (BehindProxy::XForwardedFor, "203.0.113.9"), (BehindProxy::Forwarded, "203.0.113.10")]
     {
-        let platform = Platform::start_with(Settings { behind_proxy, ..settings(&url) }).await;
+        let platform = Platform::configured(|settings| settings.http.behind_proxy = behind_proxy).await;
         let admin = platform.admin().await;
         let request = admin.request(Method::POST, "/auth/ticket").header("x-forwarded-for", "198.51.100.1, 203.0.113.9");
         admin.send(request.header("forwarded", "for=198.51.100.1, for=203.0.113.10")).await.expect(200);
@@ -207,9 +203,7 @@ async fn the_clients_address_is_what_our_own_proxy_says() {
 /// Heads that are too large, broken or incomplete are refused or dropped, without an effect on other clients.
 #[tokio::test]
 async fn broken_requests_harm_nobody() {
-    let mut settings = settings(&new_database().await);
-    settings.connections_max = 40;
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.http.connections_max = 40).await;
     let address = platform.base().trim_start_matches("http://").to_owned();
     for bytes in [
         format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(200_000)),
@@ -233,9 +227,7 @@ async fn broken_requests_harm_nobody() {
 /// Clients that send no request, or an incomplete one, hold all places until their timeout.
 #[tokio::test]
 async fn silent_connections_are_closed() {
-    let mut settings = settings(&new_database().await);
-    settings.connections_max = 40;
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.http.connections_max = 40).await;
     let admin = platform.admin().await;
     admin.get("/campaigns").await.expect(200);
     let address = platform.base().trim_start_matches("http://").to_owned();
@@ -259,9 +251,7 @@ async fn silent_connections_are_closed() {
 /// A WebSocket is a connection as long as it is open.
 #[tokio::test]
 async fn sockets_count_as_connections() {
-    let mut settings = settings(&new_database().await);
-    settings.connections_max = 6;
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.http.connections_max = 6).await;
     let admin = platform.admin().await;
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
     let (address, token) = (platform.base().trim_start_matches("http://").to_owned(), admin.token.clone().unwrap());
@@ -292,9 +282,7 @@ async fn sockets_count_as_connections() {
 /// A further connection is refused with a problem, and accepted after one is released.
 #[tokio::test]
 async fn a_client_does_not_take_all_connections() {
-    let mut settings = settings(&new_database().await);
-    settings.connections_per_client = Some(3);
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.http.connections_per_client = Some(3)).await;
     let admin = platform.admin().await;
     let stream = || async { admin.request(Method::GET, "/events/stream").send().await.unwrap() };
     let mut streams = vec![stream().await, stream().await, stream().await];
@@ -318,9 +306,7 @@ async fn a_client_does_not_take_all_connections() {
 /// `/readyz` answers 503 first; requests in progress are answered; streams and sockets end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_that_stops_answers_what_it_has_begun() {
-    let mut settings = settings(&new_database().await);
-    settings.drain_sec = 5;
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.http.drain_sec = 5).await;
     let (admin, base) = (platform.admin().await, platform.base());
     let mut stream = admin.request(Method::GET, "/events/stream").send().await.unwrap();
     let load = (0..4).map(|_| {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use newvoice_api::settings::RegistrationMode;
+use newvoice_api::settings::{RegistrationMode, StoreSettings};
 use serde_json::{Value, json};
 use services::identity::credentials;
 use support::{MASTER_KEY, Platform, Proxy, binary, empty_database, master_key, new_database, settings};
@@ -21,7 +21,9 @@ async fn platform(registration: RegistrationMode) -> Platform {
 }
 
 async fn platform_on(url: &str, registration: RegistrationMode) -> Platform {
-    Platform::start_with(newvoice_api::settings::Settings { registration, ..settings(url) }).await
+    let mut settings = settings(url);
+    settings.identity.registration = registration;
+    Platform::start_with(settings).await
 }
 
 #[tokio::test]
@@ -290,7 +292,7 @@ async fn of_two_master_keys_on_an_empty_database_one_wins() {
     for _ in 0..3 {
         let url = empty_database().await;
         let open = |key: String| {
-            let settings = newvoice_api::settings::Settings { master_key: Some(key.parse().unwrap()), ..settings(&url) };
+            let settings = StoreSettings { master_key: Some(key.parse().unwrap()), ..settings(&url).store };
             async move { eventstore::Database::open(&settings.database(key.parse().unwrap())).await.map(|database| (key, database)) }
         };
         let (first, second) = tokio::join!(open("01".repeat(32)), open("02".repeat(32)));

@@ -90,7 +90,7 @@ async fn postgres_is_restarted_under_load() {
     let dir = tempfile::Builder::new().prefix("nvo").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut settings = settings("");
-    (settings.database_url, settings.data_dir) = (None, dir.path().to_owned());
+    (settings.store.database_url, settings.store.data_dir) = (None, dir.path().to_owned());
     let platform = Platform::start_with(settings).await;
     let (admin, seen) = (platform.admin().await, Arc::new(Seen::default()));
     let workers = load(&admin, &seen);

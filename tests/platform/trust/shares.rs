@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use newvoice_api::settings::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, Platform, new_database, settings, skillbase_config};
+use support::{Client, Platform, skillbase_config};
 
 use super::matrix::operations;
 
@@ -36,7 +35,7 @@ async fn something_of_everything(admin: &Client) -> Vec<(&'static str, String)> 
 /// A request that holds one connection while it acquires another could cause a deadlock with requests that do the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_read_is_answered_however_many_come_at_once() {
-    let platform = Platform::start_with(Settings { database_connections: 16, ..settings(&new_database().await) }).await;
+    let platform = Platform::configured(|settings| settings.store.database_connections = 16).await;
     let admin = platform.operator().await;
     let ids = something_of_everything(&admin).await;
     let mut asked = 0;

@@ -197,7 +197,8 @@ async fn guessing_a_password_takes_time_and_does_not_lock_others_out() {
 
 /// A platform that trusts its proxy for the clients' addresses.
 async fn behind_proxy(change: impl FnOnce(&mut Settings)) -> Platform {
-    let mut settings = Settings { behind_proxy: BehindProxy::XForwardedFor, ..support::settings(&support::new_database().await) };
+    let mut settings = support::settings(&support::new_database().await);
+    settings.http.behind_proxy = BehindProxy::XForwardedFor;
     change(&mut settings);
     Platform::start_with(settings).await
 }
@@ -312,7 +313,7 @@ async fn a_ticket_is_worth_what_its_caller_may_do_when_it_is_used() {
 
 #[tokio::test]
 async fn one_client_does_not_register_for_ever() {
-    let platform = behind_proxy(|settings| settings.registrations_per_hour = 2).await;
+    let platform = behind_proxy(|settings| settings.identity.registrations_per_hour = 2).await;
     let nobody = platform.anonymous();
     let register = |email: &str| json!({"email": email, "password": "correct horse", "company_name": "A"});
     post_from(&nobody, "203.0.113.1", "/auth/register", &register("a@example.com")).await.expect(201);
@@ -328,7 +329,7 @@ async fn one_client_does_not_register_for_ever() {
 #[tokio::test]
 async fn refresh_tokens_and_invitations_are_not_guessed() {
     let mut settings = support::settings(&support::new_database().await);
-    settings.rate_of_guesses = 4;
+    settings.rates.of_guesses = 4;
     let platform = Platform::start_with(settings).await;
     let nobody = platform.anonymous();
     for _ in 0..2 {
