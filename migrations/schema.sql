@@ -132,6 +132,18 @@ begin
     return v.name;
 end $$;
 
+CREATE FUNCTION newvoice.drop_read_model(p_name text, p_tables text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare t text;
+begin
+    foreach t in array p_tables loop
+        execute format('drop table if exists %I, %I, %I cascade', t, t || '__next', t || '__previous');
+    end loop;
+    delete from projection_rebuilds where name = p_name;
+    delete from projection_checkpoints where name = p_name;
+end $$;
+
 CREATE FUNCTION newvoice.ensure_event_partitions(p_size bigint, p_ahead bigint) RETURNS integer
     LANGUAGE plpgsql
     AS $_$
@@ -417,10 +429,14 @@ ALTER TABLE ONLY newvoice.api_key_credentials FORCE ROW LEVEL SECURITY;
 CREATE TABLE newvoice.api_keys (
     company_id uuid NOT NULL,
     api_key_id uuid NOT NULL,
-    name text NOT NULL,
-    role text NOT NULL,
+    stream_version bigint NOT NULL,
     created_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone
+    updated_at timestamp with time zone NOT NULL,
+    deleted_at timestamp with time zone,
+    body jsonb NOT NULL,
+    personal jsonb,
+    name text GENERATED ALWAYS AS ((body ->> 'name'::text)) STORED,
+    role text GENERATED ALWAYS AS ((body ->> 'role'::text)) STORED
 );
 
 ALTER TABLE ONLY newvoice.api_keys FORCE ROW LEVEL SECURITY;
@@ -652,15 +668,21 @@ ALTER TABLE ONLY newvoice.campaign_stats FORCE ROW LEVEL SECURITY;
 CREATE TABLE newvoice.campaigns (
     company_id uuid NOT NULL,
     campaign_id uuid NOT NULL,
-    skillbase_id uuid NOT NULL,
-    name text NOT NULL,
-    status text NOT NULL,
-    settings jsonb NOT NULL,
-    total_tasks bigint NOT NULL,
-    dialed_by text NOT NULL,
     stream_version bigint NOT NULL,
     created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL
+    updated_at timestamp with time zone NOT NULL,
+    deleted_at timestamp with time zone,
+    body jsonb NOT NULL,
+    personal jsonb,
+    name text GENERATED ALWAYS AS ((body #>> '{settings,name}'::text[])) STORED,
+    skillbase_id uuid GENERATED ALWAYS AS (((body #>> '{settings,skillbase_id}'::text[]))::uuid) STORED,
+    dialed_by text GENERATED ALWAYS AS ((body #>> '{settings,dialed_by}'::text[])) STORED,
+    status text GENERATED ALWAYS AS (
+CASE
+    WHEN (deleted_at IS NULL) THEN (body ->> 'status'::text)
+    ELSE 'deleted'::text
+END) STORED,
+    total_tasks bigint GENERATED ALWAYS AS (((body ->> 'total_tasks'::text))::bigint) STORED
 );
 
 ALTER TABLE ONLY newvoice.campaigns FORCE ROW LEVEL SECURITY;
@@ -979,12 +1001,15 @@ ALTER TABLE ONLY newvoice.user_credentials FORCE ROW LEVEL SECURITY;
 CREATE TABLE newvoice.users (
     company_id uuid NOT NULL,
     user_id uuid NOT NULL,
-    email text NOT NULL,
-    role text NOT NULL,
+    stream_version bigint NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    deleted_at timestamp with time zone,
+    body jsonb NOT NULL,
     personal jsonb,
-    status text NOT NULL,
-    joined boolean NOT NULL
+    email text GENERATED ALWAYS AS ((body ->> 'email'::text)) STORED,
+    role text GENERATED ALWAYS AS ((body ->> 'role'::text)) STORED,
+    status text GENERATED ALWAYS AS ((body ->> 'status'::text)) STORED
 );
 
 ALTER TABLE ONLY newvoice.users FORCE ROW LEVEL SECURITY;
@@ -1157,6 +1182,8 @@ ALTER TABLE ONLY newvoice.worker_failures
 
 ALTER TABLE ONLY newvoice.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (name);
+
+CREATE INDEX api_keys_newest ON newvoice.api_keys USING btree (company_id, created_at DESC, api_key_id DESC) WHERE (deleted_at IS NULL);
 
 CREATE INDEX audit_log_actor ON newvoice.audit_log USING btree (company_id, actor_id, at DESC, audit_id DESC) WHERE (actor_id IS NOT NULL);
 

@@ -109,7 +109,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     let campaign_id = loop {
         let campaign_id = id(&format!("demo campaign {round}"));
         let campaign = app.store.load_fresh::<Campaign>(company_id, campaign_id).await.map_err(|e| DemoError(e.to_string()))?;
-        match campaign.state.live().map(|live| live.status) {
+        match campaign.state.present().map(|live| live.status) {
             // A completed campaign is followed by the next one.
             Some(CampaignStatus::Completed) => round += 1,
             Some(CampaignStatus::Draft) | None => break campaign_id,

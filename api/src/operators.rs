@@ -91,8 +91,8 @@ async fn list(database: &Database) -> Result<(), OperatorError> {
     for row in rows {
         let user = store.load_fresh::<User>(row.company_id, row.user_id).await?;
         let company = store.load_fresh::<Company>(row.company_id, row.company_id).await?;
-        let email = user.state.known().map_or_else(|| row.user_id.to_string(), |user| user.email.reveal().clone());
-        let company = company.state.profile.as_ref().map_or_else(|| row.company_id.to_string(), |profile| profile.name.clone());
+        let email = user.state.present().map_or_else(|| row.user_id.to_string(), |user| user.email.reveal().clone());
+        let company = company.state.present().map_or_else(|| row.company_id.to_string(), |profile| profile.name.clone());
         let disabled = if row.disabled_at.is_some() { ", disabled" } else { "" };
         println!("{email}\t{company}\tsince {}{disabled}", row.operator_since.format("%Y-%m-%d %H:%M UTC"));
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
+use crate::{Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -14,21 +14,11 @@ pub enum ApiKeyEvent {
 
 impl DomainEvent for ApiKeyEvent {}
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum ApiKeyState {
-    #[default]
-    None,
-    Issued {
-        name: String,
-        role: Role,
-    },
-    Revoked,
-}
-
-impl ApiKeyState {
-    pub fn is_revoked(&self) -> bool {
-        matches!(self, Self::Revoked)
-    }
+/// A key that is valid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IssuedKey {
+    pub name: String,
+    pub role: Role,
 }
 
 #[derive(Clone, Debug)]
@@ -63,30 +53,32 @@ pub struct ApiKey;
 
 impl Decider for ApiKey {
     const CATEGORY: &'static str = "api_key";
-    type State = ApiKeyState;
+    type State = Lifecycle<IssuedKey>;
     type Event = ApiKeyEvent;
     type Command = ApiKeyCommand;
     type Refusal = ApiKeyRefusal;
 
-    fn evolve(state: &mut ApiKeyState, event: &ApiKeyEvent) {
+    fn evolve(state: &mut Lifecycle<IssuedKey>, event: &ApiKeyEvent) {
         *state = match event {
-            ApiKeyEvent::ApiKeyIssued { name, role } => ApiKeyState::Issued { name: name.clone(), role: *role },
-            ApiKeyEvent::ApiKeyRevoked {} => ApiKeyState::Revoked,
+            ApiKeyEvent::ApiKeyIssued { name, role } => Lifecycle::new(IssuedKey { name: name.clone(), role: *role }),
+            ApiKeyEvent::ApiKeyRevoked {} => Lifecycle::Deleted,
         };
     }
 
-    fn size_of(_state: &ApiKeyState) -> usize {
+    fn size_of(_state: &Lifecycle<IssuedKey>) -> usize {
         STATE_BYTES
     }
 
-    fn decide(state: &ApiKeyState, command: ApiKeyCommand) -> Result<Vec<ApiKeyEvent>, ApiKeyRefusal> {
+    fn decide(state: &Lifecycle<IssuedKey>, command: ApiKeyCommand) -> Result<Vec<ApiKeyEvent>, ApiKeyRefusal> {
         match (state, command) {
-            (ApiKeyState::None, ApiKeyCommand::Issue { name, role }) => Ok(vec![ApiKeyEvent::ApiKeyIssued { name, role }]),
-            (ApiKeyState::None, ApiKeyCommand::Revoke) => Err(ApiKeyRefusal::Unknown),
-            (ApiKeyState::Issued { name, role }, ApiKeyCommand::Issue { name: n, role: r }) if *name == n && *role == r => Ok(vec![]),
+            (Lifecycle::None, ApiKeyCommand::Issue { name, role }) => Ok(vec![ApiKeyEvent::ApiKeyIssued { name, role }]),
+            (Lifecycle::None, ApiKeyCommand::Revoke) => Err(ApiKeyRefusal::Unknown),
+            (Lifecycle::Present(key), ApiKeyCommand::Issue { name, role }) if **key == (IssuedKey { name: name.clone(), role }) => {
+                Ok(vec![])
+            }
             (_, ApiKeyCommand::Issue { .. }) => Err(ApiKeyRefusal::IssuedAlready),
-            (ApiKeyState::Issued { .. }, ApiKeyCommand::Revoke) => Ok(vec![ApiKeyEvent::ApiKeyRevoked {}]),
-            (ApiKeyState::Revoked, ApiKeyCommand::Revoke) => Ok(vec![]),
+            (Lifecycle::Present(_), ApiKeyCommand::Revoke) => Ok(vec![ApiKeyEvent::ApiKeyRevoked {}]),
+            (Lifecycle::Deleted, ApiKeyCommand::Revoke) => Ok(vec![]),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Coded, Decider, DomainEvent, Refusal, RefusalKind,
+    Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind,
     decider::STATE_BYTES,
     email::canonical_email,
     validation::{FieldFault, Invalid},
@@ -37,11 +37,6 @@ pub enum CompanyEvent {
 
 impl DomainEvent for CompanyEvent {}
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CompanyState {
-    pub profile: Option<CompanyProfile>,
-}
-
 #[derive(Clone, Debug)]
 pub enum CompanyCommand {
     Register(CompanyProfile),
@@ -74,25 +69,25 @@ pub struct Company;
 
 impl Decider for Company {
     const CATEGORY: &'static str = "company";
-    type State = CompanyState;
+    type State = Lifecycle<CompanyProfile>;
     type Event = CompanyEvent;
     type Command = CompanyCommand;
     type Refusal = CompanyRefusal;
 
-    fn evolve(state: &mut CompanyState, event: &CompanyEvent) {
+    fn evolve(state: &mut Lifecycle<CompanyProfile>, event: &CompanyEvent) {
         match event {
             CompanyEvent::CompanyRegistered(profile) | CompanyEvent::CompanyUpdated(profile) => {
-                state.profile = Some(profile.clone());
+                *state = Lifecycle::new(profile.clone());
             }
         }
     }
 
-    fn size_of(_state: &CompanyState) -> usize {
+    fn size_of(_state: &Lifecycle<CompanyProfile>) -> usize {
         STATE_BYTES
     }
 
-    fn decide(state: &CompanyState, command: CompanyCommand) -> Result<Vec<CompanyEvent>, CompanyRefusal> {
-        match (&state.profile, command) {
+    fn decide(state: &Lifecycle<CompanyProfile>, command: CompanyCommand) -> Result<Vec<CompanyEvent>, CompanyRefusal> {
+        match (state.present(), command) {
             (None, CompanyCommand::Register(profile)) => Ok(vec![CompanyEvent::CompanyRegistered(profile)]),
             (None, CompanyCommand::Update(_)) => Err(CompanyRefusal::Unknown),
             (Some(now), CompanyCommand::Register(profile) | CompanyCommand::Update(profile)) if *now == profile => Ok(vec![]),

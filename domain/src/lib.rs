@@ -13,6 +13,7 @@ pub mod decimal;
 pub mod email;
 pub mod fact;
 pub mod latency;
+mod lifecycle;
 pub mod outcome;
 pub mod person;
 pub mod personal;
@@ -34,6 +35,7 @@ pub mod validation;
 
 pub use decider::{Decider, DomainEvent, Upcaster};
 pub use fact::Fact;
+pub use lifecycle::{Absent, Lifecycle};
 pub use personal::{ERASED, Personal};
 pub use reason::{Coded, Reason};
 pub use refusal::{Refusal, RefusalKind};

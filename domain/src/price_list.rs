@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, price::Rate};
+use crate::{Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind, decider::STATE_BYTES, price::Rate};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -13,9 +13,11 @@ pub enum PriceListEvent {
 
 impl DomainEvent for PriceListEvent {}
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PriceListState {
-    pub published: Option<(String, DateTime<Utc>, Vec<Rate>)>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishedPriceList {
+    pub name: String,
+    pub effective_from: DateTime<Utc>,
+    pub rates: Vec<Rate>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,25 +46,25 @@ pub struct PriceList;
 
 impl Decider for PriceList {
     const CATEGORY: &'static str = "price_list";
-    type State = PriceListState;
+    type State = Lifecycle<PublishedPriceList>;
     type Event = PriceListEvent;
     type Command = PriceListCommand;
     type Refusal = PriceListRefusal;
 
-    fn evolve(state: &mut PriceListState, event: &PriceListEvent) {
+    fn evolve(state: &mut Lifecycle<PublishedPriceList>, event: &PriceListEvent) {
         let PriceListEvent::PriceListPublished { name, effective_from, rates } = event;
-        state.published = Some((name.clone(), *effective_from, rates.clone()));
+        *state = Lifecycle::new(PublishedPriceList { name: name.clone(), effective_from: *effective_from, rates: rates.clone() });
     }
 
-    fn size_of(state: &PriceListState) -> usize {
-        state.published.as_ref().map_or(0, |(.., rates)| rates.len()) * size_of::<Rate>() + STATE_BYTES
+    fn size_of(state: &Lifecycle<PublishedPriceList>) -> usize {
+        state.present().map_or(0, |list| list.rates.len()) * size_of::<Rate>() + STATE_BYTES
     }
 
-    fn decide(state: &PriceListState, command: PriceListCommand) -> Result<Vec<PriceListEvent>, PriceListRefusal> {
+    fn decide(state: &Lifecycle<PublishedPriceList>, command: PriceListCommand) -> Result<Vec<PriceListEvent>, PriceListRefusal> {
         let PriceListCommand::Publish { name, effective_from, rates } = command;
-        match &state.published {
+        match state.present() {
             None => Ok(vec![PriceListEvent::PriceListPublished { name, effective_from, rates }]),
-            Some(same) if *same == (name, effective_from, rates) => Ok(vec![]),
+            Some(published) if *published == (PublishedPriceList { name, effective_from, rates }) => Ok(vec![]),
             Some(_) => Err(PriceListRefusal::PublishedAlready),
         }
     }

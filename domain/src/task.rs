@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Coded, Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, outcome::Outcome, retry::RetryPolicy};
+use crate::{
+    Coded, Decider, DomainEvent, Lifecycle, Personal, Refusal, RefusalKind, decider::STATE_BYTES, outcome::Outcome, retry::RetryPolicy,
+};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -112,13 +114,6 @@ pub enum TaskStatus {
     Cancelled,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum TaskState {
-    #[default]
-    None,
-    Created(Box<CreatedTask>),
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreatedTask {
     pub contact: TaskContact,
@@ -132,20 +127,6 @@ pub struct CreatedTask {
     pub error_message: Option<Personal<String>>,
     /// Why the last attempt failed, if it did.
     pub failure_cause: Option<FailureCause>,
-}
-
-impl TaskState {
-    pub fn created(&self) -> Option<&CreatedTask> {
-        match self {
-            Self::Created(task) => Some(task),
-            Self::None => None,
-        }
-    }
-
-    /// Whether this call is the task's attempt in progress.
-    pub fn is_in_progress_with(&self, call_id: Uuid) -> bool {
-        self.created().is_some_and(|task| task.status == TaskStatus::InProgress && task.call_id == Some(call_id))
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -205,14 +186,14 @@ impl Task {
 
 impl Decider for Task {
     const CATEGORY: &'static str = "task";
-    type State = TaskState;
+    type State = Lifecycle<CreatedTask>;
     type Event = TaskEvent;
     type Command = TaskCommand;
     type Refusal = TaskRefusal;
 
-    fn evolve(state: &mut TaskState, event: &TaskEvent) {
+    fn evolve(state: &mut Lifecycle<CreatedTask>, event: &TaskEvent) {
         if let TaskEvent::TaskCreated(contact) = event {
-            *state = TaskState::Created(Box::new(CreatedTask {
+            *state = Lifecycle::new(CreatedTask {
                 contact: contact.as_ref().clone(),
                 status: TaskStatus::Pending,
                 attempt_count: 0,
@@ -222,9 +203,9 @@ impl Decider for Task {
                 outcome: None,
                 error_message: None,
                 failure_cause: None,
-            }));
+            });
         }
-        let TaskState::Created(task) = state else { return };
+        let Some(task) = state.present_mut() else { return };
         match event {
             TaskEvent::TaskCreated(_) => {}
             TaskEvent::TaskClaimed { call_id, attempt, claimed_at, .. } => {
@@ -251,26 +232,26 @@ impl Decider for Task {
         }
     }
 
-    fn person(id: Uuid, state: &TaskState) -> Uuid {
-        state.created().and_then(|task| task.contact.person_id).unwrap_or(id)
+    fn person(id: Uuid, state: &Lifecycle<CreatedTask>) -> Uuid {
+        state.present().and_then(|task| task.contact.person_id).unwrap_or(id)
     }
 
-    fn size_of(state: &TaskState) -> usize {
-        let cells = state.created().into_iter().flat_map(|task| task.contact.contact_data.reveal());
+    fn size_of(state: &Lifecycle<CreatedTask>) -> usize {
+        let cells = state.present().into_iter().flat_map(|task| task.contact.contact_data.reveal());
         cells.map(|(name, value)| CELL_BYTES + name.len() + value.as_str().map_or_else(|| value.to_string().len(), str::len)).sum::<usize>()
             + STATE_BYTES
     }
 
-    fn decide(state: &TaskState, command: TaskCommand) -> Result<Vec<TaskEvent>, TaskRefusal> {
-        match (state, command) {
-            (TaskState::None, TaskCommand::Create(contact)) => Ok(vec![TaskEvent::TaskCreated(contact)]),
-            (TaskState::None, _) => Err(TaskRefusal::Unknown),
-            (TaskState::Created(task), TaskCommand::Create(contact)) if task.contact == *contact => Ok(vec![]),
-            (TaskState::Created(_), TaskCommand::Create(_)) => Err(TaskRefusal::CreatedAlready),
-            (TaskState::Created(task), TaskCommand::Claim { call_id, lease_sec, now }) => task.claim(call_id, lease_sec, now),
-            (TaskState::Created(task), TaskCommand::Complete { call_id, outcome }) => task.complete(call_id, outcome),
-            (TaskState::Created(task), TaskCommand::Fail { failure, retry, now }) => task.fail(failure, retry, now),
-            (TaskState::Created(task), TaskCommand::Cancel) => Ok(match task.status {
+    fn decide(state: &Lifecycle<CreatedTask>, command: TaskCommand) -> Result<Vec<TaskEvent>, TaskRefusal> {
+        match (state.present(), command) {
+            (None, TaskCommand::Create(contact)) => Ok(vec![TaskEvent::TaskCreated(contact)]),
+            (None, _) => Err(TaskRefusal::Unknown),
+            (Some(task), TaskCommand::Create(contact)) if task.contact == *contact => Ok(vec![]),
+            (Some(_), TaskCommand::Create(_)) => Err(TaskRefusal::CreatedAlready),
+            (Some(task), TaskCommand::Claim { call_id, lease_sec, now }) => task.claim(call_id, lease_sec, now),
+            (Some(task), TaskCommand::Complete { call_id, outcome }) => task.complete(call_id, outcome),
+            (Some(task), TaskCommand::Fail { failure, retry, now }) => task.fail(failure, retry, now),
+            (Some(task), TaskCommand::Cancel) => Ok(match task.status {
                 TaskStatus::Pending | TaskStatus::Retry => vec![TaskEvent::TaskCancelled { campaign_id: task.contact.campaign_id }],
                 _ => vec![],
             }),
@@ -279,6 +260,11 @@ impl Decider for Task {
 }
 
 impl CreatedTask {
+    /// Whether this call is the task's attempt in progress.
+    pub fn is_in_progress_with(&self, call_id: Uuid) -> bool {
+        self.status == TaskStatus::InProgress && self.call_id == Some(call_id)
+    }
+
     fn record_failure(&mut self, status: TaskStatus, failure: &AttemptFailure) {
         self.status = status;
         self.outcome = failure.outcome;

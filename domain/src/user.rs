@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Coded, Decider, DomainEvent, Personal, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
+use crate::{Coded, Decider, DomainEvent, Lifecycle, Personal, Refusal, RefusalKind, decider::STATE_BYTES, role::Role};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -44,28 +44,12 @@ pub enum UserStatus {
     Disabled,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum UserState {
-    #[default]
-    None,
-    Known(KnownUser),
-}
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnownUser {
     pub email: Personal<String>,
     pub role: Role,
     pub status: UserStatus,
     joined: bool,
-}
-
-impl UserState {
-    pub fn known(&self) -> Option<&KnownUser> {
-        match self {
-            Self::Known(user) => Some(user),
-            Self::None => None,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -114,22 +98,22 @@ pub struct User;
 
 impl Decider for User {
     const CATEGORY: &'static str = "user";
-    type State = UserState;
+    type State = Lifecycle<KnownUser>;
     type Event = UserEvent;
     type Command = UserCommand;
     type Refusal = UserRefusal;
 
-    fn evolve(state: &mut UserState, event: &UserEvent) {
+    fn evolve(state: &mut Lifecycle<KnownUser>, event: &UserEvent) {
         match event {
             UserEvent::UserRegistered { email, role } => {
-                *state = UserState::Known(KnownUser { email: email.clone(), role: *role, status: UserStatus::Active, joined: true });
+                *state = Lifecycle::new(KnownUser { email: email.clone(), role: *role, status: UserStatus::Active, joined: true });
             }
             UserEvent::UserInvited { email, role } => {
-                *state = UserState::Known(KnownUser { email: email.clone(), role: *role, status: UserStatus::Invited, joined: false });
+                *state = Lifecycle::new(KnownUser { email: email.clone(), role: *role, status: UserStatus::Invited, joined: false });
             }
             _ => {}
         }
-        let UserState::Known(user) = state else { return };
+        let Some(user) = state.present_mut() else { return };
         match event {
             UserEvent::UserRegistered { .. } | UserEvent::UserInvited { .. } => {}
             UserEvent::UserJoined {} => (user.status, user.joined) = (UserStatus::Active, true),
@@ -139,28 +123,26 @@ impl Decider for User {
         }
     }
 
-    fn size_of(_state: &UserState) -> usize {
+    fn size_of(_state: &Lifecycle<KnownUser>) -> usize {
         STATE_BYTES
     }
 
-    fn decide(state: &UserState, command: UserCommand) -> Result<Vec<UserEvent>, UserRefusal> {
+    fn decide(state: &Lifecycle<KnownUser>, command: UserCommand) -> Result<Vec<UserEvent>, UserRefusal> {
         use UserCommand as C;
-        match (state, command) {
-            (UserState::None, C::Register { email, role }) => Ok(vec![UserEvent::UserRegistered { email, role }]),
-            (UserState::None, C::Invite { email, role }) => Ok(vec![UserEvent::UserInvited { email, role }]),
-            (UserState::None, _) => Err(UserRefusal::Unknown),
-            (UserState::Known(user), C::Register { email, role } | C::Invite { email, role })
-                if (&user.email, user.role) == (&email, role) =>
-            {
+        match (state.present(), command) {
+            (None, C::Register { email, role }) => Ok(vec![UserEvent::UserRegistered { email, role }]),
+            (None, C::Invite { email, role }) => Ok(vec![UserEvent::UserInvited { email, role }]),
+            (None, _) => Err(UserRefusal::Unknown),
+            (Some(user), C::Register { email, role } | C::Invite { email, role }) if (&user.email, user.role) == (&email, role) => {
                 Ok(vec![])
             }
-            (UserState::Known(_), C::Register { .. } | C::Invite { .. }) => Err(UserRefusal::RegisteredAlready),
-            (UserState::Known(user), C::Join) => match user.status {
+            (Some(_), C::Register { .. } | C::Invite { .. }) => Err(UserRefusal::RegisteredAlready),
+            (Some(user), C::Join) => match user.status {
                 UserStatus::Invited => Ok(vec![UserEvent::UserJoined {}]),
                 UserStatus::Active => Ok(vec![]),
                 UserStatus::Disabled => Err(UserRefusal::Disabled),
             },
-            (UserState::Known(user), C::Change { role, disabled }) => {
+            (Some(user), C::Change { role, disabled }) => {
                 let role = role.filter(|role| *role != user.role).map(|role| UserEvent::UserRoleChanged { role });
                 let is_disabled = user.status == UserStatus::Disabled;
                 let status = disabled
@@ -211,7 +193,7 @@ mod tests {
         given::<User>([registered(Role::Agent)]).when(disable(true)).then([UserEvent::UserDisabled {}]);
         given::<User>([registered(Role::Agent), UserEvent::UserDisabled {}]).when(disable(true)).then_nothing();
         given::<User>([registered(Role::Agent), UserEvent::UserDisabled {}]).when(disable(false)).then([UserEvent::UserEnabled {}]);
-        let status = |events: &[UserEvent]| User::fold(events).known().unwrap().status;
+        let status = |events: &[UserEvent]| User::fold(events).present().unwrap().status;
         assert_eq!(status(&[registered(Role::Agent), UserEvent::UserDisabled {}, UserEvent::UserEnabled {}]), UserStatus::Active);
         assert_eq!(status(&[invited(), UserEvent::UserDisabled {}, UserEvent::UserEnabled {}]), UserStatus::Invited);
     }

@@ -92,7 +92,10 @@ impl States {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use domain::call::{Call, CallCommand, CallState, CallSubject, Direction, Turn};
+    use domain::{
+        Lifecycle,
+        call::{Call, CallCommand, CallSubject, Direction, Turn},
+    };
 
     use super::*;
 
@@ -108,7 +111,7 @@ mod tests {
             phone_number: String::new().into(),
         };
         let now = DateTime::UNIX_EPOCH;
-        let mut state = CallState::None;
+        let mut state = Lifecycle::None;
         let turns = (0..turns).map(|turn_index| Turn { turn_index, ..Turn::default() }).collect();
         for command in [CallCommand::Start { subject: Box::new(subject), started_at: None, now }, CallCommand::RecordTurns { turns, now }] {
             Call::decide(&state, command).unwrap().iter().for_each(|event| Call::evolve(&mut state, event));

@@ -1,39 +1,28 @@
-//! The current state of campaigns; their counters come from `campaign_stats`.
+//! The current state of campaigns; the counts of their tasks come from `campaign_stats`.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::{
-    Decider, Fact,
-    campaign::{Campaign, CampaignEvent, CampaignSettings},
-};
+use domain::campaign::{Campaign, LiveCampaign};
 use eventstore::Pool;
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    engine::{ApplyError, Projection, ReadModel, Recorded, Table, fit},
+    Document, ReadModel,
+    engine::document::{DocumentRow, document},
     page::After,
 };
 
-pub const READ_MODEL: ReadModel = ReadModel::new("campaigns");
-/// What [`list`] and [`get`] read: the campaign, and the counts of its tasks.
+document! { Campaigns stores Campaign (LiveCampaign) in "campaigns" by "campaign_id", version 2, personal [] }
+
+/// What [`list`] and [`get_with_counts`] read: the campaign, and the counts of its tasks.
 pub const READS: &[ReadModel] = &[READ_MODEL, crate::call_tasks::READ_MODEL];
 
-pub struct Campaigns;
-
-pub struct CampaignRow {
-    pub campaign_id: Uuid,
-    pub company_id: Uuid,
-    pub status: String,
-    /// [`CampaignSettings`].
-    pub settings: Value,
-    pub total_tasks: i64,
+/// A campaign with the counts of its tasks.
+pub struct CountedCampaign {
+    pub campaign: Document<Campaign>,
     pub completed_tasks: i64,
     pub failed_tasks: i64,
-    pub stream_version: i64,
-    pub created_at: DateTime<Utc>,
-    pub updated_at: DateTime<Utc>,
 }
 
 /// A campaign with work for a worker.
@@ -43,108 +32,37 @@ pub struct CampaignAtWork {
     pub total_tasks: i64,
 }
 
-#[async_trait]
-impl Projection for Campaigns {
-    fn read_model(&self) -> ReadModel {
-        READ_MODEL
-    }
+/// Columns of [`CountedCampaign`].
+struct CountedRow {
+    company_id: Uuid,
+    id: Uuid,
+    stream_version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    body: Value,
+    completed_tasks: i64,
+    failed_tasks: i64,
+}
 
-    fn tables(&self) -> &'static [Table] {
-        const { &[Table::by("campaigns", "created_at")] }
-    }
-
-    fn categories(&self) -> &'static [&'static str] {
-        &[Campaign::CATEGORY]
-    }
-
-    async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
-        for event in events {
-            let Fact::Campaign(fact) = &event.fact else { continue };
-            match fact {
-                CampaignEvent::CampaignCreated { settings } => create(db, event, settings).await?,
-                CampaignEvent::CampaignUpdated { settings } => update(db, event, Some(settings), None, 0).await?,
-                CampaignEvent::TasksAdded { count, .. } => {
-                    update(db, event, None, None, fit(*count)?).await?;
-                }
-                CampaignEvent::CallListImported { .. } => update(db, event, None, None, 0).await?,
-                CampaignEvent::CampaignStarted {} | CampaignEvent::CampaignResumed {} => {
-                    update(db, event, None, Some("running"), 0).await?
-                }
-                CampaignEvent::CampaignPaused {} => update(db, event, None, Some("paused"), 0).await?,
-                CampaignEvent::CampaignCompleted {} => update(db, event, None, Some("completed"), 0).await?,
-                CampaignEvent::CampaignDeleted {} => update(db, event, None, Some("deleted"), 0).await?,
-            }
-        }
-        Ok(())
+impl From<CountedRow> for CountedCampaign {
+    fn from(row: CountedRow) -> Self {
+        let CountedRow { company_id, id, stream_version, created_at, updated_at, body, completed_tasks, failed_tasks } = row;
+        let row = DocumentRow { company_id, id, stream_version, created_at, updated_at, deleted_at: None, body, personal: None };
+        Self { campaign: Document::new(row), completed_tasks, failed_tasks }
     }
 }
 
-fn to_json(settings: &CampaignSettings) -> Result<Value, ApplyError> {
-    serde_json::to_value(settings).map_err(|e| ApplyError::Contradiction(e.to_string()))
-}
-
-async fn create(db: &mut PgConnection, event: &Recorded, settings: &CampaignSettings) -> Result<(), ApplyError> {
-    sqlx::query!(
-        "insert into campaigns (company_id, campaign_id, skillbase_id, name, status, settings, total_tasks, dialed_by, stream_version, created_at, updated_at)
-         values ($1, $2, $3, $4, 'draft', $5, 0, $6, $7, $8, $8)",
-        event.company_id,
-        event.id,
-        settings.skillbase_id,
-        settings.name,
-        to_json(settings)?,
-        settings.dialed_by,
-        event.version,
-        event.recorded_at
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-async fn update(
-    db: &mut PgConnection,
-    event: &Recorded,
-    settings: Option<&CampaignSettings>,
-    status: Option<&str>,
-    more_tasks: i64,
-) -> Result<(), ApplyError> {
-    let updated = sqlx::query!(
-        "update campaigns
-            set settings = coalesce($3, settings), name = coalesce($4, name), skillbase_id = coalesce($5, skillbase_id),
-                dialed_by = coalesce($6, dialed_by), status = coalesce($7, status), total_tasks = total_tasks + $8,
-                stream_version = $9, updated_at = $10
-          where company_id = $1 and campaign_id = $2",
-        event.company_id,
-        event.id,
-        settings.map(to_json).transpose()?,
-        settings.map(|s| &s.name),
-        settings.map(|s| s.skillbase_id),
-        settings.map(|s| &s.dialed_by),
-        status,
-        more_tasks,
-        event.version,
-        event.recorded_at
-    )
-    .execute(db)
-    .await?;
-    match updated.rows_affected() {
-        1 => Ok(()),
-        _ => Err(ApplyError::Contradiction(format!("campaign {} was never created", event.id))),
-    }
-}
-
-pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CampaignRow>, sqlx::Error> {
-    sqlx::query_as!(
-        CampaignRow,
-        r#"select c.campaign_id, c.company_id, c.status, c.settings, c.total_tasks, coalesce(s.completed, 0) as "completed_tasks!",
-                  coalesce(s.failed, 0) as "failed_tasks!", c.stream_version, c.created_at, c.updated_at
+pub async fn get_with_counts(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CountedCampaign>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        CountedRow,
+        r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.body,
+                  coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!"
              from campaigns c left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
-            where c.company_id = $1 and c.campaign_id = $2 and c.status <> 'deleted'"#,
+            where c.company_id = $1 and c.campaign_id = $2 and c.deleted_at is null"#,
         company_id,
         id
-    )
-    .fetch_optional(db)
-    .await
+    );
+    Ok(row.fetch_optional(db).await?.map(CountedCampaign::from))
 }
 
 /// Newest first.
@@ -155,13 +73,14 @@ pub async fn list(
     skillbase_id: Option<Uuid>,
     after: Option<After>,
     limit: i64,
-) -> Result<Vec<CampaignRow>, sqlx::Error> {
-    sqlx::query_as!(
-        CampaignRow,
-        r#"select c.campaign_id, c.company_id, c.status, c.settings, c.total_tasks, coalesce(s.completed, 0) as "completed_tasks!",
-                  coalesce(s.failed, 0) as "failed_tasks!", c.stream_version, c.created_at, c.updated_at
+) -> Result<Vec<CountedCampaign>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        CountedRow,
+        r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.body,
+                  coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!"
              from campaigns c left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
-            where c.company_id = $1 and c.status <> 'deleted' and ($2::text is null or c.status = $2) and ($3::uuid is null or c.skillbase_id = $3)
+            where c.company_id = $1 and c.deleted_at is null and ($2::text is null or c.status = $2)
+              and ($3::uuid is null or c.skillbase_id = $3)
               and ($4::timestamptz is null or (c.created_at, c.campaign_id) < ($4, $5::uuid))
             order by c.created_at desc, c.campaign_id desc limit $6"#,
         company_id,
@@ -170,16 +89,15 @@ pub async fn list(
         after.map(|a| a.at),
         after.map(|a| a.id),
         limit
-    )
-    .fetch_all(db)
-    .await
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(CountedCampaign::from).collect())
 }
 
 /// Running campaigns of every company that `dialed_by` dials.
 pub async fn running(pool: &Pool, dialed_by: &str) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
-        "select company_id, campaign_id, total_tasks from campaigns where status = 'running' and dialed_by = $1",
+        r#"select company_id, campaign_id, total_tasks as "total_tasks!" from campaigns where status = 'running' and dialed_by = $1"#,
         dialed_by
     )
     .fetch_all(pool)
@@ -190,10 +108,10 @@ pub async fn running(pool: &Pool, dialed_by: &str) -> Result<Vec<CampaignAtWork>
 pub async fn finished(pool: &Pool, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
-        "select c.company_id, c.campaign_id, c.total_tasks
+        r#"select c.company_id, c.campaign_id, c.total_tasks as "total_tasks!"
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
           where c.status = 'running' and s.pending + s.in_progress + s.retry = 0
-            and s.completed + s.failed + s.cancelled = c.total_tasks limit $1",
+            and s.completed + s.failed + s.cancelled = c.total_tasks limit $1"#,
         limit
     )
     .fetch_all(pool)
@@ -204,10 +122,10 @@ pub async fn finished(pool: &Pool, limit: i64) -> Result<Vec<CampaignAtWork>, sq
 pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
-        "select c.company_id, c.campaign_id, c.total_tasks
+        r#"select c.company_id, c.campaign_id, c.total_tasks as "total_tasks!"
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
-          where (c.status = 'deleted' or (c.status = 'running' and (c.settings ->> 'end_time')::timestamptz <= $1)) and s.pending + s.retry > 0
-          limit $2",
+          where (c.status = 'deleted' or (c.status = 'running' and (c.body #>> '{settings,end_time}')::timestamptz <= $1)) and s.pending + s.retry > 0
+          limit $2"#,
         now,
         limit
     )

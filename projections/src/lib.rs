@@ -25,8 +25,8 @@ use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 pub use engine::{
-    ApplyError, Feed, NotReached, PersonalColumns, Positions, Projection, Projectors, ReadModel, Recorded, Table, WAIT_MAX, is_passing_sql,
-    rebuild, status,
+    ApplyError, Document, Feed, NotReached, PersonalColumns, Positions, Projection, Projectors, ReadModel, Recorded, Stored, Table,
+    UnreadableDocument, WAIT_MAX, is_passing_sql, rebuild, status,
 };
 
 /// All projections.

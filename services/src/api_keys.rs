@@ -1,6 +1,7 @@
 //! API keys.
 
 use domain::{
+    Lifecycle,
     api_key::{ApiKey, ApiKeyCommand},
     role::Role,
     validation::Invalid,
@@ -32,7 +33,7 @@ impl Services {
         let command = ApiKeyCommand::Issue { name: name.to_owned(), role };
         let committed = self.store.execute::<ApiKey>(&op.command, id, command).await?;
         let revoked = || ServiceError::conflict(StateConflict::ApiKeyRevoked);
-        if committed.state.is_revoked() {
+        if *committed.state == Lifecycle::Deleted {
             return Err(revoked());
         }
         // Rights are granted once the log has them. If the process dies before, the repeated request stores a key of its own. A key that

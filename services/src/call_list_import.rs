@@ -65,7 +65,7 @@ impl Services {
         file: CallListFile,
     ) -> Result<(ImportReport, i64), ServiceError> {
         let loaded: Loaded<Campaign> = self.store.load_fresh(op.company_id(), campaign_id).await?;
-        let campaign = loaded.state.live().ok_or_else(|| ServiceError::not_found("campaign"))?;
+        let campaign = loaded.state.require("campaign")?;
         let region = campaign.settings.default_region.clone();
         let file = Arc::new(file);
         // The first pass shows that the whole file can be read: of a broken one nothing is imported.
@@ -212,7 +212,7 @@ impl Importer<'_> {
         for id in ids {
             let import_id = if repeated {
                 let task: Loaded<Task> = self.services.store.load(self.op.company_id(), id).await?;
-                task.state.created().map(|task| task.contact.import_id)
+                task.state.present().map(|task| task.contact.import_id)
             } else {
                 None
             };

@@ -100,14 +100,14 @@ impl Services {
 
     async fn call(&self, company_id: Uuid, id: Uuid, committed: Committed<Call>) -> Result<Versioned<KnownCall>, ServiceError> {
         let loaded: Loaded<Call> = self.store.load(company_id, id).await?;
-        let call = committed.state.known().ok_or_else(|| ServiceError::not_found("call"))?.clone();
+        let call = committed.state.require("call")?.clone();
         Ok(Versioned::of_committed(id, &committed, &loaded, call))
     }
 
     /// The call as of a given time, from the events that were recorded until then.
     pub async fn call_as_of(&self, company_id: Uuid, id: Uuid, moment: DateTime<Utc>) -> Result<Versioned<KnownCall>, ServiceError> {
         let loaded: Loaded<Call> = self.store.load_as_of(company_id, id, moment).await?;
-        let call = loaded.state.known().ok_or_else(|| ServiceError::not_found("call at that moment"))?.clone();
+        let call = loaded.state.require("call at that moment")?.clone();
         Ok(Versioned::of_loaded(id, &loaded, loaded.position, call))
     }
 
@@ -123,7 +123,7 @@ impl Services {
     async fn campaign_region(&self, company_id: Uuid, id: Option<Uuid>, invalid: &mut Invalid) -> Result<Option<String>, ServiceError> {
         let Some(id) = id else { return Ok(None) };
         match self.store.load_fresh::<Campaign>(company_id, id).await {
-            Ok(loaded) if loaded.version > 0 => Ok(loaded.state.live().and_then(|live| live.settings.default_region.clone())),
+            Ok(loaded) if loaded.version > 0 => Ok(loaded.state.present().and_then(|live| live.settings.default_region.clone())),
             Ok(_) | Err(StoreError::OtherCompany(_)) => {
                 invalid.add("campaign_id", no_such("campaign"));
                 Ok(None)
@@ -145,7 +145,7 @@ impl Services {
             Err(StoreError::OtherCompany(_)) => None,
             loaded => Some(loaded?),
         };
-        let Some(contact) = loaded.as_ref().and_then(|loaded| loaded.state.created()).map(|task| &task.contact) else {
+        let Some(contact) = loaded.as_ref().and_then(|loaded| loaded.state.present()).map(|task| &task.contact) else {
             invalid.add("task_id", no_such("task"));
             return Ok(None);
         };

@@ -2,13 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignState, LiveCampaign},
-    skillbase::{Skillbase, SkillbaseState},
+    Lifecycle,
+    campaign::{Campaign, CampaignCommand, CampaignSettings, LiveCampaign},
+    skillbase::Skillbase,
     task::{Task, TaskCommand},
     validation::{FieldFault, Invalid},
 };
 use eventstore::{CommandContext, CommandError as _, ExecuteError, Loaded, StoreError, now};
-use projections::{call_tasks, campaigns};
+use projections::{
+    call_tasks,
+    campaigns::{self, CountedCampaign},
+};
 use uuid::Uuid;
 
 use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
@@ -32,6 +36,14 @@ pub struct Counters {
     pub failed_tasks: i64,
 }
 
+impl CampaignDetails {
+    /// From a row of the read model that is at `position`.
+    pub fn of_row(row: CountedCampaign, position: i64) -> Result<Versioned<Self>, ServiceError> {
+        let counters = Counters { completed_tasks: row.completed_tasks, failed_tasks: row.failed_tasks };
+        Ok(Versioned::of_document(row.campaign, position)?.map(|campaign| Self { campaign, counters }))
+    }
+}
+
 impl Services {
     /// Creates a campaign as a draft. Its skillbase must exist.
     pub async fn create_campaign(&self, op: &OpContext, settings: CampaignSettings) -> Result<Versioned<CampaignDetails>, ServiceError> {
@@ -43,7 +55,7 @@ impl Services {
     /// Creates a draft with the settings of another campaign, and no tasks.
     pub async fn clone_campaign(&self, op: &OpContext, id: Uuid, name: Option<String>) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let loaded: Loaded<Campaign> = self.store.load_fresh(op.company_id(), id).await?;
-        let mut settings = live(&loaded.state)?.settings.clone();
+        let mut settings = loaded.state.require("campaign")?.settings.clone();
         settings.name = name.unwrap_or_else(|| format!("{} (copy)", settings.name).chars().take(NAME_MAX_CHARS).collect());
         settings.validate(self.providers)?;
         self.require_campaign_skillbase(op.company_id(), settings.skillbase_id).await?;
@@ -67,7 +79,7 @@ impl Services {
         let change = &change;
         let update = self.store.transact(&op.command, |mut unit| async move {
             let loaded = unit.load::<Campaign>(id).await?;
-            let before = &live(&loaded.state)?.settings;
+            let before = &loaded.state.require("campaign")?.settings;
             let mut settings = before.clone();
             change(&mut settings)?;
             settings.validate(self.providers)?;
@@ -120,7 +132,7 @@ impl Services {
         let run = self.store.transact(&op.command, |mut unit| async move {
             unit.require::<Campaign>(id, op.expected_version).await?;
             let decided = unit.decide::<Campaign>(id, command.clone()).await?;
-            let skillbase_id = live(&decided.state)?.settings.skillbase_id;
+            let skillbase_id = decided.state.require("campaign")?.settings.skillbase_id;
             let skillbase = self.require_campaign_skillbase(company_id, skillbase_id).await?;
             unit.hold(skillbase_id, &skillbase);
             self.withdraw_deletion(&mut unit, company_id, skillbase_id).await?;
@@ -133,7 +145,7 @@ impl Services {
     /// The campaign, from the state of its stream, after a command that ended at `position`.
     async fn campaign(&self, company_id: Uuid, id: Uuid, position: i64) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let loaded: Loaded<Campaign> = self.store.load(company_id, id).await?;
-        let campaign = live(&loaded.state)?.clone();
+        let campaign = loaded.state.require("campaign")?.clone();
         let mut read = self.read_by_key(company_id, call_tasks::STATS_READS, None).await?;
         let row = call_tasks::campaign_stats(&mut read, company_id, id).await?;
         let counters = row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default();
@@ -148,7 +160,7 @@ impl Services {
         moment: DateTime<Utc>,
     ) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let loaded: Loaded<Campaign> = self.store.load_as_of(company_id, id, moment).await?;
-        let campaign = loaded.state.live().ok_or_else(|| ServiceError::not_found("campaign at that moment"))?.clone();
+        let campaign = loaded.state.require("campaign at that moment")?.clone();
         // The time may be the present: the rows of the tasks must include all events of the log.
         let position = self.wait_for_log(campaigns::READS).await?;
         let mut read = self.read(company_id, campaigns::READS, None).await?;
@@ -162,7 +174,7 @@ impl Services {
     /// The skillbase of a campaign must belong to the same company.
     async fn require_skillbase(&self, company_id: Uuid, id: Uuid) -> Result<(), ServiceError> {
         let is_there = match self.store.load_fresh::<Skillbase>(company_id, id).await {
-            Ok(loaded) => matches!(*loaded.state, SkillbaseState::Live { .. }),
+            Ok(loaded) => loaded.state.present().is_some(),
             Err(StoreError::OtherCompany(_)) => false,
             Err(error) => return Err(error.into()),
         };
@@ -172,26 +184,26 @@ impl Services {
     /// The skillbase of a campaign; a conflict if it is deleted.
     async fn require_campaign_skillbase(&self, company_id: Uuid, id: Uuid) -> Result<Loaded<Skillbase>, ServiceError> {
         let skillbase = self.store.load_fresh::<Skillbase>(company_id, id).await?;
-        match *skillbase.state {
-            SkillbaseState::Live { .. } => Ok(skillbase),
-            SkillbaseState::None | SkillbaseState::Deleted => Err(ServiceError::conflict(StateConflict::SkillbaseDeleted)),
+        match skillbase.state.present() {
+            Some(_) => Ok(skillbase),
+            None => Err(ServiceError::conflict(StateConflict::SkillbaseDeleted)),
         }
     }
 
     /// Cancels the waiting tasks of a campaign that is deleted, or that is running and has passed its end time, as far as the read model
     /// has them.
     pub async fn cancel_waiting_tasks(&self, company_id: Uuid, campaign_id: Uuid) -> Result<(), StoreError> {
-        let campaign = self.store.load_fresh::<Campaign>(company_id, campaign_id).await?;
-        let reason = match campaign.state.as_ref() {
-            CampaignState::Deleted => "campaign deletion",
-            CampaignState::Live(live) if live.is_over(now()) => "campaign end",
-            CampaignState::Live(_) | CampaignState::None => return Ok(()),
+        let loaded = self.store.load_fresh::<Campaign>(company_id, campaign_id).await?;
+        let reason = match loaded.state.as_ref() {
+            Lifecycle::Deleted => "campaign deletion",
+            Lifecycle::Present(campaign) if campaign.is_over(now()) => "campaign end",
+            Lifecycle::Present(_) | Lifecycle::None => return Ok(()),
         };
         let context = CommandContext::system(company_id, reason, now());
         let mut unit = self.store.unit(&context);
-        if *campaign.state != CampaignState::Deleted {
+        if *loaded.state != Lifecycle::Deleted {
             // Another command may move the end time at this moment.
-            unit.hold(campaign_id, &campaign);
+            unit.hold(campaign_id, &loaded);
         }
         for task_id in call_tasks::waiting_of(&self.claims, campaign_id, CANCEL_MAX).await? {
             match unit.decide::<Task>(task_id, TaskCommand::Cancel).await {
@@ -206,8 +218,4 @@ impl Services {
             Err(error) => Err(error),
         }
     }
-}
-
-fn live(state: &CampaignState) -> Result<&LiveCampaign, ServiceError> {
-    state.live().ok_or_else(|| ServiceError::not_found("campaign"))
 }

@@ -130,7 +130,7 @@ impl Services {
             ClaimResult::Nothing(reason) => return Ok(ClaimResult::Nothing(reason)),
         };
         let loaded: Loaded<Task> = self.store.load(op.company_id(), claim.task_id).await?;
-        let task = loaded.state.created().ok_or_else(|| ServiceError::not_found("task"))?.clone();
+        let task = loaded.state.require("task")?.clone();
         let task = Versioned::of_loaded(claim.task_id, &loaded, claim.position, task);
         Ok(ClaimResult::Claimed(TaskForAgent { task, call_id }))
     }
@@ -155,7 +155,7 @@ impl Services {
         let mut may_have_slot = context.identity.is_some_and(|identity| identity.comes_again);
         for _ in 0..ROUNDS_MAX {
             let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
-            let live = campaign.state.live().ok_or_else(unknown_campaign)?;
+            let live = campaign.state.present().ok_or_else(unknown_campaign)?;
             if let Some(reason) = closed(&live.settings, live.status, claimant) {
                 return Ok(ClaimResult::Nothing(reason));
             }
@@ -196,7 +196,7 @@ impl Services {
     /// Claims this task, if it has no slot yet and the campaign's limits allow one.
     async fn try_candidate(&self, context: &CommandContext, attempt: &Attempt, task_id: Uuid) -> Result<Tried, ServiceError> {
         let &Attempt { campaign_id, ref campaign, call_id, .. } = attempt;
-        let settings = &campaign.state.live().ok_or_else(unknown_campaign)?.settings;
+        let settings = &campaign.state.present().ok_or_else(unknown_campaign)?.settings;
         let claimed = ClaimedTask { company_id: context.company_id, campaign_id, task_id, call_id };
         let (max_concurrent_calls, calls_per_minute) = (settings.max_concurrent_calls, settings.calls_per_minute);
         let (taking, is_shared) =
@@ -237,7 +237,7 @@ impl Services {
 
     async fn claimed_before(&self, context: &CommandContext, call_id: Uuid) -> Result<Option<Claim>, StoreError> {
         let call = self.store.load_fresh::<Call>(context.company_id, call_id).await?;
-        let task_id = call.state.known().and_then(|call| call.subject.task_id);
+        let task_id = call.state.present().and_then(|call| call.subject.task_id);
         Ok(task_id.map(|task_id| Claim { task_id, call_id, position: call.position, event_id: None }))
     }
 
@@ -273,7 +273,7 @@ impl Services {
         let mut unit = self.store.unit(context);
         let claim = TaskCommand::Claim { call_id, lease_sec, now: now() };
         let claimed = unit.decide::<Task>(task_id, claim).await?;
-        let contact = &claimed.state.created().ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?.contact;
+        let contact = &claimed.state.present().ok_or(ExecuteError::Refused(TaskRefusal::Unknown))?.contact;
         if contact.person_id.is_some() && contact.phone_number.reveal() == ERASED {
             // The person was erased after the upload: there is no number to call.
             self.store.execute::<Task>(context, task_id, TaskCommand::Cancel).await?;
@@ -284,7 +284,7 @@ impl Services {
             Some(known) => known,
             None => self.store.persons().of_number(context.company_id, contact.phone_number.reveal()).await?,
         };
-        let skillbase_id = campaign.state.live().map(|live| live.settings.skillbase_id);
+        let skillbase_id = campaign.state.present().map(|live| live.settings.skillbase_id);
         let subject = CallSubject {
             campaign_id: Some(campaign_id),
             task_id: Some(task_id),

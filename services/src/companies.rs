@@ -38,7 +38,7 @@ impl Services {
         let (company_id, change) = (op.company_id(), &change);
         let update = self.store.transact(&op.command, |mut unit| async move {
             let loaded = unit.load::<Company>(company_id).await?;
-            let before = loaded.state.profile.as_ref().ok_or_else(|| ServiceError::not_found("company"))?;
+            let before = loaded.state.require("company")?;
             let profile = CompanyProfile {
                 name: change.name.clone().unwrap_or_else(|| before.name.clone()),
                 slug: change.slug.clone().unwrap_or_else(|| before.slug.clone()),

@@ -1,6 +1,6 @@
-use domain::{Coded, Reason, Refusal, RefusalKind, user::UserStatus, validation::Invalid};
+use domain::{Absent, Coded, Reason, Refusal, RefusalKind, user::UserStatus, validation::Invalid};
 use eventstore::{CommandError, ExecuteError, StoreError};
-use projections::NotReached;
+use projections::{NotReached, UnreadableDocument};
 use serde::Serialize;
 
 use crate::UserRef;
@@ -141,6 +141,12 @@ impl CommandError for ServiceError {
     }
 }
 
+impl From<Absent> for ServiceError {
+    fn from(Absent(what): Absent) -> Self {
+        Self::not_found(what)
+    }
+}
+
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -184,6 +190,12 @@ impl ServiceError {
             RefusalKind::ConflictAt(path) => Self::ConflictAt(Invalid::one(path, refusal)),
             RefusalKind::Invalid(path) => Self::invalid(path, refusal),
         }
+    }
+}
+
+impl From<UnreadableDocument> for ServiceError {
+    fn from(error: UnreadableDocument) -> Self {
+        Self::internal(&error)
     }
 }
 

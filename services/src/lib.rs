@@ -42,7 +42,7 @@ pub use op::{Ids, KeyedCommand, OpContext};
 pub use persons::ErasedPerson;
 pub use read::Read;
 pub use registration::{NewCompany, RegisteredCompany};
-pub use skillbases::{SkillbaseChange, SkillbaseDetails};
+pub use skillbases::SkillbaseChange;
 pub use users::InvitedUser;
 pub use versioned::Versioned;
 

@@ -2,7 +2,7 @@
 
 use domain::{
     reserved_name::{NameCommand, NameRefusal, ReservedName},
-    skillbase::{Skillbase, SkillbaseCommand, SkillbaseConfig, SkillbaseContent, SkillbaseState},
+    skillbase::{LiveSkillbase, Skillbase, SkillbaseCommand, SkillbaseConfig, SkillbaseContent},
 };
 use eventstore::{ExecuteError, Unit};
 use projections::campaigns;
@@ -16,13 +16,6 @@ pub struct SkillbaseChange {
     pub name: Option<String>,
     pub slug: Option<String>,
     pub config: Option<SkillbaseConfig>,
-}
-
-/// A skillbase and the version of its configuration.
-#[derive(Clone, Debug)]
-pub struct SkillbaseDetails {
-    pub content: SkillbaseContent,
-    pub version: u32,
 }
 
 fn slug_id(company_id: Uuid, slug: &str) -> Uuid {
@@ -43,7 +36,7 @@ async fn release_slug(unit: &mut Unit<'_>, company_id: Uuid, slug: &str, holder_
 }
 
 impl Services {
-    pub async fn create_skillbase(&self, op: &OpContext, content: SkillbaseContent) -> Result<Versioned<SkillbaseDetails>, ServiceError> {
+    pub async fn create_skillbase(&self, op: &OpContext, content: SkillbaseContent) -> Result<Versioned<LiveSkillbase>, ServiceError> {
         content.validate()?;
         let (id, content) = (op.ids.make("skillbase"), &content);
         let create = self.store.transact(&op.command, |mut unit| async move {
@@ -61,11 +54,11 @@ impl Services {
         op: &OpContext,
         id: Uuid,
         change: SkillbaseChange,
-    ) -> Result<Versioned<SkillbaseDetails>, ServiceError> {
+    ) -> Result<Versioned<LiveSkillbase>, ServiceError> {
         let (company_id, change) = (op.company_id(), &change);
         let update = self.store.transact(&op.command, |mut unit| async move {
             let loaded = unit.load::<Skillbase>(id).await?;
-            let before = live(&loaded.state)?.0;
+            let before = &loaded.state.require("skillbase")?.content;
             let content = SkillbaseContent {
                 name: change.name.clone().unwrap_or_else(|| before.name.clone()),
                 slug: change.slug.clone().unwrap_or_else(|| before.slug.clone()),
@@ -90,7 +83,7 @@ impl Services {
         let delete = self.store.transact(&op.command, |mut unit| async move {
             let loaded = unit.load::<Skillbase>(id).await?;
             loaded.require(op.expected_version)?;
-            if let Ok((content, _)) = live(&loaded.state) {
+            if let Some(LiveSkillbase { content, .. }) = loaded.state.present() {
                 let announcement = self.announce_deletion(&op.command, id).await?;
                 // The announcement may be from an earlier, refused deletion: the read model must include campaigns that have paused since.
                 self.wait_for_log(&[campaigns::READ_MODEL]).await?;
@@ -110,23 +103,16 @@ impl Services {
     }
 
     /// The skillbase, from the state of its stream, after a command that ended at `position`.
-    async fn skillbase(&self, company_id: Uuid, id: Uuid, position: i64) -> Result<Versioned<SkillbaseDetails>, ServiceError> {
+    async fn skillbase(&self, company_id: Uuid, id: Uuid, position: i64) -> Result<Versioned<LiveSkillbase>, ServiceError> {
         let loaded = self.store.load::<Skillbase>(company_id, id).await?;
-        let (content, version) = live(&loaded.state)?;
-        Ok(Versioned::of_loaded(id, &loaded, position, SkillbaseDetails { content: content.clone(), version }))
+        let skillbase = loaded.state.require("skillbase")?.clone();
+        Ok(Versioned::of_loaded(id, &loaded, position, skillbase))
     }
 
     /// The version of a skillbase's configuration; `None` if the skillbase is deleted or does not exist.
     pub(crate) async fn skillbase_version(&self, company_id: Uuid, id: Option<Uuid>) -> Result<Option<u32>, eventstore::StoreError> {
         let Some(id) = id else { return Ok(None) };
         let skillbase = self.store.load_fresh::<Skillbase>(company_id, id).await?;
-        Ok(live(&skillbase.state).ok().map(|(_, version)| version))
-    }
-}
-
-fn live(state: &SkillbaseState) -> Result<(&SkillbaseContent, u32), ServiceError> {
-    match state {
-        SkillbaseState::Live { content, version } => Ok((content, *version)),
-        SkillbaseState::None | SkillbaseState::Deleted => Err(ServiceError::not_found("skillbase")),
+        Ok(skillbase.state.present().map(|live| live.version))
     }
 }

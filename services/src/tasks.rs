@@ -31,7 +31,7 @@ impl Services {
     pub async fn fail_task(&self, op: &OpContext, task_id: Uuid, failure: AttemptFailure) -> Result<Versioned<CreatedTask>, ServiceError> {
         let call_id = failure.call_id;
         let task = self.store.load::<Task>(op.company_id(), task_id).await?;
-        let campaign_id = task.state.created().ok_or_else(|| ServiceError::not_found("task"))?.contact.campaign_id;
+        let campaign_id = task.state.require("task")?.contact.campaign_id;
         let command = TaskCommand::Fail { failure, retry: self.retry_policy(&op.command, campaign_id).await?, now: op.command.now };
         let committed = self.store.execute::<Task>(&op.command, task_id, command).await?;
         claim_slots::release(&self.claims, call_id).await?;
@@ -40,14 +40,14 @@ impl Services {
 
     async fn task(&self, company_id: Uuid, id: Uuid, committed: Committed<Task>) -> Result<Versioned<CreatedTask>, ServiceError> {
         let loaded: Loaded<Task> = self.store.load(company_id, id).await?;
-        let task = committed.state.created().ok_or_else(|| ServiceError::not_found("task"))?.clone();
+        let task = committed.state.require("task")?.clone();
         Ok(Versioned::of_committed(id, &committed, &loaded, task))
     }
 
     /// The task as of a given time, from the events that were recorded until then.
     pub async fn task_as_of(&self, company_id: Uuid, id: Uuid, moment: DateTime<Utc>) -> Result<Versioned<CreatedTask>, ServiceError> {
         let loaded: Loaded<Task> = self.store.load_as_of(company_id, id, moment).await?;
-        let task = loaded.state.created().ok_or_else(|| ServiceError::not_found("task at that moment"))?.clone();
+        let task = loaded.state.require("task at that moment")?.clone();
         Ok(Versioned::of_loaded(id, &loaded, loaded.position, task))
     }
 
@@ -55,6 +55,6 @@ impl Services {
     pub async fn retry_policy(&self, context: &CommandContext, campaign_id: Uuid) -> Result<RetryPolicy, StoreError> {
         let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
         let none = RetryPolicy { max_retries: 0, retry_delay_minutes: 0, retry_backoff: Backoff::Fixed };
-        Ok(campaign.state.live().map_or(none, |live| live.settings.retry_policy()))
+        Ok(campaign.state.present().map_or(none, |live| live.settings.retry_policy()))
     }
 }

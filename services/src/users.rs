@@ -49,7 +49,7 @@ impl Services {
         let invited = credentials::invite(pool, id).await?;
         let (invitation, expires_at) = invited.ok_or_else(|| ServiceError::conflict(StateConflict::UserHasJoined))?;
         let loaded: Loaded<User> = self.store.load(op.company_id(), id).await?;
-        let user = committed.state.known().ok_or_else(|| ServiceError::not_found("user"))?.clone();
+        let user = committed.state.require("user")?.clone();
         Ok(InvitedUser { user: Versioned::of_committed(id, &committed, &loaded, user), invitation, expires_at })
     }
 
@@ -79,7 +79,7 @@ impl Services {
     /// The user as the log has them now.
     pub async fn user(&self, company_id: Uuid, id: Uuid) -> Result<Versioned<KnownUser>, ServiceError> {
         let loaded: Loaded<User> = self.store.load_fresh(company_id, id).await?;
-        let user = loaded.state.known().ok_or_else(|| ServiceError::not_found("user"))?.clone();
+        let user = loaded.state.require("user")?.clone();
         Ok(Versioned::of_loaded(id, &loaded, loaded.position, user))
     }
 
@@ -88,7 +88,7 @@ impl Services {
         let company_id = op.company_id();
         let mut rights = credentials::lock_users(&self.identity.pool, company_id).await?;
         let loaded = self.store.load_fresh::<User>(company_id, id).await?;
-        let user = loaded.state.known().ok_or_else(|| ServiceError::not_found("user"))?;
+        let user = loaded.state.require("user")?;
         loaded.require(op.expected_version)?;
         let changed = credentials::change_user(&mut rights, company_id, id, change).await?;
         changed.map_err(|refused| ServiceError::Conflict(refused.into()))?;

@@ -11,6 +11,7 @@ use projections::{
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
+use services::CampaignDetails;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -87,12 +88,13 @@ async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Resul
     let live_calls = projections::calls::live_count(&mut snapshot, company_id).await?;
     drop(snapshot);
     app.store.persons().reveal(company_id, &mut recent).await?;
+    let live_campaign = |row| Ok(CampaignView::new(company_id, CampaignDetails::of_row(row, position)?));
     let body = Overview {
         today,
         last_7_days,
         last_30_days,
         live_calls,
-        live_campaigns: campaigns.into_iter().map(CampaignView::from_row).collect::<Result<_, _>>()?,
+        live_campaigns: campaigns.into_iter().map(live_campaign).collect::<Result<_, Problem>>()?,
         recent_calls: recent.into_iter().map(|row| of_recent.beside(row)).collect(),
     };
     Ok(Answer::ok(position, body))

@@ -16,6 +16,7 @@ use projections::{
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use services::Versioned;
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -262,7 +263,7 @@ async fn names(
         let name = match group_by {
             Some(CostGroupBy::Calls(GroupBy::Campaign)) => {
                 let row = projections::campaigns::get(&mut *db, company_id, id).await?;
-                row.and_then(|row| row.settings.get("name")?.as_str().map(str::to_owned))
+                row.map(|row| Versioned::of_document(row, 0)).transpose()?.map(|campaign| campaign.value.settings.name)
             }
             Some(CostGroupBy::Calls(GroupBy::Skillbase)) => {
                 projections::skillbases::get(&mut *db, company_id, id).await?.map(|row| row.name)

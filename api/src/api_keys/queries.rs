@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use projections::{api_keys::ApiKeyRow, page::After};
+use domain::api_key::IssuedKey;
 use serde::Serialize;
-use services::identity::api_keys;
+use services::{Versioned, identity::api_keys};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -44,13 +44,14 @@ async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Pagin
     let rows = projections::api_keys::list(&mut read, by.company_id(), paging.after()?, paging.rows_to_read()).await?;
     // The connection is returned before the one for credentials is acquired.
     drop(read);
-    let cursor = |row: &ApiKeyRow| After { at: row.created_at, id: row.api_key_id };
-    let ids: Vec<_> = rows.iter().map(|row| row.api_key_id).collect();
+    let keys = rows.into_iter().map(|row| Versioned::of_document(row, position)).collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
     let uses = api_keys::uses(&app.services.identity.pool, by.company_id(), &ids).await?;
     let mut uses: HashMap<_, _> = uses.into_iter().map(|known| (known.api_key_id, known)).collect();
-    let view = |row: ApiKeyRow| {
-        let (prefix, last_used_at) = uses.remove(&row.api_key_id).map(|known| (known.prefix, known.last_used_at)).unwrap_or_default();
-        ApiKeyView { id: row.api_key_id, name: row.name, role: row.role, created_at: row.created_at, prefix, last_used_at }
+    let view = |given: Versioned<IssuedKey>| {
+        let Versioned { id, value: IssuedKey { name, role }, created_at, .. } = given;
+        let (prefix, last_used_at) = uses.remove(&id).map(|known| (known.prefix, known.last_used_at)).unwrap_or_default();
+        ApiKeyView { id, name, role: role.to_string(), created_at, prefix, last_used_at }
     };
-    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, view)))
+    Ok(Answer::ok(position, Items::page(keys, &paging, Versioned::after, view)))
 }

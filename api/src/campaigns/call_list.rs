@@ -99,7 +99,7 @@ async fn upload(
 ) -> Result<Answer<Import>, Problem> {
     let boundary = boundary(request.headers())?;
     // Refuses the upload early if the campaign does not exist.
-    app.store.load_fresh::<Campaign>(by.company_id(), id).await?.state.live().ok_or_else(|| Problem::not_found("campaign"))?;
+    app.store.load_fresh::<Campaign>(by.company_id(), id).await?.state.present().ok_or_else(|| Problem::not_found("campaign"))?;
     let max_bytes = app.settings.uploads.max_bytes;
     // The body of a request with an Idempotency-Key is already received, and its memory is already acquired.
     let (form, permit) = match permit {

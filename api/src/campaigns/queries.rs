@@ -8,11 +8,11 @@ use eventstore::StreamName;
 use projections::{
     call_list_imports::CallListImportRow,
     call_tasks::{self, CampaignStatsRow},
-    campaigns::CampaignRow,
     page::After,
 };
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use services::{CampaignDetails, Versioned};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -65,9 +65,8 @@ async fn list(
     let position = read.position;
     let (status, after) = (filter.status.as_deref(), paging.after()?);
     let rows = projections::campaigns::list(&mut read, by.company_id(), status, filter.skillbase_id, after, paging.rows_to_read()).await?;
-    let page = Items::page(rows, &paging, |row: &CampaignRow| After { at: row.created_at, id: row.campaign_id }, CampaignView::from_row);
-    let items = page.items.into_iter().collect::<Result<_, _>>()?;
-    Ok(Answer::ok(position, Items { items, next_cursor: page.next_cursor }))
+    let rows = rows.into_iter().map(|row| CampaignDetails::of_row(row, position)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Answer::ok(position, Items::page(rows, &paging, Versioned::after, |campaign| CampaignView::new(by.company_id(), campaign))))
 }
 
 /// One campaign, at present or as of a given time.
@@ -87,9 +86,9 @@ async fn get(
     }
     let mut read = fresh.read_by_key(&app, by.company_id(), projections::campaigns::READS).await?;
     let position = read.position;
-    let row = projections::campaigns::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
-    let version = row.stream_version;
-    Ok(Answer::ok(position, CampaignView::from_row(row)?).version(version))
+    let row = projections::campaigns::get_with_counts(&mut read, by.company_id(), id).await?;
+    let campaign = CampaignDetails::of_row(row.ok_or_else(|| Problem::not_found("campaign"))?, position)?;
+    Ok(Answer::of(campaign, |campaign| CampaignView::new(by.company_id(), campaign)))
 }
 
 /// Every event of the campaign, oldest first, with its actor and cause. A long history is split into pages, even without a limit.

@@ -1,12 +1,8 @@
 use chrono::{DateTime, Utc};
-use domain::campaign::CampaignSettings;
-use projections::campaigns::CampaignRow;
 use serde::Serialize;
-use services::{CampaignDetails, Counters, Versioned};
+use services::{CampaignDetails, Versioned};
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-use crate::problem::Problem;
 
 #[derive(Serialize, ToSchema)]
 pub struct CampaignView {
@@ -42,27 +38,8 @@ pub struct CampaignView {
 impl CampaignView {
     #[expect(clippy::expect_used, reason = "every task is an event, and positions are below 2^63")]
     pub fn new(company_id: Uuid, given: Versioned<CampaignDetails>) -> Self {
-        let CampaignDetails { campaign, counters } = given.value;
-        let total = i64::try_from(campaign.total_tasks).expect("a campaign has fewer than 2^63 tasks");
-        let times = (given.created_at, given.updated_at);
-        Self::build(given.id, company_id, campaign.settings, campaign.status.to_string(), total, counters, times)
-    }
-
-    pub fn from_row(row: CampaignRow) -> Result<Self, Problem> {
-        let settings: CampaignSettings = serde_json::from_value(row.settings).map_err(|e| Problem::internal(&e))?;
-        let counters = Counters { completed_tasks: row.completed_tasks, failed_tasks: row.failed_tasks };
-        Ok(Self::build(row.campaign_id, row.company_id, settings, row.status, row.total_tasks, counters, (row.created_at, row.updated_at)))
-    }
-
-    fn build(
-        id: Uuid,
-        company_id: Uuid,
-        settings: CampaignSettings,
-        status: String,
-        total_tasks: i64,
-        counters: Counters,
-        (created_at, updated_at): (DateTime<Utc>, DateTime<Utc>),
-    ) -> Self {
+        let Versioned { id, created_at, updated_at, value: CampaignDetails { campaign, counters }, .. } = given;
+        let settings = campaign.settings;
         let hh_mm = |time: chrono::NaiveTime| time.format("%H:%M").to_string();
         Self {
             id,
@@ -83,8 +60,8 @@ impl CampaignView {
             retry_backoff: settings.retry_backoff.to_string(),
             default_region: settings.default_region,
             dialed_by: settings.dialed_by,
-            status,
-            total_tasks,
+            status: campaign.status.to_string(),
+            total_tasks: i64::try_from(campaign.total_tasks).expect("a campaign has fewer than 2^63 tasks"),
             completed_tasks: counters.completed_tasks,
             failed_tasks: counters.failed_tasks,
             created_at,

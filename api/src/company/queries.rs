@@ -45,12 +45,12 @@ async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answ
     let position = fresh.wait(&app, &[projections::users::READ_MODEL, projections::companies::READ_MODEL]).await?;
     // Right after the registration, the read models may not have the company yet; the log has it.
     let company = app.store.load::<Company>(by.company_id(), by.company_id()).await?;
-    let profile = company.state.profile.clone().ok_or_else(|| Problem::not_found("company"))?;
+    let profile = company.state.present().cloned().ok_or_else(|| Problem::not_found("company"))?;
     let company = CompanyView::new(by.company_id(), profile);
     let actor = &by.identity.actor;
     let id = actor.id.unwrap_or_default();
     let (user, api_key) = match actor.kind {
-        ActorKind::User => (app.store.load_fresh::<User>(by.company_id(), id).await?.state.known().cloned(), None),
+        ActorKind::User => (app.store.load_fresh::<User>(by.company_id(), id).await?.state.present().cloned(), None),
         _ => (None, Some(KeyView { id, name: actor.name.clone().unwrap_or_default(), role: by.identity.role.to_string() })),
     };
     let user = user.map(|known| RegisteredUser { id, email: known.email.into_inner(), role: known.role.to_string() });

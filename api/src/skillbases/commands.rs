@@ -1,10 +1,10 @@
 //! Skillbases.
 
 use axum::extract::State;
-use domain::skillbase::{SkillbaseConfig, SkillbaseContent};
+use domain::skillbase::{LiveSkillbase, SkillbaseConfig, SkillbaseContent};
 use serde::Deserialize;
 use serde_json::Value;
-use services::{SkillbaseChange, SkillbaseDetails, Versioned};
+use services::{SkillbaseChange, Versioned};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -52,8 +52,8 @@ fn parse_config(config: Value) -> Result<SkillbaseConfig, Problem> {
 }
 
 /// The view of the skillbase, from the state of its stream.
-fn view(by: &By<Manager>, given: Versioned<SkillbaseDetails>) -> SkillbaseView {
-    let SkillbaseDetails { content, version } = given.value;
+fn view(by: &By<Manager>, given: Versioned<LiveSkillbase>) -> SkillbaseView {
+    let LiveSkillbase { content, version } = given.value;
     SkillbaseView {
         id: given.id,
         company_id: by.company_id(),

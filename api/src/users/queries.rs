@@ -3,7 +3,6 @@
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use domain::user::KnownUser;
-use projections::{page::After, users::UserRow};
 use serde::Serialize;
 use services::Versioned;
 use utoipa::ToSchema;
@@ -48,9 +47,8 @@ async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Pagin
     let mut rows = projections::users::list(&mut read, by.company_id(), paging.after()?, paging.rows_to_read()).await?;
     drop(read);
     app.store.persons().reveal(by.company_id(), &mut rows).await?;
-    let view =
-        |row: UserRow| UserView { id: row.user_id, email: row.email, role: row.role, status: row.status, created_at: row.created_at };
-    Ok(Answer::ok(position, Items::page(rows, &paging, |row| After { at: row.created_at, id: row.user_id }, view)))
+    let users = rows.into_iter().map(|row| Versioned::of_document(row, position)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Answer::ok(position, Items::page(users, &paging, Versioned::after, UserView::new)))
 }
 
 /// One user.

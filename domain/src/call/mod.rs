@@ -23,7 +23,7 @@ pub use refusal::CallRefusal;
 pub use turn::Turn;
 
 use crate::{
-    Decider, DomainEvent, ERASED, Personal,
+    Decider, DomainEvent, ERASED, Lifecycle, Personal,
     decider::STATE_BYTES,
     outcome::{self, Classification, PhraseTally},
 };
@@ -114,13 +114,6 @@ pub enum CallStatus {
     Ended,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum CallState {
-    #[default]
-    None,
-    Known(Box<KnownCall>),
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownCall {
     pub subject: CallSubject,
@@ -136,15 +129,6 @@ pub struct KnownCall {
     pub said: PhraseTally,
     pub end: Option<CallEnd>,
     pub classification: Option<Classification>,
-}
-
-impl CallState {
-    pub fn known(&self) -> Option<&KnownCall> {
-        match self {
-            Self::Known(call) => Some(call),
-            Self::None => None,
-        }
-    }
 }
 
 impl KnownCall {
@@ -195,16 +179,16 @@ pub struct Call;
 
 impl Decider for Call {
     const CATEGORY: &'static str = "call";
-    type State = CallState;
+    type State = Lifecycle<KnownCall>;
     type Event = CallEvent;
     type Command = CallCommand;
     type Refusal = CallRefusal;
 
-    fn evolve(state: &mut CallState, event: &CallEvent) {
-        if let (CallState::None, CallEvent::CallDialed(subject) | CallEvent::CallStarted { subject, .. }) = (&*state, event) {
-            *state = CallState::Known(Box::new(KnownCall::new(subject.as_ref().clone())));
+    fn evolve(state: &mut Lifecycle<KnownCall>, event: &CallEvent) {
+        if let (Lifecycle::None, CallEvent::CallDialed(subject) | CallEvent::CallStarted { subject, .. }) = (&*state, event) {
+            *state = Lifecycle::new(KnownCall::new(subject.as_ref().clone()));
         }
-        let CallState::Known(call) = state else { return };
+        let Some(call) = state.present_mut() else { return };
         match event {
             CallEvent::CallDialed(_) => {}
             CallEvent::CallStarted { subject, started_at, started_at_given } => {
@@ -223,27 +207,27 @@ impl Decider for Call {
         }
     }
 
-    fn size_of(state: &CallState) -> usize {
-        STATE_BYTES + state.known().map_or(0, |call| call.turns.len() * TURN_STATE_BYTES + call.providers.bytes())
+    fn size_of(state: &Lifecycle<KnownCall>) -> usize {
+        STATE_BYTES + state.present().map_or(0, |call| call.turns.len() * TURN_STATE_BYTES + call.providers.bytes())
     }
 
-    fn person(id: Uuid, state: &CallState) -> Uuid {
-        state.known().and_then(|call| call.subject.person_id).unwrap_or(id)
+    fn person(id: Uuid, state: &Lifecycle<KnownCall>) -> Uuid {
+        state.present().and_then(|call| call.subject.person_id).unwrap_or(id)
     }
 
-    fn decide(state: &CallState, command: CallCommand) -> Result<Vec<CallEvent>, CallRefusal> {
-        match (state, command) {
-            (CallState::None, CallCommand::Dial(subject)) => Ok(vec![CallEvent::CallDialed(subject)]),
-            (CallState::None, CallCommand::Start { subject, started_at, now }) => {
+    fn decide(state: &Lifecycle<KnownCall>, command: CallCommand) -> Result<Vec<CallEvent>, CallRefusal> {
+        match (state.present(), command) {
+            (None, CallCommand::Dial(subject)) => Ok(vec![CallEvent::CallDialed(subject)]),
+            (None, CallCommand::Start { subject, started_at, now }) => {
                 let start = start_moment(started_at, now)?;
                 Ok(vec![CallEvent::CallStarted { subject, started_at: start.at, started_at_given: start.given }])
             }
-            (CallState::None, _) => Err(CallRefusal::Unknown),
-            (CallState::Known(call), CallCommand::Dial(subject)) if call.subject == *subject => Ok(vec![]),
-            (CallState::Known(_), CallCommand::Dial(_)) => Err(CallRefusal::OtherSubject),
-            (CallState::Known(call), CallCommand::Start { subject, started_at, now }) => call.start(*subject, started_at, now),
-            (CallState::Known(call), CallCommand::RecordTurns { turns, now }) => call.record(turns, now),
-            (CallState::Known(call), CallCommand::End { request, now }) => call.end(request, now),
+            (None, _) => Err(CallRefusal::Unknown),
+            (Some(call), CallCommand::Dial(subject)) if call.subject == *subject => Ok(vec![]),
+            (Some(_), CallCommand::Dial(_)) => Err(CallRefusal::OtherSubject),
+            (Some(call), CallCommand::Start { subject, started_at, now }) => call.start(*subject, started_at, now),
+            (Some(call), CallCommand::RecordTurns { turns, now }) => call.record(turns, now),
+            (Some(call), CallCommand::End { request, now }) => call.end(request, now),
         }
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub use settings::CampaignSettings;
 
-use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES};
+use crate::{Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind, decider::STATE_BYTES};
 
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
@@ -53,15 +53,7 @@ pub enum CampaignStatus {
     Completed,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum CampaignState {
-    #[default]
-    None,
-    Live(Box<LiveCampaign>),
-    Deleted,
-}
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveCampaign {
     pub settings: CampaignSettings,
     pub status: CampaignStatus,
@@ -69,15 +61,6 @@ pub struct LiveCampaign {
     /// Tasks that were added since the campaign was last completed.
     pub tasks_since_completion: u64,
     pub imports: Vec<Uuid>,
-}
-
-impl CampaignState {
-    pub fn live(&self) -> Option<&LiveCampaign> {
-        match self {
-            Self::Live(campaign) => Some(campaign),
-            Self::None | Self::Deleted => None,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -154,24 +137,24 @@ pub struct Campaign;
 
 impl Decider for Campaign {
     const CATEGORY: &'static str = "campaign";
-    type State = CampaignState;
+    type State = Lifecycle<LiveCampaign>;
     type Event = CampaignEvent;
     type Command = CampaignCommand;
     type Refusal = CampaignRefusal;
 
-    fn evolve(state: &mut CampaignState, event: &CampaignEvent) {
+    fn evolve(state: &mut Lifecycle<LiveCampaign>, event: &CampaignEvent) {
         use CampaignEvent as E;
         if let E::CampaignCreated { settings } = event {
             let settings = settings.as_ref().clone();
-            *state = CampaignState::Live(Box::new(LiveCampaign {
+            *state = Lifecycle::new(LiveCampaign {
                 settings,
                 status: CampaignStatus::Draft,
                 total_tasks: 0,
                 tasks_since_completion: 0,
                 imports: Vec::new(),
-            }));
+            });
         }
-        let CampaignState::Live(campaign) = state else { return };
+        let Some(campaign) = state.present_mut() else { return };
         match event {
             E::CampaignCreated { .. } => {}
             E::CampaignUpdated { settings } => campaign.settings = settings.as_ref().clone(),
@@ -186,22 +169,22 @@ impl Decider for Campaign {
                 campaign.status = CampaignStatus::Completed;
                 campaign.tasks_since_completion = 0;
             }
-            E::CampaignDeleted {} => *state = CampaignState::Deleted,
+            E::CampaignDeleted {} => *state = Lifecycle::Deleted,
         }
     }
 
-    fn size_of(state: &CampaignState) -> usize {
-        state.live().and_then(|live| live.settings.description.as_ref()).map_or(0, String::len) + STATE_BYTES
+    fn size_of(state: &Lifecycle<LiveCampaign>) -> usize {
+        state.present().and_then(|live| live.settings.description.as_ref()).map_or(0, String::len) + STATE_BYTES
     }
 
-    fn decide(state: &CampaignState, command: CampaignCommand) -> Result<Vec<CampaignEvent>, CampaignRefusal> {
+    fn decide(state: &Lifecycle<LiveCampaign>, command: CampaignCommand) -> Result<Vec<CampaignEvent>, CampaignRefusal> {
         match (state, command) {
-            (CampaignState::None, CampaignCommand::Create { settings }) => Ok(vec![CampaignEvent::CampaignCreated { settings }]),
-            (CampaignState::Live(campaign), CampaignCommand::Create { settings }) if campaign.settings == *settings => Ok(vec![]),
+            (Lifecycle::None, CampaignCommand::Create { settings }) => Ok(vec![CampaignEvent::CampaignCreated { settings }]),
+            (Lifecycle::Present(campaign), CampaignCommand::Create { settings }) if campaign.settings == *settings => Ok(vec![]),
             (_, CampaignCommand::Create { .. }) => Err(CampaignRefusal::CreatedAlready),
-            (CampaignState::Live(campaign), command) => campaign.decide(command),
-            (CampaignState::Deleted, CampaignCommand::Delete) => Ok(vec![]),
-            (CampaignState::None | CampaignState::Deleted, _) => Err(CampaignRefusal::Unknown),
+            (Lifecycle::Present(campaign), command) => campaign.decide(command),
+            (Lifecycle::Deleted, CampaignCommand::Delete) => Ok(vec![]),
+            (Lifecycle::None | Lifecycle::Deleted, _) => Err(CampaignRefusal::Unknown),
         }
     }
 }

@@ -166,7 +166,7 @@ fn outcome_of(lines: &[Line]) -> Option<Outcome> {
         let events = Call::decide(&state, command).unwrap();
         events.iter().for_each(|event| Call::evolve(&mut state, event));
     }
-    state.known().unwrap().classification.unwrap().outcome
+    state.present().unwrap().classification.unwrap().outcome
 }
 
 #[track_caller]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::SkillbaseConfig;
 
-use crate::{Coded, Decider, DomainEvent, Refusal, RefusalKind, decider::STATE_BYTES, validation::Invalid};
+use crate::{Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind, decider::STATE_BYTES, validation::Invalid};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkillbaseContent {
@@ -40,15 +40,11 @@ pub enum SkillbaseEvent {
 
 impl DomainEvent for SkillbaseEvent {}
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum SkillbaseState {
-    #[default]
-    None,
-    Live {
-        content: Box<SkillbaseContent>,
-        version: u32,
-    },
-    Deleted,
+/// The newest version of a skillbase.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveSkillbase {
+    pub content: SkillbaseContent,
+    pub version: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -84,39 +80,37 @@ pub struct Skillbase;
 
 impl Decider for Skillbase {
     const CATEGORY: &'static str = "skillbase";
-    type State = SkillbaseState;
+    type State = Lifecycle<LiveSkillbase>;
     type Event = SkillbaseEvent;
     type Command = SkillbaseCommand;
     type Refusal = SkillbaseRefusal;
 
-    fn evolve(state: &mut SkillbaseState, event: &SkillbaseEvent) {
+    fn evolve(state: &mut Lifecycle<LiveSkillbase>, event: &SkillbaseEvent) {
         *state = match event {
             SkillbaseEvent::SkillbaseCreated { content, version } | SkillbaseEvent::SkillbaseUpdated { content, version } => {
-                SkillbaseState::Live { content: content.clone(), version: *version }
+                Lifecycle::new(LiveSkillbase { content: content.as_ref().clone(), version: *version })
             }
-            SkillbaseEvent::SkillbaseDeleted {} => SkillbaseState::Deleted,
+            SkillbaseEvent::SkillbaseDeleted {} => Lifecycle::Deleted,
         };
     }
 
     #[expect(clippy::expect_used, reason = "see the message")]
-    fn size_of(state: &SkillbaseState) -> usize {
-        let SkillbaseState::Live { content, .. } = state else { return STATE_BYTES };
+    fn size_of(state: &Lifecycle<LiveSkillbase>) -> usize {
+        let Some(LiveSkillbase { content, .. }) = state.present() else { return STATE_BYTES };
         // The written configuration is about as long as the one in memory.
         serde_json::to_vec(&content.config).expect("a configuration was read from JSON").len() + STATE_BYTES
     }
 
-    fn decide(state: &SkillbaseState, command: SkillbaseCommand) -> Result<Vec<SkillbaseEvent>, SkillbaseRefusal> {
+    fn decide(state: &Lifecycle<LiveSkillbase>, command: SkillbaseCommand) -> Result<Vec<SkillbaseEvent>, SkillbaseRefusal> {
         use SkillbaseCommand::{Create, Delete, Update};
         match (state, command) {
-            (SkillbaseState::None, Create(content)) => Ok(vec![SkillbaseEvent::SkillbaseCreated { content, version: 1 }]),
-            (SkillbaseState::Live { content: now, .. }, Create(content) | Update(content)) if *now == content => Ok(vec![]),
+            (Lifecycle::None, Create(content)) => Ok(vec![SkillbaseEvent::SkillbaseCreated { content, version: 1 }]),
+            (Lifecycle::Present(now), Create(content) | Update(content)) if now.content == *content => Ok(vec![]),
             (_, Create(_)) => Err(SkillbaseRefusal::CreatedAlready),
-            (SkillbaseState::Live { version, .. }, Update(content)) => {
-                Ok(vec![SkillbaseEvent::SkillbaseUpdated { content, version: version + 1 }])
-            }
-            (SkillbaseState::Live { .. }, Delete) => Ok(vec![SkillbaseEvent::SkillbaseDeleted {}]),
-            (SkillbaseState::Deleted, Delete) => Ok(vec![]),
-            (SkillbaseState::None, Update(_) | Delete) | (SkillbaseState::Deleted, Update(_)) => Err(SkillbaseRefusal::Unknown),
+            (Lifecycle::Present(now), Update(content)) => Ok(vec![SkillbaseEvent::SkillbaseUpdated { content, version: now.version + 1 }]),
+            (Lifecycle::Present(_), Delete) => Ok(vec![SkillbaseEvent::SkillbaseDeleted {}]),
+            (Lifecycle::Deleted, Delete) => Ok(vec![]),
+            (Lifecycle::None, Update(_) | Delete) | (Lifecycle::Deleted, Update(_)) => Err(SkillbaseRefusal::Unknown),
         }
     }
 }

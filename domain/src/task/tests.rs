@@ -159,12 +159,12 @@ proptest! {
             claims += events.iter().filter(|e| matches!(e, TaskEvent::TaskClaimed { .. })).count();
             events.iter().for_each(|event| Task::evolve(&mut state, event));
             prop_assert!(!matches!(Task::decide(&state, command.clone()), Ok(events) if !events.is_empty()));
-            let task = state.created().unwrap();
+            let task = state.present().unwrap();
             let waits = matches!(task.status, TaskStatus::Pending | TaskStatus::Retry);
             prop_assert!(!waits || !matches!(command, TaskCommand::Cancel), "a cancelled task waits for another attempt");
             prop_assert!(task.status == TaskStatus::Retry || task.next_attempt_at.is_none(), "{:?}", task);
         }
-        let task = state.created().unwrap();
+        let task = state.present().unwrap();
         prop_assert_eq!(task.attempt_count as usize, claims);
         prop_assert!(task.attempt_count <= RETRY.max_retries);
     }

@@ -1,5 +1,6 @@
 //! What runs projections and rebuilds them. It knows no read model: [`Projectors`] and the functions here get a list of projections.
 
+pub(crate) mod document;
 mod feed;
 mod positions;
 mod projection;
@@ -7,6 +8,7 @@ mod projector;
 pub mod rebuild;
 pub mod status;
 
+pub use document::{Document, Stored, UnreadableDocument};
 pub use feed::Feed;
 pub use positions::{NotReached, Positions, WAIT_MAX};
 pub(crate) use projection::fit;

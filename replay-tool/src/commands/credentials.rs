@@ -3,7 +3,8 @@
 //! Rights are revoked before the event is in the log, and granted after it is: credentials may give fewer rights than the log, never more.
 
 use domain::{
-    api_key::{ApiKey, ApiKeyState},
+    Lifecycle,
+    api_key::ApiKey,
     role::Role,
     user::{User, UserStatus},
 };
@@ -83,7 +84,7 @@ async fn role_in_log(
     let unknown = || "the log does not know it".to_owned();
     if table == "user_credentials" {
         let user = store.load_fresh::<User>(*company_id, *id).await?;
-        return Ok(match user.state.known() {
+        return Ok(match user.state.present() {
             None => Err(unknown()),
             Some(user) if user.status == UserStatus::Disabled => Err("the log has disabled".to_owned()),
             Some(user) => Ok(user.role),
@@ -91,8 +92,8 @@ async fn role_in_log(
     }
     let key = store.load_fresh::<ApiKey>(*company_id, *id).await?;
     Ok(match &*key.state {
-        ApiKeyState::None => Err(unknown()),
-        ApiKeyState::Revoked => Err("the log has revoked".to_owned()),
-        ApiKeyState::Issued { role, .. } => Ok(*role),
+        Lifecycle::None => Err(unknown()),
+        Lifecycle::Deleted => Err("the log has revoked".to_owned()),
+        Lifecycle::Present(key) => Ok(key.role),
     })
 }

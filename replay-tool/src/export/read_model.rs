@@ -105,6 +105,11 @@ impl ReadModel {
                                                and k.person_id = ({table}.{envelope} ->> 'person_id')::uuid) then {column} end)"
                 )
             }
+            // The columns that are generated from the body have the personal values.
+            None if column == "body" => {
+                let personal = self.table.personal.iter().flat_map(|personal| personal.placeholders).copied().collect::<Vec<_>>();
+                format!("(body - '{{{}}}'::text[])", personal.join(", "))
+            }
             None => column.to_owned(),
         }
     }

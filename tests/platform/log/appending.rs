@@ -110,7 +110,7 @@ async fn a_transaction_is_decided_again_when_another_command_was_first() {
         let context = context(COMPANY);
         let counted = store.transact(&context, |mut unit| async move {
             let loaded = unit.load::<Campaign>(id).await?;
-            let mut settings = loaded.state.live().unwrap().settings.clone();
+            let mut settings = loaded.state.present().unwrap().settings.clone();
             let number: usize = settings.description.as_deref().unwrap().parse().unwrap();
             settings.description = Some((number + 1).to_string());
             unit.decide::<Campaign>(id, CampaignCommand::Update { settings: Box::new(settings) }).await?;
@@ -127,7 +127,7 @@ async fn a_transaction_is_decided_again_when_another_command_was_first() {
         }
     });
     futures::future::join_all(writers).await;
-    let settings = first.load_fresh::<Campaign>(COMPANY, id).await.unwrap().state.live().unwrap().settings.clone();
+    let settings = first.load_fresh::<Campaign>(COMPANY, id).await.unwrap().state.present().unwrap().settings.clone();
     assert_eq!(settings.description, Some((WRITERS * WRITES).to_string()));
     // If the caller requires a version, the command is not retried with another one.
     let stale = context(COMPANY);

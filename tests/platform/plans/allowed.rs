@@ -80,6 +80,7 @@ pub const OTHER_FUNCTIONS: &[&str] = &[
     // They create, attach and swap tables, and grant rights to them.
     "attach_newest_detached_partition",
     "detach_oldest_partition",
+    "drop_read_model",
     "ensure_event_partitions",
     "log_partition",
     "protect_table",

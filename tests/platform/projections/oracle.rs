@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     call::{Call, CallStatus},
-    campaign::{Campaign, CampaignState},
+    campaign::Campaign,
     task::Task,
     user::User,
 };
@@ -74,7 +74,7 @@ async fn tasks(pool: &Pool, store: &EventStore) -> usize {
     let rows: Vec<TaskRow> = sqlx::query_as(sql).fetch_all(pool).await.unwrap();
     for row in &rows {
         let loaded = store.load_fresh::<Task>(row.company_id, row.task_id).await.unwrap();
-        let task = loaded.state.created().unwrap();
+        let task = loaded.state.present().unwrap();
         let told = TaskRow {
             company_id: row.company_id,
             task_id: row.task_id,
@@ -99,7 +99,7 @@ async fn calls(pool: &Pool, store: &EventStore) -> usize {
     let rows: Vec<CallRow> = sqlx::query_as(sql).fetch_all(pool).await.unwrap();
     for row in &rows {
         let loaded = store.load_fresh::<Call>(row.company_id, row.call_id).await.unwrap();
-        let call = loaded.state.known().unwrap();
+        let call = loaded.state.present().unwrap();
         let told = CallRow {
             company_id: row.company_id,
             call_id: row.call_id,
@@ -125,7 +125,7 @@ async fn campaigns(pool: &Pool, store: &EventStore) -> usize {
     let rows: Vec<CampaignRow> = sqlx::query_as(sql).fetch_all(pool).await.unwrap();
     for row in &rows {
         let loaded = store.load_fresh::<Campaign>(row.company_id, row.campaign_id).await.unwrap();
-        let CampaignState::Live(live) = loaded.state.as_ref() else {
+        let Some(live) = loaded.state.present() else {
             assert_eq!((row.status.as_str(), row.stream_version), ("deleted", loaded.version));
             continue;
         };
@@ -148,7 +148,7 @@ async fn users(pool: &Pool, store: &EventStore) -> usize {
     let rows: Vec<UserRow> = sqlx::query_as(sql).fetch_all(pool).await.unwrap();
     for row in &rows {
         let loaded = store.load_fresh::<User>(row.company_id, row.user_id).await.unwrap();
-        let user = loaded.state.known().unwrap();
+        let user = loaded.state.present().unwrap();
         let (role, status) = (user.role.to_string(), user.status.to_string());
         assert_eq!(*row, UserRow { company_id: row.company_id, user_id: row.user_id, role, status });
     }

@@ -175,7 +175,7 @@ impl RandomHistory {
             _ if self.rng.random_bool(0.1) => CampaignCommand::Delete,
             _ => {
                 let campaign = self.store.load::<Campaign>(company.id, id).await.unwrap().state;
-                CampaignCommand::Complete { total_tasks: campaign.live().map_or(0, |live| live.total_tasks) }
+                CampaignCommand::Complete { total_tasks: campaign.present().map_or(0, |live| live.total_tasks) }
             }
         };
         let count = if let CampaignCommand::AddTasks { count, .. } = command { count } else { 0 };
@@ -201,7 +201,7 @@ impl RandomHistory {
     async fn task(&mut self, company: &mut OfCompany) {
         let Some((id, campaign_id)) = self.some(&company.tasks) else { return };
         let task = self.store.load::<Task>(company.id, id).await.unwrap().state;
-        let current = task.created().and_then(|task| task.call_id);
+        let current = task.present().and_then(|task| task.call_id);
         let outcome = self.outcome();
         match (current, self.rng.random_range(0..10)) {
             (Some(call_id), 0..3) => {
@@ -262,7 +262,7 @@ impl RandomHistory {
             return company.calls.push(id);
         };
         let call = self.store.load::<Call>(company.id, id).await.unwrap().state;
-        let Some(known) = call.known() else { return };
+        let Some(known) = call.present() else { return };
         let started_at = known.started_at;
         let command = match self.rng.random_range(0..12) {
             0 => {

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use domain::{
     outcome::{Outcome, was_reached},
-    skillbase::{Skillbase, SkillbaseState},
+    skillbase::Skillbase,
     task::{AttemptFailure, FailureCause, Task},
 };
 use eventstore::{Actor, ActorKind, now};
@@ -202,14 +202,14 @@ impl Dialer {
         let not_placed = |e: eventstore::StoreError| ProviderError::NotPlaced(e.to_string());
         let task = store.load::<Task>(company_id, claim.task_id).await.map_err(not_placed)?;
         let call = store.load::<domain::call::Call>(company_id, claim.call_id).await.map_err(not_placed)?;
-        let (Some(task), Some(call)) = (task.state.created(), call.state.known()) else {
+        let (Some(task), Some(call)) = (task.state.present(), call.state.present()) else {
             return Err(ProviderError::NotPlaced("the claim is not in the log".to_owned()));
         };
         let config = match call.subject.skillbase_id {
-            Some(id) => match store.load::<Skillbase>(company_id, id).await.map_err(not_placed)?.state.as_ref() {
-                SkillbaseState::Live { content, .. } => Some(Box::new(content.config.clone())),
-                SkillbaseState::None | SkillbaseState::Deleted => None,
-            },
+            Some(id) => {
+                let skillbase = store.load::<Skillbase>(company_id, id).await.map_err(not_placed)?;
+                skillbase.state.present().map(|live| Box::new(live.content.config.clone()))
+            }
             None => None,
         };
         let placement =

@@ -53,7 +53,7 @@ async fn settle(services: &Services, claim: &ExpiredClaim) -> Result<Option<Task
     if call.updated_at + TimeDelta::seconds(i64::from(lease_sec)) > now() {
         return Ok(None);
     }
-    let ended = call.state.known().and_then(|call| Some((call.end.as_ref()?, call.classification?.outcome?)));
+    let ended = call.state.present().and_then(|call| Some((call.end.as_ref()?, call.classification?.outcome?)));
     // In calls of our own dialer, `system` means that the platform hung up because the process stopped; in other calls, the client defines
     // its meaning.
     let is_own =

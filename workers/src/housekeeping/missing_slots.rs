@@ -29,7 +29,9 @@ impl DueWork for MissingSlots {
 
     async fn handle(&self, claimed: &ClaimedTask, _lease: &Lease) -> Result<(), ServiceError> {
         let task = self.0.store.load_fresh::<Task>(claimed.company_id, claimed.task_id).await?;
-        if task.state.is_in_progress_with(claimed.call_id) && claim_slots::confirm(self.0.pool(), claimed).await? {
+        if task.state.present().is_some_and(|task| task.is_in_progress_with(claimed.call_id))
+            && claim_slots::confirm(self.0.pool(), claimed).await?
+        {
             tracing::info!(task = %claimed.task_id, call = %claimed.call_id, "an attempt in progress had no claim slot; it was restored");
         }
         Ok(())

@@ -61,9 +61,9 @@ impl Worker for StaleSlots {
 async fn resolve(services: &Services, slot: &claim_slots::Taking) -> Result<(), ServiceError> {
     // The call is read first: events that are appended in between are then visible at the task.
     let call = services.store.load_fresh::<Call>(slot.company_id, slot.call_id).await?;
-    let was_claimed = call.state.known().is_some_and(|call| call.subject.task_id == Some(slot.task_id));
+    let was_claimed = call.state.present().is_some_and(|call| call.subject.task_id == Some(slot.task_id));
     let task = services.store.load_fresh::<Task>(slot.company_id, slot.task_id).await?;
-    match (task.state.is_in_progress_with(slot.call_id), was_claimed) {
+    match (task.state.present().is_some_and(|task| task.is_in_progress_with(slot.call_id)), was_claimed) {
         (true, _) => {}
         (false, true) => claim_slots::release(services.pool(), slot.call_id).await?,
         (false, false) => claim_slots::give_up(services.pool(), slot).await?,

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use super::{super::*, at, record, recorded, started, subject, turn};
 
 /// The state after the commands in this order, and the refusals; a refused command changes nothing.
-fn play<'a>(commands: impl IntoIterator<Item = &'a CallCommand>) -> (CallState, Vec<CallRefusal>) {
+fn play<'a>(commands: impl IntoIterator<Item = &'a CallCommand>) -> (Lifecycle<KnownCall>, Vec<CallRefusal>) {
     let mut state = Call::fold(&[CallEvent::CallDialed(subject())]);
     let mut refusals = Vec::new();
     for command in commands {
@@ -52,8 +52,8 @@ fn any_commands() -> impl Strategy<Value = [CallCommand; 4]> {
 }
 
 /// What a client can send instead of a refused start or end.
-fn corrections(state: &CallState) -> Vec<CallCommand> {
-    let call = state.known().unwrap();
+fn corrections(state: &Lifecycle<KnownCall>) -> Vec<CallCommand> {
+    let call = state.present().unwrap();
     let now = at(31 * DAY_SEC);
     let start = |started_at| CallCommand::Start { subject: subject(), started_at, now };
     let end = |ended_at, duration_sec| {
