@@ -1,6 +1,8 @@
-//! Numbers in JSON answers.
+//! Numbers in JSON bodies and answers.
 
+use domain::{decimal::read_exact, validation::Invalid};
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
+use serde_json::Number;
 
 /// Microseconds as milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "latencies are far below 2^52 microseconds")]
@@ -18,4 +20,13 @@ pub fn seconds(exact: Decimal) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a share")]
 pub fn share(part: i64, whole: i64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// Reads an optional number exactly; a number outside the range of a decimal is an error at `path`.
+pub fn exact(path: &str, number: Option<&Number>, invalid: &mut Invalid) -> Option<Decimal> {
+    let read = number.map(|number| read_exact(&number.to_string())).transpose();
+    read.unwrap_or_else(|error| {
+        invalid.add(path, error);
+        None
+    })
 }

@@ -2,14 +2,15 @@
 
 mod commands;
 mod queries;
-mod view;
+mod turns;
 
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::App;
 
-pub use view::{CallView, TurnView};
+pub use commands::CallView;
+pub use turns::TurnView;
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(commands::router()).merge(queries::router())
+    OpenApiRouter::new().merge(commands::router()).merge(turns::router()).merge(queries::router())
 }
