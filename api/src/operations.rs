@@ -78,19 +78,20 @@ async fn render(app: &App) -> Bytes {
     }
     ::metrics::gauge!("newvoice_append_queue_commands").set(app.store.waiting_commands() as f64);
     let mut failures = String::new();
-    if let Ok(projections) = app.statuses.read(&app.access.work, FRESH_FOR_STRANGERS).await {
-        for projection in projections {
-            let labels = [("projection", projection.name.clone())];
-            let failed = projection.status == Status::Failed;
-            ::metrics::gauge!("newvoice_projection_position", &labels).set(projection.position as f64);
-            ::metrics::gauge!("newvoice_projection_lag_events", &labels).set(projection.lag_events as f64);
-            ::metrics::gauge!("newvoice_projection_lag_seconds", &labels).set(projection.lag_sec);
-            ::metrics::gauge!("newvoice_projection_failed", &labels).set(f64::from(u8::from(failed)));
-            let rebuilt = projection.rebuild.as_ref().map_or(0.0, |rebuild| rebuild.percent / 100.0);
-            ::metrics::gauge!("newvoice_projection_rebuilt_ratio", &labels).set(rebuilt);
-            if failed {
-                failures.push_str(&failure(&projection));
-            }
+    let projections = app.statuses.read(&app.access.work, FRESH_FOR_STRANGERS).await;
+    // The gauges of the projections keep their last values while their states cannot be read: an alarm needs this one.
+    ::metrics::gauge!("newvoice_projections_readable").set(f64::from(u8::from(projections.is_ok())));
+    for projection in projections.into_iter().flatten() {
+        let labels = [("projection", projection.name.clone())];
+        let failed = projection.status == Status::Failed;
+        ::metrics::gauge!("newvoice_projection_position", &labels).set(projection.position as f64);
+        ::metrics::gauge!("newvoice_projection_lag_events", &labels).set(projection.lag_events as f64);
+        ::metrics::gauge!("newvoice_projection_lag_seconds", &labels).set(projection.lag_sec);
+        ::metrics::gauge!("newvoice_projection_failed", &labels).set(f64::from(u8::from(failed)));
+        let rebuilt = projection.rebuild.as_ref().map_or(0.0, |rebuild| rebuild.percent / 100.0);
+        ::metrics::gauge!("newvoice_projection_rebuilt_ratio", &labels).set(rebuilt);
+        if failed {
+            failures.push_str(&failure(&projection));
         }
     }
     if let Ok(workers) = read_workers(app).await {
