@@ -95,3 +95,17 @@ impl<T> Items<T> {
         Self::bounded(BoundedPage { rows, has_more }, cursor, view)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_a_cursor_only_if_there_are_further_rows() {
+        let page = |rows: Vec<i64>| Items::page(rows, &Paging { limit: 3, cursor: None }, |row| *row, |row| row);
+        let full = page(vec![1, 2, 3]);
+        assert_eq!((full.items, full.next_cursor), (vec![1, 2, 3], None));
+        let more = page(vec![1, 2, 3, 4]);
+        assert_eq!((more.items, more.next_cursor.as_deref()), (vec![1, 2, 3], Some("3")));
+    }
+}

@@ -180,3 +180,17 @@ fn config() -> Result<SkillbaseConfig, DemoError> {
     });
     serde_json::from_value(config).map_err(|e| DemoError(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::tests::parse;
+
+    #[test]
+    fn the_demo_lets_other_companies_register_and_keeps_a_higher_speed() {
+        let demo = |flags: &[&str]| faster(parse(flags).unwrap());
+        assert_eq!(demo(&["--registration", "closed"]).identity.registration, RegistrationMode::Open);
+        assert!((demo(&[]).simulator.speed - SPEED).abs() < f64::EPSILON);
+        assert!((demo(&["--simulator-speed", "100"]).simulator.speed - 100.0).abs() < f64::EPSILON);
+    }
+}

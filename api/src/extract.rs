@@ -145,7 +145,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
 pub struct Paging {
     /// Items of a page.
     pub limit: u16,
-    cursor: Option<String>,
+    pub cursor: Option<String>,
 }
 
 /// The parameters that [`Paging`] reads.

@@ -299,7 +299,7 @@ impl StoreSettings {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use clap::Parser;
 
     use super::*;
@@ -308,6 +308,17 @@ mod tests {
     struct Command {
         #[command(flatten)]
         settings: Settings,
+    }
+
+    /// The settings that these flags give.
+    pub fn parse(flags: &[&str]) -> Result<Settings, clap::Error> {
+        Command::try_parse_from(std::iter::once(&"newvoice").chain(flags)).map(|command| command.settings)
+    }
+
+    #[test]
+    fn no_flag_takes_the_master_key_itself() {
+        let refused = parse(&["--master-key", &"5a".repeat(32)]).err().unwrap();
+        assert_eq!(refused.kind(), clap::error::ErrorKind::UnknownArgument, "arguments of a process are visible to other users");
     }
 
     #[test]

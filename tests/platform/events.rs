@@ -7,6 +7,7 @@ use tokio_tungstenite::{
     connect_async,
     tungstenite::{Message, client::IntoClientRequest},
 };
+use uuid::Uuid;
 
 async fn new_call(client: &Client) -> String {
     client.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id()
@@ -140,6 +141,52 @@ async fn streams_are_refused_beyond_what_a_company_may_have_open() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), reopened).await.expect("a closed stream gives its place back");
+    platform.stop().await;
+}
+
+/// Otherwise many streams that begin at the start of the log would use all connections for histories.
+#[tokio::test]
+async fn a_stream_reads_the_log_when_its_company_has_a_free_place() {
+    let platform = Platform::start().await;
+    let (admin, other) = (platform.admin().await, platform.admin().await);
+    let company: Uuid = admin.get("/company").await.expect(200).id().parse().unwrap();
+    let shares = &platform.app().shares;
+    let held = [shares.of_page(company).await.unwrap(), shares.of_page(company).await.unwrap()];
+    let open = async |client: &Client| client.request(reqwest::Method::GET, "/events/stream?after=0").send().await.unwrap();
+    read_events(open(&other).await, 1).await;
+    let early = tokio::time::timeout(Duration::from_millis(500), read_events(open(&admin).await, 1)).await;
+    assert!(early.is_err(), "all places of the company are taken");
+    drop(held);
+    read_events(open(&admin).await, 1).await;
+    platform.stop().await;
+}
+
+/// Both streams check the rights of their caller every ten seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_streams_end_after_their_user_is_disabled() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let call = new_call(&admin).await;
+    let user = admin.invited("viewer@example.com", "viewer").await;
+    let id = user.get("/auth/me").await.expect(200)["user"]["id"].as_str().unwrap().to_owned();
+    let mut events = user.request(reqwest::Method::GET, "/events/stream").send().await.unwrap();
+    assert_eq!(events.status(), 200);
+    let url = format!("{}/api/v1/analytics/ws/calls/{call}", platform.base().replace("http", "ws"));
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {}", user.token.as_ref().unwrap()).parse().unwrap());
+    let (mut socket, _) = connect_async(request).await.unwrap();
+    admin.put(&format!("/users/{id}"), &json!({"disabled": true})).await.expect(200);
+    let ended = async {
+        while let Ok(Some(_)) = events.chunk().await {}
+        loop {
+            if let Message::Close(Some(frame)) = socket.next().await.unwrap().unwrap() {
+                break u16::from(frame.code);
+            }
+        }
+    };
+    let code = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("both streams end");
+    // Policy violation (RFC 6455, 7.4.1).
+    assert_eq!(code, 1008);
     platform.stop().await;
 }
 

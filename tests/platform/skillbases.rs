@@ -20,6 +20,9 @@ async fn a_skillbase_is_created_changed_and_deleted_and_its_versions_stay() {
     admin.post("/skillbases", &body).await.expect(201);
     assert_eq!(admin.get("/skillbases?slug=bot-2").await["items"].as_array().unwrap().len(), 1);
     assert_eq!(admin.get("/skillbases?name=BO").await["items"].as_array().unwrap().len(), 2);
+    for wildcard in ["%25", "_", "B%25"] {
+        assert!(admin.get(&format!("/skillbases?name={wildcard}")).await["items"].as_array().unwrap().is_empty(), "no name has {wildcard}");
+    }
     let versions = admin.get(&format!("{path}/versions")).await.expect(200);
     assert_eq!(versions["items"].as_array().unwrap().iter().map(|v| v["version"].as_i64().unwrap()).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(admin.get(&format!("{path}/versions/1")).await.expect(200)["config"], skillbase_config());

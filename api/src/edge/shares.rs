@@ -34,6 +34,7 @@ const EXPENSIVE: &[&str] = &[
     "/audit",
     "/calls/{id}/history",
     "/campaigns/{id}/history",
+    "/campaigns/{id}/tasks",
     "/events",
     "/price-lists",
     "/skillbases",
@@ -201,10 +202,73 @@ impl HttpBody for Guarded {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const ONE: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
+    /// Reads of a few rows by key, or of a page of short rows.
+    const CHEAP: &[&str] = &[
+        "GET /analytics/calls/{id}/costs",
+        "GET /analytics/calls/{id}/metrics",
+        "GET /api-keys",
+        "GET /auth/me",
+        "GET /calls/{id}",
+        "GET /campaigns",
+        "GET /campaigns/{id}",
+        "GET /campaigns/{id}/imports",
+        "GET /campaigns/{id}/stats",
+        "GET /company",
+        "GET /price-lists/estimate",
+        "GET /price-lists/{id}",
+        "GET /projections",
+        "GET /skillbases/{id}",
+        "GET /skillbases/{id}/for-call",
+        "GET /skillbases/{id}/prompt",
+        "GET /skillbases/{id}/scenario",
+        "GET /skillbases/{id}/tools",
+        "GET /skillbases/{id}/versions/{n}",
+        "GET /tasks/{id}",
+        "GET /users",
+        "GET /users/{id}",
+        "GET /workers",
+        "GET /workers/{name}/failures",
+    ];
+
+    /// Whether an operation can wait for a position of the log, as only reads do.
+    fn waits(operation: &Value) -> bool {
+        operation["parameters"].as_array().is_some_and(|all| all.iter().any(|parameter| parameter["name"] == "min_position"))
+    }
+
+    /// The reads in the OpenAPI document: every GET, and the queries with a body.
+    fn reads() -> Vec<String> {
+        let document = serde_json::to_value(crate::router::openapi()).unwrap();
+        let mut found = Vec::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            let reads = operations.as_object().unwrap().iter().filter(|(method, operation)| *method == "get" || waits(operation));
+            found.extend(reads.map(|(method, _)| format!("{} {path}", method.to_uppercase())));
+        }
+        found.sort();
+        found
+    }
+
+    /// A new read fails this test until it is on one of the lists.
+    #[tokio::test]
+    async fn every_read_is_either_cheap_or_expensive_or_a_stream() {
+        let shares = Shares::new(4, 2);
+        let (mut cheap, mut without_share) = (Vec::new(), Vec::new());
+        for action in reads() {
+            let share = shares.of_request(ONE, &action, None).await.unwrap();
+            match share {
+                Some(share) if share.places[1].is_some() => {}
+                Some(_) => cheap.push(action),
+                None => without_share.push(action),
+            }
+        }
+        assert_eq!(cheap, CHEAP);
+        assert_eq!(without_share, ["GET /analytics/ws/calls/{id}", "GET /events/stream"]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_more_waits_for_the_own_reads_only() {
@@ -273,6 +337,20 @@ mod tests {
             assert!(shares.of_request(OTHER, action, None).await.is_ok(), "{action}");
         }
         assert!(shares.of_request(ONE, "GET /skillbases/{id}", None).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_of_a_company_read_two_pages_at_once_and_delay_nothing_else() {
+        let shares = Shares::new(4, 2);
+        let page = async |company| shares.of_page(company).await;
+        let held = (page(ONE).await.unwrap(), page(ONE).await.unwrap());
+        assert_eq!(page(ONE).await.err().unwrap().status, 429);
+        assert!(page(OTHER).await.is_ok());
+        for action in ["GET /campaigns", "GET /events"] {
+            assert!(shares.of_request(ONE, action, None).await.is_ok(), "{action}");
+        }
+        drop(held);
+        assert!(page(ONE).await.is_ok());
     }
 
     #[test]

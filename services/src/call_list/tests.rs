@@ -47,6 +47,19 @@ fn delimiters_and_encodings_are_detected() {
 }
 
 #[test]
+fn an_extension_is_stored_with_the_contact_and_reported() {
+    let (contacts, errors) = read(b"phone_number,phone_extension\n+1 202-555-0100 x7,main desk\n+12025550101,\n").unwrap();
+    assert!(errors.is_empty());
+    assert_eq!(contacts[0].phone_number.reveal(), "+12025550100");
+    let data = contacts[0].contact_data.reveal();
+    assert_eq!(data["phone_extension"], "main desk", "the column of the list keeps its value");
+    let stored: Vec<_> = data.iter().filter(|(_, value)| **value == "7").map(|(name, _)| name.as_str()).collect();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(contacts[0].notes, [format!("the phone number's extension is stored as {:?}", stored[0])]);
+    assert!(contacts[1].notes.is_empty());
+}
+
+#[test]
 fn what_is_no_call_list_is_refused_as_a_whole() {
     assert_eq!(read(b""), Err(Unreadable::Empty));
     assert_eq!(read(b"\n\n"), Err(Unreadable::Empty));

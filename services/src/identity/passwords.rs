@@ -75,3 +75,27 @@ pub async fn verify_password(password: String, hash: Option<String>) -> Result<b
     });
     verified.await.map_err(|e| ServiceError::internal(&e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWORD: &str = "correct horse";
+
+    /// All places of a lane that is not in use.
+    fn all_places(lane: &'static LazyLock<Lane>) -> SemaphorePermit<'static> {
+        let count = u32::try_from(lane.places.available_permits()).unwrap();
+        lane.places.try_acquire_many(count).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_passwords_and_logins_wait_for_places_of_their_own() {
+        let registrations = all_places(&NEW);
+        assert!(hash_password(PASSWORD.to_owned()).await.is_err());
+        assert!(!verify_password(PASSWORD.to_owned(), None).await.unwrap());
+        drop(registrations);
+        let _logins = all_places(&LOGINS);
+        assert!(verify_password(PASSWORD.to_owned(), None).await.is_err());
+        hash_password(PASSWORD.to_owned()).await.unwrap();
+    }
+}

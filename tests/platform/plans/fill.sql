@@ -65,12 +65,17 @@ begin
                                          when 'call_tasks' then '(array[''pending'', ''retry'', ''completed'', ''failed'', ''in_progress''])[case when m % 100 = 99 then 5 else m % 4 + 1 end]'
                                          else 'case when m % 50 = 0 then ''running'' else ''completed'' end' end
                         when attname = 'actor' then 'jsonb_build_object(''kind'', ''user'', ''id'', filling.u(''user'', (m / 10 % 100)::text))'
+                        -- The fields that columns are generated from.
+                        when attname = 'body' then
+                             'jsonb_build_object(''status'', case when m % 50 = 1 then ''running'' else ''completed'' end, ''total_tasks'', n,
+                                                 ''settings'', jsonb_build_object(''dialed_by'', ''dialed_by'' || n % 20,
+                                                     ''skillbase_id'', filling.u(''skillbase'', filling.company_number(m) || ''-'' || m % 50)))'
                         when attname in ('settings', 'contact_data', 'config', 'payload', 'personal', 'failure_personal') then '''{}'''
                         when attname = 'hour' then 'date_trunc(''hour'', now() - make_interval(mins => n::int))'
                         when t.name = 'claim_slots' and attname = 'released_at' then 'case when n % 5 <> 0 then now() - make_interval(secs => n * 600 / 20000) end'
                         when t.name = 'claim_slots' and attname = 'confirmed_at' then 'case when n % 100 <> 0 then now() - make_interval(secs => n * 900 / 20000) end'
                         -- Few rows have what ends them, or what is only for a time.
-                        when attname in ('released_at', 'revoked_at', 'disabled_at', 'pending_since', 'operator_since', 'invitation_hash', 'used_at') then
+                        when attname in ('released_at', 'revoked_at', 'deleted_at', 'disabled_at', 'pending_since', 'operator_since', 'invitation_hash', 'used_at') then
                              format('case when m %% 50 = 0 then %s end', case when atttypid = 'bytea'::regtype then 'sha256(n::text::bytea)' else 'now()' end)
                         when attname = 'password_hash' then 'case when m % 50 <> 0 then ''$argon2id'' end'
                         when attname = 'signature' then 'sha256(n::text::bytea) || sha256(n::text::bytea)'

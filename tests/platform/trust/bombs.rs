@@ -7,10 +7,14 @@ use std::{
 
 use reqwest::{Body, Method, multipart};
 use serde_json::json;
-use support::{MASTER_KEY, Process, new_database};
+use support::{Client, MASTER_KEY, Process, new_database};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 const MEMORY_MAX_MB: u64 = 256;
+/// Memory that a process may keep after an attack: its caches, and what its threads have not given back yet.
+const MEMORY_KEPT_MAX_MB: u64 = 128;
+/// Argon2id with the crate's defaults takes this much for each password.
+const PASSWORD_MB: u64 = 20;
 
 struct Victim {
     process: Process,
@@ -20,7 +24,8 @@ impl Victim {
     async fn start() -> Self {
         let url = new_database().await;
         let process = Process::start(|command| {
-            command.args(["--seal-every-sec", "0"]).env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", MASTER_KEY);
+            command.args(["--seal-every-sec", "0", "--registration", "open"]);
+            command.env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", MASTER_KEY);
         });
         Self { process: process.await }
     }
@@ -32,6 +37,21 @@ impl Victim {
             status.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap() / 1_024
         };
         (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// Waits until the process has given back what it took in addition to `before`.
+    async fn gives_memory_back(&self, before: u64) {
+        let given_back = async {
+            while self.memory().0 >= before + MEMORY_KEPT_MAX_MB {
+                // A thread returns memory when it allocates the next time: these reads run on different threads.
+                for path in ["/campaigns", "/events?limit=1"] {
+                    self.process.client.get(path).await.expect(200);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), given_back).await;
+        assert!(waited.is_ok(), "{} MB are in use, {before} MB before", self.memory().0);
     }
 }
 
@@ -167,6 +187,7 @@ async fn files_that_are_made_to_do_harm_are_refused_with_little_memory() {
     let (_, most) = victim.memory();
     assert!(most < before + MEMORY_MAX_MB, "all of it took {} MB", most - before);
     assert_eq!(client.get(&format!("/campaigns/{campaign}")).await.expect(200)["total_tasks"], 0);
+    victim.gives_memory_back(before).await;
 }
 
 /// Bodies that are neither call lists nor valid requests.
@@ -191,7 +212,7 @@ async fn json_that_is_made_to_do_harm_is_refused() {
     }
     let deep = [b"[".repeat(200_000), b"]".repeat(200_000)].concat();
     for (path, body, status) in [
-        ("/campaigns", deep.clone(), 400),
+        ("/skillbases", deep.clone(), 400),
         ("/calls/00000000-0000-0000-0000-000000000000/turns", deep, 400),
         ("/campaigns", br#"{"name": "a\u0000b", "skillbase_id": "00000000-0000-0000-0000-000000000000"}"#.to_vec(), 422),
         ("/campaigns", br#"{"name": 1e999, "skillbase_id": 5}"#.to_vec(), 400),
@@ -217,4 +238,55 @@ async fn json_that_is_made_to_do_harm_is_refused() {
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     }
     client.get("/campaigns").await.expect(200);
+    victim.gives_memory_back(before).await;
+}
+
+/// Reads all pages. A read that its company's other reads delay for too long is repeated.
+async fn read_history(client: &Client, call: &str) {
+    let mut cursor = String::new();
+    loop {
+        let page = client.get(&format!("/calls/{call}/history{cursor}")).await;
+        if page.status == 429 {
+            continue;
+        }
+        match page.expect(200)["next_cursor"].as_str() {
+            Some(next) => cursor = format!("?cursor={next}"),
+            None => return,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_histories_take_little_memory_and_give_it_back() {
+    let victim = Victim::start().await;
+    let client = &victim.process.client;
+    let call = client.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let long = "x".repeat(50_000);
+    for turns in [0..40, 40..80, 80..120, 120..160] {
+        let turns: Vec<_> = turns.map(|index| json!({"turn_index": index, "user_text": long, "agent_text": long})).collect();
+        client.post(&format!("/calls/{call}/turns"), &json!(turns)).await.expect(201);
+    }
+    read_history(client, &call).await;
+    let (before, _) = victim.memory();
+    futures::future::join_all((0..4).map(|_| read_history(client, &call))).await;
+    let (_, most) = victim.memory();
+    assert!(most < before + MEMORY_MAX_MB, "64 MB of histories took {} MB", most - before);
+    victim.gives_memory_back(before).await;
+}
+
+/// Thirty passwords at once would take 600 MB: only half as many as the machine has cores are hashed at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_at_once_hash_few_passwords_at_the_same_time() {
+    let victim = Victim::start().await;
+    let visitor = Client::new(&victim.process.client.base, None);
+    let register = |n: usize| json!({"email": format!("c{n}@example.com"), "password": "correct horse", "company_name": format!("C{n}")});
+    let bodies: Vec<_> = (0..30).map(register).collect();
+    let at_once = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2) as u64);
+    let (before, _) = victim.memory();
+    let answers = futures::future::join_all(bodies.iter().map(|body| visitor.post("/auth/register", body))).await;
+    assert!(answers.iter().all(|answer| answer.status == 201));
+    let (_, most) = victim.memory();
+    // The rest is for the requests themselves, in a debug build.
+    assert!(most < before + at_once * PASSWORD_MB + 100, "30 registrations took {} MB", most - before);
+    victim.gives_memory_back(before).await;
 }

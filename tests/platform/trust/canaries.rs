@@ -1,5 +1,8 @@
 //! Two companies full of strings that must never reach the other company.
 
+use std::collections::BTreeSet;
+
+use eventstore::Pool;
 use futures::StreamExt as _;
 use reqwest::{Method, multipart};
 use serde_json::{Value, json};
@@ -247,5 +250,82 @@ async fn no_list_cursor_stream_or_key_leads_to_another_company() {
     }
     // All objects still belong to the other company.
     assert_eq!(a.get(&format!("/campaigns/{}/tasks", theirs.campaign)).await["items"].as_array().unwrap().len(), 2);
+    platform.stop().await;
+}
+
+/// Puts a view before the log, which can make single events unreadable.
+const VIEW_OF_LOG: &str = "alter table events rename to all_events;
+    create function unless_unreadable(is_unreadable boolean, payload jsonb) returns jsonb language plpgsql immutable as
+    $$ begin if is_unreadable then raise exception 'this event is unreadable'; end if; return payload; end $$";
+
+/// From now on, a statement fails when it reads an event of this call with a version above `version`.
+async fn make_unreadable_above(owner: &Pool, call: &str, version: i64) {
+    let view = format!(
+        "create or replace view events as
+         select position, stream, version, event_id, event_type, schema_version, company_id, metadata, occurred_at, recorded_at, hash,
+                unless_unreadable(stream = 'call-{call}' and version > {version}, payload) as payload
+           from all_events;
+         grant select on events to public"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(view)).execute(owner).await.unwrap();
+}
+
+/// A request that reads another company's events, and finds out afterwards whose they are, takes the time and the memory of their length.
+#[tokio::test]
+async fn another_companys_events_are_not_read() {
+    let platform = Platform::start().await;
+    let (a, b) = (platform.admin().await, platform.admin().await);
+    let call = a.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
+    let turns: Vec<_> = (0..150).map(|index| json!({"turn_index": index})).collect();
+    a.post(&format!("/calls/{call}/turns"), &json!(turns)).await.expect(201);
+    let (history, events) = (format!("/calls/{call}/history"), format!("/events?stream=call-{call}"));
+    let as_of = format!("/calls/{call}?as_of=2090-01-01T00:00:00Z");
+    let owner = &platform.app().owner;
+    sqlx::raw_sql(VIEW_OF_LOG).execute(owner).await.unwrap();
+    // A past state, and the state for a command, are folded from a hundred events at a time: the first ones show the company.
+    make_unreadable_above(owner, &call, 100).await;
+    a.get(&as_of).await.problem(500);
+    b.get(&as_of).await.problem(404);
+    b.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0})).await.problem(404);
+    make_unreadable_above(owner, &call, 0).await;
+    for path in [&history, &events] {
+        a.get(path).await.problem(500);
+    }
+    b.get(&history).await.problem(404);
+    assert_eq!(b.get(&events).await.expect(200)["items"], json!([]));
+    platform.stop().await;
+}
+
+/// An answer's fields, each with the kind of its value.
+fn form(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), form(value))).collect(),
+        Value::Array(items) => items.iter().map(form).collect(),
+        Value::String(_) => json!("text"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) | Value::Null => value.clone(),
+    }
+}
+
+/// An answer without the values that differ from user to user.
+fn outline(answer: &Answer) -> (u16, BTreeSet<String>, Value, Value) {
+    let headers = answer.headers.keys().map(|name| name.as_str().to_owned()).collect();
+    (answer.status, headers, form(&answer.body), answer["status"].clone())
+}
+
+#[tokio::test]
+async fn an_invitation_does_not_tell_who_is_registered_with_another_company() {
+    let platform = Platform::start().await;
+    let (a, b) = (platform.admin().await, platform.admin().await);
+    let registered = a.get("/auth/me").await.expect(200)["user"]["email"].clone();
+    let invite = async |email: Value| b.post("/users", &json!({"email": email, "role": "viewer"})).await.expect(201);
+    let (known, unknown) = (invite(registered).await, invite(json!("unknown@example.com")).await);
+    assert_eq!(outline(&known), outline(&unknown));
+    // The later answers about the two users do not differ, either.
+    let paths = [known.id(), unknown.id()].map(|id| format!("/users/{id}"));
+    let [known, unknown] = [b.get(&paths[0]).await.expect(200), b.get(&paths[1]).await.expect(200)];
+    assert_eq!(outline(&known), outline(&unknown));
+    let again = async |path: &str| b.act(&format!("{path}/invitation")).await.expect(201);
+    assert_eq!(outline(&again(&paths[0]).await), outline(&again(&paths[1]).await));
     platform.stop().await;
 }

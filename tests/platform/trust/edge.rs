@@ -200,6 +200,24 @@ async fn the_clients_address_is_what_our_own_proxy_says() {
     }
 }
 
+/// Every request may have the fault, and a log full of one line hides the others.
+#[tokio::test]
+async fn a_proxy_without_its_header_is_logged_once() {
+    let url = new_database().await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let stderr = log.reopen().unwrap();
+    let process = Process::start(|command| {
+        command.args(["--behind-proxy", "--seal-every-sec", "0"]).env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", MASTER_KEY);
+        command.env_remove("RUST_LOG").stderr(stderr);
+    });
+    let process = process.await;
+    for _ in 0..3 {
+        process.client.get("/auth/me").await;
+    }
+    let lines = std::fs::read_to_string(log.path()).unwrap();
+    assert_eq!(lines.matches("came without the proxy's header").count(), 1, "{lines}");
+}
+
 /// Heads that are too large, broken or incomplete are refused or dropped, without an effect on other clients.
 #[tokio::test]
 async fn broken_requests_harm_nobody() {

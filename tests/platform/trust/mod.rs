@@ -11,5 +11,6 @@ mod matrix;
 mod once;
 mod operators;
 mod outages;
+mod pools;
 mod shares;
 mod users;

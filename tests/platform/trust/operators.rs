@@ -206,9 +206,11 @@ async fn operators_are_made_and_unmade_on_the_machine() {
         let output = output.await.unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, _, error) = operator(&["add", "unknown@example.com"]).await;
-    assert_eq!(code, Some(2), "{error}");
-    assert!(error.lines().count() == 1 && error.contains("unknown@example.com"), "{error}");
+    for action in ["add", "remove"] {
+        let (code, _, error) = operator(&[action, "unknown@example.com"]).await;
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.lines().count() == 1 && error.contains("unknown@example.com"), "{error}");
+    }
     assert_eq!(operator(&["add", " ADA@example.com"]).await.0, Some(0));
     assert!(operator(&["list"]).await.1.contains("ada@example.com\tAda\tsince "));
     platform.app().services.identity.callers.forget_all();

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::role::Role;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use newvoice_api::settings::{BehindProxy, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -232,13 +233,15 @@ async fn who_guesses_is_slowed_down_and_not_whom_they_guess() {
     post_from(&nobody, "203.0.113.1", "/auth/login", &right).await.expect(200);
     assert_eq!(used_up().await, before, "a login that has taken nothing gives nothing back");
     let addresses: Vec<_> = (1..=5).map(|network| format!("192.0.2.{network}")).collect();
-    let attempts = futures::future::join_all(addresses.iter().map(|address| post_from(&nobody, address, "/auth/login", &right))).await;
-    let of = |status| attempts.iter().filter(|answer| answer.status == status).count();
-    assert!(
-        of(200) >= 1 && of(429) >= 1 && of(200) + of(429) == 5,
-        "{:?}",
-        attempts.iter().map(|answer| answer.status).collect::<Vec<_>>()
-    );
+    let mut attempts: FuturesUnordered<_> = addresses.iter().map(|address| post_from(&nobody, address, "/auth/login", &right)).collect();
+    let mut statuses = Vec::new();
+    while statuses.last() != Some(&429) {
+        statuses.push(attempts.next().await.expect("an attempt is refused").status);
+    }
+    // As many attempts as may wait are waiting now: an attempt from the known network does not need to wait.
+    post_from(&nobody, "203.0.113.1", "/auth/login", &right).await.expect(200);
+    statuses.extend(attempts.map(|answer| answer.status).collect::<Vec<_>>().await);
+    assert!(statuses.contains(&200) && statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
     platform.stop().await;
 }
 
@@ -259,8 +262,6 @@ async fn several_companies_may_invite_one_address_and_whoever_joins_first_has_it
     }
     let session = nobody.post("/auth/login", &json!({"email": "ceo@bigcorp.example", "password": "correct horse"})).await.expect(200);
     assert_eq!(nobody.with_token(session["token"].as_str().unwrap()).get("/auth/me").await["company"]["name"], "Big");
-    // The answer reveals nothing about other companies.
-    two.post("/users", &json!({"email": "new@bigcorp.example", "role": "viewer"})).await.expect(201);
     platform.stop().await;
 }
 
@@ -328,9 +329,7 @@ async fn one_client_does_not_register_for_ever() {
 
 #[tokio::test]
 async fn refresh_tokens_and_invitations_are_not_guessed() {
-    let mut settings = support::settings(&support::new_database().await);
-    settings.rates.of_guesses = 4;
-    let platform = Platform::start_with(settings).await;
+    let platform = Platform::configured(|settings| settings.rates.of_guesses = 4).await;
     let nobody = platform.anonymous();
     for _ in 0..2 {
         nobody.post("/auth/refresh", &json!({"refresh_token": "nvr_x"})).await.problem(401);

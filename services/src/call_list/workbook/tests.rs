@@ -186,6 +186,15 @@ fn assert_refused(shared_strings: &str, row: &str, what: &'static str) {
     assert_eq!(read(&bytes), Err(Unreadable::TooMany(what)));
 }
 
+/// Some programs write only the height.
+#[test]
+fn a_row_of_zero_height_is_hidden() {
+    let row = |r: u32, attributes: &str| format!(r#"<row r="{r}" {attributes}><c t="str"><v>+1202555010{r}</v></c></row>"#);
+    let rows = [row(2, ""), row(3, r#"ht="0" customHeight="1""#), row(4, r#"ht="15""#), row(5, r#"ht="0.0""#)].concat();
+    let (source, contacts) = read(&hostile_xlsx(SHEET, "", &format!("{HEADER}{rows}"))).unwrap();
+    assert_eq!((source.hidden_rows, contacts.iter().map(|contact| contact.row).collect::<Vec<_>>()), (2, vec![2, 4]));
+}
+
 #[test]
 fn a_long_text_is_refused_before_it_is_copied_into_every_cell_that_names_it() {
     let cells = r#"<c t="s"><v>0</v></c>"#.repeat(16_384);
