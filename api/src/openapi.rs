@@ -84,31 +84,29 @@ fn name_operations(document: &mut OpenApi) {
     }
 }
 
-/// The targets of the ids in an answer: the path of the resource that an id belongs to.
-const LEADS: [(&str, &str, &str); 9] = [
-    ("/api-keys", "$response.body#/id", "/api-keys/{id}"),
-    ("/users", "$response.body#/id", "/users/{id}"),
-    ("/skillbases", "$response.body#/id", "/skillbases/{id}"),
-    ("/campaigns", "$response.body#/id", "/campaigns/{id}"),
+/// Where ids in an answer lead that are not the id of what the path creates: path, id, path of the resource.
+const OTHER_LEADS: [(&str, &str, &str); 3] = [
     ("/campaigns/{id}/clone", "$response.body#/id", "/campaigns/{id}"),
-    ("/calls", "$response.body#/id", "/calls/{id}"),
     ("/campaigns/{id}/tasks/claim", "$response.body#/call_id", "/calls/{id}"),
     ("/campaigns/{id}/tasks/claim", "$response.body#/task/id", "/tasks/{id}"),
-    ("/price-lists", "$response.body#/id", "/price-lists/{id}"),
 ];
 
-/// Adds links (OpenAPI 3.1, 4.8.20) from created resources to all operations on them.
+/// Adds links (OpenAPI 3.1, 4.8.20) from created resources to all operations on them: what `POST /users` creates is `/users/{id}`.
 fn link_operations(document: &mut OpenApi) {
     let ids = |item: &PathItem| {
         let operations = [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten();
         operations.filter_map(|operation| operation.operation_id.clone()).collect::<Vec<_>>()
     };
     let all: Vec<_> = document.paths.paths.iter().map(|(path, item)| (path.clone(), ids(item))).collect();
-    for (from, expression, to) in LEADS {
+    let created = all.iter().map(|(path, _)| (path.clone(), "$response.body#/id", format!("{path}/{{id}}")));
+    let created = created.filter(|(_, _, to)| all.iter().any(|(path, _)| path.starts_with(to.as_str())));
+    let others = OTHER_LEADS.map(|(from, expression, to)| (from.to_owned(), expression, to.to_owned()));
+    for (from, expression, to) in created.chain(others) {
         let of_calls = to.replace("/calls/", "/analytics/calls/");
-        let leads = |path: &str| [to, of_calls.as_str()].iter().any(|start| path == *start || path.starts_with(&format!("{start}/")));
+        let leads =
+            |path: &str| [to.as_str(), of_calls.as_str()].iter().any(|start| path == *start || path.starts_with(&format!("{start}/")));
         let targets: Vec<_> = all.iter().filter(|(path, _)| leads(path)).flat_map(|(_, ids)| ids.clone()).collect();
-        let Some(post) = document.paths.paths.get_mut(from).and_then(|item| item.post.as_mut()) else { continue };
+        let Some(post) = document.paths.paths.get_mut(&from).and_then(|item| item.post.as_mut()) else { continue };
         for (status, response) in &mut post.responses.responses {
             let RefOr::T(response) = response else { continue };
             if ["200", "201"].contains(&status.as_str()) {

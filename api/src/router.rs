@@ -21,17 +21,13 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    analytics, api_keys, audit,
-    auth::{self, RouteNeeds},
-    calls, campaigns, company,
+    auth::RouteNeeds,
     edge::{self, REQUEST_TIMEOUT},
-    events, idempotency, live,
+    idempotency,
     openapi::{Document, complete},
-    operations, persons, price_lists,
+    operations,
     problem::Problem,
-    projections, skillbases,
     state::App,
-    tasks, users, workers,
 };
 
 /// A read that takes longer is answered with 503; see [`REQUEST_TIMEOUT`].
@@ -42,22 +38,22 @@ const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 /// All routes below `/api/v1`, with their OpenAPI description.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .merge(analytics::router())
-        .merge(api_keys::router())
-        .merge(audit::router())
-        .merge(auth::routes::router())
-        .merge(calls::router())
-        .merge(campaigns::router())
-        .merge(company::router())
-        .merge(events::router())
-        .merge(live::router())
-        .merge(persons::router())
-        .merge(price_lists::router())
-        .merge(projections::router())
-        .merge(skillbases::router())
-        .merge(tasks::router())
-        .merge(users::router())
-        .merge(workers::router())
+        .merge(crate::analytics::router())
+        .merge(crate::api_keys::router())
+        .merge(crate::audit::router())
+        .merge(crate::auth::routes::router())
+        .merge(crate::calls::router())
+        .merge(crate::campaigns::router())
+        .merge(crate::company::router())
+        .merge(crate::events::router())
+        .merge(crate::live::router())
+        .merge(crate::persons::router())
+        .merge(crate::price_lists::router())
+        .merge(crate::projections::router())
+        .merge(crate::skillbases::router())
+        .merge(crate::tasks::router())
+        .merge(crate::users::router())
+        .merge(crate::workers::router())
 }
 
 /// The OpenAPI document.

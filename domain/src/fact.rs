@@ -6,10 +6,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::{
-    Decider, DomainEvent, api_key::ApiKey, call::Call, campaign::Campaign, company::Company, person::Person, price_list::PriceList,
-    reserved_name::ReservedName, skillbase::Skillbase, task::Task, user::User,
-};
+use crate::{Decider, DomainEvent};
 
 /// A stored event that cannot be read: its type is unknown (from a newer release), or its payload does not have the shape of its type.
 #[derive(Debug, thiserror::Error)]
@@ -124,17 +121,17 @@ pub fn encode<E: DomainEvent>(event: &E) -> Result<(String, Value), serde_json::
 }
 
 macro_rules! facts {
-    ($($aggregate:ident),+ $(,)?) => {
+    ($($module:ident::$aggregate:ident),+ $(,)?) => {
         /// An event of any aggregate.
         #[derive(Clone, Debug)]
         pub enum Fact {
-            $($aggregate(<$aggregate as Decider>::Event)),+
+            $($aggregate(<crate::$module::$aggregate as Decider>::Event)),+
         }
 
         impl Fact {
             /// Decodes a stored event by its category.
             pub fn decode(category: &str, event_type: &str, schema_version: i16, payload: &str) -> Result<Self, UnreadableEvent> {
-                $(if category == $aggregate::CATEGORY {
+                $(if category == <crate::$module::$aggregate as Decider>::CATEGORY {
                     return decode(category, event_type, schema_version, payload).map(Self::$aggregate);
                 })+
                 Err(UnreadableEvent::UnknownCategory(category.to_owned()))
@@ -143,24 +140,24 @@ macro_rules! facts {
             /// Category, event type and current schema version of every event type.
             pub fn catalogue() -> Vec<(&'static str, &'static str, i16)> {
                 let mut all = Vec::new();
-                $(for event_type in <<$aggregate as Decider>::Event as strum::VariantNames>::VARIANTS {
-                    all.push(($aggregate::CATEGORY, *event_type, <$aggregate as Decider>::Event::schema_version(event_type)));
+                $(for event_type in <<crate::$module::$aggregate as Decider>::Event as strum::VariantNames>::VARIANTS {
+                    all.push((<crate::$module::$aggregate as Decider>::CATEGORY, *event_type, <crate::$module::$aggregate as Decider>::Event::schema_version(event_type)));
                 })+
                 all
             }
 
             /// JSON pointers to the personal data in the payloads of an event type, see [`DomainEvent::personal_fields`].
             pub fn personal_fields(category: &str, event_type: &str) -> &'static [&'static str] {
-                $(if category == $aggregate::CATEGORY {
-                    return <$aggregate as Decider>::Event::personal_fields(event_type);
+                $(if category == <crate::$module::$aggregate as Decider>::CATEGORY {
+                    return <crate::$module::$aggregate as Decider>::Event::personal_fields(event_type);
                 })+
                 &[]
             }
 
             /// The fields that the personal data of an event type is bound to, see [`DomainEvent::bound_fields`].
             pub fn bound_fields(category: &str, event_type: &str) -> &'static [&'static str] {
-                $(if category == $aggregate::CATEGORY {
-                    return <$aggregate as Decider>::Event::bound_fields(event_type);
+                $(if category == <crate::$module::$aggregate as Decider>::CATEGORY {
+                    return <crate::$module::$aggregate as Decider>::Event::bound_fields(event_type);
                 })+
                 &[]
             }
@@ -175,7 +172,18 @@ macro_rules! facts {
     };
 }
 
-facts!(Company, User, ApiKey, Person, ReservedName, Skillbase, Campaign, Task, Call, PriceList);
+facts!(
+    company::Company,
+    user::User,
+    api_key::ApiKey,
+    person::Person,
+    reserved_name::ReservedName,
+    skillbase::Skillbase,
+    campaign::Campaign,
+    task::Task,
+    call::Call,
+    price_list::PriceList,
+);
 
 #[cfg(test)]
 mod tests {

@@ -3,19 +3,14 @@
 /// The state of an aggregate: its first event makes it present, and an event may delete it.
 ///
 /// `T` is the data of the aggregate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Lifecycle<T> {
     /// The stream has no events.
+    #[default]
     None,
     Present(Box<T>),
     /// No further command changes it.
     Deleted,
-}
-
-impl<T> Default for Lifecycle<T> {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 /// There is nothing behind the stream: it was never created, or it is deleted. The word names it: `campaign`.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::clock::{given, is_given};
+use super::clock::{CallTimes, given, is_given};
 use crate::{outcome::Outcome, validation::Invalid};
 
 /// Longest call, in seconds (ten days).
@@ -41,7 +41,27 @@ pub struct EndRequest {
     pub outcome: Option<Outcome>,
 }
 
+impl CallEnd {
+    /// The reported end with the times that follow from it.
+    pub(super) fn new(request: EndRequest, ended_at_given: bool, times: &CallTimes) -> Self {
+        Self {
+            ended_at: times.ended_at,
+            ended_at_given,
+            duration_sec: times.duration_sec,
+            duration_given: request.duration_sec.is_some(),
+            final_state: request.final_state,
+            hangup_by: request.hangup_by,
+            outcome: request.outcome,
+        }
+    }
+}
+
 impl EndRequest {
+    /// The report of an end at this time, and nothing else.
+    pub fn at(ended_at: DateTime<Utc>) -> Self {
+        Self { ended_at: Some(ended_at), ..Self::default() }
+    }
+
     /// Checks the values; the paths are those of the request.
     pub fn validate(&self, invalid: &mut Invalid) {
         invalid.time("ended_at", self.ended_at);

@@ -331,15 +331,7 @@ impl KnownCall {
             started_at: times.started_at,
             started_at_given: false,
         });
-        let end = CallEnd {
-            ended_at: times.ended_at,
-            ended_at_given: reported.given,
-            duration_sec: times.duration_sec,
-            duration_given: request.duration_sec.is_some(),
-            final_state: request.final_state,
-            hangup_by: request.hangup_by,
-            outcome: request.outcome,
-        };
+        let end = CallEnd::new(request, reported.given, &times);
         let classified = self.classify(&end, &self.said);
         Ok(moved.into_iter().chain([CallEvent::CallEnded(end)]).chain(classified).collect())
     }

@@ -35,11 +35,11 @@ pub fn turn(index: i64) -> CallEvent {
         llm_input_tokens: Some(350 + index),
         llm_output_tokens: Some(42),
         tts_characters: Some(64),
-        interrupted: false,
         stt_provider: Some("deepgram".to_owned()),
         llm_provider: Some("groq".to_owned()),
         llm_model: Some("llama-3.1-8b-instant".to_owned()),
         tts_provider: Some("cartesia".to_owned()),
+        ..Turn::default()
     }))
 }
 

@@ -32,6 +32,8 @@ use uuid::Uuid;
 use super::{differences, oracle::compare_with_deciders};
 
 /// When the calls take place: long before the history is created, so that price lists take effect between them.
+/// Number of further events after which every event type must have occurred.
+const RARE_TYPES_WITHIN: i64 = 20_000;
 const EPOCH: DateTime<Utc> = DateTime::from_timestamp(1_770_000_000, 0).unwrap();
 
 pub struct RandomHistory {
@@ -91,8 +93,12 @@ impl RandomHistory {
     /// Runs random commands until the log has `events` events, and at least one of every type.
     pub async fn until_all_types(&mut self, events: i64) {
         self.until(events).await;
-        while self.lacks().next().is_some() {
-            self.until(self.store.head().position() + 1).await;
+        loop {
+            let lacking = self.lacks().next();
+            let Some(event_type) = lacking else { return };
+            let position = self.store.head().position();
+            assert!(position < events + RARE_TYPES_WITHIN, "no random command leads to {event_type}");
+            self.until(position + 1).await;
         }
     }
 

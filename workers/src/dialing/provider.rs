@@ -78,11 +78,11 @@ impl Line<'_> {
 
     pub(crate) async fn ended(&self, ended: &Ended) -> Result<Versioned<KnownCall>, ServiceError> {
         let request = EndRequest {
-            ended_at: Some(now()),
             duration_sec: ended.duration_sec,
             final_state: ended.final_state.clone(),
             hangup_by: ended.hangup_by.clone(),
             outcome: Some(ended.outcome),
+            ..EndRequest::at(now())
         };
         self.services.end_call(&self.op(), self.call_id, request).await
     }
