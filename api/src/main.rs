@@ -40,7 +40,7 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Create a new key for signing tokens; running processes load it within two minutes.
+    /// Create a new key for signing tokens; running processes load it within 30 seconds and sign with it after 90 seconds.
     RotateSigningKey {
         /// Revoke all earlier keys and the tokens that they signed; refresh tokens stay valid.
         #[arg(long)]

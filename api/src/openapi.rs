@@ -21,7 +21,7 @@ use crate::{
     info(
         title = "newvoice",
         version = env!("CARGO_PKG_VERSION"),
-        description = "Campaigns of AI voice calls on an event log. Every command answers `Event-Position`; every GET takes `?min_position=` and waits for it. \
+        description = "Campaigns of AI voice calls on an event log. Every command answers `Event-Position`; every GET of a company's data takes `?min_position=` and waits for it. \
                        Errors are RFC 9457 problems. A POST that lists an `Idempotency-Key` can be sent again under it."
     ),
     servers((url = "/api/v1")),

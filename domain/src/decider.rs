@@ -1,4 +1,4 @@
-//! What every aggregate defines: facts, a state folded from them, and the decision which facts follow a command.
+//! What every aggregate defines: facts, a state folded from them, and the function that decides which facts follow from a command.
 
 use std::fmt::Debug;
 

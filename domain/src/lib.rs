@@ -1,6 +1,6 @@
 //! Pure rules and facts of voice campaigns.
 //!
-//! One file or folder per aggregate, each in the same order: `Event`, `State`, `evolve`, `Command`, `decide`, tests.
+//! One file or folder per aggregate, each in the same order: `Event`, `State`, `Command`, `Refusal`, `evolve`, `decide`, tests.
 //! Nothing here does I/O, reads the clock or generates a random number: times and new ids are passed in.
 
 pub mod api_key;

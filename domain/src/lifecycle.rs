@@ -1,4 +1,4 @@
-//! Whether the thing behind a stream exists.
+//! The lifecycle of an aggregate: never created, present, or deleted.
 
 /// The state of an aggregate: its first event makes it present, and an event may delete it.
 ///

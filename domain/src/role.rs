@@ -1,4 +1,4 @@
-//! Who may do what: each role includes the ones below it.
+//! The roles of users and API keys: each role includes the rights of the lower roles.
 
 use serde::{Deserialize, Serialize};
 

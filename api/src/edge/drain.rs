@@ -1,5 +1,5 @@
-//! Lets a client that is refused while it sends receive the answer: the rest of its body is read and discarded, within limits. If a
-//! connection is closed while it has unread data, the answer is lost (RFC 9112, 9.6).
+//! If a request is refused before its body has arrived, the rest of the body is read and discarded, within limits, so that the client
+//! receives the answer. If a connection is closed while it has unread data, the answer is lost (RFC 9112, 9.6).
 
 use std::{
     pin::Pin,

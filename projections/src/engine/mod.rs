@@ -1,4 +1,4 @@
-//! What runs projections and rebuilds them. It knows no read model: [`Projectors`] and the functions here get a list of projections.
+//! Runs projections and rebuilds them. It knows no read model: [`Projectors`] and the functions here get a list of projections.
 
 pub(crate) mod document;
 mod feed;

@@ -1,4 +1,4 @@
-//! What workers failed to do: it is tried again after growing pauses, then it is a dead letter that waits for an operator.
+//! Failed work of workers: it is tried again after growing pauses; after the last attempt it is a dead letter that waits for an operator.
 
 use std::collections::HashMap;
 

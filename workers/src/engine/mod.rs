@@ -2,7 +2,7 @@
 //! pauses, and dead letters.
 //!
 //! A worker that only one process may run has a lease, like a projection. Its row in the table `workers` has the lease, the cursor and the
-//! result of the last round. What it failed to do is a row of `worker_failures` until it succeeds or an operator has it tried again.
+//! result of the last round. Each failed piece of work is a row of `worker_failures` until the work succeeds or is no longer due.
 
 mod due;
 mod failures;
