@@ -22,7 +22,7 @@ use crate::{
         title = "newvoice",
         version = env!("CARGO_PKG_VERSION"),
         description = "Campaigns of AI voice calls on an event log. Every command answers `Event-Position`; every GET of a company's data takes `?min_position=` and waits for it. \
-                       Errors are RFC 9457 problems. A POST that lists an `Idempotency-Key` can be sent again under it."
+                       Errors are RFC 9457 problems; a query parameter that an operation does not have is answered with 400. A POST that lists an `Idempotency-Key` can be sent again under it."
     ),
     servers((url = "/api/v1")),
     modifiers(&Bearer),

@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     auth::RouteNeeds,
-    edge::{self, REQUEST_TIMEOUT},
+    edge::{self, QueryParameters, REQUEST_TIMEOUT},
     idempotency,
     openapi::{Document, complete},
     operations,
@@ -78,6 +78,7 @@ pub fn router(app: App) -> Router {
     let api = api
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state((app.clone(), Arc::new(RouteNeeds::of(&document))), idempotency::middleware))
+        .layer(middleware::from_fn_with_state(Arc::new(QueryParameters::of(&document)), edge::refuse_unknown_parameters))
         .layer(middleware::from_fn_with_state(app.clone(), edge::gate));
     let cors = cors(&app.settings.http.cors_origins);
     Router::new()

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, StatusCode, request::Parts},
+    http::{Extensions, HeaderName, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -123,7 +123,11 @@ fn caller(parts: &Parts, origin: Option<&Origin>) -> Vec<u8> {
 
 /// Method and route, as in the OpenAPI document.
 pub fn action(parts: &Parts) -> String {
-    let route = parts.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-    let route = route.strip_prefix("/api/v1").or_else(|| route.strip_prefix("/api")).unwrap_or(route);
-    format!("{} {route}", parts.method)
+    format!("{} {}", parts.method, route(&parts.extensions))
+}
+
+/// The route of a request, as in the OpenAPI document.
+pub(super) fn route(extensions: &Extensions) -> &str {
+    let route = extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+    route.strip_prefix("/api/v1").or_else(|| route.strip_prefix("/api")).unwrap_or(route)
 }

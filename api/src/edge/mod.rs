@@ -12,6 +12,7 @@ mod gate;
 mod head;
 mod limits;
 mod origin;
+mod query_parameters;
 mod repeats;
 pub mod server;
 mod shares;
@@ -27,6 +28,7 @@ pub use gate::{action, gate};
 pub use head::limit_head;
 pub use limits::Limits;
 pub use origin::{Origin, assign_origin};
+pub use query_parameters::{QueryParameters, refuse_unknown_parameters};
 pub use shares::Shares;
 
 use std::time::Duration;

@@ -154,3 +154,19 @@ async fn the_router_and_the_document_list_the_same_routes() {
     assert_eq!(bare, ["/", "/healthz", "/readyz", "/metrics"]);
     platform.stop().await;
 }
+
+/// A misspelt filter would otherwise give all rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_refuses_a_query_parameter_that_it_does_not_have() {
+    let platform = Platform::start().await;
+    let operator = platform.operator().await;
+    let mut refused = 0;
+    for operation in operations() {
+        let path = format!("{}?surprise=1", filled(&operation.path, &Uuid::new_v4().to_string()));
+        let problem = operator.send(operator.request(operation.method.clone(), &path).json(&json!({}))).await.problem(400);
+        assert!(problem["detail"].as_str().unwrap().contains("\"surprise\""), "{} {path}: {}", operation.method, problem.body);
+        refused += 1;
+    }
+    assert!(refused > 50, "{refused}");
+    platform.stop().await;
+}
