@@ -961,7 +961,10 @@ CREATE TABLE newvoice.skillbases (
     version integer NOT NULL,
     stream_version bigint NOT NULL,
     created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL
+    updated_at timestamp with time zone NOT NULL,
+    description text,
+    is_active boolean DEFAULT true NOT NULL,
+    is_published boolean DEFAULT false NOT NULL
 );
 
 ALTER TABLE ONLY newvoice.skillbases FORCE ROW LEVEL SECURITY;

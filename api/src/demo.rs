@@ -120,7 +120,14 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         }
     };
     let import_id = id(&format!("demo contacts {round}"));
-    let content = SkillbaseContent { name: "Appointment reminder".into(), slug: "appointment-reminder".into(), config: config()? };
+    let content = SkillbaseContent {
+        name: "Appointment reminder".into(),
+        slug: "appointment-reminder".into(),
+        config: config()?,
+        description: Some("Calls patients who are due for their yearly check-up.".into()),
+        is_active: true,
+        is_published: true,
+    };
     app.store.execute::<Skillbase>(&context, skillbase_id, SkillbaseCommand::Create(Box::new(content))).await?;
     let settings = CampaignSettings {
         description: Some("Calls patients who are due for a check-up.".into()),

@@ -39,6 +39,7 @@ struct CountedRow {
     stream_version: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    deleted_at: Option<DateTime<Utc>>,
     body: Value,
     completed_tasks: i64,
     failed_tasks: i64,
@@ -46,26 +47,27 @@ struct CountedRow {
 
 impl From<CountedRow> for CountedCampaign {
     fn from(row: CountedRow) -> Self {
-        let CountedRow { company_id, id, stream_version, created_at, updated_at, body, completed_tasks, failed_tasks } = row;
-        let row = DocumentRow { company_id, id, stream_version, created_at, updated_at, deleted_at: None, body, personal: None };
+        let CountedRow { company_id, id, stream_version, created_at, updated_at, deleted_at, body, completed_tasks, failed_tasks } = row;
+        let row = DocumentRow { company_id, id, stream_version, created_at, updated_at, deleted_at, body, personal: None };
         Self { campaign: Document::new(row), completed_tasks, failed_tasks }
     }
 }
 
+/// The campaign, also after its deletion.
 pub async fn get_with_counts(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CountedCampaign>, sqlx::Error> {
     let row = sqlx::query_as!(
         CountedRow,
-        r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.body,
+        r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.deleted_at, c.body,
                   coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!"
              from campaigns c left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
-            where c.company_id = $1 and c.campaign_id = $2 and c.deleted_at is null"#,
+            where c.company_id = $1 and c.campaign_id = $2"#,
         company_id,
         id
     );
     Ok(row.fetch_optional(db).await?.map(CountedCampaign::from))
 }
 
-/// Newest first.
+/// The campaigns that are not deleted, newest first.
 pub async fn list(
     db: &mut PgConnection,
     company_id: Uuid,
@@ -76,7 +78,7 @@ pub async fn list(
 ) -> Result<Vec<CountedCampaign>, sqlx::Error> {
     let rows = sqlx::query_as!(
         CountedRow,
-        r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.body,
+        r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.deleted_at, c.body,
                   coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!"
              from campaigns c left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
             where c.company_id = $1 and c.deleted_at is null and ($2::text is null or c.status = $2)
@@ -118,13 +120,13 @@ pub async fn finished(pool: &Pool, limit: i64) -> Result<Vec<CampaignAtWork>, sq
     .await
 }
 
-/// Campaigns of every company that still have waiting tasks although the campaign is deleted, or is running and has passed its end.
+/// Campaigns of every company that still have waiting tasks although the campaign is deleted, or is running and has passed its end or is finishing.
 pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
         r#"select c.company_id, c.campaign_id, c.total_tasks as "total_tasks!"
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
-          where (c.status = 'deleted' or (c.status = 'running' and (c.body #>> '{settings,end_time}')::timestamptz <= $1)) and s.pending + s.retry > 0
+          where (c.status = 'deleted' or (c.status = 'running' and ((c.body #>> '{settings,end_time}')::timestamptz <= $1 or c.body ->> 'is_finishing' = 'true'))) and s.pending + s.retry > 0
           limit $2"#,
         now,
         limit

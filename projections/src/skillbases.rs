@@ -27,6 +27,9 @@ pub struct SkillbaseRow {
     pub slug: String,
     /// In the form that the API shows.
     pub config: Value,
+    pub description: Option<String>,
+    pub is_active: bool,
+    pub is_published: bool,
     pub version: i32,
     pub stream_version: i64,
     pub created_at: DateTime<Utc>,
@@ -76,10 +79,12 @@ impl Projection for Skillbases {
 async fn save(db: &mut PgConnection, event: &Recorded, content: &SkillbaseContent, version: i32) -> Result<(), sqlx::Error> {
     let config = content.config.to_api();
     sqlx::query!(
-        "insert into skillbases (company_id, skillbase_id, name, slug, config, version, stream_version, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+        "insert into skillbases (company_id, skillbase_id, name, slug, config, version, stream_version, created_at, updated_at,
+                description, is_active, is_published)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)
          on conflict (company_id, skillbase_id) do update
-            set name = $3, slug = $4, config = $5, version = $6, stream_version = $7, updated_at = $8",
+            set name = $3, slug = $4, config = $5, version = $6, stream_version = $7, updated_at = $8,
+                description = $9, is_active = $10, is_published = $11",
         event.company_id,
         event.id,
         content.name,
@@ -87,7 +92,10 @@ async fn save(db: &mut PgConnection, event: &Recorded, content: &SkillbaseConten
         config,
         version,
         event.version,
-        event.recorded_at
+        event.recorded_at,
+        content.description,
+        content.is_active,
+        content.is_published
     )
     .execute(&mut *db)
     .await?;
@@ -109,7 +117,7 @@ async fn save(db: &mut PgConnection, event: &Recorded, content: &SkillbaseConten
 pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<SkillbaseRow>, sqlx::Error> {
     sqlx::query_as!(
         SkillbaseRow,
-        "select skillbase_id, company_id, name, slug, config, version, stream_version, created_at, updated_at
+        "select skillbase_id, company_id, name, slug, config, description, is_active, is_published, version, stream_version, created_at, updated_at
            from skillbases where company_id = $1 and skillbase_id = $2",
         company_id,
         id
@@ -118,19 +126,27 @@ pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Op
     .await
 }
 
-/// Newest first; `name` matches any part of the name without regard to case, `slug` the whole slug.
+/// Which skillbases to list; `name` matches any part of the name without regard to case, `slug` the whole slug.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SkillbaseFilter<'a> {
+    pub name: Option<&'a str>,
+    pub slug: Option<&'a str>,
+    pub is_active: Option<bool>,
+    pub is_published: Option<bool>,
+}
+
+/// Newest first.
 pub async fn list(
     db: &mut PgConnection,
     company_id: Uuid,
-    name: Option<&str>,
-    slug: Option<&str>,
+    filter: SkillbaseFilter<'_>,
     after: Option<After>,
     limit: usize,
 ) -> Result<BoundedPage<SkillbaseRow>, sqlx::Error> {
     let mut reader = long_rows::<SkillbaseRow>(limit);
     while let Some(count) = reader.rows_to_read() {
         let after = reader.last().map_or(after, |row| Some(After { at: row.created_at, id: row.skillbase_id }));
-        let rows = rows(&mut *db, company_id, name, slug, after, count::to_i64(count)).await?;
+        let rows = rows(&mut *db, company_id, filter, after, count::to_i64(count)).await?;
         reader.add(rows, |row| json_bytes(&row.config));
     }
     Ok(reader.into_page())
@@ -139,21 +155,23 @@ pub async fn list(
 async fn rows(
     db: &mut PgConnection,
     company_id: Uuid,
-    name: Option<&str>,
-    slug: Option<&str>,
+    filter: SkillbaseFilter<'_>,
     after: Option<After>,
     limit: i64,
 ) -> Result<Vec<SkillbaseRow>, sqlx::Error> {
     sqlx::query_as!(
         SkillbaseRow,
-        "select skillbase_id, company_id, name, slug, config, version, stream_version, created_at, updated_at
+        "select skillbase_id, company_id, name, slug, config, description, is_active, is_published, version, stream_version, created_at, updated_at
            from skillbases
           where company_id = $1 and ($2::text is null or strpos(lower(name), lower($2)) > 0) and ($3::text is null or slug = $3)
-            and ($4::timestamptz is null or (created_at, skillbase_id) < ($4, $5::uuid))
-          order by created_at desc, skillbase_id desc limit $6",
+            and ($4::boolean is null or is_active = $4) and ($5::boolean is null or is_published = $5)
+            and ($6::timestamptz is null or (created_at, skillbase_id) < ($6, $7::uuid))
+          order by created_at desc, skillbase_id desc limit $8",
         company_id,
-        name,
-        slug,
+        filter.name,
+        filter.slug,
+        filter.is_active,
+        filter.is_published,
         after.map(|a| a.at),
         after.map(|a| a.id),
         limit

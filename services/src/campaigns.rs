@@ -25,7 +25,9 @@ const NAME_MAX_CHARS: usize = 200;
 /// A campaign with the counts of its tasks.
 #[derive(Clone, Debug)]
 pub struct CampaignDetails {
+    /// Of a deleted campaign: as it was before.
     pub campaign: LiveCampaign,
+    pub deleted_at: Option<DateTime<Utc>>,
     pub counters: Counters,
 }
 
@@ -40,7 +42,8 @@ impl CampaignDetails {
     /// From a row of the read model that is at `position`.
     pub fn of_row(row: CountedCampaign, position: i64) -> Result<Versioned<Self>, ServiceError> {
         let counters = Counters { completed_tasks: row.completed_tasks, failed_tasks: row.failed_tasks };
-        Ok(Versioned::of_document(row.campaign, position)?.map(|campaign| Self { campaign, counters }))
+        let deleted_at = row.campaign.deleted_at();
+        Ok(Versioned::of_document(row.campaign, position)?.map(|campaign| Self { campaign, deleted_at, counters }))
     }
 }
 
@@ -111,6 +114,14 @@ impl Services {
         self.run_campaign(op, id, "CampaignResumed", &CampaignCommand::Resume { now: op.command.now }).await
     }
 
+    /// Ends a campaign early: its waiting tasks are cancelled, no further task is claimed, and it completes when the calls in progress have
+    /// ended.
+    pub async fn finish_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let committed = self.store.execute_if::<Campaign>(&op.command, id, op.expected_version, CampaignCommand::Finish).await?;
+        self.cancel_waiting_tasks(op.company_id(), id).await?;
+        self.campaign(op.company_id(), id, committed.position).await
+    }
+
     /// Pauses a campaign: no further task is claimed; calls in progress continue.
     pub async fn pause_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let committed = self.store.execute_if::<Campaign>(&op.command, id, op.expected_version, CampaignCommand::Pause).await?;
@@ -134,6 +145,9 @@ impl Services {
             let decided = unit.decide::<Campaign>(id, command.clone()).await?;
             let skillbase_id = decided.state.require("campaign")?.settings.skillbase_id;
             let skillbase = self.require_campaign_skillbase(company_id, skillbase_id).await?;
+            if !skillbase.state.require("skillbase")?.content.is_active {
+                return Err(ServiceError::conflict(StateConflict::SkillbaseInactive));
+            }
             unit.hold(skillbase_id, &skillbase);
             self.withdraw_deletion(&mut unit, company_id, skillbase_id).await?;
             Ok::<_, ServiceError>((unit, ()))
@@ -149,7 +163,7 @@ impl Services {
         let mut read = self.read_by_key(company_id, call_tasks::STATS_READS, None).await?;
         let row = call_tasks::campaign_stats(&mut read, company_id, id).await?;
         let counters = row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default();
-        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, counters }))
+        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters }))
     }
 
     /// The campaign as of a given time, from the events that were recorded until then.
@@ -168,7 +182,7 @@ impl Services {
         drop(read);
         let failed_then = self.store.count_streams_with::<Task>(company_id, &results.completed_later, "TaskFailed", moment).await?;
         let counters = Counters { completed_tasks: results.completed, failed_tasks: results.failed + failed_then };
-        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, counters }))
+        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters }))
     }
 
     /// The skillbase of a campaign must belong to the same company.

@@ -3,7 +3,7 @@
 use domain::{
     ERASED,
     call::{Call, CallCommand, CallSubject, Direction},
-    campaign::{Campaign, CampaignSettings, CampaignStatus, settings::EXTERNAL},
+    campaign::{Campaign, CampaignStatus, LiveCampaign, settings::EXTERNAL},
     task::{CreatedTask, Task, TaskCommand, TaskRefusal, TaskStatus},
 };
 use eventstore::{APPEND_DEADLINE, CommandContext, CommandError as _, ExecuteError, Loaded, StoreError, now};
@@ -156,7 +156,7 @@ impl Services {
         for _ in 0..ROUNDS_MAX {
             let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
             let live = campaign.state.present().ok_or_else(unknown_campaign)?;
-            if let Some(reason) = closed(&live.settings, live.status, claimant) {
+            if let Some(reason) = closed(live, claimant) {
                 return Ok(ClaimResult::Nothing(reason));
             }
             // No call is placed with a deleted skillbase, regardless of the campaign's state.
@@ -305,12 +305,12 @@ impl Services {
 }
 
 /// Why no task of the campaign can be claimed now, regardless of its tasks.
-fn closed(settings: &CampaignSettings, status: CampaignStatus, claimant: Claimant<'_>) -> Option<NothingToClaim> {
-    if status != CampaignStatus::Running {
+fn closed(campaign: &LiveCampaign, claimant: Claimant<'_>) -> Option<NothingToClaim> {
+    if campaign.status != CampaignStatus::Running || campaign.is_finishing {
         Some(NothingToClaim::NotRunning)
-    } else if settings.dialed_by != claimant.dialed_by() {
+    } else if campaign.settings.dialed_by != claimant.dialed_by() {
         Some(NothingToClaim::DialedByProvider)
-    } else if !settings.schedule().is_open(now()) {
+    } else if !campaign.settings.schedule().is_open(now()) {
         Some(NothingToClaim::OutsideSchedule)
     } else {
         None

@@ -1,4 +1,4 @@
-use domain::{Absent, Coded, Reason, Refusal, RefusalKind, user::UserStatus, validation::Invalid};
+use domain::{Absent, Coded, Reason, Refusal, RefusalKind, task::TaskStatus, user::UserStatus, validation::Invalid};
 use eventstore::{CommandError, ExecuteError, StoreError};
 use projections::{NotReached, UnreadableDocument};
 use serde::Serialize;
@@ -58,6 +58,8 @@ pub enum StateConflict {
     SkillbaseInUse,
     #[error("the campaign's skillbase is deleted; give the campaign another one first")]
     SkillbaseDeleted,
+    #[error("the campaign's skillbase is not active; activate it, or give the campaign another one")]
+    SkillbaseInactive,
     #[error("this is for users; the caller is an API key")]
     CallerIsApiKey,
     #[error("this API key has been revoked meanwhile")]
@@ -74,6 +76,8 @@ pub enum StateConflict {
     UserHasJoined,
     #[error("this user is {status}")]
     UserIs { status: UserStatus },
+    #[error("this task is {status}")]
+    TaskIs { status: TaskStatus },
     #[error("this user never joined, and the invitation is no longer valid; invite them again")]
     UserNeverJoined,
     #[error("the company would have no admin left")]

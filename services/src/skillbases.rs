@@ -16,6 +16,9 @@ pub struct SkillbaseChange {
     pub name: Option<String>,
     pub slug: Option<String>,
     pub config: Option<SkillbaseConfig>,
+    pub description: Option<Option<String>>,
+    pub is_active: Option<bool>,
+    pub is_published: Option<bool>,
 }
 
 fn slug_id(company_id: Uuid, slug: &str) -> Uuid {
@@ -63,6 +66,9 @@ impl Services {
                 name: change.name.clone().unwrap_or_else(|| before.name.clone()),
                 slug: change.slug.clone().unwrap_or_else(|| before.slug.clone()),
                 config: change.config.clone().unwrap_or_else(|| before.config.clone()),
+                description: change.description.clone().unwrap_or_else(|| before.description.clone()),
+                is_active: change.is_active.unwrap_or(before.is_active),
+                is_published: change.is_published.unwrap_or(before.is_published),
             };
             content.validate()?;
             loaded.require(op.expected_version)?;

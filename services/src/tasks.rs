@@ -5,12 +5,12 @@ use domain::{
     campaign::Campaign,
     outcome::Outcome,
     retry::{Backoff, RetryPolicy},
-    task::{AttemptFailure, CreatedTask, Task, TaskCommand},
+    task::{AttemptFailure, CreatedTask, Task, TaskCommand, TaskStatus},
 };
 use eventstore::{CommandContext, Committed, Loaded, StoreError};
 use uuid::Uuid;
 
-use crate::{OpContext, ServiceError, Services, Versioned, claim_slots};
+use crate::{OpContext, ServiceError, Services, StateConflict, Versioned, claim_slots};
 
 impl Services {
     /// Completes the attempt; no other attempt is needed.
@@ -38,6 +38,15 @@ impl Services {
         self.task(op.company_id(), task_id, committed).await
     }
 
+    /// Cancels a waiting task: its person is not called again. An attempt in progress is not interrupted.
+    pub async fn cancel_task(&self, op: &OpContext, task_id: Uuid) -> Result<Versioned<CreatedTask>, ServiceError> {
+        let committed = self.store.execute::<Task>(&op.command, task_id, TaskCommand::Cancel).await?;
+        match committed.state.require("task")?.status {
+            TaskStatus::Cancelled => self.task(op.company_id(), task_id, committed).await,
+            status => Err(ServiceError::conflict(StateConflict::TaskIs { status })),
+        }
+    }
+
     async fn task(&self, company_id: Uuid, id: Uuid, committed: Committed<Task>) -> Result<Versioned<CreatedTask>, ServiceError> {
         let loaded: Loaded<Task> = self.store.load(company_id, id).await?;
         let task = committed.state.require("task")?.clone();
@@ -51,10 +60,10 @@ impl Services {
         Ok(Versioned::of_loaded(id, &loaded, loaded.position, task))
     }
 
-    /// The campaign's retry policy; tasks of a deleted campaign are not retried.
+    /// The campaign's retry policy; tasks of a campaign that is deleted or finishing are not retried.
     pub async fn retry_policy(&self, context: &CommandContext, campaign_id: Uuid) -> Result<RetryPolicy, StoreError> {
         let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
         let none = RetryPolicy { max_retries: 0, retry_delay_minutes: 0, retry_backoff: Backoff::Fixed };
-        Ok(campaign.state.present().map_or(none, |live| live.settings.retry_policy()))
+        Ok(campaign.state.present().filter(|live| !live.is_finishing).map_or(none, |live| live.settings.retry_policy()))
     }
 }

@@ -179,6 +179,7 @@ PUT /campaigns/{id} manager
 DELETE /campaigns/{id} manager
 POST /campaigns/{id}/clone manager
 POST /campaigns/{id}/start manager
+POST /campaigns/{id}/finish manager
 POST /campaigns/{id}/pause manager
 POST /campaigns/{id}/resume manager
 POST /campaigns/{id}/call-list manager
@@ -189,6 +190,7 @@ GET /campaigns/{id}/history viewer
 POST /campaigns/{id}/tasks/claim agent
 GET /tasks/{id} viewer
 GET /tasks/{id}/history viewer
+POST /tasks/{id}/cancel manager
 POST /tasks/{id}/complete agent
 POST /tasks/{id}/fail agent
 POST /calls agent

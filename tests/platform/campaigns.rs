@@ -20,6 +20,53 @@ pub async fn until(client: &Client, path: &str, pointer: &str, value: Value) -> 
 }
 
 #[tokio::test]
+async fn a_finished_campaign_cancels_what_waits_and_completes_with_its_last_call() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(3, json!({"max_retries": 5})).await;
+    let path = format!("/campaigns/{campaign}");
+    let claimed = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+    let (task, call) = (claimed["task"]["id"].as_str().unwrap().to_owned(), claimed["call_id"].clone());
+    assert_eq!(admin.act(&format!("{path}/finish")).await.expect(200)["status"], "running");
+    assert_eq!(admin.act(&format!("{path}/tasks/claim")).await.expect(204).header("reason"), Some("not_running"));
+    until(&admin, &format!("{path}/stats"), "/tasks/cancelled", json!(2)).await;
+    assert_eq!(admin.act(&format!("{path}/pause")).await.problem(409)["code"], "campaign_finishing");
+    admin.upload(&campaign, "more.csv", b"phone_number\n+12025550199\n".to_vec()).await.problem(409);
+    // The attempt in progress is the last one, although the campaign allows retries.
+    admin.post(&format!("/tasks/{task}/fail"), &json!({"call_id": call, "error_message": "busy", "outcome": "busy"})).await.expect(200);
+    assert_eq!(admin.get(&format!("/tasks/{task}")).await.expect(200)["status"], "failed");
+    until(&admin, &path, "/status", json!("completed")).await;
+    admin.act(&format!("{path}/finish")).await.expect(200);
+    let draft = admin.campaign(json!({})).await;
+    admin.act(&format!("/campaigns/{draft}/finish")).await.problem(409);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_waiting_task_is_cancelled_and_no_other() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(2, json!({})).await;
+    let claimed = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+    let (claimed, call) = (claimed["task"]["id"].as_str().unwrap().to_owned(), claimed["call_id"].clone());
+    let waiting = admin.get(&format!("/campaigns/{campaign}/tasks?status=pending")).await.expect(200)["items"][0]["id"].clone();
+    let cancel = |task: &str| format!("/tasks/{task}/cancel");
+    let of_waiting = cancel(waiting.as_str().unwrap());
+    let cancelled = admin.act(&of_waiting).await.expect(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    let again = admin.act(&of_waiting).await.expect(200);
+    assert_eq!(again.header("event-position"), cancelled.header("event-position"), "a repeated command has no effect");
+    let refused = admin.act(&cancel(&claimed)).await.problem(409);
+    assert_eq!((&refused["code"], &refused["args"]["status"]), (&json!("task_is"), &json!("in_progress")));
+    admin.post(&format!("/tasks/{claimed}/complete"), &json!({"call_id": call, "outcome": "success"})).await.expect(200);
+    assert_eq!(admin.act(&cancel(&claimed)).await.problem(409)["args"]["status"], "completed");
+    admin.act(&cancel(&uuid::Uuid::new_v4().to_string())).await.problem(404);
+    let stats = admin.get(&format!("/campaigns/{campaign}/stats")).await.expect(200);
+    assert_eq!((&stats["tasks"]["cancelled"], &stats["tasks"]["completed"]), (&json!(1), &json!(1)));
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
@@ -162,7 +209,7 @@ async fn put_changes_the_given_fields_and_null_clears() {
 }
 
 #[tokio::test]
-async fn a_deleted_campaign_disappears_with_its_waiting_tasks_and_keeps_its_history() {
+async fn a_deleted_campaign_leaves_the_lists_cancels_what_waits_and_stays_readable() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let id = admin.running_campaign(3, json!({})).await;
@@ -171,9 +218,13 @@ async fn a_deleted_campaign_disappears_with_its_waiting_tasks_and_keeps_its_hist
     admin.act(&format!("{path}/pause")).await.expect(200);
     let task = admin.get(&format!("{path}/tasks")).await["items"][0]["id"].as_str().unwrap().to_owned();
     admin.delete(&path).await.expect(204);
-    admin.get(&path).await.problem(404);
+    let deleted = admin.get(&path).await.expect(200);
+    assert!(deleted["deleted_at"].is_string() && deleted["status"] == "paused", "{}", deleted.body);
     assert_eq!(admin.get("/campaigns").await["items"], json!([]));
+    admin.put(&path, &json!({"name": "Other"})).await.problem(404);
     until(&admin, &format!("/tasks/{task}"), "/status", json!("cancelled")).await;
+    until(&admin, &format!("{path}/stats"), "/tasks/cancelled", json!(3)).await;
+    assert_eq!(admin.get(&format!("{path}/tasks?status=cancelled")).await.expect(200)["items"].as_array().unwrap().len(), 3);
     let history = admin.get(&format!("{path}/history")).await.expect(200);
     assert_eq!(history["items"].as_array().unwrap().last().unwrap()["event_type"], "CampaignDeleted");
     platform.stop().await;

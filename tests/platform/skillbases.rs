@@ -1,6 +1,6 @@
 use domain::skillbase::{Skillbase, SkillbaseCommand};
-use serde_json::json;
-use support::{Client, Platform, Proxy, new_database, skillbase_config};
+use serde_json::{Value, json};
+use support::{Answer, Client, Platform, Proxy, new_database, skillbase_config};
 
 #[tokio::test]
 async fn a_skillbase_is_created_changed_and_deleted_and_its_versions_stay() {
@@ -46,6 +46,46 @@ async fn an_agent_gets_everything_for_a_call_in_one_read() {
     assert_eq!(admin.get(&format!("/skillbases/{id}/prompt")).await["prompt"], for_call["prompt"]);
     assert_eq!(admin.get(&format!("/skillbases/{id}/scenario")).await.body, for_call["scenario"]);
     assert_eq!(admin.get(&format!("/skillbases/{id}/tools")).await.body, for_call["tools"]);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_skillbase_has_a_description_and_can_be_inactive_or_published() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let body = json!({"name": "Bot", "slug": "bot", "config": skillbase_config()});
+    let created = admin.post("/skillbases", &body).await.expect(201);
+    let notes = |of: &Answer| (of["description"].clone(), of["is_active"].clone(), of["is_published"].clone());
+    assert_eq!(notes(&created), (Value::Null, json!(true), json!(false)));
+    let path = format!("/skillbases/{}", created.id());
+    let changed = admin.put(&path, &json!({"description": "For tests", "is_active": false, "is_published": true})).await.expect(200);
+    assert_eq!((notes(&changed), &changed["version"]), ((json!("For tests"), json!(false), json!(true)), &json!(2)));
+    assert_eq!(notes(&admin.get(&path).await.expect(200)), notes(&changed));
+    for (filter, found) in
+        [("is_active=false", 1), ("is_active=true", 0), ("is_published=true", 1), ("is_published=true&is_active=true", 0)]
+    {
+        assert_eq!(admin.get(&format!("/skillbases?{filter}")).await.expect(200)["items"].as_array().unwrap().len(), found, "{filter}");
+    }
+    admin.get("/skillbases?is_active=perhaps").await.problem(400);
+    let cleared = admin.put(&path, &json!({"description": null})).await.expect(200);
+    assert_eq!(notes(&cleared), (Value::Null, json!(false), json!(true)));
+    admin.put(&path, &json!({"description": "x".repeat(2_001)})).await.problem(422);
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_campaign_starts_with_an_active_skillbase_only() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(1, json!({})).await;
+    let (pause, resume) = (format!("/campaigns/{campaign}/pause"), format!("/campaigns/{campaign}/resume"));
+    admin.act(&pause).await.expect(200);
+    let skillbase = admin.get(&format!("/campaigns/{campaign}")).await["skillbase_id"].as_str().unwrap().to_owned();
+    admin.put(&format!("/skillbases/{skillbase}"), &json!({"is_active": false})).await.expect(200);
+    assert_eq!(admin.act(&resume).await.problem(409)["code"], "skillbase_inactive");
+    admin.act(&format!("/campaigns/{campaign}/clone")).await.expect(201);
+    admin.put(&format!("/skillbases/{skillbase}"), &json!({"is_active": true})).await.expect(200);
+    admin.act(&resume).await.expect(200);
     platform.stop().await;
 }
 

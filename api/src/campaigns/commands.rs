@@ -35,6 +35,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(start))
         .routes(routes!(pause))
         .routes(routes!(resume))
+        .routes(routes!(finish))
         .routes(routes!(claim))
 }
 
@@ -227,6 +228,15 @@ async fn pause(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<An
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     Ok(answer(&by, app.services.resume_campaign(&by.op(), id).await?))
+}
+
+/// Finish early: waiting tasks are cancelled, calls in progress continue, then the campaign is completed.
+///
+/// Until then the campaign is running, and nothing can be claimed.
+#[utoipa::path(post, path = "/campaigns/{id}/finish", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+    responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
+async fn finish(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
+    Ok(answer(&by, app.services.finish_campaign(&by.op(), id).await?))
 }
 
 #[derive(Serialize, ToSchema)]

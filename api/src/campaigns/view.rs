@@ -33,12 +33,14 @@ pub struct CampaignView {
     pub failed_tasks: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    /// A deleted campaign is in no list; it, its tasks and its statistics stay readable by its id
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 impl CampaignView {
     #[expect(clippy::expect_used, reason = "every task is an event, and positions are below 2^63")]
     pub fn new(company_id: Uuid, given: Versioned<CampaignDetails>) -> Self {
-        let Versioned { id, created_at, updated_at, value: CampaignDetails { campaign, counters }, .. } = given;
+        let Versioned { id, created_at, updated_at, value: CampaignDetails { campaign, deleted_at, counters }, .. } = given;
         let settings = campaign.settings;
         let hh_mm = |time: chrono::NaiveTime| time.format("%H:%M").to_string();
         Self {
@@ -66,6 +68,7 @@ impl CampaignView {
             failed_tasks: counters.failed_tasks,
             created_at,
             updated_at,
+            deleted_at,
         }
     }
 }

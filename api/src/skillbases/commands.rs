@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     answer::{Answer, Done},
     auth::{By, Manager},
-    extract::{Body, Id},
+    extract::{Body, Id, Patch, given},
     json::from_value,
     problem::Problem,
     skillbases::queries::SkillbaseView,
@@ -29,6 +29,11 @@ struct CreateSkillbase {
     slug: String,
     #[schema(value_type = Object)]
     config: Value,
+    description: Option<String>,
+    /// Campaigns start with an active skillbase only; absent: true
+    is_active: Option<bool>,
+    /// A note for the users of the company, without an effect; absent: false
+    is_published: Option<bool>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -38,6 +43,12 @@ struct UpdateSkillbase {
     slug: Option<String>,
     #[schema(value_type = Option<Object>)]
     config: Option<Value>,
+    /// null clears it
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    description: Patch<String>,
+    is_active: Option<bool>,
+    is_published: Option<bool>,
 }
 
 /// Parses a configuration; the paths of problems begin with `config.`.
@@ -60,6 +71,9 @@ fn view(by: &By<Manager>, given: Versioned<LiveSkillbase>) -> SkillbaseView {
         name: content.name,
         slug: content.slug,
         config: content.config.to_api(),
+        description: content.description,
+        is_active: content.is_active,
+        is_published: content.is_published,
         version: i64::from(version),
         created_at: given.created_at,
         updated_at: given.updated_at,
@@ -72,7 +86,14 @@ fn view(by: &By<Manager>, given: Versioned<LiveSkillbase>) -> SkillbaseView {
 #[utoipa::path(post, path = "/skillbases", tag = "skillbases", security(("bearer" = ["manager"])), request_body = CreateSkillbase,
     responses((status = 201, body = SkillbaseView), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<CreateSkillbase>) -> Result<Answer<SkillbaseView>, Problem> {
-    let content = SkillbaseContent { name: input.name, slug: input.slug, config: parse_config(input.config)? };
+    let content = SkillbaseContent {
+        name: input.name,
+        slug: input.slug,
+        config: parse_config(input.config)?,
+        description: input.description,
+        is_active: input.is_active.unwrap_or(true),
+        is_published: input.is_published.unwrap_or(false),
+    };
     Ok(Answer::of_new(app.services.create_skillbase(&by.op(), content).await?, |skillbase| view(&by, skillbase)))
 }
 
@@ -87,7 +108,14 @@ async fn update(
     Id(id): Id,
     Body(input): Body<UpdateSkillbase>,
 ) -> Result<Answer<SkillbaseView>, Problem> {
-    let change = SkillbaseChange { name: input.name, slug: input.slug, config: input.config.map(parse_config).transpose()? };
+    let change = SkillbaseChange {
+        name: input.name,
+        slug: input.slug,
+        config: input.config.map(parse_config).transpose()?,
+        description: input.description,
+        is_active: input.is_active,
+        is_published: input.is_published,
+    };
     Ok(Answer::of(app.services.update_skillbase(&by.op(), id, change).await?, |skillbase| view(&by, skillbase)))
 }
 

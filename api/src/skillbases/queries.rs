@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::skillbase::{SkillbaseConfig, prompt, scenario, tools};
 use projections::{
     page::After,
-    skillbases::{SkillbaseRow, SkillbaseVersionRow},
+    skillbases::{SkillbaseFilter, SkillbaseRow, SkillbaseVersionRow},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +42,9 @@ pub struct SkillbaseView {
     pub slug: String,
     #[schema(value_type = Object)]
     pub config: Value,
+    pub description: Option<String>,
+    pub is_active: bool,
+    pub is_published: bool,
     /// Version of the configuration; increases with every change
     pub version: i64,
     pub created_at: DateTime<Utc>,
@@ -56,6 +59,9 @@ impl From<SkillbaseRow> for SkillbaseView {
             name: row.name,
             slug: row.slug,
             config: row.config,
+            description: row.description,
+            is_active: row.is_active,
+            is_published: row.is_published,
             version: i64::from(row.version),
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -69,6 +75,8 @@ struct Filter {
     /// Only skillbases whose name contains this text, without regard to case
     name: Option<String>,
     slug: Option<String>,
+    is_active: Option<bool>,
+    is_published: Option<bool>,
 }
 
 /// Skillbases, newest first.
@@ -82,8 +90,13 @@ async fn list(
 ) -> Result<Answer<Items<SkillbaseView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::skillbases::READ_MODEL]).await?;
     let position = read.position;
-    let (name, slug) = (filter.name.as_deref(), filter.slug.as_deref());
-    let page = projections::skillbases::list(&mut read, by.company_id(), name, slug, paging.after()?, usize::from(paging.limit)).await?;
+    let filter = SkillbaseFilter {
+        name: filter.name.as_deref(),
+        slug: filter.slug.as_deref(),
+        is_active: filter.is_active,
+        is_published: filter.is_published,
+    };
+    let page = projections::skillbases::list(&mut read, by.company_id(), filter, paging.after()?, usize::from(paging.limit)).await?;
     let cursor = |row: &SkillbaseRow| After { at: row.created_at, id: row.skillbase_id };
     Ok(Answer::ok(position, Items::bounded(page, cursor, SkillbaseView::from)))
 }

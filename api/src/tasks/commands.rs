@@ -1,4 +1,4 @@
-//! Results of attempts.
+//! Results of attempts, and cancelled tasks.
 
 use axum::extract::State;
 use domain::{
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::Answer,
-    auth::{Agent, By},
+    auth::{Agent, By, Manager},
     extract::{Body, Id},
     problem::Problem,
     state::App,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(complete)).routes(routes!(fail))
+    OpenApiRouter::new().routes(routes!(complete)).routes(routes!(fail)).routes(routes!(cancel))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -65,4 +65,13 @@ async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Bo
         cause: FailureCause::Reported,
     };
     Ok(Answer::of(app.services.fail_task(&by.op(), id, failure).await?, TaskView::new))
+}
+
+/// Cancel a waiting task: its person is not called again.
+///
+/// A task whose attempt is in progress, or that is completed or failed, is answered with 409.
+#[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "tasks", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+    responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn cancel(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<TaskView>, Problem> {
+    Ok(Answer::of(app.services.cancel_task(&by.op(), id).await?, TaskView::new))
 }

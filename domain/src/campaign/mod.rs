@@ -36,6 +36,8 @@ pub enum CampaignEvent {
     CampaignStarted {},
     CampaignPaused {},
     CampaignResumed {},
+    /// The company ends the campaign early: what waits is cancelled, attempts in progress end.
+    CampaignFinished {},
     /// No task is left to do.
     CampaignCompleted {},
     CampaignDeleted {},
@@ -61,6 +63,9 @@ pub struct LiveCampaign {
     /// Tasks that were added since the campaign was last completed.
     pub tasks_since_completion: u64,
     pub imports: Vec<Uuid>,
+    /// Whether the company has ended the campaign and attempts are still in progress.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_finishing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +95,7 @@ pub enum CampaignCommand {
     Resume {
         now: DateTime<Utc>,
     },
+    Finish,
     /// A process sends this command when it finds no task left; `total_tasks` is the number of tasks at that moment.
     Complete {
         total_tasks: u64,
@@ -106,6 +112,8 @@ pub enum CampaignRefusal {
     CreatedAlready,
     #[error("the campaign is running")]
     Running,
+    #[error("the campaign is finishing: its attempts in progress end, and no other begins")]
+    Finishing,
     #[error("the campaign is paused; resume it")]
     Paused,
     #[error("the campaign is a draft; start it first")]
@@ -152,6 +160,7 @@ impl Decider for Campaign {
                 total_tasks: 0,
                 tasks_since_completion: 0,
                 imports: Vec::new(),
+                is_finishing: false,
             });
         }
         let Some(campaign) = state.present_mut() else { return };
@@ -164,9 +173,10 @@ impl Decider for Campaign {
             }
             E::CallListImported { import_id, .. } => campaign.imports.push(*import_id),
             E::CampaignStarted {} | E::CampaignResumed {} => campaign.status = CampaignStatus::Running,
+            E::CampaignFinished {} => (campaign.status, campaign.is_finishing) = (CampaignStatus::Running, true),
             E::CampaignPaused {} => campaign.status = CampaignStatus::Paused,
             E::CampaignCompleted {} => {
-                campaign.status = CampaignStatus::Completed;
+                (campaign.status, campaign.is_finishing) = (CampaignStatus::Completed, false);
                 campaign.tasks_since_completion = 0;
             }
             E::CampaignDeleted {} => *state = Lifecycle::Deleted,
@@ -190,9 +200,9 @@ impl Decider for Campaign {
 }
 
 impl LiveCampaign {
-    /// Whether the campaign is running although its end time has passed.
+    /// Whether the campaign is running although its end time has passed or the company has ended it.
     pub fn is_over(&self, now: DateTime<Utc>) -> bool {
-        self.status == CampaignStatus::Running && self.settings.schedule().is_over(now)
+        self.status == CampaignStatus::Running && (self.is_finishing || self.settings.schedule().is_over(now))
     }
 
     fn decide(&self, command: CampaignCommand) -> Result<Vec<CampaignEvent>, CampaignRefusal> {
@@ -208,6 +218,7 @@ impl LiveCampaign {
             (C::Update { settings }, _) => Ok(vec![E::CampaignUpdated { settings }]),
             (C::AddTasks { count: 0, .. }, _) => Ok(vec![]),
             (C::AddTasks { import_id, .. }, _) if self.imports.contains(&import_id) => Ok(vec![]),
+            (C::AddTasks { .. } | C::Pause | C::Resume { .. }, Running) if self.is_finishing => Err(CampaignRefusal::Finishing),
             (C::AddTasks { import_id, count }, _) => Ok(vec![E::TasksAdded { import_id, count }]),
             (C::FinishImport { import_id, .. }, _) if self.imports.contains(&import_id) => Ok(vec![]),
             (C::FinishImport { import_id, file_name, total, created, error_count, errors }, _) => {
@@ -225,6 +236,10 @@ impl LiveCampaign {
             (C::Resume { .. }, Paused) => Ok(vec![E::CampaignResumed {}]),
             (C::Pause | C::Resume { .. }, Draft) => Err(CampaignRefusal::Draft),
             (C::Pause | C::Resume { .. }, Completed) => Err(CampaignRefusal::Completed),
+            (C::Finish, Draft) => Err(CampaignRefusal::Draft),
+            (C::Finish, Running) if self.is_finishing => Ok(vec![]),
+            (C::Finish, Running | Paused) => Ok(vec![E::CampaignFinished {}]),
+            (C::Finish, Completed) => Ok(vec![]),
             (C::Complete { total_tasks }, Running) if total_tasks == self.total_tasks => Ok(vec![E::CampaignCompleted {}]),
             (C::Complete { .. }, _) => Ok(vec![]),
             (C::Delete, Running) => Err(CampaignRefusal::Running),
@@ -297,6 +312,25 @@ mod tests {
         given::<Campaign>([created(), added(1), STARTED, PAUSED])
             .when(CampaignCommand::Resume { now: NOW })
             .then([CampaignEvent::CampaignResumed {}]);
+    }
+
+    #[test]
+    fn a_finished_campaign_begins_nothing_and_completes_when_nothing_is_left() {
+        const FINISHED: CampaignEvent = CampaignEvent::CampaignFinished {};
+        const FINISH: CampaignCommand = CampaignCommand::Finish;
+        given::<Campaign>([created(), added(3)]).when(FINISH).then_refused(CampaignRefusal::Draft);
+        given::<Campaign>([created(), added(3), STARTED]).when(FINISH).then([FINISHED]);
+        given::<Campaign>([created(), added(3), STARTED, PAUSED]).when(FINISH).then([FINISHED]);
+        let finishing = || [created(), added(3), STARTED, FINISHED];
+        assert!(Campaign::fold(&finishing()).present().unwrap().is_over(NOW));
+        for command in
+            [CampaignCommand::Pause, CampaignCommand::Resume { now: NOW }, CampaignCommand::AddTasks { import_id: Uuid::nil(), count: 1 }]
+        {
+            given::<Campaign>(finishing()).when(command).then_refused(CampaignRefusal::Finishing);
+        }
+        given::<Campaign>(finishing()).when(CampaignCommand::Complete { total_tasks: 3 }).then([COMPLETED]);
+        given::<Campaign>(finishing().into_iter().chain([COMPLETED])).when(FINISH).then_nothing();
+        given::<Campaign>(finishing().into_iter().chain([COMPLETED, added(1)])).when(START).then([STARTED]);
     }
 
     #[test]

@@ -11,11 +11,32 @@ pub use config::SkillbaseConfig;
 
 use crate::{Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind, decider::STATE_BYTES, validation::Invalid};
 
+/// Longest description, in characters.
+const DESCRIPTION_MAX_CHARS: usize = 2_000;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkillbaseContent {
     pub name: String,
     pub slug: String,
     pub config: SkillbaseConfig,
+    /// For the users of the company; the bot does not get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Campaigns start with an active skillbase only. Skillbases that were stored before this field existed are active.
+    #[serde(default = "active", skip_serializing_if = "is_active")]
+    pub is_active: bool,
+    /// A note for the users of the company, without an effect.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_published: bool,
+}
+
+const fn active() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_active(is_active: &bool) -> bool {
+    *is_active
 }
 
 impl SkillbaseContent {
@@ -23,6 +44,9 @@ impl SkillbaseContent {
         let mut invalid = Invalid::default();
         invalid.name("name", &self.name, 200);
         invalid.slug("slug", &self.slug);
+        if let Some(description) = &self.description {
+            invalid.optional_text("description", description, DESCRIPTION_MAX_CHARS);
+        }
         if let Err(Invalid(errors)) = self.config.validate() {
             invalid.0.extend(errors);
         }
@@ -122,7 +146,14 @@ mod tests {
 
     fn content(name: &str) -> Box<SkillbaseContent> {
         let config = serde_json::from_value(config::tests::config()).unwrap();
-        Box::new(SkillbaseContent { name: name.into(), slug: "bot".into(), config })
+        Box::new(SkillbaseContent {
+            name: name.into(),
+            slug: "bot".into(),
+            config,
+            description: None,
+            is_active: true,
+            is_published: false,
+        })
     }
 
     fn created() -> SkillbaseEvent {

@@ -126,7 +126,7 @@ pub struct CampaignStatsRow {
     pub cost_total: rust_decimal::Decimal,
 }
 
-/// `None` for a campaign that does not exist, or no longer exists.
+/// `None` for a campaign that does not exist.
 pub async fn campaign_stats(db: &mut PgConnection, company_id: Uuid, campaign_id: Uuid) -> Result<Option<CampaignStatsRow>, sqlx::Error> {
     sqlx::query_as!(
         CampaignStatsRow,
@@ -141,7 +141,7 @@ pub async fn campaign_stats(db: &mut PgConnection, company_id: Uuid, campaign_id
                   left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
                   left join campaign_calls calls on calls.company_id = c.company_id and calls.campaign_id = c.campaign_id
                   left join campaign_costs costs on costs.company_id = c.company_id and costs.campaign_id = c.campaign_id
-            where c.company_id = $1 and c.campaign_id = $2 and c.status <> 'deleted'"#,
+            where c.company_id = $1 and c.campaign_id = $2"#,
         company_id,
         campaign_id
     )

@@ -76,6 +76,10 @@ impl<D: Stored> Document<D> {
         self.row.updated_at
     }
 
+    pub fn deleted_at(&self) -> Option<DateTime<Utc>> {
+        self.row.deleted_at
+    }
+
     pub fn into_data(self) -> Result<D::Data, UnreadableDocument> {
         let stream = self.stream();
         serde_json::from_value(self.row.body).map_err(|source| UnreadableDocument { stream, source })
@@ -245,7 +249,7 @@ macro_rules! document {
             }
         }
 
-        /// The document, unless it is deleted.
+        /// The document, also after a deletion.
         pub async fn get(
             db: &mut sqlx::PgConnection,
             company_id: uuid::Uuid,
@@ -254,7 +258,7 @@ macro_rules! document {
             let row = sqlx::query_as!(
                 $crate::engine::document::DocumentRow,
                 "select company_id, " + $id + " as id, stream_version, created_at, updated_at, deleted_at, body, personal from " + $table
-                    + " where company_id = $1 and " + $id + " = $2 and deleted_at is null",
+                    + " where company_id = $1 and " + $id + " = $2",
                 company_id,
                 id
             );

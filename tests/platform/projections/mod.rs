@@ -68,6 +68,7 @@ async fn history(client: &Client) {
     client.act(&format!("/campaigns/{third}/pause")).await.expect(200);
     client.act(&format!("/campaigns/{third}/resume")).await.expect(200);
     client.put(&format!("/campaigns/{third}"), &json!({"calls_per_minute": 3})).await.expect(200);
+    client.act(&format!("/campaigns/{third}/finish")).await.expect(200);
     let key = client.post("/api-keys", &json!({"name": "k", "role": "agent"})).await.expect(201);
     client.delete(&format!("/api-keys/{}", key.id())).await.expect(204);
     users(client).await;

@@ -137,7 +137,10 @@ impl RandomHistory {
         let mut config = support::skillbase_config();
         config["context"]["style"] = json!(format!("style {}", self.rng.random_range(0..5)));
         let config = serde_json::from_value(config).unwrap();
-        let content = Box::new(SkillbaseContent { name: "Bot".into(), slug: format!("bot-{}", id.simple()), config });
+        let description = self.flip().then(|| "for tests".to_owned());
+        let (is_active, is_published) = (self.flip(), self.flip());
+        let slug = format!("bot-{}", id.simple());
+        let content = Box::new(SkillbaseContent { name: "Bot".into(), slug, config, description, is_active, is_published });
         let command = match (known == Some(id), self.rng.random_range(0..10)) {
             (false, _) => SkillbaseCommand::Create(content),
             (true, 0) => SkillbaseCommand::Delete,
@@ -179,6 +182,7 @@ impl RandomHistory {
             7 => CampaignCommand::Pause,
             8 => CampaignCommand::Resume { now: now() },
             _ if self.rng.random_bool(0.1) => CampaignCommand::Delete,
+            _ if self.rng.random_bool(0.1) => CampaignCommand::Finish,
             _ => {
                 let campaign = self.store.load::<Campaign>(company.id, id).await.unwrap().state;
                 CampaignCommand::Complete { total_tasks: campaign.present().map_or(0, |live| live.total_tasks) }

@@ -82,6 +82,8 @@ fn questions(ids: &Ids) -> Vec<(Method, String, Option<Value>)> {
         post(format!("/users/{user}/invitation"), json!({})),
         post(format!("/calls/{call}/turns"), json!({"turn_index": 0})),
         post(format!("/calls/{call}/end"), json!({})),
+        post(format!("/campaigns/{campaign}/finish"), json!({})),
+        post(format!("/tasks/{task}/cancel"), json!({})),
         post(format!("/tasks/{task}/complete"), json!({"call_id": call, "outcome": "success"})),
         post(format!("/tasks/{task}/fail"), json!({"call_id": call, "error_message": "x"})),
         post("/campaigns".into(), json!({"name": "x", "skillbase_id": skillbase})),
