@@ -11,7 +11,7 @@ use crate::{
     canonical::NotStorable,
     contention::retry_conflicts,
     error::{CommandError as _, ExecuteError, StoreError},
-    event::{CommandContext, StreamName},
+    event::{CommandContext, StoredEvent, StreamName},
     loaded::Loaded,
     read,
     store::EventStore,
@@ -19,10 +19,19 @@ use crate::{
 
 /// If folding a stream takes longer, its connection is dead.
 const FOLD_DEADLINE: Duration = Duration::from_secs(40);
-/// Events of a stream that are read at once: one may have a megabyte.
+/// Events of a stream that are read at once, and at least if they are long: one may have a megabyte.
 const CHUNK_EVENTS: i64 = 100;
+const CHUNK_EVENTS_MIN: i64 = 4;
+/// Bytes of payload that a chunk should have at most, judged by the chunk before it.
+const CHUNK_BYTES: usize = 1 << 20;
 /// Largest difference between the clocks of the key's record and of the log.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(10);
+
+/// The number of events to read after `events`.
+fn next_limit(events: &[StoredEvent]) -> i64 {
+    let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+    count::to_i64(events.len() * CHUNK_BYTES / bytes.max(1)).clamp(CHUNK_EVENTS_MIN, CHUNK_EVENTS)
+}
 
 /// The result of a command.
 pub struct Committed<D: Decider> {
@@ -91,9 +100,11 @@ impl EventStore {
         // Only readers ask for a past state.
         let pool = if until.is_some() { &self.history } else { &self.pool };
         let mut loaded = known;
+        let mut limit = CHUNK_EVENTS;
         loop {
-            let mut events = read::stream(pool, &stream, loaded.version, CHUNK_EVENTS).await?;
-            let is_last = count::to_i64(events.len()) < CHUNK_EVENTS;
+            let mut events = read::stream(pool, &stream, loaded.version, limit).await?;
+            let is_last = count::to_i64(events.len()) < limit;
+            limit = next_limit(&events);
             // `recorded_at` never decreases: the events after the first one past the moment need not be read.
             let later = until.and_then(|until| events.iter().position(|stored| stored.recorded_at > until));
             events.truncate(later.unwrap_or(events.len()));
