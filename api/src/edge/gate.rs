@@ -1,6 +1,7 @@
 //! Every request to the API passes this layer: it authenticates the sender, applies the rate limits and writes the audit.
 
 use axum::{
+    body::HttpBody as _,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{Extensions, HeaderName, StatusCode, request::Parts},
     middleware::Next,
@@ -13,6 +14,7 @@ use super::{
     body_limits::body_max_bytes,
     failed_credentials::FAILED_CREDENTIALS_WINDOW_SEC,
     limits::Allowance,
+    shares::answer_apart,
 };
 use services::identity::{API_KEY_PREFIX, Identity, secret_hash};
 
@@ -26,6 +28,8 @@ use crate::{
 const REASON: HeaderName = HeaderName::from_static("reason");
 /// Queries with a body: they change nothing.
 const QUESTIONS: &[&str] = &["/price-lists/what-if"];
+/// A request with a longer body is answered on separate threads.
+const LONG_BODY_BYTES: u64 = 16 << 10;
 const UPLOAD: &str = "POST /campaigns/{id}/call-list";
 
 pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -60,6 +64,7 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
 /// Runs the request when the company has a free share for it.
 async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Request, next: Next) -> Response {
     let Some(identity) = identity else { return next.run(request).await };
+    let has_long_body = request.body().size_hint().upper().is_none_or(|bytes| bytes > LONG_BODY_BYTES);
     // Uploads of call lists have their own memory limit.
     let (request, _memory) = if action == UPLOAD {
         (request, None)
@@ -69,6 +74,7 @@ async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Requ
     };
     match app.shares.of_request(identity.company_id, action, request.uri().query()).await {
         Ok(Some(share)) => share.answer(next.run(request)).await,
+        Ok(None) if has_long_body => answer_apart(next.run(request)).await,
         Ok(None) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -44,11 +44,12 @@ const EXPENSIVE: &[&str] = &[
 ];
 /// Streams hold no share while they are open; each page that they read from the log takes one.
 const STREAMS: &[&str] = &["/analytics/ws/calls/{id}", "/events/stream"];
-/// Expensive reads run on separate threads, so that writing megabytes of JSON does not delay other requests.
+/// Expensive reads and requests with long bodies run on separate threads, so that writing and parsing megabytes of JSON does not delay other
+/// requests.
 #[expect(clippy::expect_used, reason = "without threads nothing works")]
 static THREADS: LazyLock<Runtime> = LazyLock::new(|| {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
-    threads.worker_threads(expensive_at_once()).thread_name("expensive-reads").enable_all().build().expect("the system has threads left")
+    threads.worker_threads(expensive_at_once()).thread_name("long-requests").enable_all().build().expect("the system has threads left")
 });
 
 /// Number of concurrent expensive reads of all companies: at least two, so that one company cannot hold all places.
@@ -157,17 +158,19 @@ impl Shares {
     }
 }
 
+/// Answers a request on the separate threads. If the client cancels the request, its work is aborted.
+pub async fn answer_apart(answer: impl Future<Output = Response> + Send + 'static) -> Response {
+    let answered = AbortOnDropHandle::new(THREADS.spawn(answer.in_current_span())).await;
+    answered.unwrap_or_else(|error| Problem::internal(&error).into_response())
+}
+
 impl Share {
     /// Answers a request within its share; an expensive request runs on separate threads.
     pub async fn answer(self, answer: impl Future<Output = Response> + Send + 'static) -> Response {
         if self.places[1].is_none() {
             return self.until_sent(answer.await);
         }
-        // If the client cancels the request, its work is aborted.
-        match AbortOnDropHandle::new(THREADS.spawn(answer.in_current_span())).await {
-            Ok(response) => self.until_sent(response),
-            Err(error) => Problem::internal(&error).into_response(),
-        }
+        self.until_sent(answer_apart(answer).await)
     }
 
     /// Releases the place among all companies, since the answer is computed. The company's own place is released after the client has
