@@ -120,7 +120,8 @@ pub async fn finished(pool: &Pool, limit: i64) -> Result<Vec<CampaignAtWork>, sq
     .await
 }
 
-/// Campaigns of every company that still have waiting tasks although the campaign is deleted, or is running and has passed its end or is finishing.
+/// Campaigns of every company that still have waiting tasks although no further attempt may begin: the campaign is deleted, or it is running
+/// and either has passed its end time or is finishing.
 pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
