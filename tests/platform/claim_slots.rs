@@ -173,8 +173,8 @@ async fn a_slot_whose_claim_is_not_in_progress_is_released_soon() {
     let admin = platform.admin().await;
     for holder in [eventstore::database::process_name(), "a process that is gone"] {
         let campaign = one_line_campaign(&admin, 1).await;
-        let find = "select task_id from call_tasks where campaign_id = $1";
-        let task: Uuid = sqlx::query_scalar(find).bind(campaign.1).fetch_one(&platform.app().owner).await.unwrap();
+        let tasks = admin.get(&format!("/campaigns/{}/tasks", campaign.1)).await.expect(200);
+        let task: Uuid = tasks["items"][0]["id"].as_str().unwrap().parse().unwrap();
         let insert = "insert into claim_slots (call_id, company_id, campaign_id, task_id, taken_at, taken_by)
                       values (gen_random_uuid(), $1, $2, $3, clock_timestamp(), $4)";
         let taken = sqlx::query(insert).bind(campaign.0.company_id).bind(campaign.1).bind(task).bind(holder);

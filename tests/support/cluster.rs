@@ -36,6 +36,9 @@ impl Cluster {
     }
 }
 
+/// PostgreSQL's error code of `create database` when the template has connections.
+const OBJECT_IN_USE: &str = "55006";
+
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 /// Name of a database with all migrations, which is copied for each test.
 static MIGRATED: OnceCell<String> = OnceCell::const_new();
@@ -102,9 +105,19 @@ async fn create_database(template: &str) -> String {
     let cluster = cluster().await;
     let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
     let mut admin = cluster.connect().await;
-    let gone = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
-    sqlx::query(gone).bind(template).execute(&mut admin).await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name} template {template}"))).execute(&mut admin).await.unwrap();
+    let create = format!("create database {name} template {template}");
+    loop {
+        let gone = "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1";
+        sqlx::query(gone).bind(template).execute(&mut admin).await.unwrap();
+        match sqlx::query(sqlx::AssertSqlSafe(create.as_str())).execute(&mut admin).await {
+            // A process that still uses the template has connected to it once more.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(OBJECT_IN_USE) => {}
+            created => {
+                created.unwrap();
+                break;
+            }
+        }
+    }
     admin.close().await.unwrap();
     format!("postgres://newvoice:{}@127.0.0.1:{}/{name}", cluster.password, cluster.server.options().get_port())
 }

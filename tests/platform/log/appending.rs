@@ -265,7 +265,7 @@ async fn a_full_queue_refuses_instead_of_growing() {
         })
         .collect();
     let mut refused = 0;
-    for _ in 0..60 {
+    for _ in 0..600 {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         refused = appends.iter().filter(|append| append.is_finished()).count();
         if refused >= 1_000 {
