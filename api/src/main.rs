@@ -54,9 +54,27 @@ enum Command {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    return_freed_memory_soon();
     log_to_stderr();
+    run_command()
+}
+
+/// How long the allocator keeps freed memory before it returns it to the system, in milliseconds. With its own default of a second, the
+/// peak of a process that rebuilds read models is half as high again.
+const PURGE_DELAY_MS: std::ffi::c_long = 10;
+
+#[expect(unsafe_code, reason = "the allocator has no other interface for its options")]
+fn return_freed_memory_soon() {
+    /// `mi_option_purge_delay` in mimalloc.h.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+    // SAFETY: no other thread runs yet, and the value is one that the option may have. `_default`: the environment has priority.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) }
+}
+
+#[tokio::main]
+async fn run_command() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         None => run(cli.settings, false).await,
