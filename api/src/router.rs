@@ -90,6 +90,7 @@ pub fn router(app: App) -> Router {
         .merge(operations::router())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Problem::not_found("path") })
+        .layer(middleware::from_fn_with_state(app.clone(), edge::share_processor))
         .layer(middleware::from_fn_with_state(app.clone(), detach))
         .layer(middleware::from_fn(edge::limit_head))
         .layer(middleware::from_fn(edge::limit_body_time))

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    edge::{Audit, BodyMemory, FailedCredentialLimiter, Limits, Shares},
+    edge::{Audit, BodyMemory, FailedCredentialLimiter, Limits, ProcessorTime, Shares},
     idempotency::KeyedRequests,
     live::LiveFeed,
     problem::Problem,
@@ -47,6 +47,8 @@ pub struct Shared {
     pub limits: Limits,
     pub failed_credentials: FailedCredentialLimiter,
     pub shares: Shares,
+    /// What each company and network has used of the processor.
+    pub processor_time: Arc<ProcessorTime>,
     /// Memory for request bodies.
     pub body_memory: BodyMemory,
     pub feed: LiveFeed,
@@ -86,6 +88,7 @@ impl App {
             limits: Limits::new(settings.rates.per_caller, settings.rates.per_company),
             failed_credentials: FailedCredentialLimiter::new(settings.rates.of_guesses),
             shares: Shares::new(access.reads_max() as usize, settings.http.connections_max.div_ceil(STREAMS_SHARE) as usize),
+            processor_time: Arc::default(),
             body_memory: BodyMemory::default(),
             feed: LiveFeed::start(store.clone()),
             audit: Audit::start(access.identity.clone()),

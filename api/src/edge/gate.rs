@@ -14,6 +14,7 @@ use super::{
     body_limits::body_max_bytes,
     failed_credentials::FAILED_CREDENTIALS_WINDOW_SEC,
     limits::Allowance,
+    processor_time::{Bill, Payer},
     shares::answer_apart,
 };
 use services::identity::{API_KEY_PREFIX, Identity, secret_hash};
@@ -38,14 +39,19 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let mut allowances: Vec<Allowance> = app.limits.take_of_caller(&caller(&parts, origin.as_ref())).into_iter().collect();
     let mut identity = None;
-    let mut response = match admit(&app, &mut parts, &mut allowances).await {
-        Ok(known) => {
+    let admitted = admit(&app, &mut parts, &mut allowances).await;
+    let payer = match &admitted {
+        Ok(Some(known)) => Payer::Company(known.company_id),
+        Ok(None) | Err(_) => Payer::stranger(origin.as_ref()),
+    };
+    let mut response = match (admitted, app.processor_time.wait(payer).await) {
+        (Ok(known), Ok(bill)) => {
             identity = known;
             let mut request = Request::from_parts(parts, body);
             DefaultBodyLimit::max(body_max_bytes(&action)).apply(&mut request);
-            run(&app, identity.as_ref(), &action, request, next).await
+            run(&app, identity.as_ref(), bill, &action, request, next).await
         }
-        Err(problem) => problem.into_response(),
+        (Err(problem), _) | (_, Err(problem)) => problem.into_response(),
     };
     allowances.iter().for_each(|allowance| allowance.write(response.headers_mut()));
     let status = response.status();
@@ -62,20 +68,21 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
 }
 
 /// Runs the request when the company has a free share for it.
-async fn run(app: &App, identity: Option<&Identity>, action: &str, request: Request, next: Next) -> Response {
-    let Some(identity) = identity else { return next.run(request).await };
-    let has_long_body = request.body().size_hint().upper().is_none_or(|bytes| bytes > LONG_BODY_BYTES);
-    // Uploads of call lists have their own memory limit.
-    let (request, _memory) = if action == UPLOAD {
-        (request, None)
+async fn run(app: &App, identity: Option<&Identity>, bill: Bill, action: &str, request: Request, next: Next) -> Response {
+    let Some(identity) = identity else { return bill.measure(next.run(request)).await };
+    let body_bytes = request.body().size_hint().upper();
+    let has_long_body = body_bytes.is_none_or(|bytes| bytes > LONG_BODY_BYTES);
+    // Uploads of call lists have their own limits.
+    let (request, bill, _memory) = if action == UPLOAD {
+        (request, bill, None)
     } else {
         let (request, memory) = app.body_memory.bound(identity.company_id, request);
-        (request, Some(memory))
+        (request, bill.stores(body_bytes.unwrap_or_default()), Some(memory))
     };
     match app.shares.of_request(identity.company_id, action, request.uri().query()).await {
-        Ok(Some(share)) => share.answer(next.run(request)).await,
-        Ok(None) if has_long_body => answer_apart(next.run(request)).await,
-        Ok(None) => next.run(request).await,
+        Ok(Some(share)) => share.answer(bill.measure(next.run(request))).await,
+        Ok(None) if has_long_body => answer_apart(bill.measure(next.run(request))).await,
+        Ok(None) => bill.measure(next.run(request)).await,
         Err(problem) => problem.into_response(),
     }
 }

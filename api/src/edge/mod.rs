@@ -12,6 +12,7 @@ mod gate;
 mod head;
 mod limits;
 mod origin;
+mod processor_time;
 mod query_parameters;
 mod repeats;
 pub mod server;
@@ -28,6 +29,7 @@ pub use gate::{action, gate};
 pub use head::limit_head;
 pub use limits::Limits;
 pub use origin::{Origin, assign_origin};
+pub use processor_time::{Payer, ProcessorTime, share_processor};
 pub use query_parameters::{QueryParameters, refuse_unknown_parameters};
 pub use shares::Shares;
 

@@ -50,9 +50,14 @@ impl Origin {
         self.client.map(|address| address.to_string()).unwrap_or_default()
     }
 
-    /// The client's network as text; rate limits are per network.
+    /// The client's network; limits are per network.
+    pub fn network_address(&self) -> Option<IpAddr> {
+        self.client.map(network)
+    }
+
+    /// The client's network as text.
     pub fn network(&self) -> String {
-        self.client.map(|address| network(address).to_string()).unwrap_or_default()
+        self.network_address().map(|address| address.to_string()).unwrap_or_default()
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use axum::response::Response;
+use newvoice_api::edge::Payer;
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, Platform, skillbase_config};
+use support::{Answer, Client, Platform, skillbase_config};
 
 use super::matrix::operations;
 
@@ -55,6 +57,45 @@ async fn every_read_is_answered_however_many_come_at_once() {
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).filter(|status| *status != 200).collect();
         assert!(statuses.is_empty(), "{path}: {statuses:?}");
     }
+    platform.stop().await;
+}
+
+/// A company has used much of the processor while another one is active: its next requests wait, and are refused when too many wait. The
+/// other company does not notice, and neither do probes from a network that has used much.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_used_much_of_the_processor_waits_for_the_others() {
+    let platform = Platform::start().await;
+    let (busy, other) = (platform.admin().await, platform.admin().await);
+    let company = busy.get("/auth/me").await["company"]["id"].as_str().unwrap().parse().unwrap();
+    let network = Payer::Network(Some("127.0.0.1".parse().unwrap()));
+    let statuses = async |requests: Vec<_>| {
+        let mut others = Vec::new();
+        let mut requests = std::pin::pin!(futures::future::join_all(requests));
+        loop {
+            tokio::select! {
+                answers = &mut requests => {
+                    assert!(others.iter().all(|status| *status == 200), "{others:?}");
+                    return answers.into_iter().map(|answer: Answer| answer.status).collect::<BTreeSet<_>>();
+                }
+                () = tokio::time::sleep(Duration::from_millis(200)) => others.push(other.get("/campaigns").await.status),
+            }
+        }
+    };
+    for payer in [Payer::Company(company), network] {
+        let bill = platform.app().processor_time.wait(payer).await.ok().unwrap();
+        bill.stores(u64::MAX).measure(async { Response::default() }).await;
+        let request = || match payer {
+            Payer::Company(_) => busy.request(Method::GET, "/campaigns"),
+            Payer::Network(_) => reqwest::Client::new().get(format!("{}/metrics", platform.base())),
+        };
+        other.get("/campaigns").await.expect(200);
+        let answered = statuses((0..AT_ONCE).map(|_| busy.send(request())).collect()).await;
+        assert_eq!(answered, BTreeSet::from([200, 429]), "{payer:?}");
+        let probe = || reqwest::Client::new().get(format!("{}/readyz", platform.base()));
+        assert_eq!(statuses((0..AT_ONCE).map(|_| busy.send(probe())).collect()).await, BTreeSet::from([200]), "{payer:?}");
+    }
+    let refused = platform.app().processor_time.wait(Payer::Company(company)).await;
+    assert!(refused.is_ok(), "what was used is paid after a while");
     platform.stop().await;
 }
 
