@@ -36,8 +36,8 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    /// Builds the filter for the log. A negative position and an invalid stream name are answered with 400. Only admins see the events of
-    /// users and API keys.
+    /// Builds the filter for the log. A negative position and an invalid stream name are answered with 400. Only auditors and admins see the events
+    /// of users and API keys.
     pub fn parse(&self, role: Role) -> Result<Filter, Problem> {
         if self.after.is_some_and(|after| after < 0) {
             return Err(Problem::bad_request("after must not be negative"));
@@ -47,7 +47,7 @@ impl EventFilter {
             return Err(Problem::bad_request("parameters must not contain a NUL character"));
         }
         let stream = self.stream.as_deref().map(|name| name.parse::<StreamName>().map_err(|e| Problem::bad_request(e.to_string())));
-        let hidden_categories = if role >= Role::Admin { Vec::new() } else { vec![User::CATEGORY, ApiKey::CATEGORY] };
+        let hidden_categories = if role.includes(Role::Auditor) { Vec::new() } else { vec![User::CATEGORY, ApiKey::CATEGORY] };
         Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()?, hidden_categories })
     }
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Answer, Items},
-    auth::{Admin, By, routes::SessionView},
+    auth::{Admin, Auditor, By, routes::SessionView},
     edge::{AuditSubject, Origin},
     extract::{Body, Id, Paging, PagingParams},
     freshness::Fresh,
@@ -47,8 +47,8 @@ impl UserView {
 }
 
 /// The company's users, newest first.
-#[utoipa::path(get, path = "/users", tag = "identity", security(("bearer" = ["admin"])), params(Fresh, PagingParams), responses((status = 200, body = Items<UserView>)))]
-async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<UserView>>, Problem> {
+#[utoipa::path(get, path = "/users", tag = "identity", security(("bearer" = ["auditor"])), params(Fresh, PagingParams), responses((status = 200, body = Items<UserView>)))]
+async fn list(State(app): State<App>, by: By<Auditor>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<UserView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::users::READ_MODEL]).await?;
     let position = read.position;
     let mut rows = projections::users::list(&mut read, by.company_id(), paging.after()?, paging.rows_to_read()).await?;
@@ -59,9 +59,9 @@ async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Pagin
 }
 
 /// One user.
-#[utoipa::path(get, path = "/users/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/users/{id}", tag = "identity", security(("bearer" = ["auditor"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = UserView), (status = 404, body = Problem)))]
-async fn get(State(app): State<App>, by: By<Admin>, Id(id): Id, fresh: Fresh) -> Result<Answer<UserView>, Problem> {
+async fn get(State(app): State<App>, by: By<Auditor>, Id(id): Id, fresh: Fresh) -> Result<Answer<UserView>, Problem> {
     let position = fresh.of_log(&app).await?;
     let user = app.services.user(by.company_id(), id).await?;
     Ok(Answer { position, ..Answer::of(user, UserView::new) })

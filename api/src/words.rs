@@ -14,8 +14,9 @@ macro_rules! words {
 }
 
 words! {
-    /// Each role includes the ones before it.
-    RoleName: Viewer, Agent, Manager, Admin;
+    /// A viewer reads; an auditor also reads the audit and the users; an agent also claims tasks and records calls; a manager also configures
+    /// skillbases and campaigns; an admin does everything.
+    RoleName: Viewer, Auditor, Agent, Manager, Admin;
     OutcomeName: Success, Fail, Voicemail, NoAnswer, Busy;
     DirectionName: Outbound, Inbound;
     ComponentName: Stt, LlmInput, LlmOutput, Tts, Livekit;

@@ -94,7 +94,7 @@ impl Services {
         changed.map_err(|refused| ServiceError::Conflict(refused.into()))?;
         // Rights are revoked before the log has it, and granted afterwards: whatever happens in between, no user has more rights than in the log.
         let enables = change.disabled == Some(false) && user.status == UserStatus::Disabled;
-        let revokes = change.disabled == Some(true) || (change.role.is_some_and(|role| role < user.role) && !enables);
+        let revokes = change.disabled == Some(true) || (change.role.is_some_and(|role| !role.includes(user.role)) && !enables);
         let is_repeated = revokes && user.status == UserStatus::Disabled;
         let mut granted = Some(rights);
         if revokes && let Some(revoked) = granted.take() {

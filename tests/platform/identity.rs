@@ -54,19 +54,26 @@ async fn each_role_may_do_what_it_is_for() {
     let admin = platform.admin().await;
     let campaign = admin.running_campaign(1, json!({})).await;
     let mut keys = Vec::new();
-    for role in ["viewer", "agent", "manager"] {
+    for role in ["viewer", "agent", "manager", "auditor"] {
         let issued = admin.post("/api-keys", &json!({"name": role, "role": role})).await.expect(201);
         keys.push((issued.id(), admin.with_token(issued["key"].as_str().unwrap())));
     }
-    let [(_, viewer), (agent_id, agent), (_, manager)] = keys.try_into().ok().unwrap();
+    let [(_, viewer), (agent_id, agent), (_, manager), (_, auditor)] = keys.try_into().ok().unwrap();
     viewer.get("/campaigns").await.expect(200);
     viewer.act(&format!("/campaigns/{campaign}/tasks/claim")).await.problem(403);
     agent.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
     agent.act(&format!("/campaigns/{campaign}/pause")).await.problem(403);
     manager.act(&format!("/campaigns/{campaign}/pause")).await.expect(200);
     manager.get("/api-keys").await.problem(403);
+    manager.get("/audit").await.problem(403);
+    for path in ["/audit", "/users", "/campaigns", "/events?category=api_key"] {
+        assert!(!auditor.get(path).await.expect(200)["items"].as_array().unwrap().is_empty(), "{path}");
+    }
+    assert_eq!(manager.get("/events?category=api_key").await.expect(200)["items"], json!([]));
+    auditor.act(&format!("/campaigns/{campaign}/tasks/claim")).await.problem(403);
+    auditor.get("/api-keys").await.problem(403);
     manager.post("/price-lists", &json!({})).await.problem(403);
-    assert_eq!(admin.get("/api-keys").await.expect(200)["items"].as_array().unwrap().len(), 3);
+    assert_eq!(admin.get("/api-keys").await.expect(200)["items"].as_array().unwrap().len(), 4);
     admin.delete(&format!("/api-keys/{agent_id}")).await.expect(204);
     agent.get("/campaigns").await.problem(401);
     admin.delete(&format!("/api-keys/{}", uuid::Uuid::new_v4())).await.problem(404);

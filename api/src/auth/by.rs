@@ -27,12 +27,12 @@ macro_rules! roles {
         impl Needs for $name {
             fn check(identity: &Identity) -> Result<(), Problem> {
                 let (needed, role) = (Role::$name, identity.role);
-                if role >= needed { Ok(()) } else { Err(Problem::forbidden(format!("this needs the role {needed}; you have {role}"))) }
+                if role.includes(needed) { Ok(()) } else { Err(Problem::forbidden(format!("this needs the role {needed}; you have {role}"))) }
             }
         })+
     };
 }
-roles!(Viewer, Agent, Manager, Admin);
+roles!(Viewer, Auditor, Agent, Manager, Admin);
 
 /// The right to run the installation. A user has it if `newvoice operator add` gave it to them or if they were the first to register. A
 /// role within a company does not include it, and API keys never have it.

@@ -4,5 +4,5 @@ mod by;
 mod route_needs;
 pub mod routes;
 
-pub use by::{Admin, Agent, By, Credential, Manager, Needs, Operator, Viewer, identify};
+pub use by::{Admin, Agent, Auditor, By, Credential, Manager, Needs, Operator, Viewer, identify};
 pub use route_needs::RouteNeeds;

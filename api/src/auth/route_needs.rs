@@ -30,7 +30,7 @@ impl RouteNeeds {
     /// Whether the operation's handler will refuse the caller. `action` is the method and path.
     pub fn refuse(&self, action: &str, identity: &Identity) -> bool {
         match self.0.get(action).map(|needed| (needed.as_str(), needed.parse::<Role>())) {
-            Some((_, Ok(role))) => identity.role < role,
+            Some((_, Ok(role))) => !identity.role.includes(role),
             Some(("operator", _)) => Operator::check(identity).is_err(),
             Some(_) | None => false,
         }

@@ -68,7 +68,7 @@ async fn in_excess(store: &EventStore, credentials: Vec<Credential>) -> Result<V
             Ok(in_log) => in_log,
         };
         match in_log {
-            Ok(role) if credential.role.parse::<Role>().is_ok_and(|given| given <= role) => {}
+            Ok(role) if credential.role.parse::<Role>().is_ok_and(|given| role.includes(given)) => {}
             Ok(role) => found.push((credential, format!("the log has {role}"))),
             Err(reason) => found.push((credential, reason)),
         }
