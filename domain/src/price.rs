@@ -6,6 +6,7 @@ use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use strum::IntoEnumIterator as _;
 
 use crate::{
     Coded, decimal,
@@ -96,6 +97,11 @@ pub fn choose<'a>(rates: &'a [Rate], component: Component, provider: Option<&str
     };
     let candidates = rates.iter().filter(|rate| rate.component == component);
     candidates.filter_map(|rate| Some((specificity(rate)?, rate))).max_by_key(|(s, _)| *s).map(|(_, rate)| rate)
+}
+
+/// The components for which the rates have no rate at all: their usage costs nothing.
+pub fn without_rate(rates: &[Rate]) -> Vec<Component> {
+    Component::iter().filter(|component| rates.iter().all(|rate| rate.component != *component)).collect()
 }
 
 /// What can be wrong with a rate.

@@ -124,11 +124,13 @@ async fn what_if_prices_a_period_anew_and_changes_nothing() {
     assert_eq!((&answer["actual"]["cost_stt"], &answer["actual"]["cost_total"]), (&json!("0.043"), &json!("0.047")));
     assert_eq!((&answer["what_if"]["cost_stt"], &answer["what_if"]["cost_livekit"]), (&json!("0.1"), &json!("0")));
     assert_eq!((&answer["difference"]["cost_stt"], &answer["difference"]["cost_total"]), (&json!("0.057"), &json!("0.053")));
+    assert_eq!(answer["unpriced"], json!([{"component": "livekit", "provider": null, "model": null, "quantity": 60.0, "unit": "second"}]));
     let empty = admin.ask("/price-lists/what-if", &ask("2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z")).await.expect(200);
     assert_eq!((&empty["actual"]["cost_total"], &empty["what_if"]["cost_total"]), (&json!("0"), &json!("0")));
     let default = admin.get("/price-lists").await["items"][0]["id"].as_str().unwrap().to_owned();
     let same = json!({"price_list_id": default, "from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"});
-    assert_eq!(admin.ask("/price-lists/what-if", &same).await.expect(200)["difference"]["cost_total"], "0");
+    let same = admin.ask("/price-lists/what-if", &same).await.expect(200);
+    assert_eq!((&same["difference"]["cost_total"], &same["unpriced"]), (&json!("0"), &json!([])));
     admin.ask("/price-lists/what-if", &ask("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z")).await.problem(422);
     admin.ask("/price-lists/what-if", &json!({"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"})).await.problem(422);
     assert_eq!(cost(&admin, &id, "cost_stt").await, "0.043");
@@ -147,11 +149,17 @@ async fn a_minute_is_estimated_under_the_list_in_force() {
         (&per_minute["cost_tts"], &per_minute["cost_livekit"], &per_minute["cost_total"]),
         (&json!("0.0015"), &json!("0.004"), &json!("0.0985"))
     );
-    assert_eq!(estimate["assumptions"]["tts_characters"], 100);
+    assert_eq!((&estimate["assumptions"]["tts_characters"], &estimate["unpriced"]), (&json!(100), &json!([])));
     admin.get("/price-lists/estimate?stt_seconds=-1").await.problem(422);
     for malformed in ["x", "1_0", "0.00000000000000000000000000001"] {
         admin.get(&format!("/price-lists/estimate?stt_seconds={malformed}")).await.problem(400);
     }
+    // A list without some components says so, and so does an estimate under it.
+    let published = admin.post("/price-lists", &list("speech only", "2026-01-01T00:00:00Z", "0.01")).await.expect(201);
+    let others = json!(["llm_input", "llm_output", "tts", "livekit"]);
+    assert_eq!((&published["unpriced"], &admin.get(&format!("/price-lists/{}", published.id())).await["unpriced"]), (&others, &others));
+    let estimate = admin.get("/price-lists/estimate?llm_output_tokens=0").await.expect(200);
+    assert_eq!(estimate["unpriced"], json!(["llm_input", "tts", "livekit"]));
     platform.stop().await;
 }
 

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::App;
 
-pub use view::{CostView, OutcomesView};
+pub use view::{CostView, OutcomesView, UnpricedView};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().merge(queries::router()).merge(overview::router())

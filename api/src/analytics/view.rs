@@ -1,18 +1,50 @@
+use std::collections::BTreeMap;
+
 use domain::{
     count,
     latency::{Latency, percentile},
     outcome::OutcomeCounts,
+    price::{Component, Unit},
 };
 use projections::{
     call_metrics::{Aggregate, CallMetricsRow, LatencyAggregate},
-    cost_rollups::Costs,
+    cost_rollups::{Costs, Unpriced},
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::numbers::{ms, seconds, share};
+use crate::{
+    numbers::{ms, seconds, share},
+    words::{ComponentName, UnitName},
+};
+
+/// Usage without a rate, which costs nothing.
+#[derive(Serialize, ToSchema)]
+pub struct UnpricedView {
+    #[schema(value_type = ComponentName)]
+    component: Component,
+    provider: Option<String>,
+    model: Option<String>,
+    /// In `unit`
+    quantity: f64,
+    #[schema(value_type = UnitName)]
+    unit: Unit,
+}
+
+impl UnpricedView {
+    pub fn all(unpriced: &BTreeMap<Unpriced, Decimal>) -> Vec<Self> {
+        let view = |(what, quantity): (&Unpriced, &Decimal)| Self {
+            component: what.component,
+            provider: what.provider.clone(),
+            model: what.model.clone(),
+            quantity: seconds(*quantity),
+            unit: what.component.usage_unit(),
+        };
+        unpriced.iter().map(view).collect()
+    }
+}
 
 /// Measured latencies in milliseconds; null when no turn has the value.
 #[derive(Default, Serialize, ToSchema)]

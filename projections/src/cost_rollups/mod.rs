@@ -27,7 +27,7 @@ pub use bill::{Billed, Costs, Line, Piece, costs_of};
 pub use query::{
     CallCosts, Change, CostGroupBy, CostRow, NamedList, Repricing, Unpriced, bill_of, costs, count, lists_of, of_calls, repricings_of,
 };
-pub use what_if::{UsageFrom, what_if};
+pub use what_if::{UsageFrom, WhatIf, what_if};
 
 use crate::{
     call_metrics::RollupKey,

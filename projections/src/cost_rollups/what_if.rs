@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Billed, Costs, Line, costs_of, ledger, lists::Lists, query};
+use super::{Billed, Costs, Line, Unpriced, costs_of, ledger, lists::Lists, query};
 use crate::{analytics::Scope, engine::ApplyError};
 
 /// Calls that are read in one batch.
@@ -23,15 +23,26 @@ pub enum UsageFrom {
     Log,
 }
 
-/// What the calls in the scope cost, and what they would have cost under `rates`. `progress` gets the number of calls that are done.
+/// Costs of the same calls under two sets of rates.
+#[derive(Debug, Default)]
+pub struct WhatIf {
+    /// What the calls cost.
+    pub actual: Costs,
+    /// What they would have cost under the other rates.
+    pub other: Costs,
+    /// Usage for which the other rates have no rate.
+    pub unpriced: BTreeMap<Unpriced, Decimal>,
+}
+
+/// Prices the calls in the scope under `rates`. `progress` gets the number of calls that are done.
 pub async fn what_if(
     access: &Access,
     scope: &Scope,
     rates: &[Rate],
     usage_from: UsageFrom,
     mut progress: impl FnMut(u64),
-) -> Result<(Costs, Costs), ApplyError> {
-    let (mut actual, mut other) = (Costs::default(), Costs::default());
+) -> Result<WhatIf, ApplyError> {
+    let mut found = WhatIf::default();
     let (mut after, mut done) = (Uuid::nil(), 0);
     // The ledger at one moment, and the log up to the position that the ledger had read by then.
     let mut db = crate::snapshot(access, Some(scope.company_id), &[super::READ_MODEL]).await?;
@@ -39,18 +50,18 @@ pub async fn what_if(
     let until = until.fetch_optional(&mut *db).await?.unwrap_or_default();
     loop {
         let bills = query::bills_in(&mut db, scope, after, CALLS).await?;
-        let Some((last, _)) = bills.last() else { return Ok((actual, other)) };
+        let Some((last, _)) = bills.last() else { return Ok(found) };
         after = *last;
         done += bills.len() as u64;
         for line in bills.iter().flat_map(|(_, lines)| lines) {
-            actual.add(line.component, line.cost);
+            found.actual.add(line.component, line.cost);
         }
         let usage = match usage_from {
             UsageFrom::Ledger => bills,
             UsageFrom::Log => replayed(&mut db, scope.company_id, bills, until).await?,
         };
         for (_, lines) in &usage {
-            reprice(lines, rates, &mut other);
+            found.reprice(lines, rates);
         }
         progress(done);
     }
@@ -68,17 +79,25 @@ async fn replayed(
     Ok(calls.into_values().map(|call| (call.call_id, call.lines)).collect())
 }
 
-fn reprice(lines: &[Line], rates: &[Rate], costs: &mut Costs) {
-    // Pieces that different lists priced are one usage under the other rates.
-    let mut usage: BTreeMap<(Component, Option<&str>, Option<&str>), Decimal> = BTreeMap::new();
-    for line in lines {
-        for piece in &line.usage {
-            *usage.entry((line.component, line.provider.as_deref(), piece.model.as_deref())).or_default() += piece.quantity;
+impl WhatIf {
+    /// Adds the cost of one call under the other rates.
+    fn reprice(&mut self, lines: &[Line], rates: &[Rate]) {
+        // Pieces that different lists priced are one usage under the other rates.
+        let mut usage: BTreeMap<(Component, Option<&str>, Option<&str>), Decimal> = BTreeMap::new();
+        for line in lines {
+            for piece in &line.usage {
+                *usage.entry((line.component, line.provider.as_deref(), piece.model.as_deref())).or_default() += piece.quantity;
+            }
         }
+        let mut billed = Vec::with_capacity(usage.len());
+        for ((component, provider, model), quantity) in usage {
+            let rate = price::choose(rates, component, provider, model);
+            if rate.is_none() && quantity > Decimal::ZERO {
+                let unpriced = Unpriced { component, provider: provider.map(str::to_owned), model: model.map(str::to_owned) };
+                *self.unpriced.entry(unpriced).or_default() += quantity;
+            }
+            billed.push(Billed { component, provider, quantity, rate });
+        }
+        costs_of(&billed).iter().for_each(|((component, _), cost)| self.other.add(*component, *cost));
     }
-    let billed = usage.into_iter().map(|((component, provider, model), quantity)| {
-        let rate = price::choose(rates, component, provider, model);
-        Billed { component, provider, quantity, rate }
-    });
-    costs_of(&billed.collect::<Vec<_>>()).iter().for_each(|((component, _), cost)| costs.add(*component, *cost));
 }

@@ -39,9 +39,18 @@ pub async fn run(
         Scope { company_id, campaign_id: campaign, skillbase_id: None, from: Some(from), to: Some(to), timezone: chrono_tz::Tz::UTC };
     let total = cost_rollups::count(&mut *database.access.company(company_id).await?, &scope).await?;
     let bar = output.progress("replaying calls", total);
-    let (actual, other) = cost_rollups::what_if(&database.access, &scope, &rates, UsageFrom::Log, |done| bar.set_position(done)).await?;
+    let found = cost_rollups::what_if(&database.access, &scope, &rates, UsageFrom::Log, |done| bar.set_position(done)).await?;
     bar.finish_and_clear();
-    let rows = rows(&actual, &other);
+    for (what, quantity) in &found.unpriced {
+        let of = [what.provider.as_deref(), what.model.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        output.note(&format!(
+            "Without a rate, so it costs nothing: {} {of}, {} {}s.",
+            what.component,
+            quantity.normalize(),
+            what.component.usage_unit()
+        ));
+    }
+    let rows = rows(&found.actual, &found.other);
     let object =
         |of: fn(&(&'static str, Decimal, Decimal)) -> Decimal| rows.iter().map(|row| (row.0.to_owned(), json!(of(row)))).collect::<Value>();
     let value = json!({"actual": object(|r| r.1), "what_if": object(|r| r.2), "difference": object(|r| r.2 - r.1)});
