@@ -98,6 +98,18 @@ begin
     return v.name;
 end $$;
 
+CREATE FUNCTION newvoice.campaign_pacing(p_company uuid, p_campaign uuid) RETURNS TABLE(in_progress bigint, claims_last_60s bigint, due_retries bigint, next_due_at timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $$
+    select (select count(*) from claim_slots where company_id = p_company and campaign_id = p_campaign and released_at is null),
+           (select count(*) from claim_slots where company_id = p_company and campaign_id = p_campaign
+               and confirmed_at > now() - interval '60 seconds'),
+           (select count(*) from call_tasks where company_id = p_company and campaign_id = p_campaign
+               and status = 'retry' and next_attempt_at <= now()),
+           (select min(next_attempt_at) from call_tasks where company_id = p_company and campaign_id = p_campaign
+               and status = 'retry' and next_attempt_at > now())
+$$;
+
 CREATE FUNCTION newvoice.current_company() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ select nullif(current_setting('newvoice.company_id', true), '')::uuid $$;
@@ -593,7 +605,8 @@ CREATE TABLE newvoice.call_tasks (
     updated_at timestamp with time zone NOT NULL,
     person_id uuid,
     personal jsonb,
-    failure_personal jsonb
+    failure_personal jsonb,
+    was_reopened boolean DEFAULT false NOT NULL
 );
 
 ALTER TABLE ONLY newvoice.call_tasks FORCE ROW LEVEL SECURITY;
@@ -1213,6 +1226,8 @@ CREATE INDEX call_tasks_newest ON newvoice.call_tasks USING btree (company_id, c
 CREATE INDEX call_tasks_pending ON newvoice.call_tasks USING btree (campaign_id, priority DESC, "position") WHERE (status = 'pending'::text);
 
 CREATE INDEX call_tasks_person ON newvoice.call_tasks USING btree (company_id, person_id) WHERE (person_id IS NOT NULL);
+
+CREATE INDEX call_tasks_reopened ON newvoice.call_tasks USING btree (company_id, campaign_id) WHERE was_reopened;
 
 CREATE INDEX call_tasks_retry ON newvoice.call_tasks USING btree (campaign_id, next_attempt_at) WHERE (status = 'retry'::text);
 

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use projections::page::After;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,11 +12,12 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Answer, Items},
-    auth::{Admin, By},
-    extract::{Paging, PagingParams, QueryOf, check_period},
+    auth::{Auditor, By},
+    extract::{Paging, PagingParams, QueryOf, read_period},
     freshness::Fresh,
     problem::Problem,
     state::App,
+    times::WrittenTime,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -31,10 +33,12 @@ struct AuditFilter {
     actor_id: Option<Uuid>,
     /// The correlation_id of events
     request_id: Option<Uuid>,
-    /// Only entries at or after this time
-    from: Option<DateTime<Utc>>,
-    /// Only entries before this time
-    to: Option<DateTime<Utc>>,
+    /// Only entries at or after this time; a date means the beginning of the day, UTC
+    #[param(value_type = Option<String>, example = "2026-11-20")]
+    from: Option<WrittenTime>,
+    /// Only entries before this time, or this day
+    #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
+    to: Option<WrittenTime>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -61,15 +65,15 @@ struct AuditView {
 }
 
 /// Every change over the API and every refusal, newest first: the caller, the address, the time and the reason.
-#[utoipa::path(get, path = "/audit", tag = "identity", security(("bearer" = ["admin"])), params(AuditFilter, Fresh, PagingParams), responses((status = 200, body = Items<AuditView>)))]
+#[utoipa::path(get, path = "/audit", tag = "identity", security(("bearer" = ["auditor"])), params(AuditFilter, Fresh, PagingParams), responses((status = 200, body = Items<AuditView>)))]
 async fn list(
     State(app): State<App>,
-    by: By<Admin>,
+    by: By<Auditor>,
     QueryOf(filter): QueryOf<AuditFilter>,
     fresh: Fresh,
     paging: Paging,
 ) -> Result<Answer<Items<AuditView>>, Problem> {
-    check_period(filter.from, filter.to)?;
+    let [from, to] = read_period(filter.from, filter.to, Tz::UTC)?;
     let position = fresh.of_log(&app).await?;
     let after = paging.after::<After>()?;
     app.audit.flush().await;
@@ -84,8 +88,8 @@ async fn list(
         filter.refused,
         filter.actor_id.map(|id| id.to_string()),
         filter.request_id,
-        filter.from,
-        filter.to,
+        from,
+        to,
         after.map(|after| after.at),
         after.map(|after| after.id),
         paging.rows_to_read()

@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use domain::validation::{FieldFault, Invalid};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use utoipa::IntoParams;
@@ -15,6 +16,7 @@ use crate::{
     edge::{BodyTimeout, NoMemory},
     json,
     problem::Problem,
+    times::WrittenTime,
 };
 
 /// Number of items on a list page: default and maximum.
@@ -295,15 +297,16 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) ->
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// Refuses a period that ends before it begins.
-pub fn check_period(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Result<(), Problem> {
+/// Reads a period, with dates in a zone. A period that ends before it begins is refused.
+pub fn read_period(from: Option<WrittenTime>, to: Option<WrittenTime>, timezone: Tz) -> Result<[Option<DateTime<Utc>>; 2], Problem> {
+    let [from, to] = [from, to].map(|time| time.map(|time| time.in_zone(timezone)));
     let mut invalid = Invalid::default();
     invalid.time("from", from);
     invalid.time("to", to);
     invalid.into_result()?;
     match (from, to) {
         (Some(from), Some(to)) if from >= to => Err(Problem::invalid("to", FieldFault::NotAfter { field: "from".to_owned() })),
-        _ => Ok(()),
+        _ => Ok([from, to]),
     }
 }
 

@@ -34,6 +34,7 @@ mod skillbases;
 pub mod state;
 mod statuses;
 mod tasks;
+mod times;
 mod uploads;
 mod users;
 mod words;

@@ -43,6 +43,11 @@ pub enum TaskEvent {
     TaskCancelled {
         campaign_id: Uuid,
     },
+    /// The company puts a failed task back: another attempt follows, and attempts go on counting.
+    TaskReopened {
+        campaign_id: Uuid,
+        next_attempt_at: DateTime<Utc>,
+    },
 }
 
 impl DomainEvent for TaskEvent {
@@ -132,10 +137,26 @@ pub struct CreatedTask {
 #[derive(Clone, Debug)]
 pub enum TaskCommand {
     Create(Box<TaskContact>),
-    Claim { call_id: Uuid, lease_sec: u32, now: DateTime<Utc> },
-    Complete { call_id: Uuid, outcome: Outcome },
-    Fail { failure: AttemptFailure, retry: RetryPolicy, now: DateTime<Utc> },
+    Claim {
+        call_id: Uuid,
+        lease_sec: u32,
+        now: DateTime<Utc>,
+    },
+    Complete {
+        call_id: Uuid,
+        outcome: Outcome,
+    },
+    Fail {
+        failure: AttemptFailure,
+        retry: RetryPolicy,
+        now: DateTime<Utc>,
+    },
     Cancel,
+    /// Has no effect unless the task has failed, with one of these outcomes if there are any.
+    Reopen {
+        outcomes: Vec<Outcome>,
+        now: DateTime<Utc>,
+    },
 }
 
 /// Longest `error_message`, in characters.
@@ -229,6 +250,10 @@ impl Decider for Task {
                 task.status = TaskStatus::Cancelled;
                 task.next_attempt_at = None;
             }
+            TaskEvent::TaskReopened { next_attempt_at, .. } => {
+                task.status = TaskStatus::Retry;
+                task.next_attempt_at = Some(*next_attempt_at);
+            }
         }
     }
 
@@ -255,6 +280,7 @@ impl Decider for Task {
                 TaskStatus::Pending | TaskStatus::Retry => vec![TaskEvent::TaskCancelled { campaign_id: task.contact.campaign_id }],
                 _ => vec![],
             }),
+            (Some(task), TaskCommand::Reopen { outcomes, now }) => Ok(task.reopen(&outcomes, now)),
         }
     }
 }
@@ -317,6 +343,14 @@ impl CreatedTask {
             }
             _ => Err(TaskRefusal::HasOtherResult),
         }
+    }
+
+    fn reopen(&self, outcomes: &[Outcome], now: DateTime<Utc>) -> Vec<TaskEvent> {
+        let is_meant = outcomes.is_empty() || self.outcome.is_some_and(|outcome| outcomes.contains(&outcome));
+        if self.status != TaskStatus::Failed || !is_meant {
+            return vec![];
+        }
+        vec![TaskEvent::TaskReopened { campaign_id: self.contact.campaign_id, next_attempt_at: now }]
     }
 
     fn require_current(&self, call_id: Uuid) -> Result<(), TaskRefusal> {

@@ -163,22 +163,26 @@ impl EventStore {
         read::by_ids(&self.pool, ids).await
     }
 
-    /// How many of a company's streams have an event of a type that was recorded until `until`. The cost depends on these streams, not on
-    /// the length of the log.
-    pub async fn count_streams_with<D: Decider>(
+    /// How many of a company's streams were in a state at `until`: the state begins with an event of one type and ends with one of another
+    /// type. The cost depends on these streams, not on the length of the log.
+    pub async fn count_streams_in<D: Decider>(
         &self,
         company_id: Uuid,
         ids: &[Uuid],
-        event_type: &str,
+        [begins, ends]: [&str; 2],
         until: DateTime<Utc>,
     ) -> Result<i64, StoreError> {
         let names: Vec<_> = ids.iter().map(|id| StreamName::of::<D>(*id).to_string()).collect();
         let count = sqlx::query_scalar!(
-            r#"select count(distinct stream) as "count!" from events
-                where stream = any($1) and company_id = $2 and event_type = $3 and recorded_at <= $4"#,
+            r#"select count(*) as "count!" from (
+                   select max(version) filter (where event_type = $3) as begun, max(version) filter (where event_type = $4) as ended
+                     from events where stream = any($1) and company_id = $2 and event_type in ($3, $4) and recorded_at <= $5
+                    group by stream) last
+                where begun > coalesce(ended, 0)"#,
             &names,
             company_id,
-            event_type,
+            begins,
+            ends,
             until
         );
         Ok(count.fetch_one(&self.history).await?)

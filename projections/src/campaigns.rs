@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Document, ReadModel,
+    call_tasks::PacingCounts,
     engine::document::{DocumentRow, document},
     page::After,
 };
@@ -23,13 +24,13 @@ pub struct CountedCampaign {
     pub campaign: Document<Campaign>,
     pub completed_tasks: i64,
     pub failed_tasks: i64,
+    pub pacing: PacingCounts,
 }
 
 /// A campaign with work for a worker.
 pub struct CampaignAtWork {
     pub company_id: Uuid,
     pub campaign_id: Uuid,
-    pub total_tasks: i64,
 }
 
 /// Columns of [`CountedCampaign`].
@@ -43,13 +44,21 @@ struct CountedRow {
     body: Value,
     completed_tasks: i64,
     failed_tasks: i64,
+    pending: i64,
+    in_progress: i64,
+    claims_last_60s: i64,
+    due_retries: i64,
+    next_due_at: Option<DateTime<Utc>>,
 }
 
 impl From<CountedRow> for CountedCampaign {
     fn from(row: CountedRow) -> Self {
-        let CountedRow { company_id, id, stream_version, created_at, updated_at, deleted_at, body, completed_tasks, failed_tasks } = row;
+        let CountedRow { company_id, id, stream_version, created_at, updated_at, deleted_at, body, completed_tasks, failed_tasks, .. } =
+            row;
+        let CountedRow { pending, in_progress, claims_last_60s, due_retries, next_due_at, .. } = row;
+        let pacing = PacingCounts { in_progress, claims_last_60s, due: pending + due_retries, next_due_at };
         let row = DocumentRow { company_id, id, stream_version, created_at, updated_at, deleted_at, body, personal: None };
-        Self { campaign: Document::new(row), completed_tasks, failed_tasks }
+        Self { campaign: Document::new(row), completed_tasks, failed_tasks, pacing }
     }
 }
 
@@ -58,8 +67,11 @@ pub async fn get_with_counts(db: &mut PgConnection, company_id: Uuid, id: Uuid) 
     let row = sqlx::query_as!(
         CountedRow,
         r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.deleted_at, c.body,
-                  coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!"
-             from campaigns c left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
+                  coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!", coalesce(s.pending, 0) as "pending!",
+                  p.in_progress as "in_progress!", p.claims_last_60s as "claims_last_60s!", p.due_retries as "due_retries!",
+                  p.next_due_at as "next_due_at?"
+             from campaigns c cross join lateral campaign_pacing(c.company_id, c.campaign_id) p
+                  left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
             where c.company_id = $1 and c.campaign_id = $2"#,
         company_id,
         id
@@ -79,8 +91,11 @@ pub async fn list(
     let rows = sqlx::query_as!(
         CountedRow,
         r#"select c.company_id, c.campaign_id as id, c.stream_version, c.created_at, c.updated_at, c.deleted_at, c.body,
-                  coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!"
-             from campaigns c left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
+                  coalesce(s.completed, 0) as "completed_tasks!", coalesce(s.failed, 0) as "failed_tasks!", coalesce(s.pending, 0) as "pending!",
+                  p.in_progress as "in_progress!", p.claims_last_60s as "claims_last_60s!", p.due_retries as "due_retries!",
+                  p.next_due_at as "next_due_at?"
+             from campaigns c cross join lateral campaign_pacing(c.company_id, c.campaign_id) p
+                  left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
             where c.company_id = $1 and c.deleted_at is null and ($2::text is null or c.status = $2)
               and ($3::uuid is null or c.skillbase_id = $3)
               and ($4::timestamptz is null or (c.created_at, c.campaign_id) < ($4, $5::uuid))
@@ -97,26 +112,36 @@ pub async fn list(
 
 /// Running campaigns of every company that `dialed_by` dials.
 pub async fn running(pool: &Pool, dialed_by: &str) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
-    sqlx::query_as!(
-        CampaignAtWork,
-        r#"select company_id, campaign_id, total_tasks as "total_tasks!" from campaigns where status = 'running' and dialed_by = $1"#,
-        dialed_by
-    )
-    .fetch_all(pool)
-    .await
+    sqlx::query_as!(CampaignAtWork, "select company_id, campaign_id from campaigns where status = 'running' and dialed_by = $1", dialed_by)
+        .fetch_all(pool)
+        .await
 }
 
 /// Running campaigns of every company that have no task left to do.
 pub async fn finished(pool: &Pool, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
-        r#"select c.company_id, c.campaign_id, c.total_tasks as "total_tasks!"
+        "select c.company_id, c.campaign_id
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
           where c.status = 'running' and s.pending + s.in_progress + s.retry = 0
-            and s.completed + s.failed + s.cancelled = c.total_tasks limit $1"#,
+            and s.completed + s.failed + s.cancelled = c.total_tasks limit $1",
         limit
     )
     .fetch_all(pool)
+    .await
+}
+
+/// Whether the campaign is running and has no task left to do.
+pub async fn is_finished(pool: &Pool, company_id: Uuid, campaign_id: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (
+               select from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
+                where c.company_id = $1 and c.campaign_id = $2 and c.status = 'running' and s.pending + s.in_progress + s.retry = 0
+                  and s.completed + s.failed + s.cancelled = c.total_tasks) as "finished!""#,
+        company_id,
+        campaign_id
+    )
+    .fetch_one(pool)
     .await
 }
 
@@ -125,10 +150,10 @@ pub async fn finished(pool: &Pool, limit: i64) -> Result<Vec<CampaignAtWork>, sq
 pub async fn ended_with_tasks(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<Vec<CampaignAtWork>, sqlx::Error> {
     sqlx::query_as!(
         CampaignAtWork,
-        r#"select c.company_id, c.campaign_id, c.total_tasks as "total_tasks!"
+        "select c.company_id, c.campaign_id
            from campaigns c join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
           where (c.status = 'deleted' or (c.status = 'running' and ((c.body #>> '{settings,end_time}')::timestamptz <= $1 or c.body ->> 'is_finishing' = 'true'))) and s.pending + s.retry > 0
-          limit $2"#,
+          limit $2",
         now,
         limit
     )

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use domain::{
     campaign::{Campaign, CampaignCommand},
     task::{Task, TaskContact, TaskEvent},
-    validation::FieldFault,
+    validation::{FieldFault, Invalid},
 };
 use eventstore::{ExpectedVersion, Loaded, StoreError, Unit};
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     OpContext, ServiceError, Services,
-    call_list::{Contact, Limits, Reading, RowError, Source, Unreadable, read_contacts},
+    call_list::{Contact, Limits, NewContact, Reading, RowError, Source, Unreadable, read_contacts},
 };
 
 /// Tasks that are appended in one step.
@@ -74,13 +74,37 @@ impl Services {
         let reading = tokio::spawn(parse(file.clone(), region, Some(chunks)));
         let notes = std::mem::take(&mut source.notes);
         let report = ImportReport { import_id, source, ..ImportReport::default() };
-        let mut importer = Importer { services: self, op, campaign_id, seen: HashMap::new(), report, error_count: 0, note_count: 0 };
+        let mut importer =
+            Importer { services: self, op, campaign_id, row_word: "Row", seen: HashMap::new(), report, error_count: 0, note_count: 0 };
         notes.into_iter().for_each(|note| importer.add_note(note));
         while let Some(chunk) = parsed.recv().await {
             importer.take(chunk).await?;
         }
         reading.await.map_err(|e| ServiceError::internal(&e))??;
         importer.finish(file.name.clone()).await
+    }
+
+    /// Adds contacts to a campaign, by the rules of a call list. The first contact has the row number 1. Returns the report and its
+    /// position.
+    pub async fn add_contacts(
+        &self,
+        op: &OpContext,
+        campaign_id: Uuid,
+        import_id: Uuid,
+        contacts: Vec<NewContact>,
+    ) -> Result<(ImportReport, i64), ServiceError> {
+        let mut invalid = Invalid::default();
+        invalid.require(!contacts.is_empty(), "contacts", FieldFault::TooFewEntries { min: 1 });
+        invalid.require(contacts.len() <= CHUNK_ROWS, "contacts", FieldFault::TooManyEntries { max: CHUNK_ROWS });
+        invalid.into_result()?;
+        let loaded: Loaded<Campaign> = self.store.load_fresh(op.company_id(), campaign_id).await?;
+        let region = loaded.state.require("campaign")?.settings.default_region.clone();
+        let report = ImportReport { import_id, ..ImportReport::default() };
+        let mut importer =
+            Importer { services: self, op, campaign_id, row_word: "Contact", seen: HashMap::new(), report, error_count: 0, note_count: 0 };
+        let rows = (1..).zip(contacts).map(|(row, contact)| contact.read(row, region.as_deref())).collect();
+        let position = importer.take(rows).await?;
+        Ok((importer.report, position))
     }
 }
 
@@ -121,6 +145,8 @@ struct Importer<'a> {
     services: &'a Services,
     op: &'a OpContext,
     campaign_id: Uuid,
+    /// How messages call a row.
+    row_word: &'static str,
     /// The row each task of this file came from.
     seen: HashMap<Uuid, u32>,
     report: ImportReport,
@@ -129,7 +155,8 @@ struct Importer<'a> {
 }
 
 impl Importer<'_> {
-    async fn take(&mut self, rows: Vec<Row>) -> Result<(), ServiceError> {
+    /// Appends the tasks of these rows; returns the position of the append.
+    async fn take(&mut self, rows: Vec<Row>) -> Result<i64, ServiceError> {
         self.report.total += rows.len() as u64;
         let (mut contacts, mut errors) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
@@ -145,13 +172,16 @@ impl Importer<'_> {
             let task_id = Task::id(self.campaign_id, person_id);
             match self.seen.insert(task_id, contact.row) {
                 Some(first) => {
-                    errors.push(RowError { row: contact.row, message: format!("phone number repeats row {first}") });
+                    errors.push(RowError {
+                        row: contact.row,
+                        message: format!("phone number repeats {} {first}", self.row_word.to_lowercase()),
+                    });
                     self.seen.insert(task_id, first);
                 }
                 None => fresh.push(Known { task_id, person_id, contact }),
             }
         }
-        let (known, _) = self.services.store.transact(&self.op.command, |unit| self.append(unit, &fresh)).await?;
+        let (known, position) = self.services.store.transact(&self.op.command, |unit| self.append(unit, &fresh)).await?;
         for Known { task_id, contact, .. } in fresh {
             // Those of this very import were stored when it was begun before; it is now repeated.
             if known.get(&task_id).is_some_and(|import_id| *import_id != self.report.import_id) {
@@ -159,16 +189,16 @@ impl Importer<'_> {
                 continue;
             }
             self.report.created += 1;
-            contact.notes.iter().for_each(|note| self.add_note(format!("Row {}: {note}", contact.row)));
+            contact.notes.iter().for_each(|note| self.add_note(format!("{} {}: {note}", self.row_word, contact.row)));
         }
         errors.sort_by_key(|error| error.row);
         for error in errors {
             self.error_count += 1;
             if self.report.errors.len() < ERROR_LINES_MAX {
-                self.report.errors.push(format!("Row {}: {}", error.row, error.message));
+                self.report.errors.push(format!("{} {}: {}", self.row_word, error.row, error.message));
             }
         }
-        Ok(())
+        Ok(position)
     }
 
     fn add_note(&mut self, note: String) {

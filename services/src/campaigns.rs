@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     Lifecycle,
     campaign::{Campaign, CampaignCommand, CampaignSettings, LiveCampaign},
+    outcome::Outcome,
     skillbase::Skillbase,
     task::{Task, TaskCommand},
     validation::{FieldFault, Invalid},
@@ -15,10 +16,12 @@ use projections::{
 };
 use uuid::Uuid;
 
-use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
+use crate::{OpContext, Pacing, ServiceError, Services, StateConflict, Versioned};
 
 /// Maximum number of tasks that are cancelled in one step.
 const CANCEL_MAX: i64 = 500;
+/// Maximum number of failed tasks that are put back in one step.
+const REOPEN_MAX: i64 = 500;
 /// Maximum length of a campaign's name in characters.
 const NAME_MAX_CHARS: usize = 200;
 
@@ -29,6 +32,8 @@ pub struct CampaignDetails {
     pub campaign: LiveCampaign,
     pub deleted_at: Option<DateTime<Utc>>,
     pub counters: Counters,
+    /// `None` as of a given time, and after a command: the read model may not have its events yet.
+    pub pacing: Option<Pacing>,
 }
 
 /// The counts of a campaign's tasks.
@@ -43,7 +48,10 @@ impl CampaignDetails {
     pub fn of_row(row: CountedCampaign, position: i64) -> Result<Versioned<Self>, ServiceError> {
         let counters = Counters { completed_tasks: row.completed_tasks, failed_tasks: row.failed_tasks };
         let deleted_at = row.campaign.deleted_at();
-        Ok(Versioned::of_document(row.campaign, position)?.map(|campaign| Self { campaign, deleted_at, counters }))
+        Ok(Versioned::of_document(row.campaign, position)?.map(|campaign| {
+            let pacing = Some(Pacing::of(&campaign, row.pacing, now()));
+            Self { campaign, deleted_at, counters, pacing }
+        }))
     }
 }
 
@@ -122,6 +130,37 @@ impl Services {
         self.campaign(op.company_id(), id, committed.position).await
     }
 
+    /// Puts the campaign's failed tasks back whose last attempts had one of `outcomes`, or all of them if there are none. Returns how many
+    /// they are, and the position of the last one.
+    pub async fn retry_failed_tasks(&self, op: &OpContext, id: Uuid, outcomes: &[Outcome]) -> Result<(u64, i64), ServiceError> {
+        let (company_id, now) = (op.company_id(), op.command.now);
+        let campaign = self.store.load_fresh::<Campaign>(company_id, id).await?;
+        campaign.state.require("campaign")?;
+        let mut position = self.wait_for_log(&[call_tasks::READ_MODEL]).await?;
+        let names: Vec<String> = outcomes.iter().map(Outcome::to_string).collect();
+        let (mut reopened, mut before) = (0, None);
+        loop {
+            let mut read = self.read(company_id, &[call_tasks::READ_MODEL], None).await?;
+            let failed = call_tasks::failed(&mut read, company_id, id, &names, before, REOPEN_MAX).await?;
+            drop(read);
+            let Some((_, last)) = failed.last() else { return Ok((reopened, position)) };
+            before = Some(*last);
+            let batch_id = Uuid::new_v5(&op.ids.make("reopened"), &last.to_be_bytes());
+            let failed = &failed;
+            let reopen = self.store.transact(&op.command, |mut unit| async move {
+                let mut count = 0;
+                for (task_id, _) in failed {
+                    let decided = unit.decide::<Task>(*task_id, TaskCommand::Reopen { outcomes: outcomes.to_vec(), now }).await?;
+                    count += u64::from(!decided.events.is_empty());
+                }
+                unit.decide::<Campaign>(id, CampaignCommand::ReopenTasks { batch_id, count }).await?;
+                Ok::<_, ServiceError>((unit, count))
+            });
+            let (count, at) = reopen.await?;
+            (reopened, position) = (reopened + count, position.max(at));
+        }
+    }
+
     /// Pauses a campaign: no further task is claimed; calls in progress continue.
     pub async fn pause_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let committed = self.store.execute_if::<Campaign>(&op.command, id, op.expected_version, CampaignCommand::Pause).await?;
@@ -163,7 +202,7 @@ impl Services {
         let mut read = self.read_by_key(company_id, call_tasks::STATS_READS, None).await?;
         let row = call_tasks::campaign_stats(&mut read, company_id, id).await?;
         let counters = row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default();
-        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters }))
+        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters, pacing: None }))
     }
 
     /// The campaign as of a given time, from the events that were recorded until then.
@@ -180,9 +219,10 @@ impl Services {
         let mut read = self.read(company_id, campaigns::READS, None).await?;
         let results = call_tasks::results_as_of(&mut read, company_id, id, moment).await?;
         drop(read);
-        let failed_then = self.store.count_streams_with::<Task>(company_id, &results.completed_later, "TaskFailed", moment).await?;
+        let failed_then =
+            self.store.count_streams_in::<Task>(company_id, &results.maybe_failed, ["TaskFailed", "TaskReopened"], moment).await?;
         let counters = Counters { completed_tasks: results.completed, failed_tasks: results.failed + failed_then };
-        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters }))
+        Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters, pacing: None }))
     }
 
     /// The skillbase of a campaign must belong to the same company.

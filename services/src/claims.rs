@@ -1,5 +1,6 @@
 //! Claiming the next task of a campaign.
 
+use chrono::{DateTime, Utc};
 use domain::{
     ERASED,
     call::{Call, CallCommand, CallSubject, Direction},
@@ -156,7 +157,7 @@ impl Services {
         for _ in 0..ROUNDS_MAX {
             let campaign = self.store.load_fresh::<Campaign>(context.company_id, campaign_id).await?;
             let live = campaign.state.present().ok_or_else(unknown_campaign)?;
-            if let Some(reason) = closed(live, claimant) {
+            if let Some(reason) = closed(live, claimant, now()) {
                 return Ok(ClaimResult::Nothing(reason));
             }
             // No call is placed with a deleted skillbase, regardless of the campaign's state.
@@ -305,12 +306,12 @@ impl Services {
 }
 
 /// Why no task of the campaign can be claimed now, regardless of its tasks.
-fn closed(campaign: &LiveCampaign, claimant: Claimant<'_>) -> Option<NothingToClaim> {
+pub(crate) fn closed(campaign: &LiveCampaign, claimant: Claimant<'_>, now: DateTime<Utc>) -> Option<NothingToClaim> {
     if campaign.status != CampaignStatus::Running || campaign.is_finishing {
         Some(NothingToClaim::NotRunning)
     } else if campaign.settings.dialed_by != claimant.dialed_by() {
         Some(NothingToClaim::DialedByProvider)
-    } else if !campaign.settings.schedule().is_open(now()) {
+    } else if !campaign.settings.schedule().is_open(now) {
         Some(NothingToClaim::OutsideSchedule)
     } else {
         None

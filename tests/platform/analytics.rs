@@ -173,3 +173,38 @@ async fn the_overview_has_the_numbers_of_today() {
     assert_eq!(overview["recent_calls"][0]["id"], claim["call_id"]);
     platform.stop().await;
 }
+
+#[tokio::test]
+async fn periods_are_given_as_dates_in_a_zone_or_as_times_with_one() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    for (hour, started_at) in [(0, "2026-03-09T23:30:00Z"), (1, "2026-03-10T12:00:00Z")] {
+        let call = json!({"direction": "inbound", "phone_number": format!("+1202555010{hour}"), "started_at": started_at});
+        let id = admin.post("/calls", &call).await.expect(201).id();
+        admin.post(&format!("/calls/{id}/end"), &json!({"duration_sec": 60})).await.expect(200);
+    }
+    let counted = async |query: &str| admin.get(&format!("/analytics/metrics?{query}")).await.expect(200)["totals"]["call_count"].clone();
+    assert_eq!(counted("from=2026-03-10&to=2026-03-11").await, 1);
+    // In Prague, the day begins an hour earlier.
+    assert_eq!(counted("from=2026-03-10&to=2026-03-11&timezone=Europe/Prague").await, 2);
+    assert_eq!(counted("from=2026-03-09T23:00:00Z&to=2026-03-11").await, 2);
+    assert_eq!(admin.get("/analytics/calls?from=2026-03-10").await.expect(200)["items"].as_array().unwrap().len(), 1);
+    assert_eq!(admin.get("/audit?from=2026-01-01&to=2026-01-02").await.expect(200)["items"], json!([]));
+    for (path, wrong) in [
+        ("/analytics/metrics?from=2026-03-10T12:00:00", "time with its zone"),
+        ("/analytics/costs?to=10.3.2026", "time with its zone"),
+        ("/analytics/calls?from=2026-13-10", "time with its zone"),
+        ("/audit?from=yesterday", "time with its zone"),
+    ] {
+        let refused = admin.get(path).await.problem(400);
+        assert!(refused.body.to_string().contains(wrong), "{path}: {}", refused.body);
+    }
+    let campaign = admin.campaign(json!({"timezone": "America/New_York", "start_time": "2026-12-01", "end_time": "2026-12-24"})).await;
+    let campaign = admin.get(&format!("/campaigns/{campaign}")).await.expect(200);
+    assert_eq!((&campaign["start_time"], &campaign["end_time"]), (&json!("2026-12-01T05:00:00Z"), &json!("2026-12-24T05:00:00Z")));
+    let refused = admin.put(&format!("/campaigns/{}", campaign["id"].as_str().unwrap()), &json!({"start_time": "2026-12-01T09:00"})).await;
+    let refused = refused.problem(422);
+    assert_eq!(refused.paths(), ["start_time"]);
+    assert!(refused.body.to_string().contains("as 2026-11-20T09:30:00Z"), "{}", refused.body);
+    platform.stop().await;
+}

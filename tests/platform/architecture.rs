@@ -149,12 +149,12 @@ POST /auth/logout viewer
 POST /auth/accept-invitation public
 PUT /auth/password viewer
 POST /users admin
-GET /users admin
-GET /users/{id} admin
+GET /users auditor
+GET /users/{id} auditor
 PUT /users/{id} admin
 POST /users/{id}/invitation admin
 POST /persons/erase admin
-GET /audit admin
+GET /audit auditor
 POST /auth/ticket viewer
 POST /api-keys admin
 GET /api-keys admin
@@ -180,6 +180,8 @@ DELETE /campaigns/{id} manager
 POST /campaigns/{id}/clone manager
 POST /campaigns/{id}/start manager
 POST /campaigns/{id}/finish manager
+POST /campaigns/{id}/retry manager
+POST /campaigns/{id}/tasks manager
 POST /campaigns/{id}/pause manager
 POST /campaigns/{id}/resume manager
 POST /campaigns/{id}/call-list manager

@@ -15,6 +15,7 @@ mod idempotency;
 mod identity;
 mod language;
 mod log;
+mod pacing_and_retries;
 mod plans;
 mod price_lists;
 mod projections;

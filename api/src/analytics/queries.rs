@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::extract::{RawQuery, State};
-use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use domain::{call::Direction, outcome::Outcome, phone::to_e164};
 use projections::{
     ReadModel,
@@ -25,15 +25,16 @@ use uuid::Uuid;
 use crate::{
     analytics::{
         bills::{BillView, PriceLists},
-        view::{AggregateView, CallMetricsView, CostView},
+        view::{AggregateView, CallMetricsView, CostView, UnpricedView},
     },
     answer::{Answer, Items},
     auth::{By, Viewer},
     calls::{CallView, TurnView},
-    extract::{Id, Paging, PagingParams, QueryOf, check_period},
+    extract::{Id, Paging, PagingParams, QueryOf, read_period},
     freshness::Fresh,
     problem::Problem,
     state::App,
+    times::WrittenTime,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -70,10 +71,12 @@ struct CallParams {
     outcome: Option<String>,
     /// outbound or inbound
     direction: Option<String>,
-    /// Only calls that started at or after this time
-    from: Option<DateTime<Utc>>,
-    /// Only calls that started before this time
-    to: Option<DateTime<Utc>>,
+    /// Only calls that started at or after this time; a date means the beginning of the day, UTC
+    #[param(value_type = Option<String>, example = "2026-11-20")]
+    from: Option<WrittenTime>,
+    /// Only calls that started before this time, or this day
+    #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
+    to: Option<WrittenTime>,
     /// With `+` and the country code; in a URL, encode `+` as `%2B` (`%2B12025550100`)
     phone_number: Option<String>,
 }
@@ -117,7 +120,7 @@ async fn calls(
     }
     let phone_number =
         params.phone_number.as_deref().map(|text| number_in_query(text, raw_query.as_deref().unwrap_or_default())).transpose()?;
-    check_period(params.from, params.to)?;
+    let [from, to] = read_period(params.from, params.to, Tz::UTC)?;
     let person_id = match &phone_number {
         // There is no person for a number that was never called, or whose person was erased.
         Some(number) => Some(app.store.persons().known_by(by.company_id(), number).await?.unwrap_or_default()),
@@ -131,8 +134,8 @@ async fn calls(
         outcome: params.outcome,
         direction: params.direction,
         person_id,
-        from: params.from,
-        to: params.to,
+        from,
+        to,
     };
     let mut rows = projections::calls::list(&mut read, by.company_id(), &filter, paging.after()?, paging.rows_to_read()).await?;
     let of_calls = MetricsOfCalls::read(&mut read, by.company_id(), &rows).await?;
@@ -216,24 +219,26 @@ async fn turns(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct GroupParams {
-    /// Only calls that started at or after this time
-    from: Option<DateTime<Utc>>,
-    /// Only calls that started before this time
-    to: Option<DateTime<Utc>>,
+    /// Only calls that started at or after this time; a date means the beginning of the day in `timezone`
+    #[param(value_type = Option<String>, example = "2026-11-20")]
+    from: Option<WrittenTime>,
+    /// Only calls that started before this time, or this day
+    #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
+    to: Option<WrittenTime>,
     campaign_id: Option<Uuid>,
     skillbase_id: Option<Uuid>,
     /// hour, day, campaign or skillbase; for costs also component or provider
     group_by: Option<String>,
-    /// IANA time zone for hours and days; default UTC
+    /// IANA time zone for hours, days and dates; default UTC
     timezone: Option<String>,
 }
 
 impl GroupParams {
     fn scope(&self, company_id: Uuid) -> Result<Scope, Problem> {
-        check_period(self.from, self.to)?;
         let timezone = self.timezone.as_deref().unwrap_or("UTC").parse();
         let timezone = timezone.map_err(|_| Problem::bad_request("timezone must be an IANA time zone, e.g. Europe/Prague"))?;
-        Ok(Scope { company_id, campaign_id: self.campaign_id, skillbase_id: self.skillbase_id, from: self.from, to: self.to, timezone })
+        let [from, to] = read_period(self.from, self.to, timezone)?;
+        Ok(Scope { company_id, campaign_id: self.campaign_id, skillbase_id: self.skillbase_id, from, to, timezone })
     }
 
     fn group_by(&self) -> Result<Option<CostGroupBy>, Problem> {
@@ -359,11 +364,7 @@ async fn costs(
 fn cost_json(row: &CostRow) -> Result<Value, Problem> {
     let mut fields = to_json(&CostView::from(&row.costs))?;
     fields["call_count"] = json!(row.call_count);
-    let unpriced = row.unpriced.iter().map(|(what, quantity)| {
-        let unit = what.component.usage_unit();
-        json!({"component": what.component, "provider": what.provider, "model": what.model, "quantity": crate::numbers::seconds(*quantity), "unit": unit})
-    });
-    fields["unpriced"] = unpriced.collect();
+    fields["unpriced"] = to_json(&UnpricedView::all(&row.unpriced))?;
     Ok(fields)
 }
 

@@ -5,9 +5,9 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
 use domain::{
     campaign::{CampaignSettings, settings::hh_mm},
+    outcome::Outcome,
     retry::Backoff,
     validation::{FieldFault, Invalid},
 };
@@ -25,6 +25,8 @@ use crate::{
     problem::Problem,
     state::App,
     tasks::TaskView,
+    times::WrittenTime,
+    words::OutcomeName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -36,6 +38,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(finish))
+        .routes(routes!(retry))
         .routes(routes!(claim))
 }
 
@@ -44,57 +47,58 @@ const REASON: HeaderName = HeaderName::from_static("reason");
 
 /// Fields of a campaign. An absent field keeps its value (or default); null clears it.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct CampaignInput {
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub name: Patch<String>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub description: Patch<String>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Uuid>)]
     pub skillbase_id: Patch<Uuid>,
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<DateTime<Utc>>)]
-    pub start_time: Patch<DateTime<Utc>>,
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<DateTime<Utc>>)]
-    pub end_time: Patch<DateTime<Utc>>,
+    /// A date means the beginning of the day in `timezone`
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, example = "2026-11-20")]
+    pub start_time: Patch<WrittenTime>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, example = "2026-12-20T17:00:00+01:00")]
+    pub end_time: Patch<WrittenTime>,
     /// `HH:MM` in `timezone`
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub daily_start_time: Patch<String>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub daily_end_time: Patch<String>,
     /// IANA time zone name
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub timezone: Patch<String>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Vec<u8>>)]
     pub days_of_week: Patch<Vec<u8>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub max_concurrent_calls: Patch<u32>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub calls_per_minute: Patch<u32>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub max_retries: Patch<u32>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub retry_delay_minutes: Patch<u32>,
     /// `fixed` or `exponential`
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub retry_backoff: Patch<Backoff>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub default_region: Patch<String>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub dialed_by: Patch<String>,
 }
@@ -127,14 +131,16 @@ impl CampaignInput {
             })
         });
         invalid.require(self.skillbase_id != Some(None), "skillbase_id", FieldFault::Null);
-        invalid.time("start_time", self.start_time.flatten());
-        invalid.time("end_time", self.end_time.flatten());
+        let zone = timezone.flatten().unwrap_or(if timezone.is_some() { defaults.timezone } else { settings.timezone });
+        let [start_time, end_time] = [self.start_time, self.end_time].map(|patch| patch.map(|time| time.map(|time| time.in_zone(zone))));
+        invalid.time("start_time", start_time.flatten());
+        invalid.time("end_time", end_time.flatten());
         invalid.into_result()?;
         set(&mut settings.name, self.name, defaults.name);
         set(&mut settings.description, self.description.map(Some), None);
         set(&mut settings.skillbase_id, self.skillbase_id, defaults.skillbase_id);
-        set(&mut settings.start_time, self.start_time.map(Some), None);
-        set(&mut settings.end_time, self.end_time.map(Some), None);
+        set(&mut settings.start_time, start_time.map(Some), None);
+        set(&mut settings.end_time, end_time.map(Some), None);
         set(&mut settings.daily_start_time, daily_start.map(Some), None);
         set(&mut settings.daily_end_time, daily_end.map(Some), None);
         set(&mut settings.timezone, timezone, defaults.timezone);
@@ -237,6 +243,39 @@ async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<A
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn finish(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     Ok(answer(&by, app.services.finish_campaign(&by.op(), id).await?))
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RetryTasks {
+    /// Only tasks whose last attempt had one of these outcomes; all failed tasks if it is absent
+    #[schema(value_type = Option<Vec<OutcomeName>>, example = json!(["no_answer", "busy"]))]
+    outcomes: Option<Vec<Outcome>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RetriedTasks {
+    /// Number of tasks that were put back
+    retried: u64,
+}
+
+/// Put failed tasks back: each is due at once for one more attempt, or for as many as `max_retries` still allows.
+///
+/// Attempts go on counting. A completed campaign can be started again afterwards; while a campaign is finishing, this is 409.
+#[utoipa::path(post, path = "/campaigns/{id}/retry", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<RetryTasks>,
+    responses((status = 200, body = RetriedTasks), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn retry(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    OptionalBody(input): OptionalBody<RetryTasks>,
+) -> Result<Answer<RetriedTasks>, Problem> {
+    let mut invalid = Invalid::default();
+    invalid.require(input.outcomes.as_ref().is_none_or(|all| !all.is_empty()), "outcomes", FieldFault::TooFewEntries { min: 1 });
+    invalid.into_result()?;
+    let outcomes = input.outcomes.unwrap_or_default();
+    let (retried, position) = app.services.retry_failed_tasks(&by.op(), id, &outcomes).await?;
+    Ok(Answer::ok(position, RetriedTasks { retried }))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -2,6 +2,7 @@
 
 mod call_list;
 mod commands;
+mod contacts;
 mod queries;
 mod view;
 
@@ -9,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::App;
 
-pub use view::CampaignView;
+pub use view::{CampaignView, PacingView};
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(commands::router()).merge(call_list::router()).merge(queries::router())
+    OpenApiRouter::new().merge(commands::router()).merge(call_list::router()).merge(contacts::router()).merge(queries::router())
 }

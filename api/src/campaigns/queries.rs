@@ -12,7 +12,7 @@ use projections::{
 };
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use services::{CampaignDetails, Versioned};
+use services::{CampaignDetails, Pacing, Versioned};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -21,7 +21,7 @@ use crate::{
     analytics::OutcomesView,
     answer::{Answer, Items},
     auth::{By, Viewer},
-    campaigns::CampaignView,
+    campaigns::{CampaignView, PacingView},
     event_view::EventView,
     extract::{HistoryPaging, HistoryParams, Id, Paging, PagingParams, QueryOf},
     freshness::{AsOf, Fresh},
@@ -165,6 +165,7 @@ struct Stats {
     last_attempt_at: Option<DateTime<Utc>>,
     /// Attempts ÷ hours from the first to the last attempt, at least one hour
     calls_per_hour: Option<f64>,
+    pacing: PacingView,
 }
 
 /// Statistics of the campaign.
@@ -174,12 +175,14 @@ async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh)
     let mut read = fresh.read_by_key(&app, by.company_id(), call_tasks::STATS_READS).await?;
     let position = read.position;
     let row = call_tasks::campaign_stats(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
-    Ok(Answer::ok(position, Stats::new(id, &row)))
+    let campaign = row.campaign().map_err(|error| Problem::internal(&error))?;
+    let pacing = Pacing::of(&campaign, row.pacing(), eventstore::now());
+    Ok(Answer::ok(position, Stats::new(id, &row, pacing)))
 }
 
 impl Stats {
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    fn new(campaign_id: Uuid, row: &CampaignStatsRow) -> Self {
+    fn new(campaign_id: Uuid, row: &CampaignStatsRow, pacing: Pacing) -> Self {
         let tasks = TaskCounts {
             total: row.pending + row.in_progress + row.retry + row.completed + row.failed + row.cancelled,
             pending: row.pending,
@@ -211,6 +214,7 @@ impl Stats {
             first_attempt_at: row.first_attempt_at,
             last_attempt_at: row.last_attempt_at,
             calls_per_hour: hours.map(|hours| row.attempts as f64 / hours),
+            pacing: pacing.into(),
         }
     }
 }

@@ -1,8 +1,39 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use services::{CampaignDetails, Versioned};
+use services::{CampaignDetails, Pacing, Versioned};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// Why no call of the campaign begins at the moment, and when the next one can
+#[derive(Serialize, ToSchema)]
+pub struct PacingView {
+    /// What a claim would be answered now: `not_running`, `outside_schedule`, `empty`, `concurrency` or `rate`; null if a task can be claimed
+    reason: Option<&'static str>,
+    /// When the schedule allows calls again; null while it allows them, and if it never will
+    opens_at: Option<DateTime<Utc>>,
+    /// Attempts in progress, which `max_concurrent_calls` limits
+    in_progress: i64,
+    /// Attempts that began within the last 60 seconds, which `calls_per_minute` limits
+    claims_last_60s: i64,
+    /// Tasks that can be claimed as far as they themselves are concerned: pending, or waiting for another attempt that is due
+    due: i64,
+    /// When the next of the tasks that wait for another attempt is due
+    next_due_at: Option<DateTime<Utc>>,
+}
+
+impl From<Pacing> for PacingView {
+    fn from(pacing: Pacing) -> Self {
+        let Pacing { reason, opens_at, counts } = pacing;
+        Self {
+            reason: reason.map(Into::into),
+            opens_at,
+            in_progress: counts.in_progress,
+            claims_last_60s: counts.claims_last_60s,
+            due: counts.due,
+            next_due_at: counts.next_due_at,
+        }
+    }
+}
 
 #[derive(Serialize, ToSchema)]
 pub struct CampaignView {
@@ -35,12 +66,14 @@ pub struct CampaignView {
     pub updated_at: DateTime<Utc>,
     /// A deleted campaign is in no list; it, its tasks and its statistics stay readable by its id
     pub deleted_at: Option<DateTime<Utc>>,
+    /// Null in the answer to a command, and in an answer as of a given time
+    pub pacing: Option<PacingView>,
 }
 
 impl CampaignView {
     #[expect(clippy::expect_used, reason = "every task is an event, and positions are below 2^63")]
     pub fn new(company_id: Uuid, given: Versioned<CampaignDetails>) -> Self {
-        let Versioned { id, created_at, updated_at, value: CampaignDetails { campaign, deleted_at, counters }, .. } = given;
+        let Versioned { id, created_at, updated_at, value: CampaignDetails { campaign, deleted_at, counters, pacing }, .. } = given;
         let settings = campaign.settings;
         let hh_mm = |time: chrono::NaiveTime| time.format("%H:%M").to_string();
         Self {
@@ -69,6 +102,7 @@ impl CampaignView {
             created_at,
             updated_at,
             deleted_at,
+            pacing: pacing.map(PacingView::from),
         }
     }
 }

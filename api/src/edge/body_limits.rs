@@ -11,6 +11,9 @@ const SKILLBASE_BODY_MAX_BYTES: usize = 4 << 20;
 /// Maximum size of a list of rates, in bytes.
 const RATES_BODY_MAX_BYTES: usize = 1 << 20;
 
+/// Maximum size of the contacts of one request, in bytes.
+const CONTACTS_BODY_MAX_BYTES: usize = 1 << 20;
+
 /// The longest body of a route, in bytes; `action` is the method and the route as in the OpenAPI document. Call lists have a setting
 /// instead.
 pub fn body_max_bytes(action: &str) -> usize {
@@ -18,6 +21,7 @@ pub fn body_max_bytes(action: &str) -> usize {
     match (method, route) {
         ("POST", "/calls/{id}/turns") => TURNS_BODY_MAX_BYTES,
         ("POST", "/skillbases") | ("PUT", "/skillbases/{id}") => SKILLBASE_BODY_MAX_BYTES,
+        ("POST", "/campaigns/{id}/tasks") => CONTACTS_BODY_MAX_BYTES,
         ("POST", "/price-lists" | "/price-lists/what-if") => RATES_BODY_MAX_BYTES,
         _ if route.starts_with("/auth/") || route.starts_with("/users") => AUTH_BODY_MAX_BYTES,
         _ => BODY_MAX_BYTES,

@@ -1,4 +1,5 @@
-//! Every request to the API passes this layer: it authenticates the sender, applies the rate limits and writes the audit.
+//! Every request to the API passes this layer: it authenticates the sender, applies the rate limits, waits for the sender's share of the
+//! processor and writes the audit.
 
 use axum::{
     body::HttpBody as _,
@@ -44,14 +45,18 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
         Ok(Some(known)) => Payer::Company(known.company_id),
         Ok(None) | Err(_) => Payer::stranger(origin.as_ref()),
     };
-    let mut response = match (admitted, app.processor_time.wait(payer).await) {
-        (Ok(known), Ok(bill)) => {
-            identity = known;
+    let waited = app.processor_time.wait(payer).await;
+    let ready = admitted.and_then(|known| {
+        identity = known;
+        waited
+    });
+    let mut response = match ready {
+        Ok(bill) => {
             let mut request = Request::from_parts(parts, body);
             DefaultBodyLimit::max(body_max_bytes(&action)).apply(&mut request);
             run(&app, identity.as_ref(), bill, &action, request, next).await
         }
-        (Err(problem), _) | (_, Err(problem)) => problem.into_response(),
+        Err(problem) => problem.into_response(),
     };
     allowances.iter().for_each(|allowance| allowance.write(response.headers_mut()));
     let status = response.status();

@@ -1,8 +1,8 @@
 //! Price lists.
 
 use axum::extract::State;
-use chrono::{DateTime, Utc};
-use domain::validation::Invalid;
+use chrono_tz::Tz;
+use domain::{price::without_rate, validation::Invalid};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,6 +17,7 @@ use crate::{
     },
     problem::Problem,
     state::App,
+    times::WrittenTime,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -27,7 +28,9 @@ pub fn router() -> OpenApiRouter<App> {
 #[serde(deny_unknown_fields)]
 struct PublishPriceList {
     name: String,
-    effective_from: DateTime<Utc>,
+    /// A date means the beginning of the day, UTC
+    #[schema(value_type = String, example = "2026-11-01")]
+    effective_from: WrittenTime,
     rates: Vec<RateInput>,
 }
 
@@ -41,15 +44,17 @@ struct PublishPriceList {
 async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<PublishPriceList>) -> Result<Answer<PriceListView>, Problem> {
     let mut invalid = Invalid::default();
     invalid.name("name", &input.name, 200);
-    invalid.time("effective_from", Some(input.effective_from));
+    let effective_from = input.effective_from.in_zone(Tz::UTC);
+    invalid.time("effective_from", Some(effective_from));
     invalid.into_result()?;
     let rates = parse_rates(input.rates)?;
     let _turn = app.shares.of_price_list(by.company_id()).await?;
-    let published = app.services.publish_price_list(&by.op(), input.name.clone(), input.effective_from, rates.clone()).await?;
+    let published = app.services.publish_price_list(&by.op(), input.name.clone(), effective_from, rates.clone()).await?;
     Ok(Answer::of_new(published, |given| PriceListView {
         id: given.id,
         name: input.name,
-        effective_from: input.effective_from,
+        effective_from,
+        unpriced: without_rate(&rates),
         rates,
         created_at: given.created_at,
     }))

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use domain::{
     decimal,
     price::{self, Component, Rate},
@@ -20,15 +21,17 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    analytics::CostView,
+    analytics::{CostView, UnpricedView},
     answer::{Answer, Items},
     auth::{By, Viewer},
-    extract::{Body, Id, Paging, PagingParams, QueryOf, check_period},
+    extract::{Body, Id, Paging, PagingParams, QueryOf, read_period},
     freshness::Fresh,
     numbers::seconds,
     price_lists::rates::{RateInput, parse_rates},
     problem::Problem,
     state::App,
+    times::WrittenTime,
+    words::ComponentName,
 };
 use eventstore::now;
 
@@ -46,12 +49,16 @@ pub struct PriceListView {
     pub effective_from: DateTime<Utc>,
     #[schema(value_type = Vec<Object>)]
     pub rates: Vec<Rate>,
+    /// Components for which the list has no rate at all: their usage costs nothing
+    #[schema(value_type = Vec<ComponentName>)]
+    pub unpriced: Vec<Component>,
     pub created_at: DateTime<Utc>,
 }
 
 fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
-    let rates = serde_json::from_value(row.rates).map_err(|e| Problem::internal(&e))?;
-    Ok(PriceListView { id: row.price_list_id, name: row.name, effective_from: row.effective_from, rates, created_at: row.created_at })
+    let rates: Vec<Rate> = serde_json::from_value(row.rates).map_err(|e| Problem::internal(&e))?;
+    let PriceListRow { price_list_id: id, name, effective_from, created_at, .. } = row;
+    Ok(PriceListView { id, name, effective_from, unpriced: price::without_rate(&rates), rates, created_at })
 }
 
 /// Price lists, the most recently published first.
@@ -80,8 +87,11 @@ struct WhatIf {
     /// Either rates, or the id of a price list (`price_list_id`)
     rates: Option<Vec<RateInput>>,
     price_list_id: Option<Uuid>,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
+    /// A date means the beginning of the day, UTC
+    #[schema(value_type = String, example = "2026-11-01")]
+    from: WrittenTime,
+    #[schema(value_type = String, example = "2026-12-01T00:00:00Z")]
+    to: WrittenTime,
     campaign_id: Option<Uuid>,
 }
 
@@ -91,6 +101,8 @@ struct WhatIfView {
     what_if: CostView,
     /// what_if − actual
     difference: CostView,
+    /// Usage for which the other rates have no rate: it costs nothing in `what_if`
+    unpriced: Vec<UnpricedView>,
 }
 
 /// Compute the costs of the calls that started in `[from, to)` under other rates. Changes nothing.
@@ -99,7 +111,7 @@ struct WhatIfView {
 async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(input): Body<WhatIf>) -> Result<Answer<WhatIfView>, Problem> {
     let models = &[projections::cost_rollups::READ_MODEL, projections::price_lists::READ_MODEL];
     let position = fresh.wait(&app, models).await?;
-    check_period(Some(input.from), Some(input.to))?;
+    let [from, to] = read_period(Some(input.from), Some(input.to), Tz::UTC)?;
     let rates = match (input.rates, input.price_list_id) {
         (Some(rates), None) => parse_rates(rates)?,
         (None, Some(id)) => {
@@ -109,22 +121,18 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         }
         _ => return Err(Problem::invalid("rates", FieldFault::EitherOr { field: "rates".to_owned(), other: "price_list_id".to_owned() })),
     };
-    let scope = Scope {
-        company_id: by.company_id(),
-        campaign_id: input.campaign_id,
-        skillbase_id: None,
-        from: Some(input.from),
-        to: Some(input.to),
-        timezone: chrono_tz::Tz::UTC,
-    };
-    let (actual, other) = cost_rollups::what_if(&app.access, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;
+    let scope = Scope { company_id: by.company_id(), campaign_id: input.campaign_id, skillbase_id: None, from, to, timezone: Tz::UTC };
+    let cost_rollups::WhatIf { actual, other, unpriced } =
+        cost_rollups::what_if(&app.access, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;
     let difference = Costs {
         stt: other.stt - actual.stt,
         llm: other.llm - actual.llm,
         tts: other.tts - actual.tts,
         livekit: other.livekit - actual.livekit,
     };
-    Ok(Answer::ok(position, WhatIfView { actual: (&actual).into(), what_if: (&other).into(), difference: (&difference).into() }))
+    let unpriced = UnpricedView::all(&unpriced);
+    let (actual, what_if, difference) = ((&actual).into(), (&other).into(), (&difference).into());
+    Ok(Answer::ok(position, WhatIfView { actual, what_if, difference, unpriced }))
 }
 
 /// Usage in a minute of conversation; each value can be given.
@@ -158,6 +166,9 @@ fn write_number<S: Serializer>(value: &Decimal, serializer: S) -> Result<S::Ok, 
 struct Estimate {
     cost_per_minute: CostView,
     assumptions: Assumptions,
+    /// Components of the minute for which the list in force has no rate: they cost nothing
+    #[schema(value_type = Vec<ComponentName>)]
+    unpriced: Vec<Component>,
 }
 
 /// The cost of a minute under the price list in force.
@@ -193,5 +204,6 @@ async fn estimate(
     });
     let mut costs = Costs::default();
     costs_of(&billed).iter().for_each(|((component, _), cost)| costs.add(*component, *cost));
-    Ok(Answer::ok(position, Estimate { cost_per_minute: (&costs).into(), assumptions }))
+    let unpriced = billed.iter().filter(|part| part.rate.is_none() && part.quantity > Decimal::ZERO).map(|part| part.component).collect();
+    Ok(Answer::ok(position, Estimate { cost_per_minute: (&costs).into(), assumptions, unpriced }))
 }

@@ -24,6 +24,11 @@ pub enum CampaignEvent {
         import_id: Uuid,
         count: u64,
     },
+    /// The company put failed tasks back: `count` tasks wait again, in the same append.
+    TasksReopened {
+        batch_id: Uuid,
+        count: u64,
+    },
     /// A whole call list has been read. `errors` has the first problems that were found in rows, without the rows' content.
     CallListImported {
         import_id: Uuid,
@@ -60,12 +65,15 @@ pub struct LiveCampaign {
     pub settings: CampaignSettings,
     pub status: CampaignStatus,
     pub total_tasks: u64,
-    /// Tasks that were added since the campaign was last completed.
+    /// Tasks that were added or put back since the campaign was last completed.
     pub tasks_since_completion: u64,
     pub imports: Vec<Uuid>,
     /// Whether the company has ended the campaign and attempts are still in progress.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_finishing: bool,
+    /// The last batch of failed tasks that were put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reopened: Option<Uuid>,
 }
 
 #[derive(Clone, Debug)]
@@ -96,9 +104,15 @@ pub enum CampaignCommand {
         now: DateTime<Utc>,
     },
     Finish,
-    /// A process sends this command when it finds no task left; `total_tasks` is the number of tasks at that moment.
+    /// Failed tasks of the campaign are put back in the same append.
+    ReopenTasks {
+        batch_id: Uuid,
+        count: u64,
+    },
+    /// A process sends this command when it finds no task left; the values are those of the campaign at that moment.
     Complete {
         total_tasks: u64,
+        last_reopened: Option<Uuid>,
     },
     Delete,
 }
@@ -118,7 +132,7 @@ pub enum CampaignRefusal {
     Paused,
     #[error("the campaign is a draft; start it first")]
     Draft,
-    #[error("the campaign is completed; upload a call list to start it again")]
+    #[error("the campaign is completed; add contacts or put failed tasks back to start it again")]
     Completed,
     #[error("the campaign has no tasks; upload a call list first")]
     NoTasks,
@@ -161,6 +175,7 @@ impl Decider for Campaign {
                 tasks_since_completion: 0,
                 imports: Vec::new(),
                 is_finishing: false,
+                last_reopened: None,
             });
         }
         let Some(campaign) = state.present_mut() else { return };
@@ -170,6 +185,10 @@ impl Decider for Campaign {
             E::TasksAdded { count, .. } => {
                 campaign.total_tasks += count;
                 campaign.tasks_since_completion += count;
+            }
+            E::TasksReopened { batch_id, count } => {
+                campaign.tasks_since_completion += count;
+                campaign.last_reopened = Some(*batch_id);
             }
             E::CallListImported { import_id, .. } => campaign.imports.push(*import_id),
             E::CampaignStarted {} | E::CampaignResumed {} => campaign.status = CampaignStatus::Running,
@@ -218,7 +237,12 @@ impl LiveCampaign {
             (C::Update { settings }, _) => Ok(vec![E::CampaignUpdated { settings }]),
             (C::AddTasks { count: 0, .. }, _) => Ok(vec![]),
             (C::AddTasks { import_id, .. }, _) if self.imports.contains(&import_id) => Ok(vec![]),
-            (C::AddTasks { .. } | C::Pause | C::Resume { .. }, Running) if self.is_finishing => Err(CampaignRefusal::Finishing),
+            (C::ReopenTasks { count: 0, .. }, _) => Ok(vec![]),
+            (C::ReopenTasks { batch_id, .. }, _) if self.last_reopened == Some(batch_id) => Ok(vec![]),
+            (C::AddTasks { .. } | C::ReopenTasks { .. } | C::Pause | C::Resume { .. }, Running) if self.is_finishing => {
+                Err(CampaignRefusal::Finishing)
+            }
+            (C::ReopenTasks { batch_id, count }, _) => Ok(vec![E::TasksReopened { batch_id, count }]),
             (C::AddTasks { import_id, count }, _) => Ok(vec![E::TasksAdded { import_id, count }]),
             (C::FinishImport { import_id, .. }, _) if self.imports.contains(&import_id) => Ok(vec![]),
             (C::FinishImport { import_id, file_name, total, created, error_count, errors }, _) => {
@@ -240,7 +264,11 @@ impl LiveCampaign {
             (C::Finish, Running) if self.is_finishing => Ok(vec![]),
             (C::Finish, Running | Paused) => Ok(vec![E::CampaignFinished {}]),
             (C::Finish, Completed) => Ok(vec![]),
-            (C::Complete { total_tasks }, Running) if total_tasks == self.total_tasks => Ok(vec![E::CampaignCompleted {}]),
+            (C::Complete { total_tasks, last_reopened }, Running)
+                if (total_tasks, last_reopened) == (self.total_tasks, self.last_reopened) =>
+            {
+                Ok(vec![E::CampaignCompleted {}])
+            }
             (C::Complete { .. }, _) => Ok(vec![]),
             (C::Delete, Running) => Err(CampaignRefusal::Running),
             (C::Delete, _) => Ok(vec![E::CampaignDeleted {}]),
@@ -328,21 +356,44 @@ mod tests {
         {
             given::<Campaign>(finishing()).when(command).then_refused(CampaignRefusal::Finishing);
         }
-        given::<Campaign>(finishing()).when(CampaignCommand::Complete { total_tasks: 3 }).then([COMPLETED]);
+        given::<Campaign>(finishing()).when(CampaignCommand::Complete { total_tasks: 3, last_reopened: None }).then([COMPLETED]);
         given::<Campaign>(finishing().into_iter().chain([COMPLETED])).when(FINISH).then_nothing();
         given::<Campaign>(finishing().into_iter().chain([COMPLETED, added(1)])).when(START).then([STARTED]);
     }
 
     #[test]
     fn completion_counts_only_if_no_task_came_in_meanwhile() {
-        given::<Campaign>([created(), added(3), STARTED]).when(CampaignCommand::Complete { total_tasks: 3 }).then([COMPLETED]);
-        given::<Campaign>([created(), added(3), STARTED, added(1)]).when(CampaignCommand::Complete { total_tasks: 3 }).then_nothing();
+        given::<Campaign>([created(), added(3), STARTED])
+            .when(CampaignCommand::Complete { total_tasks: 3, last_reopened: None })
+            .then([COMPLETED]);
+        given::<Campaign>([created(), added(3), STARTED, added(1)])
+            .when(CampaignCommand::Complete { total_tasks: 3, last_reopened: None })
+            .then_nothing();
     }
 
     #[test]
     fn a_completed_campaign_starts_again_after_an_upload() {
         given::<Campaign>([created(), added(3), STARTED, COMPLETED]).when(START).then_refused(CampaignRefusal::Completed);
         given::<Campaign>([created(), added(3), STARTED, COMPLETED, added(1)]).when(START).then([STARTED]);
+    }
+
+    #[test]
+    fn tasks_that_are_put_back_start_a_completed_campaign_again_and_keep_it_from_completing() {
+        let reopened = || CampaignEvent::TasksReopened { batch_id: IMPORT, count: 2 };
+        let reopen = |count| CampaignCommand::ReopenTasks { batch_id: IMPORT, count };
+        given::<Campaign>([created(), added(3), STARTED, COMPLETED]).when(reopen(2)).then([reopened()]);
+        given::<Campaign>([created(), added(3), STARTED, COMPLETED]).when(reopen(0)).then_nothing();
+        given::<Campaign>([created(), added(3), STARTED, COMPLETED, reopened()]).when(START).then([STARTED]);
+        given::<Campaign>([created(), added(3), STARTED, CampaignEvent::CampaignFinished {}])
+            .when(reopen(2))
+            .then_refused(CampaignRefusal::Finishing);
+        // A process found no task left before the tasks were put back.
+        given::<Campaign>([created(), added(3), STARTED, reopened()])
+            .when(CampaignCommand::Complete { total_tasks: 3, last_reopened: None })
+            .then_nothing();
+        given::<Campaign>([created(), added(3), STARTED, reopened()])
+            .when(CampaignCommand::Complete { total_tasks: 3, last_reopened: Some(IMPORT) })
+            .then([COMPLETED]);
     }
 
     #[test]

@@ -75,6 +75,27 @@ fn a_failed_attempt_is_tried_again_when_due_until_the_last() {
 }
 
 #[test]
+fn a_failed_task_that_is_put_back_is_tried_once_more_and_its_attempts_go_on_counting() {
+    let failed = || TaskEvent::TaskFailed { campaign_id: CAMPAIGN, failure: failure(CALL) };
+    let reopened = || TaskEvent::TaskReopened { campaign_id: CAMPAIGN, next_attempt_at: NOW };
+    let reopen = |outcomes: &[Outcome]| TaskCommand::Reopen { outcomes: outcomes.to_vec(), now: NOW };
+    let outcome = failure(CALL).outcome.unwrap();
+    let other = if outcome == Outcome::Busy { Outcome::Fail } else { Outcome::Busy };
+    let history = || [created(), claimed(CALL, 2), failed()];
+    given::<Task>(history()).when(reopen(&[])).then([reopened()]);
+    given::<Task>(history()).when(reopen(&[other, outcome])).then([reopened()]);
+    given::<Task>(history()).when(reopen(&[other])).then_nothing();
+    for history in [vec![created()], vec![created(), claimed(CALL, 1)], vec![created(), claimed(CALL, 1), retry_scheduled()]] {
+        given::<Task>(history).when(reopen(&[])).then_nothing();
+    }
+    let history = || history().into_iter().chain([reopened()]);
+    given::<Task>(history()).when(claim(LATER_CALL, NOW)).then([claimed_at(LATER_CALL, 3, NOW)]);
+    given::<Task>(history().chain([claimed(LATER_CALL, 3)]))
+        .when(fail(LATER_CALL))
+        .then([TaskEvent::TaskFailed { campaign_id: CAMPAIGN, failure: failure(LATER_CALL) }]);
+}
+
+#[test]
 fn a_completed_task_stays_completed() {
     let completed = |outcome| TaskEvent::TaskCompleted { campaign_id: CAMPAIGN, call_id: CALL, outcome };
     let complete = |outcome| TaskCommand::Complete { call_id: CALL, outcome };

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{ExpiredClaim, TaskResultsAsOf, candidates, expired_claims, get, list, results_as_of, waiting_for, waiting_of};
-pub use stats::{CampaignStatsRow, STATS_READS, campaign_stats};
+pub use query::{ExpiredClaim, TaskResultsAsOf, candidates, expired_claims, failed, get, list, results_as_of, waiting_for, waiting_of};
+pub use stats::{CampaignStatsRow, PacingCounts, STATS_READS, campaign_stats};
 
 use crate::{
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
@@ -54,6 +54,8 @@ pub struct CallTaskRow {
     pub outcome: Option<String>,
     pub error_message: Option<String>,
     pub lease_sec: Option<i32>,
+    /// Whether the company has put it back after it had failed.
+    pub was_reopened: bool,
     /// The log position at which it was created.
     pub position: i64,
     pub stream_version: i64,
@@ -138,6 +140,7 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
                 outcome: None,
                 error_message: None,
                 lease_sec: None,
+                was_reopened: false,
                 position: event.position,
                 stream_version: event.version,
                 created_at: event.recorded_at,
@@ -172,6 +175,11 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
             row.status = "cancelled".to_owned();
             row.next_attempt_at = None;
         }
+        TaskEvent::TaskReopened { next_attempt_at, .. } => {
+            row.status = "retry".to_owned();
+            row.next_attempt_at = Some(*next_attempt_at);
+            row.was_reopened = true;
+        }
     }
     Ok(())
 }
@@ -193,7 +201,7 @@ async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uui
         CallTaskRow,
         "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
                 next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
-                person_id, personal, failure_personal
+                person_id, personal, failure_personal, was_reopened
            from call_tasks where (company_id, task_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
         &companies,
         &ids
@@ -209,15 +217,16 @@ async fn save(db: &mut PgConnection, rows: Vec<CallTaskRow>) -> Result<(), sqlx:
     sqlx::query!(
         "insert into call_tasks (company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count,
                 last_attempt_at, next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
-                person_id, personal, failure_personal)
+                person_id, personal, failure_personal, was_reopened)
          select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::text[], $8::int[], $9::int[],
                 $10::timestamptz[], $11::timestamptz[], $12::uuid[], $13::text[], $14::text[], $15::int[], $16::bigint[], $17::bigint[],
-                $18::timestamptz[], $19::timestamptz[], $20::uuid[], $21::jsonb[], $22::jsonb[])
+                $18::timestamptz[], $19::timestamptz[], $20::uuid[], $21::jsonb[], $22::jsonb[], $23::boolean[])
          on conflict (company_id, task_id) do update
             set status = excluded.status, attempt_count = excluded.attempt_count, last_attempt_at = excluded.last_attempt_at,
                 next_attempt_at = excluded.next_attempt_at, call_id = excluded.call_id, outcome = excluded.outcome,
                 error_message = excluded.error_message, lease_sec = excluded.lease_sec, stream_version = excluded.stream_version,
-                updated_at = excluded.updated_at, failure_personal = excluded.failure_personal",
+                updated_at = excluded.updated_at, failure_personal = excluded.failure_personal,
+                was_reopened = excluded.was_reopened",
         &column(rows, |r| r.company_id),
         &column(rows, |r| r.task_id),
         &column(rows, |r| r.campaign_id),
@@ -239,7 +248,8 @@ async fn save(db: &mut PgConnection, rows: Vec<CallTaskRow>) -> Result<(), sqlx:
         &column(rows, |r| r.updated_at),
         &column(rows, |r| r.person_id) as &[Option<Uuid>],
         &column(rows, |r| r.personal.clone()) as &[Option<Value>],
-        &column(rows, |r| r.failure_personal.clone()) as &[Option<Value>]
+        &column(rows, |r| r.failure_personal.clone()) as &[Option<Value>],
+        &column(rows, |r| r.was_reopened)
     )
     .execute(db)
     .await?;

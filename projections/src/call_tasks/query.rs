@@ -14,7 +14,7 @@ pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Op
         CallTaskRow,
         "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
                 next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
-                person_id, personal, failure_personal
+                person_id, personal, failure_personal, was_reopened
            from call_tasks where company_id = $1 and task_id = $2",
         company_id,
         id
@@ -53,7 +53,7 @@ async fn rows(
         CallTaskRow,
         "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
                 next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
-                person_id, personal, failure_personal
+                person_id, personal, failure_personal, was_reopened
            from call_tasks
           where company_id = $1 and campaign_id = $2 and ($3::text is null or status = $3) and ($4::bigint is null or position < $4)
           order by position desc limit $5",
@@ -71,11 +71,12 @@ async fn rows(
 pub struct TaskResultsAsOf {
     pub completed: i64,
     pub failed: i64,
-    /// Tasks that were completed after the moment, in an attempt that began before it: at the moment they may have been failed.
-    pub completed_later: Vec<Uuid>,
+    /// Tasks that may have been failed at the moment although they have changed since: their workers completed them late, or the company put
+    /// them back.
+    pub maybe_failed: Vec<Uuid>,
 }
 
-/// A completed or failed task has no later event, except a failed task that its worker completes late.
+/// A completed task has no later event, and a failed one only if its worker completes it late or the company puts it back.
 pub async fn results_as_of(
     db: &mut PgConnection,
     company_id: Uuid,
@@ -87,7 +88,9 @@ pub async fn results_as_of(
         r#"select count(*) filter (where status = 'completed' and updated_at <= $3) as "completed!",
                   count(*) filter (where status = 'failed' and updated_at <= $3) as "failed!",
                   coalesce(array_agg(task_id) filter (where status = 'completed' and updated_at > $3 and last_attempt_at <= $3), '{}')
-                      as "completed_later!"
+                      || array(select task_id from call_tasks
+                                where company_id = $1 and campaign_id = $2 and was_reopened and updated_at > $3
+                                  and not (status = 'completed' and last_attempt_at <= $3)) as "maybe_failed!"
              from call_tasks where company_id = $1 and campaign_id = $2 and status in ('completed', 'failed')"#,
         company_id,
         campaign_id,
@@ -95,6 +98,30 @@ pub async fn results_as_of(
     )
     .fetch_one(db)
     .await
+}
+
+/// Failed tasks of a campaign whose last attempts had one of the outcomes, or any if there are none, below log position `before`, newest
+/// first: id and position.
+pub async fn failed(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    outcomes: &[String],
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select task_id, position from call_tasks
+          where company_id = $1 and campaign_id = $2 and status = 'failed' and ($3::text[] = '{}' or outcome = any($3))
+            and ($4::bigint is null or position < $4)
+          order by position desc limit $5",
+        company_id,
+        campaign_id,
+        outcomes,
+        before,
+        limit
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.task_id, row.position)).collect())
 }
 
 /// The tasks to claim next: waiting or due, without a slot, highest priority first, then oldest.

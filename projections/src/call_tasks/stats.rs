@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use domain::{
     Fact,
+    campaign::LiveCampaign,
     outcome::{Outcome, OutcomeCounts},
     task::{TaskEvent, TaskStatus},
 };
+use serde::Deserialize as _;
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -104,9 +107,28 @@ async fn save(db: &mut PgConnection, deltas: Vec<((Uuid, Uuid), Delta)>) -> Resu
     Ok(())
 }
 
+/// What the pace of a campaign's calls depends on, beside its settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacingCounts {
+    /// Attempts that count towards `max_concurrent_calls`.
+    pub in_progress: i64,
+    /// Attempts that count towards `calls_per_minute`.
+    pub claims_last_60s: i64,
+    /// Tasks that wait for a claim: pending, or for another attempt that is due.
+    pub due: i64,
+    /// When the next attempt will be due.
+    pub next_due_at: Option<DateTime<Utc>>,
+}
+
 /// A campaign's tasks, attempts, ended calls and costs.
 #[derive(Default)]
 pub struct CampaignStatsRow {
+    /// The campaign, as it is stored.
+    body: Value,
+    slots_in_progress: i64,
+    claims_last_60s: i64,
+    due_retries: i64,
+    next_due_at: Option<DateTime<Utc>>,
     pub pending: i64,
     pub in_progress: i64,
     pub retry: i64,
@@ -126,11 +148,28 @@ pub struct CampaignStatsRow {
     pub cost_total: rust_decimal::Decimal,
 }
 
+impl CampaignStatsRow {
+    pub const fn pacing(&self) -> PacingCounts {
+        PacingCounts {
+            in_progress: self.slots_in_progress,
+            claims_last_60s: self.claims_last_60s,
+            due: self.pending + self.due_retries,
+            next_due_at: self.next_due_at,
+        }
+    }
+
+    /// The campaign; a deleted one as it was before.
+    pub fn campaign(&self) -> Result<LiveCampaign, serde_json::Error> {
+        LiveCampaign::deserialize(&self.body)
+    }
+}
+
 /// `None` for a campaign that does not exist.
 pub async fn campaign_stats(db: &mut PgConnection, company_id: Uuid, campaign_id: Uuid) -> Result<Option<CampaignStatsRow>, sqlx::Error> {
     sqlx::query_as!(
         CampaignStatsRow,
-        r#"select coalesce(s.pending, 0) as "pending!", coalesce(s.in_progress, 0) as "in_progress!", coalesce(s.retry, 0) as "retry!",
+        r#"select c.body, p.in_progress as "slots_in_progress!", p.claims_last_60s as "claims_last_60s!", p.due_retries as "due_retries!",
+                  p.next_due_at as "next_due_at?", coalesce(s.pending, 0) as "pending!", coalesce(s.in_progress, 0) as "in_progress!", coalesce(s.retry, 0) as "retry!",
                   coalesce(s.completed, 0) as "completed!", coalesce(s.failed, 0) as "failed!", coalesce(s.cancelled, 0) as "cancelled!",
                   coalesce(s.success, 0) as "success!", coalesce(s.fail, 0) as "fail!", coalesce(s.voicemail, 0) as "voicemail!",
                   coalesce(s.no_answer, 0) as "no_answer!", coalesce(s.busy, 0) as "busy!", coalesce(s.attempts, 0) as "attempts!",
@@ -138,6 +177,7 @@ pub async fn campaign_stats(db: &mut PgConnection, company_id: Uuid, campaign_id
                   coalesce(calls.ended_count, 0) as "ended_count!", coalesce(calls.duration_sec, 0) as "duration_sec!",
                   coalesce(costs.cost, 0) as "cost_total!"
              from campaigns c
+                  cross join lateral campaign_pacing(c.company_id, c.campaign_id) p
                   left join campaign_stats s on s.company_id = c.company_id and s.campaign_id = c.campaign_id
                   left join campaign_calls calls on calls.company_id = c.company_id and calls.campaign_id = c.campaign_id
                   left join campaign_costs costs on costs.company_id = c.company_id and costs.campaign_id = c.campaign_id

@@ -37,6 +37,44 @@ pub struct Contact {
     pub size_bytes: usize,
 }
 
+/// A person to call, as a program sends it.
+#[derive(Clone, Debug)]
+pub struct NewContact {
+    /// In the national form of the campaign's region, or E.164.
+    pub phone_number: String,
+    pub contact_name: Option<String>,
+    pub contact_data: Map<String, Value>,
+    pub priority: i32,
+}
+
+impl NewContact {
+    /// Reads it by the rules of a call list's row.
+    pub(crate) fn read(self, row: u32, region: Option<&str>) -> Result<Contact, RowError> {
+        let fault = |message: String| RowError { row, message };
+        let Self { phone_number, contact_name, contact_data: mut data, priority } = self;
+        let data_bytes = |data: &Map<String, Value>| Value::from(data.clone()).to_string();
+        let is_nul = |text: &str| text.contains('\0');
+        if is_nul(&phone_number) || contact_name.as_deref().is_some_and(is_nul) || data_bytes(&data).contains("\\u0000") {
+            return Err(fault("a value holds a NUL character".to_owned()));
+        }
+        let PhoneNumber { e164: phone_number, extension } = phone::parse(&phone_number, region).map_err(|e| fault(e.to_string()))?;
+        let mut notes = Vec::new();
+        let name = contact_name.as_deref().map(str::trim).filter(|name| !name.is_empty());
+        let contact_name = name.and_then(|name| person_name(name, &mut notes));
+        if let Some(extension) = extension {
+            let taken = data.keys().cloned().collect();
+            let key = unless_taken(EXTENSION.to_owned(), &taken);
+            notes.push(format!("the phone number's extension is stored as {key:?}"));
+            data.insert(key, Value::from(extension));
+        }
+        let size_bytes = phone_number.len() + name.map_or(0, str::len) + data_bytes(&data).len();
+        if size_bytes > ROW_MAX_BYTES {
+            return Err(fault(format!("the contact has more than {ROW_MAX_BYTES} bytes")));
+        }
+        Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data: Personal::new(data), priority, notes, size_bytes })
+    }
+}
+
 /// The error in one row, without the content of the row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowError {
@@ -131,13 +169,7 @@ impl Columns {
         let priority = priority.ok_or_else(|| fault("priority is not a whole number".to_owned()))?;
         let mut notes = Vec::new();
         let name = self.contact_name.map(|column| cells.get(column)).filter(|name| !name.is_empty());
-        let contact_name = match name {
-            Some(name) if is_no_name(name) => {
-                notes.push(format!("the name {name:?} is read as no name"));
-                None
-            }
-            name => name.map(|name| Personal::new(name.to_owned())),
-        };
+        let contact_name = name.and_then(|name| person_name(name, &mut notes));
         self.name_unnamed(cells);
         let mut data = self.data(cells);
         if let Some(extension) = &extension {
@@ -193,6 +225,15 @@ fn free_name(name: &str, number: &mut u32, taken: &HashSet<String>) -> String {
             return free;
         }
     }
+}
+
+/// A name, unless a program wrote it for a missing one.
+fn person_name(name: &str, notes: &mut Vec<String>) -> Option<Personal<String>> {
+    if is_no_name(name) {
+        notes.push(format!("the name {name:?} is read as no name"));
+        return None;
+    }
+    Some(Personal::new(name.to_owned()))
 }
 
 fn is_no_name(name: &str) -> bool {

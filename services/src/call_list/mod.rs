@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use self::columns::Columns;
 pub(crate) use self::rows::{CELLS_MAX, Cells, Line, Sink};
 pub use self::{
-    columns::{Contact, RowError},
+    columns::{Contact, NewContact, RowError},
     rows::{Limits, Reading, Source, Unreadable},
 };
 

@@ -37,6 +37,7 @@ async fn history(client: &Client) {
         .running_campaign(15, json!({"dialed_by": "simulator", "max_concurrent_calls": 20, "calls_per_minute": 1000, "max_retries": 1}))
         .await;
     until(client, &format!("/campaigns/{id}"), "/status", json!("completed")).await;
+    client.act(&format!("/campaigns/{id}/retry")).await.expect(200);
     let other = client.running_campaign(4, json!({"max_retries": 2, "retry_delay_minutes": 0, "max_concurrent_calls": 9})).await;
     let claim = client.act(&format!("/campaigns/{other}/tasks/claim")).await.expect(200);
     let (task, call) = (claim["task"]["id"].as_str().unwrap(), claim["call_id"].as_str().unwrap());

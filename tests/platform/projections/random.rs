@@ -179,13 +179,15 @@ impl RandomHistory {
                 errors: vec!["Row 4: not a phone number".into()],
             },
             5..7 => CampaignCommand::Start { now: now() },
+            7 if self.flip() => CampaignCommand::ReopenTasks { batch_id: import_id, count: 1 },
             7 => CampaignCommand::Pause,
             8 => CampaignCommand::Resume { now: now() },
             _ if self.rng.random_bool(0.1) => CampaignCommand::Delete,
             _ if self.rng.random_bool(0.1) => CampaignCommand::Finish,
             _ => {
                 let campaign = self.store.load::<Campaign>(company.id, id).await.unwrap().state;
-                CampaignCommand::Complete { total_tasks: campaign.present().map_or(0, |live| live.total_tasks) }
+                let (total_tasks, last_reopened) = campaign.present().map_or((0, None), |live| (live.total_tasks, live.last_reopened));
+                CampaignCommand::Complete { total_tasks, last_reopened }
             }
         };
         let count = if let CampaignCommand::AddTasks { count, .. } = command { count } else { 0 };
@@ -226,6 +228,10 @@ impl RandomHistory {
             }
             (_, 6) => {
                 self.run::<Task>(company.id, id, TaskCommand::Cancel).await;
+            }
+            (_, 7) => {
+                let outcomes = if self.flip() { vec![outcome] } else { vec![] };
+                self.run::<Task>(company.id, id, TaskCommand::Reopen { outcomes, now: now() }).await;
             }
             _ => {
                 let call_id = self.new_id();

@@ -83,6 +83,8 @@ fn questions(ids: &Ids) -> Vec<(Method, String, Option<Value>)> {
         post(format!("/calls/{call}/turns"), json!({"turn_index": 0})),
         post(format!("/calls/{call}/end"), json!({})),
         post(format!("/campaigns/{campaign}/finish"), json!({})),
+        post(format!("/campaigns/{campaign}/retry"), json!({})),
+        post(format!("/campaigns/{campaign}/tasks"), json!({"contacts": [{"phone_number": "+12025550111"}]})),
         post(format!("/tasks/{task}/cancel"), json!({})),
         post(format!("/tasks/{task}/complete"), json!({"call_id": call, "outcome": "success"})),
         post(format!("/tasks/{task}/fail"), json!({"call_id": call, "error_message": "x"})),

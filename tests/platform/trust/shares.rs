@@ -94,8 +94,11 @@ async fn who_has_used_much_of_the_processor_waits_for_the_others() {
         let probe = || reqwest::Client::new().get(format!("{}/readyz", platform.base()));
         assert_eq!(statuses((0..AT_ONCE).map(|_| busy.send(probe())).collect()).await, BTreeSet::from([200]), "{payer:?}");
     }
-    let refused = platform.app().processor_time.wait(Payer::Company(company)).await;
-    assert!(refused.is_ok(), "what was used is paid after a while");
+    let waited = platform.app().processor_time.wait(Payer::Company(company)).await;
+    assert!(waited.is_ok(), "what was used is paid after a while");
+    let audit = busy.get("/audit?refused=true").await.expect(200);
+    let refused = audit["items"].as_array().unwrap().iter().find(|entry| entry["status"] == 429).unwrap();
+    assert!(refused["reason"].as_str().unwrap().contains("processor time"), "{refused}");
     platform.stop().await;
 }
 

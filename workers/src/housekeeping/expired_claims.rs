@@ -106,6 +106,6 @@ fn log_settled(claim: &ExpiredClaim, settled: &TaskEvent) {
         TaskEvent::TaskFailed { .. } => {
             tracing::info!(%task, %call, "a claim's lease expired; the attempt counts as failed, and it was the task's last one");
         }
-        TaskEvent::TaskCreated(_) | TaskEvent::TaskClaimed { .. } | TaskEvent::TaskCancelled { .. } => {}
+        TaskEvent::TaskCreated(_) | TaskEvent::TaskClaimed { .. } | TaskEvent::TaskCancelled { .. } | TaskEvent::TaskReopened { .. } => {}
     }
 }

@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use domain::campaign::{Campaign, CampaignCommand};
 use eventstore::{CommandContext, CommandError as _, ExecuteError, now};
-use projections::campaigns::{self, CampaignAtWork};
+use projections::{
+    call_tasks,
+    campaigns::{self, CampaignAtWork},
+};
 use services::{ServiceError, Services};
 
 use crate::engine::{DueWork, ItemKey, Lease};
@@ -27,9 +30,17 @@ impl DueWork for FinishedCampaigns {
     }
 
     async fn handle(&self, campaign: &CampaignAtWork, _lease: &Lease) -> Result<(), ServiceError> {
-        let context = CommandContext::system(campaign.company_id, "campaign completion", now());
-        let total_tasks = u64::try_from(campaign.total_tasks).map_err(|error| ServiceError::internal(&error))?;
-        match self.0.store.execute::<Campaign>(&context, campaign.campaign_id, CampaignCommand::Complete { total_tasks }).await {
+        let &CampaignAtWork { company_id, campaign_id } = campaign;
+        let context = CommandContext::system(company_id, "campaign completion", now());
+        let loaded = self.0.store.load_fresh::<Campaign>(company_id, campaign_id).await?;
+        let Some(live) = loaded.state.present() else { return Ok(()) };
+        // Tasks may have been put back: the read model must have them before it shows that none is left.
+        self.0.wait_for(&[campaigns::READ_MODEL, call_tasks::READ_MODEL], Some(loaded.position)).await?;
+        if !campaigns::is_finished(self.0.pool(), company_id, campaign_id).await? {
+            return Ok(());
+        }
+        let complete = CampaignCommand::Complete { total_tasks: live.total_tasks, last_reopened: live.last_reopened };
+        match self.0.store.execute::<Campaign>(&context, campaign_id, complete).await {
             Ok(committed) if !committed.events.is_empty() => tracing::info!(campaign = %campaign.campaign_id, "campaign completed"),
             // A refusal: the campaign has got tasks or another status meanwhile.
             Ok(_) | Err(ExecuteError::Refused(_)) => {}
