@@ -256,6 +256,7 @@ async fn a_list_for_the_past_waits_until_the_one_before_is_applied() {
     let platform = Platform::start_on(&url).await;
     let (admin, other) = (platform.admin().await, platform.admin().await);
     call(&admin, "2026-01-10T00:00:00Z", json!({"turn_index": 0, "occurred_at": "2026-01-10T00:00:01Z", "stt_duration_sec": 10})).await;
+    admin.get("/analytics/costs").await.expect(200);
     let mut owner = owner(&url).await;
     // The projector of costs cannot apply the first list while the lock is held.
     sqlx::raw_sql("begin; lock table cost_price_lists in exclusive mode").execute(&mut owner).await.unwrap();
