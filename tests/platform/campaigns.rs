@@ -251,7 +251,7 @@ async fn limits_hold_across_processes() {
     let admin = first.admin().await;
     let id = admin.running_campaign(40, json!({"max_concurrent_calls": 7, "calls_per_minute": 100})).await;
     let claim = format!("/campaigns/{id}/tasks/claim");
-    let clients: Vec<_> = [first.base(), second.base()].iter().map(|base| Client::new(base, admin.token.as_deref())).collect();
+    let clients: Vec<_> = [first.base(), second.base()].iter().map(|base| admin.at(base)).collect();
     let claims = futures::future::join_all((0..30).map(|i| clients[i % 2].act(&claim))).await;
     let tasks: Vec<_> = claims.iter().filter(|c| c.status == 200).map(|c| c["task"]["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(tasks.len(), 7, "as many as may be in progress");
@@ -435,7 +435,7 @@ async fn a_large_campaign_does_not_keep_another_company_from_dialing() {
 
     // The dialer finds both campaigns when it begins.
     let platform = Platform::start_with(support::settings(&url)).await;
-    let [large, small] = [large, small].map(|admin| platform.anonymous().with_token(admin.token.as_ref().unwrap()));
+    let [large, small] = [large, small].map(|admin| admin.at(&platform.base()));
     until(&small, &format!("/campaigns/{id}"), "/status", json!("completed")).await;
     let dialed = async |client: &Client| {
         let events = client.get("/events?event_type=CallDialed&limit=200").await.expect(200);

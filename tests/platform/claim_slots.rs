@@ -79,7 +79,7 @@ async fn a_claim_that_loses_leaves_the_slot_that_another_run_of_it_has_taken_aga
     });
     let (second_claims, other_claims) = (keyed_claim(&second, &campaign, call_id, true), claim(&third, &campaign, other_call_id));
     let (second_claimed, other_claimed) = (Arc::new(tokio::sync::Mutex::new(None)), Arc::new(tokio::sync::Mutex::new(None)));
-    let (changer, path) = (Client::new(&third.base(), admin.token.as_deref()), format!("/campaigns/{}", campaign.1));
+    let (changer, path) = (admin.at(&third.base()), format!("/campaigns/{}", campaign.1));
     let (proxy, second_task, other_result) = (first_proxy.clone(), Arc::clone(&second_claimed), Arc::clone(&other_claimed));
     // The first run has its slot and is about to append; the log will refuse this append.
     first_proxy.hold_at(APPEND, async move {

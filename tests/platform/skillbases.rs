@@ -1,6 +1,6 @@
 use domain::skillbase::{Skillbase, SkillbaseCommand};
 use serde_json::{Value, json};
-use support::{Answer, Client, Platform, Proxy, new_database, skillbase_config};
+use support::{Answer, Platform, Proxy, new_database, skillbase_config};
 
 #[tokio::test]
 async fn a_skillbase_is_created_changed_and_deleted_and_its_versions_stay() {
@@ -170,7 +170,7 @@ async fn of_a_start_and_a_deletion_of_its_skillbase_at_the_same_moment_one_loses
     let campaign = admin.campaign(json!({})).await;
     admin.upload(&campaign, "list.csv", b"phone_number\n+12025550100\n".to_vec()).await.expect(200);
     let skillbase = admin.get(&format!("/campaigns/{campaign}")).await["skillbase_id"].as_str().unwrap().to_owned();
-    let (starter, path) = (Client::new(&other.base(), admin.token.as_deref()), format!("/campaigns/{campaign}/start"));
+    let (starter, path) = (admin.at(&other.base()), format!("/campaigns/{campaign}/start"));
     let append = proxy.clone();
     let looked = async move {
         let start = async move { drop(starter.act(&path).await.expect(200)) };

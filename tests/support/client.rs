@@ -79,6 +79,13 @@ impl Client {
         client
     }
 
+    /// The same caller at another process: its queries, too, include the effects of all commands of this client.
+    pub fn at(&self, base: &str) -> Self {
+        let client = Self::new(base, self.token.as_deref());
+        client.position.store(self.position.load(Ordering::Relaxed), Ordering::Relaxed);
+        client
+    }
+
     /// A client with the session of a user who has just registered.
     pub fn signed_in(self, registered: &Answer) -> Self {
         self.position.store(registered.position(), Ordering::Relaxed);

@@ -368,14 +368,14 @@ async fn a_newer_projection_is_rebuilt_at_start_and_the_old_one_can_be_restored(
     admin.get(&format!("/campaigns/{id}/stats")).await.expect(200);
     admin.act("/projections/call_tasks/restore").await.problem(409);
     admin.act("/projections/nonsense/restore").await.problem(404);
-    let (url, token) = (platform.database_url.clone(), admin.token.clone().unwrap());
+    let url = platform.database_url.clone();
     let pool = platform.app().owner.clone();
     // The state that an older release left: with an older version, and with an error in the data.
     sqlx::query("update projection_checkpoints set version = 0 where name = 'call_tasks'").execute(&pool).await.unwrap();
     sqlx::query("update call_tasks set priority = 7").execute(&pool).await.unwrap();
     platform.stop().await;
     let platform = Platform::start_on(&url).await;
-    let admin = Client::new(&platform.base(), Some(&token));
+    let admin = admin.at(&platform.base());
     let priority = async || admin.get(&format!("/campaigns/{id}/tasks")).await.expect(200)["items"][0]["priority"].clone();
     for wanted in [json!(0), json!(7)] {
         for _ in 0..200 {

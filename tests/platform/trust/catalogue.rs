@@ -169,7 +169,6 @@ async fn a_restored_database_is_protected_again() {
     let url = new_database().await;
     let platform = Platform::start_on(&url).await;
     let admin = platform.admin().await;
-    let token = admin.token.clone().unwrap();
     let company = admin.get("/company").await.expect(200).body;
     platform.stop().await;
     let copy = support::copy_database(&url).await;
@@ -177,7 +176,7 @@ async fn a_restored_database_is_protected_again() {
     sqlx::raw_sql("do $$ declare r text; begin for r in select relname from pg_class where relnamespace = 'newvoice'::regnamespace and relkind in ('r', 'p') loop
                        execute format('revoke all on newvoice.%I from public', r); end loop; end $$").execute(&mut owner).await.unwrap();
     let restored = Platform::start_on(&copy).await;
-    let again = restored.anonymous().with_token(&token);
+    let again = admin.at(&restored.base());
     assert_eq!(again.get("/company").await.expect(200).body, company);
     restored.stop().await;
 }
@@ -203,7 +202,7 @@ async fn a_start_undoes_what_a_service_role_did_to_itself() {
     platform.stop().await;
 
     let again = Platform::start_on(&url).await;
-    let admin = again.anonymous().with_token(admin.token.as_ref().unwrap());
+    let admin = admin.at(&again.base());
     admin.running_campaign(2, serde_json::json!({})).await;
     admin.get("/campaigns").await.expect(200);
     let settings = "select unnest(setconfig) from pg_db_role_setting where setrole in

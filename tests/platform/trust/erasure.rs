@@ -266,7 +266,7 @@ async fn other_processes_forget_the_erased_too() {
     let platform = Platform::start().await;
     let other = Platform::start_on(&platform.database_url).await;
     let admin = platform.admin().await;
-    let there = Client::new(&other.base(), admin.token.as_deref());
+    let there = admin.at(&other.base());
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": NUMBER})).await.expect(201).id();
     there.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "user_text": WORDS})).await.expect(201);
     assert!(there.get(&format!("/calls/{call}/history")).await.body.to_string().contains(WORDS));
@@ -288,7 +288,6 @@ async fn other_processes_forget_the_erased_too() {
 async fn keys_that_a_backup_brings_back_are_destroyed_at_the_next_start() {
     let platform = Platform::start().await;
     let (url, admin) = (platform.database_url.clone(), platform.admin().await);
-    let token = admin.token.clone().unwrap();
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": NUMBER})).await.expect(201).id();
     let owner = &platform.app().owner;
     sqlx::raw_sql("create table backup as table person_keys").execute(owner).await.unwrap();
@@ -296,7 +295,7 @@ async fn keys_that_a_backup_brings_back_are_destroyed_at_the_next_start() {
     sqlx::raw_sql("insert into person_keys select * from backup on conflict do nothing; drop table backup").execute(owner).await.unwrap();
     platform.stop().await;
     let platform = Platform::start_on(&url).await;
-    let again = platform.anonymous().with_token(&token);
+    let again = admin.at(&platform.base());
     assert_eq!(again.get(&format!("/calls/{call}")).await.expect(200)["phone_number"], "erased");
     platform.stop().await;
 }

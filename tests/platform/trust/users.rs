@@ -389,7 +389,7 @@ async fn two_admins_at_once_leave_what_the_log_says() {
     let mut log = platform.app().owner.begin().await.unwrap();
     sqlx::raw_sql("lock table log_head in exclusive mode").execute(&mut *log).await.unwrap();
     let (disable, enable) = (json!({"disabled": true}), json!({"disabled": false}));
-    let other = elsewhere.anonymous().with_token(admin.token.as_ref().unwrap());
+    let other = admin.at(&elsewhere.base());
     let disabling = admin.put(&path, &disable);
     let enabling = async {
         // The user's rights are already revoked, and the first admin's event waits.
