@@ -52,9 +52,8 @@ impl NewContact {
     pub(crate) fn read(self, row: u32, region: Option<&str>) -> Result<Contact, RowError> {
         let fault = |message: String| RowError { row, message };
         let Self { phone_number, contact_name, contact_data: mut data, priority } = self;
-        let data_bytes = |data: &Map<String, Value>| Value::from(data.clone()).to_string();
-        let is_nul = |text: &str| text.contains('\0');
-        if is_nul(&phone_number) || contact_name.as_deref().is_some_and(is_nul) || data_bytes(&data).contains("\\u0000") {
+        let texts = [Some(phone_number.as_str()), contact_name.as_deref()];
+        if texts.into_iter().flatten().any(|text| text.contains('\0')) || holds_nul(&data) {
             return Err(fault("a value holds a NUL character".to_owned()));
         }
         let PhoneNumber { e164: phone_number, extension } = phone::parse(&phone_number, region).map_err(|e| fault(e.to_string()))?;
@@ -67,7 +66,8 @@ impl NewContact {
             notes.push(format!("the phone number's extension is stored as {key:?}"));
             data.insert(key, Value::from(extension));
         }
-        let size_bytes = phone_number.len() + name.map_or(0, str::len) + data_bytes(&data).len();
+        let data_bytes = data.iter().map(|(name, value)| name.len() + value.to_string().len()).sum::<usize>();
+        let size_bytes = phone_number.len() + name.map_or(0, str::len) + data_bytes;
         if size_bytes > ROW_MAX_BYTES {
             return Err(fault(format!("the contact has more than {ROW_MAX_BYTES} bytes")));
         }
@@ -227,6 +227,19 @@ fn free_name(name: &str, number: &mut u32, taken: &HashSet<String>) -> String {
     }
 }
 
+/// Whether a name or a text in the data has a NUL character, at any depth.
+fn holds_nul(data: &Map<String, Value>) -> bool {
+    fn is_in(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(is_in),
+            Value::Object(fields) => holds_nul(fields),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    data.iter().any(|(name, value)| name.contains('\0') || is_in(value))
+}
+
 /// A name, unless a program wrote it for a missing one.
 fn person_name(name: &str, notes: &mut Vec<String>) -> Option<Personal<String>> {
     if is_no_name(name) {
@@ -251,6 +264,8 @@ fn priority(text: &str) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn cells(texts: &[&str]) -> Cells {
@@ -272,5 +287,18 @@ mod tests {
         };
         assert_eq!(names(), ["column 2 (3)"]);
         assert_eq!(names(), ["column 2 (3)"]);
+    }
+
+    #[test]
+    fn a_nul_character_is_found_at_any_depth_and_its_escape_is_text() {
+        let read = |data: Value| {
+            let contact_data = data.as_object().unwrap().clone();
+            NewContact { phone_number: "+12025550143".to_owned(), contact_name: None, contact_data, priority: 0 }.read(1, None)
+        };
+        for data in [json!({"a": "\0"}), json!({"a": [{"b": "x\0"}]}), json!({"a\0": 1}), json!({"a": {"b\0": null}})] {
+            assert_eq!(read(data).unwrap_err().message, "a value holds a NUL character");
+        }
+        let written = json!({"path": "C:\\u0000", "n": 1});
+        assert_eq!(Value::Object(read(written.clone()).unwrap().contact_data.reveal().clone()), written);
     }
 }
