@@ -29,6 +29,8 @@ pub struct CallListImportRow {
     pub imported_at: DateTime<Utc>,
 }
 
+crate::register!(CallListImports);
+
 #[async_trait]
 impl Projection for CallListImports {
     fn read_model(&self) -> ReadModel {

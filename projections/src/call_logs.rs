@@ -75,6 +75,8 @@ impl HoldsPersonal for CallLogRow {
     }
 }
 
+crate::register!(CallLogs);
+
 #[async_trait]
 impl Projection for CallLogs {
     fn read_model(&self) -> ReadModel {

@@ -56,6 +56,8 @@ pub struct CallRow {
     pub created_at: DateTime<Utc>,
 }
 
+crate::register!(Calls);
+
 #[async_trait]
 impl Projection for Calls {
     fn read_model(&self) -> ReadModel {

@@ -22,6 +22,8 @@ pub struct CompanyRow {
     pub version: i64,
 }
 
+crate::register!(Companies);
+
 #[async_trait]
 impl Projection for Companies {
     fn read_model(&self) -> ReadModel {

@@ -1,4 +1,4 @@
-//! Read models. [`all`] is the complete list; each file holds one projection with its rows, its fold and its queries. `engine/` runs them and
+//! Read models. Each file holds one projection with its rows, its fold and its queries, and registers it for [`all`]. `engine/` runs them and
 //! knows none of them; `analytics.rs` has the words that their questions share.
 
 pub mod analytics;
@@ -29,22 +29,25 @@ pub use engine::{
     UnreadableDocument, WAIT_MAX, is_passing_sql, rebuild, status,
 };
 
-/// All projections.
+/// The projections; each file adds its own with [`register!`].
+#[linkme::distributed_slice]
+static REGISTERED: [fn() -> Arc<dyn Projection>];
+
+/// Adds a projection to [`all`].
+macro_rules! register {
+    ($projection:ident) => {
+        #[expect(unsafe_code, reason = "the linker joins the entries of the slice; linkme checks their type")]
+        #[linkme::distributed_slice(crate::REGISTERED)]
+        static REGISTRATION: fn() -> std::sync::Arc<dyn crate::Projection> = || std::sync::Arc::new($projection);
+    };
+}
+pub(crate) use register;
+
+/// All projections, by name.
 pub fn all() -> Vec<Arc<dyn Projection>> {
-    vec![
-        Arc::new(companies::Companies),
-        Arc::new(users::Users),
-        Arc::new(api_keys::ApiKeys),
-        Arc::new(skillbases::Skillbases),
-        Arc::new(campaigns::Campaigns),
-        Arc::new(call_tasks::CallTasks),
-        Arc::new(call_list_imports::CallListImports),
-        Arc::new(calls::Calls),
-        Arc::new(call_logs::CallLogs),
-        Arc::new(call_metrics::CallMetrics),
-        Arc::new(price_lists::PriceLists),
-        Arc::new(cost_rollups::CostRollups),
-    ]
+    let mut all: Vec<_> = REGISTERED.iter().map(|projection| projection()).collect();
+    all.sort_by_key(|projection| projection.name());
+    all
 }
 
 impl Default for Positions {

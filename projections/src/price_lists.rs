@@ -29,6 +29,8 @@ pub struct PriceListRow {
     pub created_at: DateTime<Utc>,
 }
 
+crate::register!(PriceLists);
+
 #[async_trait]
 impl Projection for PriceLists {
     fn read_model(&self) -> ReadModel {

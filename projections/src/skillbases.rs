@@ -44,6 +44,8 @@ pub struct SkillbaseVersionRow {
     pub created_at: DateTime<Utc>,
 }
 
+crate::register!(Skillbases);
+
 #[async_trait]
 impl Projection for Skillbases {
     fn read_model(&self) -> ReadModel {

@@ -73,6 +73,8 @@ fn plus<T: std::ops::Add<Output = T> + Default>(sum: &mut Option<T>, value: Opti
     }
 }
 
+crate::register!(CallMetrics);
+
 #[async_trait]
 impl Projection for CallMetrics {
     fn read_model(&self) -> ReadModel {

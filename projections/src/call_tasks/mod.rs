@@ -92,6 +92,8 @@ impl HoldsPersonal for CallTaskRow {
     }
 }
 
+crate::register!(CallTasks);
+
 #[async_trait]
 impl Projection for CallTasks {
     fn read_model(&self) -> ReadModel {

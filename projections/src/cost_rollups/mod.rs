@@ -111,6 +111,8 @@ impl LedgerCall {
     }
 }
 
+crate::register!(CostRollups);
+
 #[async_trait]
 impl Projection for CostRollups {
     fn read_model(&self) -> ReadModel {

@@ -186,6 +186,8 @@ macro_rules! document {
 
         pub struct $projection;
 
+        $crate::register!($projection);
+
         impl $crate::engine::document::Stored for $aggregate {
             type Data = $data;
 
