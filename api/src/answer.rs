@@ -75,6 +75,7 @@ impl IntoResponse for Done {
 /// A page of a list.
 #[derive(Serialize, ToSchema)]
 pub struct Items<T> {
+    /// The entries of the page
     pub items: Vec<T>,
     /// For `?cursor=` of the next page; null on the last.
     pub next_cursor: Option<String>,

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     answer::{Answer, Items},
     auth::{Auditor, By},
+    event_view::ActorSchema,
     extract::{Paging, PagingParams, QueryOf, read_period},
     freshness::Fresh,
     problem::Problem,
@@ -43,14 +44,18 @@ struct AuditFilter {
 
 #[derive(Serialize, ToSchema)]
 struct AuditView {
+    /// Id of the entry
     id: Uuid,
+    /// When the request was answered
     at: DateTime<Utc>,
-    /// {kind, id, name} as in events; null when the caller was not authenticated
-    #[schema(value_type = Option<Object>)]
+    /// As in events; null when the caller was not authenticated
+    #[schema(value_type = Option<ActorSchema>)]
     actor: Option<Value>,
     /// HTTP method and route
     action: String,
+    /// The path of the request, without its query
     path: String,
+    /// HTTP status of the answer
     status: i16,
     /// Reason of the refusal
     reason: Option<String>,
@@ -61,11 +66,12 @@ struct AuditView {
     request_id: Uuid,
     /// IP address of the client
     client: Option<String>,
+    /// The client's `User-Agent` header
     user_agent: Option<String>,
 }
 
 /// Every change over the API and every refusal, newest first: the caller, the address, the time and the reason.
-#[utoipa::path(get, path = "/audit", tag = "identity", security(("bearer" = ["auditor"])), params(AuditFilter, Fresh, PagingParams), responses((status = 200, body = Items<AuditView>)))]
+#[utoipa::path(get, path = "/audit", operation_id = "list_audit_entries", tag = "identity", security(("bearer" = ["auditor"])), params(AuditFilter, Fresh, PagingParams), responses((status = 200, body = Items<AuditView>)))]
 async fn list(
     State(app): State<App>,
     by: By<Auditor>,

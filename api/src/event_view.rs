@@ -7,19 +7,56 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::words::ActorKindName;
+
+/// Who caused an event or sent a request
+#[derive(Serialize, ToSchema)]
+#[schema(as = Actor)]
+pub struct ActorSchema {
+    /// Kind of the actor
+    kind: ActorKindName,
+    /// Id of the user or API key
+    id: Option<Uuid>,
+    /// Name of a key, a provider or a part of the system; null for users
+    name: Option<String>,
+}
+
+/// Who caused an event, and why
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventMetadata)]
+struct MetadataSchema {
+    /// Who caused the event
+    actor: ActorSchema,
+    /// Connects all events that one request, or one call, caused
+    correlation_id: Uuid,
+    /// Id of the event that caused this one
+    causation_id: Option<Uuid>,
+}
+
 /// An event in its external form.
 #[derive(Serialize, ToSchema)]
 pub struct EventView {
+    /// Place in the log; positions increase
     pub position: i64,
     /// `<category>-<uuid>`
     pub stream: String,
+    /// Place in the stream, from 1
     pub version: i64,
+    /// Id of the event
     pub event_id: Uuid,
+    /// What happened, for example `TurnRecorded`
     pub event_type: String,
+    /// Version of the payload's shape
     pub schema_version: i16,
+    /// When it happened; agents give it for their turns
     pub occurred_at: DateTime<Utc>,
+    /// When the platform appended the event
     pub recorded_at: DateTime<Utc>,
+    /// The facts of the event; its fields depend on `event_type` and `schema_version`
+    #[schema(value_type = HashMap<String, Value>)]
     pub payload: Value,
+    /// Who caused the event, and why
+    #[schema(value_type = MetadataSchema)]
     pub metadata: Value,
 }
 

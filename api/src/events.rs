@@ -30,6 +30,7 @@ pub struct EventFilter {
     pub after: Option<i64>,
     /// campaign, task, call, …
     pub category: Option<String>,
+    /// Only events of this type, for example `TurnRecorded`
     pub event_type: Option<String>,
     /// `<category>-<uuid>`
     pub stream: Option<String>,
@@ -53,7 +54,7 @@ impl EventFilter {
 }
 
 /// The company's events, oldest first, after a position.
-#[utoipa::path(get, path = "/events", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter, Fresh, PagingParams), responses((status = 200, body = Items<EventView>)))]
+#[utoipa::path(get, path = "/events", operation_id = "list_events", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter, Fresh, PagingParams), responses((status = 200, body = Items<EventView>)))]
 async fn list(
     State(app): State<App>,
     by: By<Viewer>,

@@ -4,9 +4,8 @@ use utoipa::{
     Modify,
     openapi::{
         Content, HeaderBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
-        link::Link,
-        path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
-        schema::{ObjectBuilder, Type},
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+        schema::{Array, ArrayItems, ObjectBuilder, Schema, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -14,6 +13,7 @@ use utoipa::{
 use crate::{
     idempotency::{self, KEY_MAX_CHARS},
     problem::Problem,
+    words::{CampaignStatusName, CostGroupByName, DirectionName, OutcomeName, TaskStatusName},
 };
 
 #[derive(utoipa::OpenApi)]
@@ -27,7 +27,8 @@ use crate::{
     servers((url = "/api/v1")),
     modifiers(&Bearer),
     security(("bearer" = [])),
-    components(schemas(Problem))
+    // The words that only parameters use would be missing otherwise.
+    components(schemas(Problem, CampaignStatusName, CostGroupByName, DirectionName, OutcomeName, TaskStatusName))
 )]
 pub struct Document;
 
@@ -42,11 +43,14 @@ impl Modify for Bearer {
 
 /// Adds the parts that handlers do not repeat: the problem that any operation may answer, `Event-Position`, and the headers of commands.
 pub fn complete(mut document: OpenApi) -> OpenApi {
-    name_operations(&mut document);
-    link_operations(&mut document);
+    refer_parts(&mut document);
     let text = || ObjectBuilder::new().schema_type(Type::String);
     for (path, item) in &mut document.paths.paths {
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+        for (is_get, operation) in [(true, &mut item.get), (false, &mut item.post), (false, &mut item.put), (false, &mut item.delete)] {
+            let Some(operation) = operation else { continue };
+            name_role(operation);
+            describe_path_parameters(path, operation);
+            describe_responses(is_get, operation);
             set_problem_type(operation);
             add_problem(operation);
             add_position(operation);
@@ -71,48 +75,85 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// Gives every operation its own id: its method and path.
-fn name_operations(document: &mut OpenApi) {
-    for (path, item) in &mut document.paths.paths {
-        let name = path.replace(['/', '-'], "_").replace(['{', '}'], "");
-        let methods = [("get", &mut item.get), ("post", &mut item.post), ("put", &mut item.put), ("delete", &mut item.delete)];
-        for (method, operation) in methods {
-            if let Some(operation) = operation {
-                operation.operation_id = Some(format!("{method}{name}"));
-            }
+/// Lists and groups refer to the schema of their items and figures instead of repeating it, so that generated clients have one type for it.
+fn refer_parts(document: &mut OpenApi) {
+    let schemas = &mut document.components.get_or_insert_default().schemas;
+    let mut parts = Vec::new();
+    for (name, schema) in schemas.iter_mut() {
+        let (Some((generic, part)), RefOr::T(schema)) = (name.split_once('_'), schema) else { continue };
+        let place = match (generic, schema) {
+            ("Items", Schema::Object(list)) => match list.properties.get_mut("items") {
+                Some(RefOr::T(Schema::Array(Array { items: ArrayItems::RefOrSchema(item), .. }))) => Some(item.as_mut()),
+                _ => None,
+            },
+            ("Group", Schema::AllOf(group)) => group.items.first_mut(),
+            _ => None,
+        };
+        if let Some(place) = place {
+            let reference = Ref::from_schema_name(part).into();
+            parts.push((part.to_owned(), std::mem::replace(place, reference)));
+        }
+    }
+    for (name, schema) in parts {
+        schemas.entry(name).or_insert(schema);
+    }
+}
+
+/// Says in the text what `security` says to programs: the documentation's pages do not show roles.
+#[expect(clippy::expect_used, reason = "it is served as JSON")]
+fn name_role(operation: &mut Operation) {
+    let requirements = serde_json::to_value(&operation.security).expect("the requirements can be written as JSON");
+    let role = match requirements[0]["bearer"][0].as_str() {
+        Some("operator") => "Only for operators of the installation.".to_owned(),
+        Some(role) => format!("Role: {role}."),
+        None => {
+            // An empty list: generators would take the requirement of nothing for a requirement.
+            operation.security = Some(Vec::new());
+            "Without a credential.".to_owned()
+        }
+    };
+    operation.description = Some(operation.description.iter().map(String::as_str).chain([role.as_str()]).collect::<Vec<_>>().join("\n\n"));
+}
+
+/// Describes the ids and names in a path by what they belong to: `/price-lists/{id}` has the id of a price list.
+fn describe_path_parameters(path: &str, operation: &mut Operation) {
+    let segments: Vec<_> = path.split('/').collect();
+    let owner = |name: &str| segments.windows(2).find(|pair| pair[1] == format!("{{{name}}}")).map(|pair| pair[0].trim_end_matches('s'));
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        if parameter.parameter_in == ParameterIn::Path && parameter.description.is_none() {
+            let what = match parameter.name.as_str() {
+                "id" => "Id",
+                "name" => "Name",
+                _ => "Number",
+            };
+            parameter.description = owner(&parameter.name).map(|owner| format!("{what} of the {}", owner.replace('-', " ")));
         }
     }
 }
 
-/// Where ids in an answer lead that are not the id of what the path creates: path, id, path of the resource.
-const OTHER_LEADS: [(&str, &str, &str); 3] = [
-    ("/campaigns/{id}/clone", "$response.body#/id", "/campaigns/{id}"),
-    ("/campaigns/{id}/tasks/claim", "$response.body#/call_id", "/calls/{id}"),
-    ("/campaigns/{id}/tasks/claim", "$response.body#/task/id", "/tasks/{id}"),
-];
-
-/// Adds links (OpenAPI 3.1, 4.8.20) from created resources to all operations on them: what `POST /users` creates is `/users/{id}`.
-fn link_operations(document: &mut OpenApi) {
-    let ids = |item: &PathItem| {
-        let operations = [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten();
-        operations.filter_map(|operation| operation.operation_id.clone()).collect::<Vec<_>>()
-    };
-    let all: Vec<_> = document.paths.paths.iter().map(|(path, item)| (path.clone(), ids(item))).collect();
-    let created = all.iter().map(|(path, _)| (path.clone(), "$response.body#/id", format!("{path}/{{id}}")));
-    let created = created.filter(|(_, _, to)| all.iter().any(|(path, _)| path.starts_with(to.as_str())));
-    let others = OTHER_LEADS.map(|(from, expression, to)| (from.to_owned(), expression, to.to_owned()));
-    for (from, expression, to) in created.chain(others) {
-        let of_calls = to.replace("/calls/", "/analytics/calls/");
-        let leads =
-            |path: &str| [to.as_str(), of_calls.as_str()].iter().any(|start| path == *start || path.starts_with(&format!("{start}/")));
-        let targets: Vec<_> = all.iter().filter(|(path, _)| leads(path)).flat_map(|(_, ids)| ids.clone()).collect();
-        let Some(post) = document.paths.paths.get_mut(&from).and_then(|item| item.post.as_mut()) else { continue };
-        for (status, response) in &mut post.responses.responses {
-            let RefOr::T(response) = response else { continue };
-            if ["200", "201"].contains(&status.as_str()) {
-                let link = |id: &String| Link::builder().operation_id(id).parameter("id", expression).build();
-                response.links.extend(targets.iter().map(|id| (id.clone(), RefOr::T(link(id)))));
+/// Describes the answers that have no description of their own.
+fn describe_responses(is_get: bool, operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if response.description.is_empty() {
+            response.description = match status.as_str() {
+                "200" if is_get => "What was asked for",
+                "200" => "Done; the answer shows the result",
+                "201" => "Created; the answer shows what was created",
+                "202" => "Accepted; it is done in the background",
+                "204" => "Done; the answer is empty",
+                "401" => "The credential is missing, wrong or expired",
+                "403" => "The caller is not allowed to do this",
+                "404" => "The company has nothing with this id",
+                "409" => "The present state does not allow this, or something with this name exists",
+                "412" => "The resource has another version than `If-Match` gives",
+                "413" => "The body is too large",
+                "422" => "The body is not valid: `errors` names each wrong field",
+                "429" => "Too many requests: wait for the seconds of `Retry-After`",
+                _ => "",
             }
+            .to_owned();
         }
     }
 }

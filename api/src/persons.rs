@@ -38,7 +38,7 @@ struct ErasedPerson {
 ///
 /// The key to their number, name, contact data and everything that was said is destroyed permanently, in all copies of the data. Counts and
 /// costs are kept. Waiting tasks are cancelled. If the number is used later, it belongs to a new person.
-#[utoipa::path(post, path = "/persons/erase", tag = "identity", security(("bearer" = ["admin"])), request_body = ErasePerson,
+#[utoipa::path(post, path = "/persons/erase", operation_id = "erase_person", tag = "identity", security(("bearer" = ["admin"])), request_body = ErasePerson,
     responses((status = 200, body = ErasedPerson), (status = 404, body = Problem), (status = 422, body = Problem)))]
 async fn erase(State(app): State<App>, by: By<Admin>, Body(input): Body<ErasePerson>) -> Result<Answer<ErasedPerson>, Problem> {
     let erased = app.services.erase_person(&by.op(), &input.phone_number).await?;

@@ -28,8 +28,11 @@ const RETRY_AFTER_SEC: u32 = 1;
 pub struct Problem {
     /// The kind of problem, as a relative reference.
     pub r#type: String,
+    /// Name of the HTTP status
     pub title: &'static str,
+    /// HTTP status of the answer
     pub status: u16,
+    /// What is wrong, a sentence in English
     pub detail: String,
     /// Only if the present state does not allow a command (409)
     #[serde(flatten)]
@@ -66,7 +69,7 @@ pub struct Code {
     pub code: String,
     /// The arguments of the code: `{"max": 200}`; absent if it has none
     #[serde(skip_serializing_if = "Map::is_empty")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     pub args: Map<String, Value>,
 }
 
@@ -77,7 +80,7 @@ struct CodeIfAny {
     /// `campaign_no_tasks`; it does not change
     code: Option<String>,
     /// The arguments of the code: `{"max": 200}`; absent if it has none
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     args: Option<Map<String, Value>>,
 }
 

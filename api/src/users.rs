@@ -22,7 +22,7 @@ use crate::{
     freshness::Fresh,
     problem::Problem,
     state::App,
-    words::RoleName,
+    words::{RoleName, UserStatusName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -31,11 +31,17 @@ pub fn router() -> OpenApiRouter<App> {
 
 #[derive(Serialize, ToSchema)]
 pub struct UserView {
+    /// Id of the user
     pub id: Uuid,
+    /// The user's address
     pub email: String,
+    /// What the user may do
+    #[schema(value_type = RoleName)]
     pub role: String,
-    /// `invited`, `active` or `disabled`
+    /// Whether the user can log in
+    #[schema(value_type = UserStatusName)]
     pub status: String,
+    /// When the user was invited or registered
     pub created_at: DateTime<Utc>,
 }
 
@@ -47,7 +53,7 @@ impl UserView {
 }
 
 /// The company's users, newest first.
-#[utoipa::path(get, path = "/users", tag = "identity", security(("bearer" = ["auditor"])), params(Fresh, PagingParams), responses((status = 200, body = Items<UserView>)))]
+#[utoipa::path(get, path = "/users", operation_id = "list_users", tag = "identity", security(("bearer" = ["auditor"])), params(Fresh, PagingParams), responses((status = 200, body = Items<UserView>)))]
 async fn list(State(app): State<App>, by: By<Auditor>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<UserView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::users::READ_MODEL]).await?;
     let position = read.position;
@@ -59,7 +65,7 @@ async fn list(State(app): State<App>, by: By<Auditor>, fresh: Fresh, paging: Pag
 }
 
 /// One user.
-#[utoipa::path(get, path = "/users/{id}", tag = "identity", security(("bearer" = ["auditor"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/users/{id}", operation_id = "get_user", tag = "identity", security(("bearer" = ["auditor"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = UserView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Auditor>, Id(id): Id, fresh: Fresh) -> Result<Answer<UserView>, Problem> {
     let position = fresh.of_log(&app).await?;
@@ -70,8 +76,10 @@ async fn get(State(app): State<App>, by: By<Auditor>, Id(id): Id, fresh: Fresh) 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Invite {
+    /// The user's address, with which they log in
     #[schema(example = "ada@example.com")]
     email: String,
+    /// What the user may do
     #[schema(value_type = RoleName, example = "manager")]
     role: Role,
 }
@@ -83,20 +91,21 @@ struct Invited {
     user: UserView,
     /// Secret for `POST /auth/accept-invitation`, can be used once; only this answer shows it
     invitation: String,
+    /// Until when the invitation can be accepted
     invitation_expires_at: DateTime<Utc>,
 }
 
 /// Invite a user.
 ///
 /// Send the invitation to the user, who chooses a password with it. Only this answer shows it.
-#[utoipa::path(post, path = "/users", tag = "identity", security(("bearer" = ["admin"])), request_body = Invite,
+#[utoipa::path(post, path = "/users", operation_id = "invite_user", tag = "identity", security(("bearer" = ["admin"])), request_body = Invite,
     responses((status = 201, body = Invited), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn invite(State(app): State<App>, by: By<Admin>, Body(input): Body<Invite>) -> Result<Answer<Invited>, Problem> {
     Ok(invited(app.services.invite_user(&by.op(), &input.email, input.role).await?))
 }
 
 /// Issue a new invitation for a user who has not joined yet; the earlier invitation is revoked.
-#[utoipa::path(post, path = "/users/{id}/invitation", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/users/{id}/invitation", operation_id = "renew_invitation", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)),
     responses((status = 201, body = Invited), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn invite_again(State(app): State<App>, by: By<Admin>, Id(id): Id) -> Result<Answer<Invited>, Problem> {
     Ok(invited(app.services.renew_invitation(&by.op(), id).await?))
@@ -110,6 +119,7 @@ fn invited(given: InvitedUser) -> Answer<Invited> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangeUser {
+    /// The user's new role
     #[schema(value_type = Option<RoleName>, example = "viewer")]
     role: Option<Role>,
     /// true: the user can no longer log in and existing tokens are rejected; a pending invitation is revoked
@@ -119,7 +129,7 @@ struct ChangeUser {
 /// Change a user's role, disable or enable a user.
 ///
 /// The change takes effect in all processes within seconds. The last admin of a company cannot be disabled or get another role.
-#[utoipa::path(put, path = "/users/{id}", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)), request_body = ChangeUser,
+#[utoipa::path(put, path = "/users/{id}", operation_id = "change_user", tag = "identity", security(("bearer" = ["admin"])), params(("id" = Uuid, Path)), request_body = ChangeUser,
     responses((status = 200, body = UserView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): Body<ChangeUser>) -> Result<Answer<UserView>, Problem> {
     let _turn = app.shares.of_user_change(by.company_id()).await?;
@@ -130,12 +140,14 @@ async fn change(State(app): State<App>, by: By<Admin>, Id(id): Id, Body(input): 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AcceptInvitation {
+    /// The secret from the invitation
     invitation: String,
+    /// The password that the user chooses, 8 to 200 characters
     password: String,
 }
 
 /// Accept an invitation: choose a password and log in.
-#[utoipa::path(post, path = "/auth/accept-invitation", tag = "identity", security(()), request_body = AcceptInvitation,
+#[utoipa::path(post, path = "/auth/accept-invitation", operation_id = "accept_invitation", tag = "identity", security(()), request_body = AcceptInvitation,
     responses((status = 200, body = SessionView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn accept(
     State(app): State<App>,

@@ -1,12 +1,13 @@
 //! The domain's enumerations as the OpenAPI document lists them; a test compares them with the domain's own.
 
+use serde::Serialize;
 use utoipa::ToSchema;
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident: $($word:ident),+;)+) => {
         $($(#[$doc])*
-        #[derive(strum::VariantNames, ToSchema)]
-        #[schema(rename_all = "snake_case")]
+        #[derive(Serialize, strum::VariantNames, ToSchema)]
+        #[serde(rename_all = "snake_case")]
         #[strum(serialize_all = "snake_case")]
         #[expect(dead_code, reason = "describes what others parse")]
         pub enum $name { $($word),+ })+
@@ -21,16 +22,40 @@ words! {
     DirectionName: Outbound, Inbound;
     ComponentName: Stt, LlmInput, LlmOutput, Tts, Livekit;
     UnitName: Second, Minute, Character, Token;
+    CampaignStatusName: Draft, Running, Paused, Completed;
+    /// `completed`: an attempt was completed, whatever its outcome; `failed`: no attempt was completed and none is left.
+    TaskStatusName: Pending, InProgress, Retry, Completed, Failed, Cancelled;
+    CallStatusName: Dialing, InProgress, Ended;
+    /// What decided the outcome: the agent said it, the final state, the caller's words, or nothing.
+    OutcomeMethodName: Explicit, State, Keywords, None;
+    BackoffName: Fixed, Exponential;
+    UserStatusName: Invited, Active, Disabled;
+    ActorKindName: User, ApiKey, Dialer, System;
+    /// Why no task can be claimed.
+    ClaimReasonName: NotRunning, OutsideSchedule, Empty, Concurrency, Rate, DialedByProvider;
+    ProjectionStatusName: Live, CatchingUp, Rebuilding, Failed;
+    /// ok; failing: its last round failed, or it failed to do some work and tries again; stuck: it has given up some work; waiting: it has
+    /// not finished a round yet.
+    WorkerStatusName: Ok, Failing, Stuck, Waiting;
+    GroupByName: Hour, Day, Campaign, Skillbase;
+    CostGroupByName: Hour, Day, Campaign, Skillbase, Component, Provider;
+    FlowTypeName: Linear, Graph;
 }
 
 #[cfg(test)]
 mod tests {
     use domain::{
-        call::Direction,
-        outcome::Outcome,
+        call::{CallStatus, Direction},
+        campaign::CampaignStatus,
+        outcome::{Outcome, OutcomeMethod},
         price::{Component, Unit},
+        retry::Backoff,
         role::Role,
+        skillbase::FlowType,
+        task::TaskStatus,
+        user::UserStatus,
     };
+    use eventstore::ActorKind;
     use serde::de::DeserializeOwned;
     use strum::VariantNames;
 
@@ -52,5 +77,13 @@ mod tests {
         all_parse::<DirectionName, Direction>();
         all_parse::<ComponentName, Component>();
         all_parse::<UnitName, Unit>();
+        all_parse::<CampaignStatusName, CampaignStatus>();
+        all_parse::<TaskStatusName, TaskStatus>();
+        all_parse::<CallStatusName, CallStatus>();
+        all_parse::<OutcomeMethodName, OutcomeMethod>();
+        all_parse::<BackoffName, Backoff>();
+        all_parse::<UserStatusName, UserStatus>();
+        all_parse::<ActorKindName, ActorKind>();
+        all_parse::<FlowTypeName, FlowType>();
     }
 }

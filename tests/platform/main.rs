@@ -10,6 +10,7 @@ mod claim_slots;
 mod claims;
 mod crash;
 mod docs;
+mod document;
 mod events;
 mod idempotency;
 mod identity;

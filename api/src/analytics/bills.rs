@@ -9,14 +9,20 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::view::CostView;
-use crate::numbers::seconds;
+use crate::{
+    numbers::seconds,
+    price_lists::RateView,
+    words::{ComponentName, UnitName},
+};
 
 /// The costs of one call and their reasons: each line of the bill, and each later change by a new price list.
 #[derive(Serialize, ToSchema)]
 pub struct BillView {
+    /// Id of the call
     pub call_id: Uuid,
     #[serde(flatten)]
     pub costs: CostView,
+    /// One line for each component and provider
     pub lines: Vec<LineView>,
     /// Oldest first
     pub repricings: Vec<RepricingView>,
@@ -25,50 +31,68 @@ pub struct BillView {
 /// The cost of one component from one provider.
 #[derive(Serialize, ToSchema)]
 pub struct LineView {
-    /// stt, llm_input, llm_output, tts or livekit
+    /// What was used
+    #[schema(value_type = ComponentName)]
     pub component: String,
+    /// The provider, as the turns name it
     pub provider: Option<String>,
+    /// Cost of the line, an exact decimal
     pub cost: Decimal,
+    /// What was used, by model and price list
     pub usage: Vec<PieceView>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct PieceView {
+    /// The model, as the turns name it
     pub model: Option<String>,
+    /// In `unit`
     pub quantity: f64,
-    /// second, token or character
+    /// The unit of `quantity`
+    #[schema(value_type = UnitName)]
     pub unit: String,
     /// The list that was in force when the component was used; null when no list was in force
     pub price_list: Option<PriceListName>,
     /// The list's rate for the component; null when the list has no rate for it: then the component is unpriced and costs nothing
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<RateView>)]
     pub rate: Option<Rate>,
 }
 
 #[derive(Clone, Serialize, ToSchema)]
 pub struct PriceListName {
+    /// Id of the price list
     pub id: Uuid,
     /// Null for a short time after the list was published
     pub name: Option<String>,
+    /// When the list came into force
     pub effective_from: DateTime<Utc>,
 }
 
 /// A publication of a price list that was in force when the call took place.
 #[derive(Serialize, ToSchema)]
 pub struct RepricingView {
+    /// When it was published
     pub repriced_at: DateTime<Utc>,
     /// Position of the publication in the log
     pub position: i64,
+    /// The list that was published
     pub price_list: Option<PriceListName>,
+    /// The reason, a sentence in English
     pub why: String,
+    /// The lines whose cost changed
     pub changes: Vec<ChangeView>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct ChangeView {
+    /// The component whose cost changed
+    #[schema(value_type = ComponentName)]
     pub component: String,
+    /// The provider of the component, as the turns name it
     pub provider: Option<String>,
+    /// Cost before, an exact decimal
     pub cost_before: Decimal,
+    /// Cost under the new list, an exact decimal
     pub cost_after: Decimal,
     /// The lists that priced the call before
     pub price_lists_before: Vec<PriceListName>,

@@ -48,13 +48,19 @@ const OVERVIEW: &[ReadModel] = &[
 
 #[derive(Serialize, ToSchema)]
 struct Period {
+    /// Calls that started in the period
     call_count: i64,
+    /// Those of them that have ended
     ended_count: i64,
+    /// Turns of these calls
     turn_count: i64,
+    /// Number of calls by outcome
     outcomes: OutcomesView,
     /// Calls with outcome success ÷ ended calls
     success_rate: Option<f64>,
+    /// Average over the ended calls; null when no call has ended
     average_duration_sec: Option<f64>,
+    /// Cost of these calls, an exact decimal
     cost_total: Decimal,
 }
 
@@ -62,16 +68,20 @@ struct Period {
 struct Overview {
     /// Since midnight UTC
     today: Period,
+    /// The last 7 days, to the second
     last_7_days: Period,
+    /// The last 30 days, to the second
     last_30_days: Period,
     /// Calls that have not ended
     live_calls: i64,
+    /// Running campaigns, at most 50, newest first
     live_campaigns: Vec<CampaignView>,
+    /// The ten calls that started last
     recent_calls: Vec<CallWithMetrics>,
 }
 
 /// Metrics of today, 7 days and 30 days; live campaigns and live calls; recent calls.
-#[utoipa::path(get, path = "/analytics/overview", tag = "analytics", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = Overview)))]
+#[utoipa::path(get, path = "/analytics/overview", operation_id = "get_overview", tag = "analytics", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = Overview)))]
 async fn overview(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<Overview>, Problem> {
     let (now, company_id) = (now(), by.company_id());
     let midnight = now - TimeDelta::seconds(now.timestamp().rem_euclid(86_400));

@@ -15,7 +15,6 @@ use projections::{
 };
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use services::Versioned;
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
@@ -25,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     analytics::{
         bills::{BillView, PriceLists},
-        view::{AggregateView, CallMetricsView, CostView, UnpricedView},
+        view::{AggregateView, CallMetricsView, CostFields, CostsView, Group, MetricsView, UnpricedView},
     },
     answer::{Answer, Items},
     auth::{By, Viewer},
@@ -35,6 +34,7 @@ use crate::{
     problem::Problem,
     state::App,
     times::WrittenTime,
+    words::{CostGroupByName, DirectionName, OutcomeName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -65,11 +65,15 @@ fn with_names(models: &[ReadModel], group_by: Option<CostGroupBy>) -> Vec<ReadMo
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct CallParams {
+    /// Only calls of this campaign
     campaign_id: Option<Uuid>,
+    /// Only calls of this skillbase
     skillbase_id: Option<Uuid>,
-    /// success, fail, voicemail, no_answer or busy
+    /// Only calls with this outcome
+    #[param(value_type = Option<OutcomeName>)]
     outcome: Option<String>,
-    /// outbound or inbound
+    /// Only calls in this direction
+    #[param(value_type = Option<DirectionName>)]
     direction: Option<String>,
     /// Only calls that started at or after this time; a date means the beginning of the day, UTC
     #[param(value_type = Option<String>, example = "2026-11-20")]
@@ -98,12 +102,14 @@ fn number_in_query(text: &str, raw_query: &str) -> Result<String, Problem> {
 pub struct CallWithMetrics {
     #[serde(flatten)]
     call: CallView,
+    /// Figures of the call; null until its first turn or its end is in the read model
     metrics: Option<CallMetricsView>,
+    /// Cost of the call so far, an exact decimal
     cost_total: Decimal,
 }
 
 /// Call history, newest first.
-#[utoipa::path(get, path = "/analytics/calls", tag = "analytics", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
+#[utoipa::path(get, path = "/analytics/calls", operation_id = "list_calls_with_metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
 async fn calls(
     State(app): State<App>,
     by: By<Viewer>,
@@ -169,7 +175,7 @@ impl MetricsOfCalls {
 }
 
 /// The metrics and costs of one call.
-#[utoipa::path(get, path = "/analytics/calls/{id}/metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/analytics/calls/{id}/metrics", operation_id = "get_call_metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = CallMetricsView), (status = 404, body = Problem)))]
 async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<CallMetricsView>, Problem> {
     let mut read = fresh.read_by_key(&app, by.company_id(), METRICS).await?;
@@ -180,7 +186,7 @@ async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fre
 }
 
 /// The costs of one call and their reasons: the lines of the bill, and each change by a price list that was published later.
-#[utoipa::path(get, path = "/analytics/calls/{id}/costs", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/analytics/calls/{id}/costs", operation_id = "get_call_costs", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = BillView), (status = 404, body = Problem)))]
 async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<BillView>, Problem> {
     let models = &[projections::cost_rollups::READ_MODEL, projections::price_lists::READ_MODEL];
@@ -198,7 +204,7 @@ async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) 
 }
 
 /// The turns of one call, by turn index.
-#[utoipa::path(get, path = "/analytics/calls/{id}/turns", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/analytics/calls/{id}/turns", operation_id = "list_turns", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<TurnView>), (status = 404, body = Problem)))]
 async fn turns(
     State(app): State<App>,
@@ -225,9 +231,12 @@ struct GroupParams {
     /// Only calls that started before this time, or this day
     #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
     to: Option<WrittenTime>,
+    /// Only calls of this campaign
     campaign_id: Option<Uuid>,
+    /// Only calls of this skillbase
     skillbase_id: Option<Uuid>,
-    /// hour, day, campaign or skillbase; for costs also component or provider
+    /// Without it, the answer has totals only; metrics cannot be grouped by component or provider
+    #[param(value_type = Option<CostGroupByName>)]
     group_by: Option<String>,
     /// IANA time zone for hours, days and dates; default UTC
     timezone: Option<String>,
@@ -280,28 +289,20 @@ async fn names(
     Ok(names)
 }
 
-/// The fields of a group with its key, and with its name if it has one.
-fn group(key: Option<&String>, names: &HashMap<String, String>, fields: Value) -> Value {
-    let mut object = fields;
-    object["key"] = json!(key);
-    if let Some(name) = key.and_then(|key| names.get(key)) {
-        object["name"] = json!(name);
-    }
-    object
-}
-
-fn to_json(view: &impl Serialize) -> Result<Value, Problem> {
-    serde_json::to_value(view).map_err(|e| Problem::internal(&e))
+/// The groups in the order of their keys.
+fn groups<T>(fields: BTreeMap<Option<String>, T>, names: &HashMap<String, String>) -> Vec<Group<T>> {
+    let name = |key: &Option<String>| key.as_ref().and_then(|key| names.get(key)).cloned();
+    fields.into_iter().map(|(key, fields)| Group { name: name(&key), key, fields }).collect()
 }
 
 /// Metrics over the turns of many calls, in total or by group. Percentiles are exact to within 1 %.
-#[utoipa::path(get, path = "/analytics/metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/analytics/metrics", operation_id = "get_metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = MetricsView)))]
 async fn metrics(
     State(app): State<App>,
     by: By<Viewer>,
     QueryOf(params): QueryOf<GroupParams>,
     fresh: Fresh,
-) -> Result<Answer<Value>, Problem> {
+) -> Result<Answer<MetricsView>, Problem> {
     let scope = params.scope(by.company_id())?;
     let group_by = match params.group_by()? {
         None => None,
@@ -311,13 +312,13 @@ async fn metrics(
     let mut snapshot = fresh.snapshot(&app, by.company_id(), &with_names(METRICS, group_by.map(CostGroupBy::Calls))).await?;
     let position = snapshot.position;
     let whole = aggregates(&mut snapshot, &scope, None).await?;
-    let totals = to_json(&whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default())))?;
-    let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
-    let groups = aggregates(&mut snapshot, &scope, Some(group_by)).await?;
-    let names =
-        names(&mut snapshot, by.company_id(), Some(CostGroupBy::Calls(group_by)), &groups.keys().flatten().cloned().collect()).await?;
-    let groups = groups.iter().map(|(key, view)| Ok(group(key.as_ref(), &names, to_json(view)?))).collect::<Result<Vec<_>, Problem>>()?;
-    Ok(Answer::ok(position, json!({"group_by": group_by.to_string(), "totals": totals, "groups": groups})))
+    let totals = whole.into_values().next().unwrap_or_else(|| AggregateView::new(&Aggregate::default(), &Costs::default()));
+    let Some(group_by) = group_by else { return Ok(Answer::ok(position, MetricsView { group_by: None, totals, groups: None })) };
+    let of_groups = aggregates(&mut snapshot, &scope, Some(group_by)).await?;
+    let keys = of_groups.keys().flatten().cloned().collect();
+    let names = names(&mut snapshot, by.company_id(), Some(CostGroupBy::Calls(group_by)), &keys).await?;
+    let body = MetricsView { group_by: Some(group_by.to_string()), totals, groups: Some(groups(of_groups, &names)) };
+    Ok(Answer::ok(position, body))
 }
 
 async fn aggregates(
@@ -339,33 +340,28 @@ async fn aggregates(
 }
 
 /// The costs of calls, in total or by group. The groups sum exactly to the totals.
-#[utoipa::path(get, path = "/analytics/costs", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/analytics/costs", operation_id = "get_costs", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = CostsView)))]
 async fn costs(
     State(app): State<App>,
     by: By<Viewer>,
     QueryOf(params): QueryOf<GroupParams>,
     fresh: Fresh,
-) -> Result<Answer<Value>, Problem> {
+) -> Result<Answer<CostsView>, Problem> {
     let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
     let mut snapshot = fresh.snapshot(&app, by.company_id(), &with_names(&[cost_rollups::READ_MODEL], group_by)).await?;
     let position = snapshot.position;
     let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?;
-    let totals = cost_json(whole.values().next().unwrap_or(&CostRow::default()))?;
-    let Some(group_by) = group_by else { return Ok(Answer::ok(position, json!({"totals": totals}))) };
-    let groups = cost_rollups::costs(&mut snapshot, &scope, Some(group_by)).await?;
-    let names = names(&mut snapshot, by.company_id(), Some(group_by), &groups.keys().flatten().cloned().collect()).await?;
+    let whole = whole.into_values().next().unwrap_or_default();
+    let Some(group_by) = group_by else {
+        return Ok(Answer::ok(position, CostsView { group_by: None, totals: CostFields::of_calls(&whole), groups: None }));
+    };
+    let of_groups = cost_rollups::costs(&mut snapshot, &scope, Some(group_by)).await?;
+    let names = names(&mut snapshot, by.company_id(), Some(group_by), &of_groups.keys().flatten().cloned().collect()).await?;
     let by_part = matches!(group_by, CostGroupBy::Component | CostGroupBy::Provider);
-    let fields = |row: &CostRow| if by_part { Ok(json!({"cost_total": row.costs.total().normalize()})) } else { cost_json(row) };
-    let totals = if by_part { json!({"cost_total": totals["cost_total"]}) } else { totals };
-    let groups = groups.iter().map(|(key, row)| Ok(group(key.as_ref(), &names, fields(row)?))).collect::<Result<Vec<_>, Problem>>()?;
-    Ok(Answer::ok(position, json!({"group_by": params.group_by, "totals": totals, "groups": groups})))
-}
-
-fn cost_json(row: &CostRow) -> Result<Value, Problem> {
-    let mut fields = to_json(&CostView::from(&row.costs))?;
-    fields["call_count"] = json!(row.call_count);
-    fields["unpriced"] = to_json(&UnpricedView::all(&row.unpriced))?;
-    Ok(fields)
+    let fields = |row: &CostRow| if by_part { CostFields::of_part(row) } else { CostFields::of_calls(row) };
+    let totals = CostFields { unpriced: Some(UnpricedView::all(&whole.unpriced)), ..fields(&whole) };
+    let of_groups = of_groups.iter().map(|(key, row)| (key.clone(), fields(row))).collect();
+    Ok(Answer::ok(position, CostsView { group_by: params.group_by, totals, groups: Some(groups(of_groups, &names)) }))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use domain::{
 };
 use projections::{
     call_metrics::{Aggregate, CallMetricsRow, LatencyAggregate},
-    cost_rollups::{Costs, Unpriced},
+    cost_rollups::{CostRow, Costs, Unpriced},
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -17,18 +17,22 @@ use uuid::Uuid;
 
 use crate::{
     numbers::{ms, seconds, share},
-    words::{ComponentName, UnitName},
+    words::{ComponentName, CostGroupByName, GroupByName, OutcomeName, UnitName},
 };
 
 /// Usage without a rate, which costs nothing.
 #[derive(Serialize, ToSchema)]
 pub struct UnpricedView {
+    /// What was used
     #[schema(value_type = ComponentName)]
     component: Component,
+    /// The provider, as the turns name it
     provider: Option<String>,
+    /// The model, as the turns name it
     model: Option<String>,
     /// In `unit`
     quantity: f64,
+    /// The unit of `quantity`
     #[schema(value_type = UnitName)]
     unit: Unit,
 }
@@ -49,29 +53,53 @@ impl UnpricedView {
 /// Measured latencies in milliseconds; null when no turn has the value.
 #[derive(Default, Serialize, ToSchema)]
 pub struct LatenciesView {
+    /// Time to the first byte from speech recognition: average, ms
     pub ttfb_stt_avg: Option<f64>,
+    /// Time to the first byte from speech recognition: minimum, ms
     pub ttfb_stt_min: Option<f64>,
+    /// Time to the first byte from speech recognition: maximum, ms
     pub ttfb_stt_max: Option<f64>,
+    /// Time to the first byte from speech recognition: median, ms
     pub ttfb_stt_p50: Option<f64>,
+    /// Time to the first byte from speech recognition: 95th percentile, ms
     pub ttfb_stt_p95: Option<f64>,
+    /// Time to the first byte from speech recognition: 99th percentile, ms
     pub ttfb_stt_p99: Option<f64>,
+    /// Time until the language model answered: average, ms
     pub latency_llm_avg: Option<f64>,
+    /// Time until the language model answered: minimum, ms
     pub latency_llm_min: Option<f64>,
+    /// Time until the language model answered: maximum, ms
     pub latency_llm_max: Option<f64>,
+    /// Time until the language model answered: median, ms
     pub latency_llm_p50: Option<f64>,
+    /// Time until the language model answered: 95th percentile, ms
     pub latency_llm_p95: Option<f64>,
+    /// Time until the language model answered: 99th percentile, ms
     pub latency_llm_p99: Option<f64>,
+    /// Time to the first byte from speech synthesis: average, ms
     pub ttfb_tts_avg: Option<f64>,
+    /// Time to the first byte from speech synthesis: minimum, ms
     pub ttfb_tts_min: Option<f64>,
+    /// Time to the first byte from speech synthesis: maximum, ms
     pub ttfb_tts_max: Option<f64>,
+    /// Time to the first byte from speech synthesis: median, ms
     pub ttfb_tts_p50: Option<f64>,
+    /// Time to the first byte from speech synthesis: 95th percentile, ms
     pub ttfb_tts_p95: Option<f64>,
+    /// Time to the first byte from speech synthesis: 99th percentile, ms
     pub ttfb_tts_p99: Option<f64>,
+    /// From the end of the utterance to the first sound of the answer: average, ms
     pub eou_latency_avg: Option<f64>,
+    /// From the end of the utterance to the first sound of the answer: minimum, ms
     pub eou_latency_min: Option<f64>,
+    /// From the end of the utterance to the first sound of the answer: maximum, ms
     pub eou_latency_max: Option<f64>,
+    /// From the end of the utterance to the first sound of the answer: median, ms
     pub eou_latency_p50: Option<f64>,
+    /// From the end of the utterance to the first sound of the answer: 95th percentile, ms
     pub eou_latency_p95: Option<f64>,
+    /// From the end of the utterance to the first sound of the answer: 99th percentile, ms
     pub eou_latency_p99: Option<f64>,
 }
 
@@ -134,10 +162,15 @@ fn merged(latency: Option<&LatencyAggregate>) -> Six {
 
 #[derive(Default, Serialize, ToSchema)]
 pub struct CostView {
+    /// Cost of speech recognition, an exact decimal
     pub cost_stt: Decimal,
+    /// Cost of the language model, an exact decimal
     pub cost_llm: Decimal,
+    /// Cost of speech synthesis, an exact decimal
     pub cost_tts: Decimal,
+    /// Cost of LiveKit, an exact decimal
     pub cost_livekit: Decimal,
+    /// The sum of the other costs, an exact decimal
     pub cost_total: Decimal,
 }
 
@@ -153,22 +186,126 @@ impl From<&Costs> for CostView {
     }
 }
 
+/// Costs of calls, in total or of a group. Groups by component or provider have no costs by component, no number of calls and no `unpriced`
+#[derive(Serialize, ToSchema)]
+pub struct CostFields {
+    /// Cost of speech recognition, an exact decimal
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_stt: Option<Decimal>,
+    /// Cost of the language model, an exact decimal
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_llm: Option<Decimal>,
+    /// Cost of speech synthesis, an exact decimal
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_tts: Option<Decimal>,
+    /// Cost of LiveKit, an exact decimal
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_livekit: Option<Decimal>,
+    /// The whole cost, an exact decimal
+    pub cost_total: Decimal,
+    /// Number of calls
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_count: Option<i64>,
+    /// Usage without a rate, which costs nothing
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpriced: Option<Vec<UnpricedView>>,
+}
+
+impl CostFields {
+    /// The costs of whole calls.
+    pub fn of_calls(row: &CostRow) -> Self {
+        let CostView { cost_stt, cost_llm, cost_tts, cost_livekit, cost_total } = (&row.costs).into();
+        Self {
+            cost_stt: Some(cost_stt),
+            cost_llm: Some(cost_llm),
+            cost_tts: Some(cost_tts),
+            cost_livekit: Some(cost_livekit),
+            cost_total,
+            call_count: Some(row.call_count),
+            unpriced: Some(UnpricedView::all(&row.unpriced)),
+        }
+    }
+
+    /// The costs of one component or provider.
+    pub fn of_part(row: &CostRow) -> Self {
+        Self {
+            cost_stt: None,
+            cost_llm: None,
+            cost_tts: None,
+            cost_livekit: None,
+            cost_total: row.costs.total().normalize(),
+            call_count: None,
+            unpriced: None,
+        }
+    }
+}
+
+/// A group and its figures
+#[derive(Serialize, ToSchema)]
+pub struct Group<T> {
+    /// An hour (RFC 3339), a date, an id, or a name; null for calls without one, such as a call without a campaign
+    pub key: Option<String>,
+    /// The name of what the key identifies; absent for keys that are no ids
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(flatten)]
+    pub fields: T,
+}
+
+/// Metrics in total and by group
+#[derive(Serialize, ToSchema)]
+pub struct MetricsView {
+    /// What the groups are; absent without `group_by`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<GroupByName>)]
+    pub group_by: Option<String>,
+    /// Over all calls
+    pub totals: AggregateView,
+    /// In the order of their keys; absent without `group_by`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Group<AggregateView>>>,
+}
+
+/// Costs in total and by group; the groups sum exactly to the totals
+#[derive(Serialize, ToSchema)]
+pub struct CostsView {
+    /// What the groups are; absent without `group_by`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<CostGroupByName>)]
+    pub group_by: Option<String>,
+    /// Over all calls
+    pub totals: CostFields,
+    /// In the order of their keys; absent without `group_by`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Group<CostFields>>>,
+}
+
 #[derive(Serialize, ToSchema)]
 pub struct CallMetricsView {
+    /// Id of the call
     pub call_id: Uuid,
+    /// Number of recorded turns
     pub turn_count: i64,
+    /// Turns in which the caller interrupted the agent
     pub interruption_count: i64,
     /// 0 to 1; 0 when there are no turns
     pub interruption_rate: f64,
     #[serde(flatten)]
     pub latencies: LatenciesView,
+    /// Recognized speech in seconds; null when no turn has the value
     pub stt_duration_sec: Option<f64>,
+    /// Tokens that the language model read; null when no turn has the value
     pub llm_input_tokens: Option<i64>,
+    /// Tokens that the language model wrote; null when no turn has the value
     pub llm_output_tokens: Option<i64>,
+    /// Characters that were spoken; null when no turn has the value
     pub tts_characters: Option<i64>,
+    /// Duration of the call in seconds; null until it has ended
     pub duration_sec: Option<f64>,
     #[serde(flatten)]
     pub costs: CostView,
+    /// How the call ended; null while it is not known
+    #[schema(value_type = Option<OutcomeName>)]
     pub outcome: Option<String>,
 }
 
@@ -194,29 +331,43 @@ impl CallMetricsView {
 /// Metrics over many calls. They are computed from all turns, not as averages of averages.
 #[derive(Serialize, ToSchema)]
 pub struct AggregateView {
+    /// Number of calls
     pub call_count: i64,
+    /// Number of recorded turns
     pub turn_count: i64,
+    /// Turns in which the caller interrupted the agent
     pub interruption_count: i64,
+    /// Interruptions ÷ turns, 0 to 1; 0 when there are no turns
     pub interruption_rate: f64,
     #[serde(flatten)]
     pub latencies: LatenciesView,
+    /// Recognized speech in seconds; null when no turn has the value
     pub stt_duration_sec: Option<f64>,
+    /// Tokens that the language model read; null when no turn has the value
     pub llm_input_tokens: Option<i64>,
+    /// Tokens that the language model wrote; null when no turn has the value
     pub llm_output_tokens: Option<i64>,
+    /// Characters that were spoken; null when no turn has the value
     pub tts_characters: Option<i64>,
     /// Sum over the ended calls; null when no call has ended
     pub duration_sec: Option<f64>,
     #[serde(flatten)]
     pub costs: CostView,
+    /// Number of calls by outcome
     pub outcomes: OutcomesView,
 }
 
 #[derive(Default, Serialize, ToSchema)]
 pub struct OutcomesView {
+    /// With outcome success
     pub success: i64,
+    /// With outcome fail
     pub fail: i64,
+    /// With outcome voicemail
     pub voicemail: i64,
+    /// With outcome no_answer
     pub no_answer: i64,
+    /// With outcome busy
     pub busy: i64,
 }
 

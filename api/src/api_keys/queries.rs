@@ -18,6 +18,7 @@ use crate::{
     freshness::Fresh,
     problem::Problem,
     state::App,
+    words::RoleName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -26,9 +27,14 @@ pub fn router() -> OpenApiRouter<App> {
 
 #[derive(Serialize, ToSchema)]
 struct ApiKeyView {
+    /// Id of the API key
     id: Uuid,
+    /// The name that it was issued with
     name: String,
+    /// What the key may do
+    #[schema(value_type = RoleName)]
     role: String,
+    /// When the key was issued
     created_at: DateTime<Utc>,
     /// The first characters of the key
     prefix: Option<String>,
@@ -37,7 +43,7 @@ struct ApiKeyView {
 }
 
 /// The company's API keys, without the revoked ones.
-#[utoipa::path(get, path = "/api-keys", tag = "identity", security(("bearer" = ["admin"])), params(Fresh, PagingParams), responses((status = 200, body = Items<ApiKeyView>)))]
+#[utoipa::path(get, path = "/api-keys", operation_id = "list_api_keys", tag = "identity", security(("bearer" = ["admin"])), params(Fresh, PagingParams), responses((status = 200, body = Items<ApiKeyView>)))]
 async fn list(State(app): State<App>, by: By<Admin>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ApiKeyView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::api_keys::READ_MODEL]).await?;
     let position = read.position;

@@ -38,6 +38,7 @@ pub fn router() -> OpenApiRouter<App> {
 pub struct SessionView {
     /// For `Authorization: Bearer`
     pub token: String,
+    /// When the token expires
     pub expires_at: DateTime<Utc>,
     /// For `POST /auth/refresh`, once
     pub refresh_token: String,
@@ -53,11 +54,16 @@ impl From<Session> for SessionView {
 }
 
 #[derive(Clone, Deserialize, ToSchema)]
+#[schema(example = json!({"email": "ada@example.com", "password": "nine purple lanterns", "company_name": "Example"}))]
 #[serde(deny_unknown_fields)]
 pub struct Register {
+    /// Address of the first user, who becomes admin
     pub email: String,
+    /// Password of the first user, 8 to 200 characters
     pub password: String,
+    /// Name of the new company
     pub company_name: String,
+    /// Short name of the company; absent: made from the name
     pub company_slug: Option<String>,
 }
 
@@ -65,7 +71,9 @@ pub struct Register {
 pub struct Registered {
     #[serde(flatten)]
     pub session: SessionView,
+    /// The first user
     pub user: RegisteredUser,
+    /// The new company
     pub company: CompanyView,
 }
 
@@ -73,7 +81,7 @@ pub struct Registered {
 ///
 /// The installation's setting decides who may register: only the first user, who also becomes operator (`first`), every user (`open`), or
 /// no user (`closed`). Other registrations get 403; new users of an existing company join by invitation.
-#[utoipa::path(post, path = "/auth/register", tag = "identity", security(()), request_body = Register,
+#[utoipa::path(post, path = "/auth/register", operation_id = "register", tag = "identity", security(()), request_body = Register,
     responses((status = 201, body = Registered), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn register(
     State(app): State<App>,
@@ -100,9 +108,12 @@ async fn register(
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"email": "ada@example.com", "password": "nine purple lanterns"}))]
 #[serde(deny_unknown_fields)]
 struct Login {
+    /// The user's address
     email: String,
+    /// The user's password
     password: String,
 }
 
@@ -110,7 +121,7 @@ struct Login {
 ///
 /// The answer has a token for `Authorization: Bearer`, and a refresh token for a new token when it expires. A client with too many failed
 /// attempts has to wait (429).
-#[utoipa::path(post, path = "/auth/login", tag = "identity", security(()), request_body = Login,
+#[utoipa::path(post, path = "/auth/login", operation_id = "log_in", tag = "identity", security(()), request_body = Login,
     responses((status = 200, body = SessionView), (status = 401, body = Problem), (status = 429, body = Problem)))]
 async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Body(input): Body<Login>) -> Result<Response, Problem> {
     let (session, user) = app.services.log_in(&input.email, input.password, &origin.network()).await?;
@@ -120,6 +131,7 @@ async fn login(State(app): State<App>, Extension(origin): Extension<Origin>, Bod
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Refresh {
+    /// The refresh token of the session
     refresh_token: String,
 }
 
@@ -127,7 +139,7 @@ struct Refresh {
 ///
 /// A refresh token that is used a second time later than ten seconds after its first use ends the session, because another client may have
 /// stolen it.
-#[utoipa::path(post, path = "/auth/refresh", tag = "identity", security(()), request_body = Refresh,
+#[utoipa::path(post, path = "/auth/refresh", operation_id = "refresh_session", tag = "identity", security(()), request_body = Refresh,
     responses((status = 200, body = SessionView), (status = 401, body = Problem), (status = 429, body = Problem)))]
 async fn refresh(State(app): State<App>, Extension(origin): Extension<Origin>, Body(input): Body<Refresh>) -> Result<Response, Problem> {
     let (network, refresh) = (origin.network(), async || Ok(app.services.refresh_session(&input.refresh_token).await?));
@@ -144,7 +156,7 @@ struct Logout {
 }
 
 /// Log out: the session's tokens are revoked. An API key has no session; revoke it instead.
-#[utoipa::path(post, path = "/auth/logout", tag = "identity", security(("bearer" = ["viewer"])), request_body = Option<Logout>, responses((status = 204), (status = 409, body = Problem)))]
+#[utoipa::path(post, path = "/auth/logout", operation_id = "log_out", tag = "identity", security(("bearer" = ["viewer"])), request_body = Option<Logout>, responses((status = 204), (status = 409, body = Problem)))]
 async fn logout(State(app): State<App>, by: By<Viewer>, OptionalBody(input): OptionalBody<Logout>) -> Result<StatusCode, Problem> {
     app.services.log_out(&by.identity, input.everywhere).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -153,12 +165,14 @@ async fn logout(State(app): State<App>, by: By<Viewer>, OptionalBody(input): Opt
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangePassword {
+    /// The present password
     old_password: String,
+    /// The new password, 8 to 200 characters
     new_password: String,
 }
 
 /// Change one's own password. All sessions end; the answer has a new session.
-#[utoipa::path(put, path = "/auth/password", tag = "identity", security(("bearer" = ["viewer"])), request_body = ChangePassword,
+#[utoipa::path(put, path = "/auth/password", operation_id = "change_password", tag = "identity", security(("bearer" = ["viewer"])), request_body = ChangePassword,
     responses((status = 200, body = SessionView), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn change_password(
     State(app): State<App>,
@@ -173,11 +187,12 @@ async fn change_password(
 
 #[derive(Serialize, ToSchema)]
 struct Ticket {
+    /// The ticket, for one use within 30 s
     ticket: String,
 }
 
 /// Get a one-time ticket, valid for 30 s, with which a browser opens a WebSocket or an event stream: `?ticket=`.
-#[utoipa::path(post, path = "/auth/ticket", tag = "identity", security(("bearer" = ["viewer"])), responses((status = 200, body = Ticket)))]
+#[utoipa::path(post, path = "/auth/ticket", operation_id = "issue_ticket", tag = "identity", security(("bearer" = ["viewer"])), responses((status = 200, body = Ticket)))]
 async fn ticket(State(app): State<App>, by: By<Viewer>) -> Result<Json<Ticket>, Problem> {
     Ok(Json(Ticket { ticket: app.services.issue_ticket(&by.identity).await? }))
 }

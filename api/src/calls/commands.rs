@@ -22,7 +22,7 @@ use crate::{
     numbers::{exact, seconds},
     problem::Problem,
     state::App,
-    words::{DirectionName, OutcomeName},
+    words::{CallStatusName, DirectionName, OutcomeMethodName, OutcomeName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -30,13 +30,18 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"direction": "inbound", "phone_number": "+12025550100"}))]
 #[serde(deny_unknown_fields)]
 struct StartCall {
     /// The id from a claim, or an id that the client has generated; absent: the server generates one
     call_id: Option<Uuid>,
+    /// The campaign that the call belongs to
     campaign_id: Option<Uuid>,
+    /// The task that the call is an attempt of
     task_id: Option<Uuid>,
+    /// The bot that speaks; absent: the campaign's
     skillbase_id: Option<Uuid>,
+    /// Whether the platform's side called or was called
     #[schema(value_type = DirectionName, example = "outbound")]
     direction: Direction,
     /// For a call of a task: the task's phone number
@@ -49,29 +54,45 @@ struct StartCall {
 
 #[derive(Serialize, ToSchema)]
 pub struct CallView {
+    /// Id of the call
     pub id: Uuid,
+    /// The campaign that the call belongs to; null without a campaign
     pub campaign_id: Option<Uuid>,
+    /// The task that the call is an attempt of; null without a task
     pub task_id: Option<Uuid>,
+    /// The bot that speaks; null if it is not known
     pub skillbase_id: Option<Uuid>,
     /// The version of the skillbase that the call uses
     pub skillbase_version: Option<i64>,
-    /// `outbound` or `inbound`
+    /// Whether the platform's side called or was called
+    #[schema(value_type = DirectionName)]
     pub direction: String,
+    /// E.164; `erased` if the person was erased
     pub phone_number: String,
-    /// `dialing`, `in_progress` or `ended`
+    /// How far the call is
+    #[schema(value_type = CallStatusName)]
     pub status: String,
     /// Start of the call; until it is known, the time at which the call was dialed
     pub started_at: DateTime<Utc>,
+    /// When the call ended; null until then
     pub ended_at: Option<DateTime<Utc>>,
+    /// Duration in seconds; null until the call has ended
     pub duration_sec: Option<f64>,
+    /// The last state of the dialog, as the agent reported it
     pub final_state: Option<String>,
+    /// Who hung up, as the agent reported it
     pub hangup_by: Option<String>,
+    /// How the call ended; null while it is not known
+    #[schema(value_type = Option<OutcomeName>)]
     pub outcome: Option<String>,
     /// 0 to 1
     pub outcome_confidence: Option<f64>,
-    /// `explicit`, `state`, `keywords` or `none`
+    /// What decided the outcome; null until the call has ended
+    #[schema(value_type = Option<OutcomeMethodName>)]
     pub outcome_method: Option<String>,
+    /// When the platform first recorded the call
     pub created_at: DateTime<Utc>,
+    /// When the last event of the call was recorded
     pub updated_at: DateTime<Utc>,
 }
 
@@ -128,8 +149,8 @@ impl From<CallRow> for CallView {
 }
 
 /// Start a call, or complete the data of a call that a claim dialed (then the answer is 200).
-#[utoipa::path(post, path = "/calls", tag = "calls", security(("bearer" = ["agent"])), request_body = StartCall,
-    responses((status = 201, body = CallView), (status = 200, body = CallView), (status = 409, body = Problem), (status = 422, body = Problem)))]
+#[utoipa::path(post, path = "/calls", operation_id = "start_call", tag = "calls", security(("bearer" = ["agent"])), request_body = StartCall,
+    responses((status = 201, description = "A new call", body = CallView), (status = 200, description = "The call was known: it was dialed by a claim, or started before with the same id", body = CallView), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCall>) -> Result<Answer<CallView>, Problem> {
     let call = NewCall {
         call_id: input.call_id,
@@ -146,6 +167,7 @@ async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCal
 }
 
 #[derive(Default, Deserialize, ToSchema)]
+#[schema(example = json!({"final_state": "goodbye", "outcome": "success", "hangup_by": "caller"}))]
 #[serde(deny_unknown_fields)]
 struct EndCall {
     /// At most ten days ahead of the server's clock; absent: `started_at` + `duration_sec` if that is given, else now
@@ -154,9 +176,12 @@ struct EndCall {
     /// both
     #[schema(value_type = Option<f64>)]
     duration_sec: Option<Number>,
+    /// The last state of the dialog; some names decide the outcome
     final_state: Option<String>,
+    /// How the call ended; absent: derived from the final state, else from what the caller said
     #[schema(value_type = Option<OutcomeName>, example = "success")]
     outcome: Option<Outcome>,
+    /// Who hung up, for example `caller` or `agent`
     hangup_by: Option<String>,
 }
 
@@ -164,7 +189,7 @@ struct EndCall {
 ///
 /// The outcome is the given one, else it is derived from the final state, else from what the person on the phone said. A repeated end with
 /// the same content has no effect; fields that it leaves out do not cause a conflict.
-#[utoipa::path(post, path = "/calls/{id}/end", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = Option<EndCall>,
+#[utoipa::path(post, path = "/calls/{id}/end", operation_id = "end_call", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = Option<EndCall>,
     responses((status = 200, body = CallView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn end(
     State(app): State<App>,

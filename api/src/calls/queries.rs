@@ -21,7 +21,7 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// One call, at present or as of a given time.
-#[utoipa::path(get, path = "/calls/{id}", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/calls/{id}", operation_id = "get_call", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), AsOf, Fresh),
     responses((status = 200, body = CallView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<CallView>, Problem> {
     if let Some(moment) = as_of {
@@ -39,7 +39,7 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
 }
 
 /// Every event of the call, oldest first, with its actor and cause. A long history is split into pages, even without a limit.
-#[utoipa::path(get, path = "/calls/{id}/history", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), Fresh, HistoryParams),
+#[utoipa::path(get, path = "/calls/{id}/history", operation_id = "get_call_history", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = uuid::Uuid, Path), Fresh, HistoryParams),
     responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
 async fn history(
     State(app): State<App>,

@@ -36,54 +36,95 @@ const TURNS_MAX: usize = 500;
 
 /// A turn as agents send it. Unknown values are absent; milliseconds may have a fraction.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"turn_index": 0, "user_text": "Hello?", "agent_text": "Good morning, this is the practice.", "state": "greeting",
+    "ttfb_stt_ms": 120.5, "latency_llm_ms": 480, "ttfb_tts_ms": 90, "eou_latency_ms": 900, "stt_duration_sec": 1.4, "llm_input_tokens": 620,
+    "llm_output_tokens": 18, "tts_characters": 35, "stt_provider": "deepgram", "llm_provider": "groq", "llm_model": "llama-3.1-8b-instant",
+    "tts_provider": "cartesia"}))]
 #[serde(deny_unknown_fields)]
 pub struct TurnInput {
+    /// Place of the turn in the call, from 0
     turn_index: u32,
+    /// When the turn took place; absent: now
     occurred_at: Option<DateTime<Utc>>,
+    /// What the caller said
     user_text: Option<String>,
+    /// What the agent said
     agent_text: Option<String>,
+    /// The state of the dialog
     state: Option<String>,
+    /// Time to the first byte from speech recognition
     #[schema(value_type = Option<f64>)]
     ttfb_stt_ms: Option<Number>,
+    /// Time until the language model answered
     #[schema(value_type = Option<f64>)]
     latency_llm_ms: Option<Number>,
+    /// Time to the first byte from speech synthesis
     #[schema(value_type = Option<f64>)]
     ttfb_tts_ms: Option<Number>,
+    /// From the end of the caller's utterance to the first sound of the answer
     #[schema(value_type = Option<f64>)]
     eou_latency_ms: Option<Number>,
+    /// Recognized speech in seconds
     #[schema(value_type = Option<f64>)]
     stt_duration_sec: Option<Number>,
+    /// Tokens that the language model read
     llm_input_tokens: Option<i64>,
+    /// Tokens that the language model wrote
     llm_output_tokens: Option<i64>,
+    /// Characters that were spoken
     tts_characters: Option<i64>,
+    /// Whether the caller interrupted the agent; absent: false
     interrupted: Option<bool>,
+    /// The provider of speech recognition, as price lists name it
     stt_provider: Option<String>,
+    /// The provider of the language model, as price lists name it
     llm_provider: Option<String>,
+    /// The model, as price lists name it
     llm_model: Option<String>,
+    /// The provider of speech synthesis, as price lists name it
     tts_provider: Option<String>,
 }
 
 /// A turn as it was recorded, in the format in which it was sent.
 #[derive(Serialize, ToSchema)]
 pub struct TurnView {
+    /// Place of the turn in the call, from 0
     pub turn_index: i64,
+    /// When the turn took place
     pub occurred_at: DateTime<Utc>,
+    /// When the platform recorded it
     pub recorded_at: DateTime<Utc>,
+    /// What the caller said; `erased` if the person was erased
     pub user_text: Option<String>,
+    /// What the agent said; `erased` if the person was erased
     pub agent_text: Option<String>,
+    /// The state of the dialog
     pub state: Option<String>,
+    /// Time to the first byte from speech recognition
     pub ttfb_stt_ms: Option<f64>,
+    /// Time until the language model answered
     pub latency_llm_ms: Option<f64>,
+    /// Time to the first byte from speech synthesis
     pub ttfb_tts_ms: Option<f64>,
+    /// From the end of the caller's utterance to the first sound of the answer
     pub eou_latency_ms: Option<f64>,
+    /// Recognized speech in seconds
     pub stt_duration_sec: Option<f64>,
+    /// Tokens that the language model read
     pub llm_input_tokens: Option<i64>,
+    /// Tokens that the language model wrote
     pub llm_output_tokens: Option<i64>,
+    /// Characters that were spoken
     pub tts_characters: Option<i64>,
+    /// Whether the caller interrupted the agent
     pub interrupted: bool,
+    /// The provider of speech recognition, as the agent named it
     pub stt_provider: Option<String>,
+    /// The provider of the language model, as the agent named it
     pub llm_provider: Option<String>,
+    /// The model, as the agent named it
     pub llm_model: Option<String>,
+    /// The provider of speech synthesis, as the agent named it
     pub tts_provider: Option<String>,
 }
 
@@ -189,6 +230,7 @@ fn parse_turns(bytes: &[u8]) -> Result<Vec<Turn>, Problem> {
 
 #[derive(Serialize, ToSchema)]
 struct RecordedTurns {
+    /// Turns that were new
     recorded: usize,
     /// Turns that were already recorded with the same content
     duplicates: usize,
@@ -198,9 +240,9 @@ struct RecordedTurns {
 ///
 /// A repeated turn with the same content is a duplicate; different content for the same index is answered with 409. The turns of a call may
 /// name up to 64 different providers and models together.
-#[utoipa::path(post, path = "/calls/{id}/turns", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/calls/{id}/turns", operation_id = "record_turns", tag = "calls", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
     request_body(content = Turns, description = "One turn, or an array of up to 500", content_type = "application/json"),
-    responses((status = 201, body = RecordedTurns), (status = 200, body = RecordedTurns), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, description = "At least one turn is new", body = RecordedTurns), (status = 200, description = "All turns were recorded before", body = RecordedTurns), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn record(
     State(app): State<App>,
     by: By<Agent>,

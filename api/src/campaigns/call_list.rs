@@ -48,9 +48,11 @@ struct UploadForm {
 /// What came of an upload.
 #[derive(Serialize, ToSchema)]
 pub struct Import {
+    /// Id of the upload
     pub import_id: Uuid,
     /// Rows under the header that are not blank
     pub total: u64,
+    /// Tasks that were created
     pub created: u64,
     /// `Row 5: …`, where the header is row 1; at most 1,000, then `and 12 more`
     pub errors: Vec<String>,
@@ -87,7 +89,7 @@ impl From<ImportReport> for Import {
 }
 
 /// Upload a call list. Bad rows are reported and the others go in; a file that is no call list changes nothing.
-#[utoipa::path(post, path = "/campaigns/{id}/call-list", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/call-list", operation_id = "upload_call_list", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses((status = 200, body = Import), (status = 404, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem)))]
 async fn upload(

@@ -12,8 +12,15 @@ use domain::{
     validation::{FieldFault, Invalid},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use services::{CampaignDetails, ClaimResult, TaskForAgent, Versioned};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr,
+        schema::{Schema, SchemaType, Type},
+    },
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -26,7 +33,7 @@ use crate::{
     state::App,
     tasks::TaskView,
     times::WrittenTime,
-    words::OutcomeName,
+    words::{BackoffName, OutcomeName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -45,62 +52,117 @@ pub fn router() -> OpenApiRouter<App> {
 /// The reason why there was no task to claim.
 const REASON: HeaderName = HeaderName::from_static("reason");
 
-/// Fields of a campaign. An absent field keeps its value (or default); null clears it.
+/// Fields of a campaign. An absent field keeps its value; null sets the default
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[schema(as = CampaignChange, example = json!({"daily_start_time": "09:00", "daily_end_time": "17:00", "timezone": "Europe/Prague"}))]
 #[serde(deny_unknown_fields)]
 pub struct CampaignInput {
+    /// A name for the users of the company
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub name: Patch<String>,
+    /// Any text
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub description: Patch<String>,
+    /// The bot that speaks
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Uuid>)]
     pub skillbase_id: Patch<Uuid>,
-    /// A date means the beginning of the day in `timezone`
+    /// No attempt begins before this time; a date means the beginning of the day in `timezone`
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, example = "2026-11-20")]
     pub start_time: Patch<WrittenTime>,
+    /// The campaign ends at this time: what waits is cancelled
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, example = "2026-12-20T17:00:00+01:00")]
     pub end_time: Patch<WrittenTime>,
-    /// `HH:MM` in `timezone`
+    /// Begin of the daily window, `HH:MM` in `timezone`; both ends or none
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub daily_start_time: Patch<String>,
+    /// End of the daily window, `HH:MM` in `timezone`; before `daily_start_time`: the window crosses midnight; equal to it: all day
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub daily_end_time: Patch<String>,
-    /// IANA time zone name
+    /// IANA time zone of the window and the weekdays
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub timezone: Patch<String>,
+    /// ISO weekdays on which calls may begin, 1 = Monday; null: every day
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Vec<u8>>)]
     pub days_of_week: Patch<Vec<u8>>,
+    /// Most attempts in progress at the same time, 1 to 10,000
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub max_concurrent_calls: Patch<u32>,
+    /// Most attempts that begin within any 60 seconds, 1 to 100,000
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub calls_per_minute: Patch<u32>,
+    /// Attempts of a task in all, 1 to 20: 1 means no second attempt
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub max_retries: Patch<u32>,
+    /// Time from a failed attempt to the next one, 0 to 43,200
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     pub retry_delay_minutes: Patch<u32>,
-    /// `fixed` or `exponential`
+    /// How the delay grows from attempt to attempt: not at all, or twofold
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<BackoffName>)]
     pub retry_backoff: Patch<Backoff>,
+    /// ISO country code for phone numbers in national form
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub default_region: Patch<String>,
+    /// `external`: programs claim tasks over the API; or the name of a configured provider, for example `simulator`
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     pub dialed_by: Patch<String>,
+}
+
+/// The schema of the body that creates a campaign: the fields of [`CampaignInput`], with what is required and the defaults of the rest.
+struct NewCampaign;
+
+impl PartialSchema for NewCampaign {
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut campaign)) = CampaignInput::schema() else { return CampaignInput::schema() };
+        campaign.description = Some("Fields of a new campaign. A field that is absent or null has its default".to_owned());
+        campaign.examples.clear();
+        campaign.example =
+            Some(json!({"name": "Reminders", "skillbase_id": "01934f5e-2222-7000-8000-000000000001", "daily_start_time": "09:00",
+            "daily_end_time": "17:00", "timezone": "Europe/Prague", "days_of_week": [1, 2, 3, 4, 5], "default_region": "CZ"}));
+        for required in ["name", "skillbase_id"] {
+            if let Some(RefOr::T(Schema::Object(field))) = campaign.properties.get_mut(required) {
+                field.schema_type = SchemaType::new(Type::String);
+            }
+            campaign.required.push(required.to_owned());
+        }
+        let settings = CampaignSettings::new(String::new(), Uuid::nil());
+        // As text: generators take a field with a `default` for one that is always there.
+        for (name, default) in serde_json::to_value(settings).ok().iter().filter_map(Value::as_object).flatten() {
+            let description = match campaign.properties.get_mut(name) {
+                Some(RefOr::T(Schema::Object(field))) => &mut field.description,
+                Some(RefOr::T(Schema::OneOf(field))) => &mut field.description,
+                _ => continue,
+            };
+            if !default.is_null() && !campaign.required.contains(name) {
+                *description = Some(match description.take() {
+                    Some(text) => format!("{text}; default: {default}"),
+                    None => format!("Default: {default}"),
+                });
+            }
+        }
+        RefOr::T(Schema::Object(campaign))
+    }
+}
+
+impl ToSchema for NewCampaign {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        CampaignInput::schemas(schemas);
+    }
 }
 
 /// Applies a given value; null sets the default.
@@ -161,7 +223,7 @@ fn answer(by: &By<Manager>, campaign: Versioned<CampaignDetails>) -> Answer<Camp
 }
 
 /// Create a campaign as a draft.
-#[utoipa::path(post, path = "/campaigns", tag = "campaigns", security(("bearer" = ["manager"])), request_body = CampaignInput,
+#[utoipa::path(post, path = "/campaigns", operation_id = "create_campaign", tag = "campaigns", security(("bearer" = ["manager"])), request_body = NewCampaign,
     responses((status = 201, body = CampaignView), (status = 422, body = Problem)))]
 async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<CampaignInput>) -> Result<Answer<CampaignView>, Problem> {
     let mut invalid = Invalid::default();
@@ -177,7 +239,7 @@ async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<Campa
 /// Change the given fields; null clears a field.
 ///
 /// While the campaign is running, only name, description, end_time, max_concurrent_calls and calls_per_minute can be changed.
-#[utoipa::path(put, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = CampaignInput,
+#[utoipa::path(put, path = "/campaigns/{id}", operation_id = "change_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = CampaignInput,
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn update(
     State(app): State<App>,
@@ -190,7 +252,7 @@ async fn update(
 }
 
 /// Delete a campaign that is not running: its waiting tasks are cancelled, its history is kept.
-#[utoipa::path(delete, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(delete, path = "/campaigns/{id}", operation_id = "delete_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Done, Problem> {
     Ok(Done { position: app.services.delete_campaign(&by.op(), id).await? })
@@ -199,11 +261,12 @@ async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<D
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CloneCampaign {
+    /// Name of the new campaign; absent: the old name with a suffix
     name: Option<String>,
 }
 
 /// Create a draft with the same configuration, without tasks and counters.
-#[utoipa::path(post, path = "/campaigns/{id}/clone", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<CloneCampaign>,
+#[utoipa::path(post, path = "/campaigns/{id}/clone", operation_id = "clone_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<CloneCampaign>,
     responses((status = 201, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn clone(
     State(app): State<App>,
@@ -216,21 +279,21 @@ async fn clone(
 }
 
 /// Start a draft, or a completed campaign to which tasks were added.
-#[utoipa::path(post, path = "/campaigns/{id}/start", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/start", operation_id = "start_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn start(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     Ok(answer(&by, app.services.start_campaign(&by.op(), id).await?))
 }
 
 /// Pause: no further task is claimed; calls in progress continue.
-#[utoipa::path(post, path = "/campaigns/{id}/pause", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/pause", operation_id = "pause_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn pause(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     Ok(answer(&by, app.services.pause_campaign(&by.op(), id).await?))
 }
 
 /// Resume a paused campaign.
-#[utoipa::path(post, path = "/campaigns/{id}/resume", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/resume", operation_id = "resume_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     Ok(answer(&by, app.services.resume_campaign(&by.op(), id).await?))
@@ -239,13 +302,14 @@ async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<A
 /// Finish early: waiting tasks are cancelled, calls in progress continue, then the campaign is completed.
 ///
 /// Until then the campaign is running, and nothing can be claimed.
-#[utoipa::path(post, path = "/campaigns/{id}/finish", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/finish", operation_id = "finish_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn finish(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     Ok(answer(&by, app.services.finish_campaign(&by.op(), id).await?))
 }
 
 #[derive(Default, Deserialize, ToSchema)]
+#[schema(example = json!({"outcomes": ["no_answer", "busy"]}))]
 #[serde(deny_unknown_fields)]
 struct RetryTasks {
     /// Only tasks whose last attempt had one of these outcomes; all failed tasks if it is absent
@@ -262,7 +326,7 @@ struct RetriedTasks {
 /// Put failed tasks back: each is due at once for one more attempt, or for as many as `max_retries` still allows.
 ///
 /// Attempts go on counting. A completed campaign can be started again afterwards; while a campaign is finishing, this is 409.
-#[utoipa::path(post, path = "/campaigns/{id}/retry", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<RetryTasks>,
+#[utoipa::path(post, path = "/campaigns/{id}/retry", operation_id = "retry_failed_tasks", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<RetryTasks>,
     responses((status = 200, body = RetriedTasks), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn retry(
     State(app): State<App>,
@@ -280,13 +344,14 @@ async fn retry(
 
 #[derive(Serialize, ToSchema)]
 struct ClaimView {
+    /// The task, in progress from now on
     task: TaskView,
     /// Id of the call, which is dialing: record its turns and its end under this id.
     call_id: Uuid,
 }
 
 /// Claim the next task, within the campaign's schedule and limits: highest priority first, then oldest.
-#[utoipa::path(post, path = "/campaigns/{id}/tasks/claim", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/tasks/claim", operation_id = "claim_task", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = ClaimView),
         (status = 204, description = "Nothing to claim now", headers(("Reason" = String, description = "outside_schedule, concurrency, rate, empty, not_running or dialed_by_provider"))),
         (status = 404, body = Problem)))]

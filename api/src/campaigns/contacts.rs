@@ -20,6 +20,8 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"contacts": [
+    {"phone_number": "+12025550143", "contact_name": "Ada", "contact_data": {"order": "A-17"}, "priority": 1}, {"phone_number": "+12025550144"}]}))]
 #[serde(deny_unknown_fields)]
 struct NewContacts {
     /// 1 to 1,000 persons to call
@@ -32,9 +34,11 @@ struct NewContact {
     /// E.164, or the national form of the campaign's `default_region`
     #[schema(example = "+12025550143")]
     phone_number: String,
+    /// The person's name
     contact_name: Option<String>,
     /// Any other data of the contact, which the agent gets with the task
     #[serde(default)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     contact_data: Map<String, Value>,
     /// Tasks with a higher priority are called first; 0 by default
     #[serde(default)]
@@ -72,7 +76,7 @@ impl From<ImportReport> for AddedContacts {
 ///
 /// A number that the campaign has already is an error of its contact, however it is written. With an `Idempotency-Key`, a repeated request
 /// creates no task twice and reports the same.
-#[utoipa::path(post, path = "/campaigns/{id}/tasks", tag = "tasks", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/campaigns/{id}/tasks", operation_id = "add_contacts", tag = "tasks", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     request_body = NewContacts,
     responses((status = 200, body = AddedContacts), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn add(

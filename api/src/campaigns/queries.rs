@@ -29,6 +29,7 @@ use crate::{
     problem::Problem,
     state::App,
     tasks::TaskView,
+    words::{CampaignStatusName, TaskStatusName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -44,13 +45,15 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// draft, running, paused or completed
+    /// Only campaigns with this status
+    #[param(value_type = Option<CampaignStatusName>)]
     status: Option<String>,
+    /// Only campaigns of this skillbase
     skillbase_id: Option<Uuid>,
 }
 
 /// Campaigns, newest first.
-#[utoipa::path(get, path = "/campaigns", tag = "campaigns", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<CampaignView>)))]
+#[utoipa::path(get, path = "/campaigns", operation_id = "list_campaigns", tag = "campaigns", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<CampaignView>)))]
 async fn list(
     State(app): State<App>,
     by: By<Viewer>,
@@ -70,7 +73,7 @@ async fn list(
 }
 
 /// One campaign, at present or as of a given time.
-#[utoipa::path(get, path = "/campaigns/{id}", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/campaigns/{id}", operation_id = "get_campaign", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem)))]
 async fn get(
     State(app): State<App>,
@@ -92,7 +95,7 @@ async fn get(
 }
 
 /// Every event of the campaign, oldest first, with its actor and cause. A long history is split into pages, even without a limit.
-#[utoipa::path(get, path = "/campaigns/{id}/history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, HistoryParams),
+#[utoipa::path(get, path = "/campaigns/{id}/history", operation_id = "get_campaign_history", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, HistoryParams),
     responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
 async fn history(
     State(app): State<App>,
@@ -109,12 +112,13 @@ async fn history(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct TaskFilter {
-    /// pending, in_progress, retry, completed, failed or cancelled
+    /// Only tasks with this status
+    #[param(value_type = Option<TaskStatusName>)]
     status: Option<String>,
 }
 
 /// The campaign's tasks, newest first.
-#[utoipa::path(get, path = "/campaigns/{id}/tasks", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), TaskFilter, Fresh, PagingParams),
+#[utoipa::path(get, path = "/campaigns/{id}/tasks", operation_id = "list_tasks", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), TaskFilter, Fresh, PagingParams),
     responses((status = 200, body = Items<TaskView>), (status = 404, body = Problem)))]
 async fn tasks(
     State(app): State<App>,
@@ -139,37 +143,52 @@ async fn tasks(
 
 #[derive(Serialize, ToSchema)]
 struct TaskCounts {
+    /// All tasks
     total: i64,
+    /// Tasks that wait for their first attempt
     pending: i64,
+    /// Tasks whose attempt is in progress
     in_progress: i64,
+    /// Tasks that wait for another attempt
     retry: i64,
+    /// Tasks whose attempt was completed
     completed: i64,
+    /// Tasks whose attempts have all failed
     failed: i64,
+    /// Tasks that will not be called
     cancelled: i64,
 }
 
 #[derive(Serialize, ToSchema)]
 struct Stats {
+    /// Id of the campaign
     campaign_id: Uuid,
+    /// Number of tasks by status
     tasks: TaskCounts,
     /// Number of tasks by the outcome of their last attempt
     outcomes: OutcomesView,
+    /// Attempts of all tasks
     attempts: i64,
     /// Tasks with outcome success ÷ tasks completed or failed, 0 to 1
     success_rate: Option<f64>,
     /// Average over the campaign's ended calls
     average_duration_sec: Option<f64>,
+    /// Cost of all calls of the campaign, an exact decimal
     cost_total: Decimal,
+    /// Cost of all calls ÷ tasks with outcome success, rounded to 12 decimals; null before the first
     cost_per_success: Option<Decimal>,
+    /// When the first attempt began
     first_attempt_at: Option<DateTime<Utc>>,
+    /// When the last attempt began
     last_attempt_at: Option<DateTime<Utc>>,
     /// Attempts ÷ hours from the first to the last attempt, at least one hour
     calls_per_hour: Option<f64>,
+    /// Why no call of the campaign begins at the moment, and when the next one can
     pacing: PacingView,
 }
 
 /// Statistics of the campaign.
-#[utoipa::path(get, path = "/campaigns/{id}/stats", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/campaigns/{id}/stats", operation_id = "get_campaign_stats", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = Stats), (status = 404, body = Problem)))]
 async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Stats>, Problem> {
     let mut read = fresh.read_by_key(&app, by.company_id(), call_tasks::STATS_READS).await?;
@@ -221,18 +240,24 @@ impl Stats {
 
 #[derive(Serialize, ToSchema)]
 struct ImportView {
+    /// Id of the upload
     import_id: Uuid,
     /// Name of the uploaded file. It is stored unencrypted and kept after an erasure: do not use names of persons in it
     file_name: String,
+    /// Rows under the header that are not blank
     total: i64,
+    /// Tasks that were created
     created: i64,
+    /// Rows that became no task
     error_count: i64,
+    /// Why rows became no task, as in the answer to the upload
     errors: Vec<String>,
+    /// When the list was uploaded
     imported_at: DateTime<Utc>,
 }
 
 /// The uploaded call lists and their results, newest first.
-#[utoipa::path(get, path = "/campaigns/{id}/imports", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/campaigns/{id}/imports", operation_id = "list_imports", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<ImportView>), (status = 404, body = Problem)))]
 async fn imports(
     State(app): State<App>,

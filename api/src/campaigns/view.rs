@@ -4,10 +4,13 @@ use services::{CampaignDetails, Pacing, Versioned};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::words::{BackoffName, CampaignStatusName, ClaimReasonName};
+
 /// Why no call of the campaign begins at the moment, and when the next one can
 #[derive(Serialize, ToSchema)]
 pub struct PacingView {
     /// What a claim would be answered now: `not_running`, `outside_schedule`, `empty`, `concurrency` or `rate`; null if a task can be claimed
+    #[schema(value_type = Option<ClaimReasonName>)]
     reason: Option<&'static str>,
     /// When the schedule allows calls again; null while it allows them, and if it never will
     opens_at: Option<DateTime<Utc>>,
@@ -37,32 +40,55 @@ impl From<Pacing> for PacingView {
 
 #[derive(Serialize, ToSchema)]
 pub struct CampaignView {
+    /// Id of the campaign
     pub id: Uuid,
+    /// Id of the company
     pub company_id: Uuid,
+    /// The campaign's name
     pub name: String,
+    /// Any text
     pub description: Option<String>,
+    /// The bot that speaks
     pub skillbase_id: Uuid,
+    /// No attempt begins before this time
     pub start_time: Option<DateTime<Utc>>,
+    /// When the campaign ends; null: when no task is left
     pub end_time: Option<DateTime<Utc>>,
     /// `HH:MM` in `timezone`
     pub daily_start_time: Option<String>,
+    /// End of the daily window, `HH:MM` in `timezone`
     pub daily_end_time: Option<String>,
+    /// IANA time zone of the window and the weekdays
     pub timezone: String,
     /// ISO weekdays, 1 = Monday; null means every day
     pub days_of_week: Option<Vec<u8>>,
+    /// Most attempts in progress at the same time
     pub max_concurrent_calls: u32,
+    /// Most attempts that begin within any 60 seconds
     pub calls_per_minute: u32,
+    /// Attempts of a task in all
     pub max_retries: u32,
+    /// Time from a failed attempt to the next one
     pub retry_delay_minutes: u32,
+    /// How the delay grows from attempt to attempt
+    #[schema(value_type = BackoffName)]
     pub retry_backoff: String,
+    /// ISO country code for phone numbers in national form
     pub default_region: Option<String>,
+    /// `external`, or the name of the provider that dials
     pub dialed_by: String,
-    /// `draft`, `running`, `paused` or `completed`
+    /// Tasks are claimed while the campaign is running
+    #[schema(value_type = CampaignStatusName)]
     pub status: String,
+    /// All tasks, the cancelled ones included
     pub total_tasks: i64,
+    /// Tasks that are completed
     pub completed_tasks: i64,
+    /// Tasks whose attempts have all failed
     pub failed_tasks: i64,
+    /// When the campaign was created
     pub created_at: DateTime<Utc>,
+    /// When the campaign last changed
     pub updated_at: DateTime<Utc>,
     /// A deleted campaign is in no list; it, its tasks and its statistics stay readable by its id
     pub deleted_at: Option<DateTime<Utc>>,

@@ -27,6 +27,7 @@ struct Me {
     user: Option<RegisteredUser>,
     /// The API key; null if the caller is a user
     api_key: Option<KeyView>,
+    /// The company that the caller belongs to
     company: CompanyView,
     /// Whether the user is an operator of the installation and may rebuild, restore and retry projections
     is_operator: bool,
@@ -34,13 +35,16 @@ struct Me {
 
 #[derive(Serialize, ToSchema)]
 struct KeyView {
+    /// Id of the API key
     id: Uuid,
+    /// The key's name
     name: String,
+    /// What the key may do
     role: String,
 }
 
 /// The authenticated caller and its company.
-#[utoipa::path(get, path = "/auth/me", tag = "identity", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = Me), (status = 401, body = Problem)))]
+#[utoipa::path(get, path = "/auth/me", operation_id = "get_me", tag = "identity", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = Me), (status = 401, body = Problem)))]
 async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<Me>, Problem> {
     let position = fresh.wait(&app, &[projections::users::READ_MODEL, projections::companies::READ_MODEL]).await?;
     // Right after the registration, the read models may not have the company yet; the log has it.
@@ -58,7 +62,7 @@ async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answ
 }
 
 /// The caller's company.
-#[utoipa::path(get, path = "/company", tag = "identity", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = CompanyView)))]
+#[utoipa::path(get, path = "/company", operation_id = "get_company", tag = "identity", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = CompanyView)))]
 async fn company(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answer<CompanyView>, Problem> {
     let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::companies::READ_MODEL]).await?;
     let row = projections::companies::get(&mut read, by.company_id()).await?.ok_or_else(|| Problem::not_found("company"))?;

@@ -30,7 +30,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 ///
 /// The stream resumes after `Last-Event-ID`, or after `?after=`; it answers 409 if that position is beyond the end of the log, for example
 /// after a restore from a backup. The first frame has only an `id`: the position at which the stream begins.
-#[utoipa::path(get, path = "/events/stream", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter), responses((status = 200, content_type = "text/event-stream", body = String), (status = 409, body = Problem), (status = 429, body = Problem)))]
+#[utoipa::path(get, path = "/events/stream", operation_id = "stream_events", tag = "events", security(("bearer" = ["viewer"])), params(EventFilter, ("ticket" = Option<String>, Query, description = "A ticket from `POST /auth/ticket`, instead of the header `Authorization`")), responses((status = 200, content_type = "text/event-stream", body = String), (status = 409, body = Problem), (status = 429, body = Problem)))]
 async fn events(
     State(app): State<App>,
     by: By<Viewer>,

@@ -36,7 +36,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 const UNANSWERED_MAX: u32 = 6;
 
 /// Every event of the call as JSON text messages. The connection stays open after the call's end until the client closes it.
-#[utoipa::path(get, path = "/analytics/ws/calls/{id}", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/analytics/ws/calls/{id}", operation_id = "watch_call", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), ("ticket" = Option<String>, Query, description = "A ticket from `POST /auth/ticket`, instead of the header `Authorization`")),
     responses((status = 101, description = "WebSocket"), (status = 404, body = Problem), (status = 429, body = Problem)))]
 async fn call(
     State(app): State<App>,

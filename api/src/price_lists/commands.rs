@@ -25,12 +25,18 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"name": "November", "effective_from": "2026-11-01", "rates": [
+    {"component": "stt", "price": "0.0043", "per": 1, "unit": "minute"}, {"component": "llm_input", "provider": "groq", "price": "0.05", "per": 1_000_000, "unit": "token"},
+    {"component": "llm_output", "provider": "groq", "price": "0.08", "per": 1_000_000, "unit": "token"}, {"component": "tts", "price": "0.015", "per": 1_000, "unit": "character"},
+    {"component": "livekit", "price": "0.004", "per": 1, "unit": "minute"}]}))]
 #[serde(deny_unknown_fields)]
 struct PublishPriceList {
+    /// A name for the users of the company
     name: String,
     /// A date means the beginning of the day, UTC
     #[schema(value_type = String, example = "2026-11-01")]
     effective_from: WrittenTime,
+    /// The complete list: what it does not name costs nothing while it is in force
     rates: Vec<RateInput>,
 }
 
@@ -39,7 +45,7 @@ struct PublishPriceList {
 /// It is in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of the calls in its
 /// period. A company's lists are published one after the other, a list with an earlier date once the costs include all events before it (503
 /// if that takes more than a few seconds).
-#[utoipa::path(post, path = "/price-lists", tag = "prices", security(("bearer" = ["admin"])), request_body = PublishPriceList,
+#[utoipa::path(post, path = "/price-lists", operation_id = "publish_price_list", tag = "prices", security(("bearer" = ["admin"])), request_body = PublishPriceList,
     responses((status = 201, body = PriceListView), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<PublishPriceList>) -> Result<Answer<PriceListView>, Problem> {
     let mut invalid = Invalid::default();

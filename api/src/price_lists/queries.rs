@@ -27,7 +27,7 @@ use crate::{
     extract::{Body, Id, Paging, PagingParams, QueryOf, read_period},
     freshness::Fresh,
     numbers::seconds,
-    price_lists::rates::{RateInput, parse_rates},
+    price_lists::rates::{RateInput, RateView, parse_rates},
     problem::Problem,
     state::App,
     times::WrittenTime,
@@ -44,14 +44,19 @@ pub fn router() -> OpenApiRouter<App> {
 
 #[derive(Serialize, ToSchema)]
 pub struct PriceListView {
+    /// Id of the price list
     pub id: Uuid,
+    /// The list's name
     pub name: String,
+    /// The list is in force from this time until the next list's
     pub effective_from: DateTime<Utc>,
-    #[schema(value_type = Vec<Object>)]
+    /// The prices
+    #[schema(value_type = Vec<RateView>)]
     pub rates: Vec<Rate>,
     /// Components for which the list has no rate at all: their usage costs nothing
     #[schema(value_type = Vec<ComponentName>)]
     pub unpriced: Vec<Component>,
+    /// When the list was published
     pub created_at: DateTime<Utc>,
 }
 
@@ -62,7 +67,7 @@ fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
 }
 
 /// Price lists, the most recently published first.
-#[utoipa::path(get, path = "/price-lists", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
+#[utoipa::path(get, path = "/price-lists", operation_id = "list_price_lists", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
     let position = read.position;
@@ -72,7 +77,7 @@ async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Pagi
 }
 
 /// One price list.
-#[utoipa::path(get, path = "/price-lists/{id}", tag = "prices", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/price-lists/{id}", operation_id = "get_price_list", tag = "prices", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = PriceListView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<PriceListView>, Problem> {
     let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
@@ -82,22 +87,31 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"from": "2026-11-01", "to": "2026-12-01", "rates": [
+    {"component": "stt", "price": "0.0043", "per": 1, "unit": "minute"}, {"component": "llm_input", "provider": "groq", "price": "0.05", "per": 1_000_000, "unit": "token"},
+    {"component": "llm_output", "provider": "groq", "price": "0.08", "per": 1_000_000, "unit": "token"}, {"component": "tts", "price": "0.015", "per": 1_000, "unit": "character"},
+    {"component": "livekit", "price": "0.004", "per": 1, "unit": "minute"}]}))]
 #[serde(deny_unknown_fields)]
 struct WhatIf {
     /// Either rates, or the id of a price list (`price_list_id`)
     rates: Option<Vec<RateInput>>,
+    /// Id of a published list whose rates are tried
     price_list_id: Option<Uuid>,
     /// A date means the beginning of the day, UTC
     #[schema(value_type = String, example = "2026-11-01")]
     from: WrittenTime,
+    /// Only calls that started before this time, or this day
     #[schema(value_type = String, example = "2026-12-01T00:00:00Z")]
     to: WrittenTime,
+    /// Only calls of this campaign
     campaign_id: Option<Uuid>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct WhatIfView {
+    /// What the calls cost
     actual: CostView,
+    /// What they would have cost
     what_if: CostView,
     /// what_if − actual
     difference: CostView,
@@ -106,7 +120,7 @@ struct WhatIfView {
 }
 
 /// Compute the costs of the calls that started in `[from, to)` under other rates. Changes nothing.
-#[utoipa::path(post, path = "/price-lists/what-if", tag = "prices", security(("bearer" = ["viewer"])), request_body = WhatIf, params(Fresh),
+#[utoipa::path(post, path = "/price-lists/what-if", operation_id = "ask_what_if", tag = "prices", security(("bearer" = ["viewer"])), request_body = WhatIf, params(Fresh),
     responses((status = 200, body = WhatIfView), (status = 422, body = Problem)))]
 async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(input): Body<WhatIf>) -> Result<Answer<WhatIfView>, Problem> {
     let models = &[projections::cost_rollups::READ_MODEL, projections::price_lists::READ_MODEL];
@@ -142,11 +156,14 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
 struct Assumptions {
     /// Seconds of caller speech in a minute
     #[serde(deserialize_with = "decimal::deserialize", serialize_with = "write_number")]
-    #[param(value_type = f64)]
-    #[schema(value_type = f64)]
+    #[param(value_type = f64, default = 30.0)]
+    #[schema(value_type = f64, default = 30.0)]
     stt_seconds: Decimal,
+    /// Tokens that the language model reads in a minute
     llm_input_tokens: i64,
+    /// Tokens that the language model writes in a minute
     llm_output_tokens: i64,
+    /// Characters that are spoken in a minute
     tts_characters: i64,
 }
 
@@ -164,7 +181,9 @@ fn write_number<S: Serializer>(value: &Decimal, serializer: S) -> Result<S::Ok, 
 
 #[derive(Serialize, ToSchema)]
 struct Estimate {
+    /// Cost of one minute of conversation
     cost_per_minute: CostView,
+    /// What the estimate is based on
     assumptions: Assumptions,
     /// Components of the minute for which the list in force has no rate: they cost nothing
     #[schema(value_type = Vec<ComponentName>)]
@@ -172,7 +191,7 @@ struct Estimate {
 }
 
 /// The cost of a minute under the price list in force.
-#[utoipa::path(get, path = "/price-lists/estimate", tag = "prices", security(("bearer" = ["viewer"])), params(Assumptions, Fresh), responses((status = 200, body = Estimate), (status = 422, body = Problem)))]
+#[utoipa::path(get, path = "/price-lists/estimate", operation_id = "estimate_cost", tag = "prices", security(("bearer" = ["viewer"])), params(Assumptions, Fresh), responses((status = 200, body = Estimate), (status = 422, body = Problem)))]
 async fn estimate(
     State(app): State<App>,
     by: By<Viewer>,

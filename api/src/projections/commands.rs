@@ -29,7 +29,7 @@ fn accepted(app: &App) -> Accepted {
 /// Rebuild a projection from the whole log.
 ///
 /// The new tables are filled beside the live ones, which serve requests until the swap.
-#[utoipa::path(post, path = "/projections/{name}/rebuild", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
+#[utoipa::path(post, path = "/projections/{name}/rebuild", operation_id = "rebuild_projection", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
     responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn request_rebuild(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
@@ -40,7 +40,7 @@ async fn request_rebuild(State(app): State<App>, _by: By<Operator>, Params(name)
 /// Restore the tables from before the last rebuild.
 ///
 /// They are brought up to date first; the tables that are live now are kept in their place.
-#[utoipa::path(post, path = "/projections/{name}/restore", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
+#[utoipa::path(post, path = "/projections/{name}/restore", operation_id = "restore_projection", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
     responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn restore(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     let projection = by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;
@@ -49,7 +49,7 @@ async fn restore(State(app): State<App>, _by: By<Operator>, Params(name): Params
 }
 
 /// Let a projection that stopped at an event retry it.
-#[utoipa::path(post, path = "/projections/{name}/retry", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
+#[utoipa::path(post, path = "/projections/{name}/retry", operation_id = "retry_projection", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
     responses((status = 202), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn retry(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Accepted, Problem> {
     by_name(&name).ok_or_else(|| Problem::not_found("projection"))?;

@@ -16,6 +16,7 @@ use crate::{
     freshness::Fresh,
     problem::Problem,
     state::App,
+    words::ProjectionStatusName,
 };
 
 /// Maximum age of the projections' states for authenticated callers.
@@ -28,10 +29,12 @@ pub fn router() -> OpenApiRouter<App> {
 /// A projection's state.
 #[derive(Serialize, ToSchema)]
 struct ProjectionView {
+    /// Name of the read model
     name: String,
+    /// Version of its shape and rules
     version: i32,
-    /// live, catching_up, rebuilding or failed
-    #[schema(value_type = String)]
+    /// `live`: it has all events up to now; `failed`: an event could not be applied, and it stopped there
+    #[schema(value_type = ProjectionStatusName)]
     status: Status,
     /// Position of the last event in its tables
     position: i64,
@@ -61,15 +64,21 @@ struct OperationView {
 struct ErrorView {
     /// Position in the log; null when a rebuild failed
     position: Option<i64>,
+    /// What went wrong
     message: String,
+    /// The event that could not be applied
     event: Option<FailedEventView>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct FailedEventView {
+    /// Id of the event
     event_id: Uuid,
+    /// Its type
     event_type: String,
+    /// Its stream
     stream: String,
+    /// Its place in the stream
     version: i64,
 }
 
@@ -77,9 +86,13 @@ struct FailedEventView {
 struct RebuildView {
     /// Position of the last event in the next tables
     position: i64,
+    /// Events that are not yet applied
     remaining_events: i64,
+    /// Share of the log that is done, 0 to 100
     percent: f64,
+    /// Events applied in a second
     events_per_sec: Option<f64>,
+    /// Estimated time to the end in seconds
     time_left_sec: Option<f64>,
 }
 
@@ -118,7 +131,7 @@ impl From<ProjectionStatus> for OperationView {
 /// Every projection: its status, position, and lag in events and seconds.
 ///
 /// Operators also see the error that stopped it, its rebuild, and whether the earlier tables can be restored.
-#[utoipa::path(get, path = "/projections", tag = "operations", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<ProjectionView>)))]
+#[utoipa::path(get, path = "/projections", operation_id = "list_projections", tag = "operations", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<ProjectionView>)))]
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<ProjectionView>>, Problem> {
     let models: Vec<_> = projections::all().iter().map(|projection| projection.read_model()).collect();
     // The answer is sent even if a projection does not reach the position: a stopped one would block every client that wants to see its

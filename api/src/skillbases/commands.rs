@@ -14,7 +14,7 @@ use crate::{
     extract::{Body, Id, Patch, given},
     json::from_value,
     problem::Problem,
-    skillbases::queries::SkillbaseView,
+    skillbases::{queries::SkillbaseView, schema::ConfigSchema},
     state::App,
 };
 
@@ -23,12 +23,17 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"name": "Reminder", "slug": "reminder", "config": super::schema::example()}))]
 #[serde(deny_unknown_fields)]
 struct CreateSkillbase {
+    /// A name for the users of the company
     name: String,
+    /// A short name, unique in the company: lower-case letters, digits and hyphens
     slug: String,
-    #[schema(value_type = Object)]
+    /// What the bot is and says
+    #[schema(value_type = ConfigSchema)]
     config: Value,
+    /// Any text
     description: Option<String>,
     /// Campaigns start with an active skillbase only; absent: true
     is_active: Option<bool>,
@@ -39,15 +44,20 @@ struct CreateSkillbase {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UpdateSkillbase {
+    /// The new name
     name: Option<String>,
+    /// The new short name
     slug: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    /// The whole new configuration
+    #[schema(value_type = Option<ConfigSchema>)]
     config: Option<Value>,
     /// null clears it
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     description: Patch<String>,
+    /// Campaigns start with an active skillbase only
     is_active: Option<bool>,
+    /// A note for the users of the company, without an effect
     is_published: Option<bool>,
 }
 
@@ -83,7 +93,7 @@ fn view(by: &By<Manager>, given: Versioned<LiveSkillbase>) -> SkillbaseView {
 /// Create a skillbase.
 ///
 /// The whole configuration is validated; problems name the path.
-#[utoipa::path(post, path = "/skillbases", tag = "skillbases", security(("bearer" = ["manager"])), request_body = CreateSkillbase,
+#[utoipa::path(post, path = "/skillbases", operation_id = "create_skillbase", tag = "skillbases", security(("bearer" = ["manager"])), request_body = CreateSkillbase,
     responses((status = 201, body = SkillbaseView), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<CreateSkillbase>) -> Result<Answer<SkillbaseView>, Problem> {
     let content = SkillbaseContent {
@@ -100,7 +110,7 @@ async fn create(State(app): State<App>, by: By<Manager>, Body(input): Body<Creat
 /// Change the given fields.
 ///
 /// The version increases, unless nothing changes; old versions stay readable.
-#[utoipa::path(put, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = UpdateSkillbase,
+#[utoipa::path(put, path = "/skillbases/{id}", operation_id = "change_skillbase", tag = "skillbases", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = UpdateSkillbase,
     responses((status = 200, body = SkillbaseView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem), (status = 422, body = Problem)))]
 async fn update(
     State(app): State<App>,
@@ -122,7 +132,7 @@ async fn update(
 /// Delete a skillbase.
 ///
 /// The request is refused while a running campaign uses the skillbase. Its versions stay readable.
-#[utoipa::path(delete, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(delete, path = "/skillbases/{id}", operation_id = "delete_skillbase", tag = "skillbases", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
 async fn delete(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Done, Problem> {
     Ok(Done { position: app.services.delete_skillbase(&by.op(), id).await? })

@@ -2,6 +2,7 @@
 
 mod commands;
 mod queries;
+mod schema;
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -19,6 +19,7 @@ use crate::{
     extract::{Id, Paging, PagingParams, Params, QueryOf},
     freshness::Fresh,
     problem::Problem,
+    skillbases::schema::{ConfigSchema, ScenarioSchema, ToolSchema},
     state::App,
 };
 
@@ -36,18 +37,28 @@ pub fn router() -> OpenApiRouter<App> {
 
 #[derive(Serialize, ToSchema)]
 pub struct SkillbaseView {
+    /// Id of the skillbase
     pub id: Uuid,
+    /// Id of the company
     pub company_id: Uuid,
+    /// The skillbase's name
     pub name: String,
+    /// Its short name, unique in the company
     pub slug: String,
-    #[schema(value_type = Object)]
+    /// The bot's configuration, as it was given
+    #[schema(value_type = ConfigSchema)]
     pub config: Value,
+    /// Any text
     pub description: Option<String>,
+    /// Campaigns start with an active skillbase only
     pub is_active: bool,
+    /// A note for the users of the company, without an effect
     pub is_published: bool,
     /// Version of the configuration; increases with every change
     pub version: i64,
+    /// When the skillbase was created
     pub created_at: DateTime<Utc>,
+    /// When it last changed
     pub updated_at: DateTime<Utc>,
 }
 
@@ -74,13 +85,16 @@ impl From<SkillbaseRow> for SkillbaseView {
 struct Filter {
     /// Only skillbases whose name contains this text, without regard to case
     name: Option<String>,
+    /// Only the skillbase with this slug
     slug: Option<String>,
+    /// Only active skillbases, or only others
     is_active: Option<bool>,
+    /// Only published skillbases, or only others
     is_published: Option<bool>,
 }
 
 /// Skillbases, newest first.
-#[utoipa::path(get, path = "/skillbases", tag = "skillbases", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<SkillbaseView>)))]
+#[utoipa::path(get, path = "/skillbases", operation_id = "list_skillbases", tag = "skillbases", security(("bearer" = ["viewer"])), params(Filter, Fresh, PagingParams), responses((status = 200, body = Items<SkillbaseView>)))]
 async fn list(
     State(app): State<App>,
     by: By<Viewer>,
@@ -115,7 +129,7 @@ async fn config(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(
 }
 
 /// One skillbase.
-#[utoipa::path(get, path = "/skillbases/{id}", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}", operation_id = "get_skillbase", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = SkillbaseView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<SkillbaseView>, Problem> {
     let (row, position) = row(&app, &by, id, &fresh).await?;
@@ -125,11 +139,16 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -
 
 #[derive(Serialize, ToSchema)]
 struct SkillbaseVersionView {
+    /// Number of the version, from 1
     version: i64,
+    /// The name at this version
     name: String,
+    /// The slug at this version
     slug: String,
-    #[schema(value_type = Object)]
+    /// The configuration of this version
+    #[schema(value_type = ConfigSchema)]
     config: Value,
+    /// When this version was made
     created_at: DateTime<Utc>,
 }
 
@@ -140,7 +159,7 @@ impl From<SkillbaseVersionRow> for SkillbaseVersionView {
 }
 
 /// All versions of a skillbase, newest first; they are kept after it is deleted.
-#[utoipa::path(get, path = "/skillbases/{id}/versions", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
+#[utoipa::path(get, path = "/skillbases/{id}/versions", operation_id = "list_skillbase_versions", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
     responses((status = 200, body = Items<SkillbaseVersionView>), (status = 404, body = Problem)))]
 async fn versions(
     State(app): State<App>,
@@ -160,7 +179,7 @@ async fn versions(
 }
 
 /// One version of a skillbase.
-#[utoipa::path(get, path = "/skillbases/{id}/versions/{n}", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), ("n" = i32, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/versions/{n}", operation_id = "get_skillbase_version", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), ("n" = i32, Path), Fresh),
     responses((status = 200, body = SkillbaseVersionView), (status = 404, body = Problem)))]
 async fn version(
     State(app): State<App>,
@@ -176,20 +195,27 @@ async fn version(
 
 #[derive(Serialize, ToSchema)]
 struct ForCall {
+    /// Id of the skillbase
     id: Uuid,
+    /// The skillbase's name
     name: String,
-    #[schema(value_type = Object)]
+    /// The bot's configuration
+    #[schema(value_type = ConfigSchema)]
     config: Value,
+    /// Version of the configuration
     version: i64,
+    /// The system prompt for the language model
     prompt: String,
-    #[schema(value_type = Object)]
+    /// The flow as a graph, for a dialog engine
+    #[schema(value_type = ScenarioSchema)]
     scenario: scenario::Scenario,
-    #[schema(value_type = Vec<Object>)]
+    /// The enabled tools as OpenAI function schemas
+    #[schema(value_type = Vec<ToolSchema>)]
     tools: Vec<Value>,
 }
 
 /// All data that an agent needs for a call, in one request.
-#[utoipa::path(get, path = "/skillbases/{id}/for-call", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/for-call", operation_id = "get_skillbase_for_call", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = ForCall), (status = 404, body = Problem)))]
 async fn for_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<ForCall>, Problem> {
     let (config, row, position) = config(&app, &by, id, &fresh).await?;
@@ -208,11 +234,12 @@ async fn for_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fre
 
 #[derive(Serialize, ToSchema)]
 struct Prompt {
+    /// The system prompt for the language model
     prompt: String,
 }
 
 /// The system prompt.
-#[utoipa::path(get, path = "/skillbases/{id}/prompt", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+#[utoipa::path(get, path = "/skillbases/{id}/prompt", operation_id = "get_prompt", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = Prompt), (status = 404, body = Problem)))]
 async fn prompt_text(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Prompt>, Problem> {
     let (config, _, position) = config(&app, &by, id, &fresh).await?;
@@ -220,16 +247,16 @@ async fn prompt_text(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: 
 }
 
 /// The scenario for a dialog engine.
-#[utoipa::path(get, path = "/skillbases/{id}/scenario", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
-    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/skillbases/{id}/scenario", operation_id = "get_scenario", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = ScenarioSchema), (status = 404, body = Problem)))]
 async fn scenario_of(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<scenario::Scenario>, Problem> {
     let (config, _, position) = config(&app, &by, id, &fresh).await?;
     Ok(Answer::ok(position, scenario::adapt(&config)))
 }
 
 /// The enabled tools as OpenAI function schemas.
-#[utoipa::path(get, path = "/skillbases/{id}/tools", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
-    responses((status = 200, body = Vec<Object>), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/skillbases/{id}/tools", operation_id = "get_tools", tag = "skillbases", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+    responses((status = 200, body = Vec<ToolSchema>), (status = 404, body = Problem)))]
 async fn tools_of(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Vec<Value>>, Problem> {
     let (config, _, position) = config(&app, &by, id, &fresh).await?;
     Ok(Answer::ok(position, tools::schemas(&config)))

@@ -26,24 +26,31 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"call_id": "01934f5e-1111-7000-8000-000000000001", "outcome": "success"}))]
 #[serde(deny_unknown_fields)]
 struct CompleteTask {
+    /// The call id that the claim gave
     call_id: Uuid,
+    /// How the call ended
     #[schema(value_type = OutcomeName, example = "success")]
     outcome: Outcome,
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"call_id": "01934f5e-1111-7000-8000-000000000001", "error_message": "it rang for 30 s", "outcome": "no_answer"}))]
 #[serde(deny_unknown_fields)]
 struct FailTask {
+    /// The call id that the claim gave
     call_id: Uuid,
+    /// Why the attempt failed
     error_message: String,
+    /// How the call ended, if there was one
     #[schema(value_type = Option<OutcomeName>, example = "no_answer")]
     outcome: Option<Outcome>,
 }
 
 /// Complete the current attempt successfully; no further attempt follows.
-#[utoipa::path(post, path = "/tasks/{id}/complete", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = CompleteTask,
+#[utoipa::path(post, path = "/tasks/{id}/complete", operation_id = "complete_task", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = CompleteTask,
     responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn complete(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Body<CompleteTask>) -> Result<Answer<TaskView>, Problem> {
     Ok(Answer::of(app.services.complete_task(&by.op(), id, input.call_id, input.outcome).await?, TaskView::new))
@@ -52,7 +59,7 @@ async fn complete(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input)
 /// Report that the current attempt failed.
 ///
 /// A further attempt follows the campaign's retry policy; if it allows none, the task has failed.
-#[utoipa::path(post, path = "/tasks/{id}/fail", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = FailTask,
+#[utoipa::path(post, path = "/tasks/{id}/fail", operation_id = "fail_task", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = FailTask,
     responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Body<FailTask>) -> Result<Answer<TaskView>, Problem> {
     let mut invalid = Invalid::default();
@@ -70,7 +77,7 @@ async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Bo
 /// Cancel a waiting task: its person is not called again.
 ///
 /// A task whose attempt is in progress, or that is completed or failed, is answered with 409.
-#[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "tasks", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/tasks/{id}/cancel", operation_id = "cancel_task", tag = "tasks", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn cancel(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<TaskView>, Problem> {
     Ok(Answer::of(app.services.cancel_task(&by.op(), id).await?, TaskView::new))

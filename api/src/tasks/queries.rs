@@ -27,7 +27,7 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// One task, at present or as of a given time.
-#[utoipa::path(get, path = "/tasks/{id}", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/tasks/{id}", operation_id = "get_task", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
     responses((status = 200, body = TaskView), (status = 404, body = Problem)))]
 async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<TaskView>, Problem> {
     if let Some(moment) = as_of {
@@ -47,7 +47,7 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }:
 /// Every event of the task and of its calls, in log order, with its actor and cause.
 ///
 /// A long history is split into pages, even without a limit.
-#[utoipa::path(get, path = "/tasks/{id}/history", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, HistoryParams),
+#[utoipa::path(get, path = "/tasks/{id}/history", operation_id = "get_task_history", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, HistoryParams),
     responses((status = 200, body = Items<EventView>), (status = 404, body = Problem)))]
 async fn history(
     State(app): State<App>,

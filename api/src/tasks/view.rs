@@ -7,27 +7,42 @@ use services::Versioned;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::words::{OutcomeName, TaskStatusName};
+
 #[derive(Serialize, ToSchema)]
 pub struct TaskView {
+    /// Id of the task
     pub id: Uuid,
+    /// The campaign that the task belongs to
     pub campaign_id: Uuid,
     /// E.164
     pub phone_number: String,
+    /// The person's name; `erased` if the person was erased
     pub contact_name: Option<String>,
     /// The other columns of the call list
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     pub contact_data: Value,
-    /// `pending`, `in_progress`, `retry`, `completed`, `failed` or `cancelled`
+    /// What became of the task so far
+    #[schema(value_type = TaskStatusName)]
     pub status: String,
+    /// Tasks with a higher priority are called first
     pub priority: i32,
+    /// Attempts that have begun
     pub attempt_count: i64,
+    /// When the last attempt began
     pub last_attempt_at: Option<DateTime<Utc>>,
+    /// When the next attempt is due; null unless the status is `retry`
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// Id of the call of the current or the last attempt
     pub call_id: Option<Uuid>,
+    /// How the last attempt's call ended; null while it is not known
+    #[schema(value_type = Option<OutcomeName>)]
     pub outcome: Option<String>,
+    /// Why the last attempt failed
     pub error_message: Option<String>,
+    /// When the task was created
     pub created_at: DateTime<Utc>,
+    /// When the task last changed
     pub updated_at: DateTime<Utc>,
 }
 

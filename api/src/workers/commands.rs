@@ -25,7 +25,7 @@ struct RetriedView {
 /// Have a worker try everything again that it failed to do.
 ///
 /// Work that it had given up counts as if it had never been tried.
-#[utoipa::path(post, path = "/workers/{name}/retry", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
+#[utoipa::path(post, path = "/workers/{name}/retry", operation_id = "retry_worker", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path)),
     responses((status = 200, body = RetriedView), (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn retry(State(app): State<App>, _by: By<Operator>, Params(name): Params<String>) -> Result<Answer<RetriedView>, Problem> {
     super::require(&app, &name).await?;

@@ -12,6 +12,7 @@ use crate::{
     extract::{Paging, PagingParams, Params},
     problem::Problem,
     state::App,
+    words::WorkerStatusName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -21,9 +22,10 @@ pub fn router() -> OpenApiRouter<App> {
 /// A worker's state.
 #[derive(Serialize, ToSchema)]
 struct WorkerView {
+    /// Name of the worker
     name: String,
-    /// ok; failing: its last round failed, or it failed to do some work and tries again; stuck: it has given up some work; waiting: it has
-    /// not finished a round yet
+    /// How it is
+    #[schema(value_type = WorkerStatusName)]
     status: &'static str,
     /// Position of the last event that it has handled, if it follows the log
     position: Option<i64>,
@@ -37,6 +39,7 @@ struct WorkerView {
     error: Option<String>,
     /// When a round last failed
     last_failed_at: Option<DateTime<Utc>>,
+    /// Work that failed
     failures: FailureCounts,
 }
 
@@ -71,7 +74,7 @@ impl From<WorkerStatus> for WorkerView {
 }
 
 /// Workers: dialing, housekeeping, and everything else that acts without a request.
-#[utoipa::path(get, path = "/workers", tag = "operations", security(("bearer" = ["operator"])), responses((status = 200, body = Items<WorkerView>), (status = 403, body = Problem)))]
+#[utoipa::path(get, path = "/workers", operation_id = "list_workers", tag = "operations", security(("bearer" = ["operator"])), responses((status = 200, body = Items<WorkerView>), (status = 403, body = Problem)))]
 async fn list(State(app): State<App>, _by: By<Operator>) -> Result<Answer<Items<WorkerView>>, Problem> {
     let workers = status::read(&app.access.work).await?;
     let items = Items { items: workers.into_iter().map(WorkerView::from).collect(), next_cursor: None };
@@ -83,9 +86,13 @@ async fn list(State(app): State<App>, _by: By<Operator>) -> Result<Answer<Items<
 struct FailureView {
     /// Identifies the work: the id of a call or campaign, or the position of an event
     item: String,
+    /// The company that the work belongs to
     company_id: Option<Uuid>,
+    /// How often it was tried
     attempts: i32,
+    /// The error of the last attempt
     error: String,
+    /// When the last attempt failed
     failed_at: DateTime<Utc>,
     /// When it is tried again; null if the worker has given it up
     retry_at: Option<DateTime<Utc>>,
@@ -99,7 +106,7 @@ impl From<FailureRow> for FailureView {
 }
 
 /// What a worker failed to do.
-#[utoipa::path(get, path = "/workers/{name}/failures", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path), PagingParams),
+#[utoipa::path(get, path = "/workers/{name}/failures", operation_id = "list_worker_failures", tag = "operations", security(("bearer" = ["operator"])), params(("name" = String, Path), PagingParams),
     responses((status = 200, body = Items<FailureView>), (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn failures(
     State(app): State<App>,

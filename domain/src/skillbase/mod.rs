@@ -7,7 +7,7 @@ pub mod tools;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::SkillbaseConfig;
+pub use config::{FlowType, SkillbaseConfig};
 
 use crate::{Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind, decider::STATE_BYTES, validation::Invalid};
 

@@ -1,0 +1,163 @@
+//! The OpenAPI document: complete for readers and generators, and its examples work as they stand. `tests/clients/run` makes clients from it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+use support::{Client, Platform};
+
+fn document() -> Value {
+    serde_json::to_value(newvoice_api::router::openapi()).unwrap()
+}
+
+/// All operations with their names in the text: `GET /calls`.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(method, operation)| (path, method, operation)))
+        .map(|(path, method, operation)| (format!("{} {path}", method.to_uppercase()), operation))
+        .collect()
+}
+
+fn has_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.trim().is_empty())
+}
+
+/// Whether a property has a sentence of its own, or, if it may be null, beside the reference to its type.
+fn is_described(property: &Value) -> bool {
+    has_text(&property["description"])
+        || property["oneOf"].as_array().is_some_and(|all| all.iter().any(|one| has_text(&one["description"])))
+}
+
+/// The properties of a schema that have no description.
+fn undescribed(name: &str, schema: &Value, found: &mut Vec<String>) {
+    for (property, described) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{name}.{property}");
+        if !is_described(described) {
+            found.push(path.clone());
+        }
+        undescribed(&path, described, found);
+    }
+    for part in ["allOf", "oneOf"].into_iter().filter_map(|of| schema[of].as_array()).flatten() {
+        undescribed(name, part, found);
+    }
+    if schema["items"].is_object() {
+        undescribed(name, &schema["items"], found);
+    }
+}
+
+#[test]
+fn each_operation_answer_parameter_and_property_has_a_sentence() {
+    let document = document();
+    let mut found = Vec::new();
+    for (name, operation) in operations(&document) {
+        let text = operation["description"].as_str().unwrap_or_default();
+        if !has_text(&operation["summary"])
+            || !["Role: ", "Only for operators", "Without a credential"].iter().any(|who| text.contains(who))
+        {
+            found.push(name.clone());
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if !has_text(&response["description"]) {
+                found.push(format!("{name} {status}"));
+            }
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            if !has_text(&parameter["description"]) {
+                found.push(format!("{name} ?{}", parameter["name"]));
+            }
+        }
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        undescribed(name, schema, &mut found);
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+/// The places of objects of which nothing is said, neither their fields nor that they can have any.
+fn untyped(at: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(schema) => {
+            let is_object =
+                schema.get("type").is_some_and(|of| of == "object" || of.as_array().is_some_and(|all| all.contains(&json!("object"))));
+            if is_object && !schema.contains_key("properties") && !schema.contains_key("additionalProperties") {
+                found.push(at.to_owned());
+            }
+            schema.iter().filter(|(key, _)| *key != "example").for_each(|(key, value)| untyped(&format!("{at}/{key}"), value, found));
+        }
+        Value::Array(all) => all.iter().for_each(|value| untyped(at, value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn free_objects_say_so_and_operations_have_short_names() {
+    let document = document();
+    let mut found = Vec::new();
+    untyped("", &document, &mut found);
+    assert_eq!(found, Vec::<String>::new());
+    let operations = operations(&document);
+    let names: BTreeSet<_> = operations.iter().filter_map(|(_, operation)| operation["operationId"].as_str()).collect();
+    assert_eq!(names.len(), operations.len(), "each operation has a name of its own");
+    let is_short = |name: &&str| name.len() <= 28 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    assert!(names.iter().all(is_short), "{names:?}");
+}
+
+/// The examples of request bodies, by the name of the operation.
+fn examples(document: &Value) -> Map<String, Value> {
+    let example = |operation: &Value| {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        // An optional body is `oneOf` null and a reference; one turn or many, `oneOf` a turn and an array.
+        let all = std::iter::once(schema).chain(schema["oneOf"].as_array().into_iter().flatten());
+        let named =
+            all.filter_map(|one| one["$ref"].as_str()).map(|name| &document["components"]["schemas"][name.rsplit('/').next().unwrap()]);
+        let with_parts = named.flat_map(|schema| std::iter::once(schema).chain(schema["oneOf"].as_array().into_iter().flatten()));
+        let resolved = with_parts.map(|one| match one["$ref"].as_str() {
+            Some(name) => &document["components"]["schemas"][name.rsplit('/').next().unwrap()],
+            None => one,
+        });
+        resolved.map(|schema| schema["example"].clone()).find(|example| !example.is_null())
+    };
+    operations(document).into_iter().filter_map(|(_, op)| Some((op["operationId"].as_str()?.to_owned(), example(op)?))).collect()
+}
+
+/// The example with some of its fields replaced: ids that only this installation has.
+fn with(mut example: Value, fields: Value) -> Value {
+    for (name, value) in fields.as_object().unwrap() {
+        assert!(example[name.as_str()].is_string(), "the example has no {name}: {example}");
+        example[name.as_str()] = value.clone();
+    }
+    example
+}
+
+#[tokio::test]
+async fn each_example_of_the_document_works_as_it_stands() {
+    let platform = Platform::start().await;
+    let mut examples = examples(&document());
+    let mut example = |name: &str| examples.remove(name).unwrap_or_else(|| panic!("{name} has no example"));
+    let anonymous = Client::new(&platform.base(), None);
+    anonymous.post("/auth/register", &example("register")).await.expect(201);
+    let session = anonymous.post("/auth/login", &example("log_in")).await.expect(200);
+    let admin = anonymous.with_token(session["token"].as_str().unwrap());
+    admin.post("/api-keys", &example("issue_api_key")).await.expect(201);
+    let bot = admin.post("/skillbases", &example("create_skillbase")).await.expect(201).id();
+    let campaign = admin.post("/campaigns", &with(example("create_campaign"), json!({"skillbase_id": bot}))).await.expect(201).id();
+    let path = format!("/campaigns/{campaign}");
+    admin.put(&path, &example("change_campaign")).await.expect(200);
+    // Its window may be closed at the moment.
+    admin.put(&path, &json!({"daily_start_time": null, "daily_end_time": null, "days_of_week": null, "max_retries": 1})).await.expect(200);
+    admin.post(&format!("{path}/tasks"), &example("add_contacts")).await.expect(200);
+    admin.act(&format!("{path}/start")).await.expect(200);
+    for (verb, name) in [("complete", "complete_task"), ("fail", "fail_task")] {
+        let claimed = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+        let task = format!("/tasks/{}/{verb}", claimed["task"]["id"].as_str().unwrap());
+        admin.post(&task, &with(example(name), json!({"call_id": claimed["call_id"]}))).await.expect(200);
+    }
+    assert_eq!(admin.post(&format!("{path}/retry"), &example("retry_failed_tasks")).await.expect(200)["retried"], 1);
+    let call = admin.post("/calls", &example("start_call")).await.expect(201).id();
+    admin.post(&format!("/calls/{call}/turns"), &example("record_turns")).await.expect(201);
+    admin.post(&format!("/calls/{call}/end"), &example("end_call")).await.expect(200);
+    admin.post("/price-lists", &example("publish_price_list")).await.expect(201);
+    admin.ask("/price-lists/what-if", &example("ask_what_if")).await.expect(200);
+    assert_eq!(examples.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "examples that were not tried");
+    platform.stop().await;
+}
