@@ -288,7 +288,7 @@ async fn an_event_that_cannot_be_read_stops_its_projections_visibly() {
             .filter(|p| p["status"] == "failed")
             .map(|p| p["name"].as_str().unwrap().to_owned())
             .collect();
-        if failed == ["calls", "call_logs", "call_metrics", "cost_rollups"] {
+        if failed == ["call_logs", "call_metrics", "calls", "cost_rollups"] {
             let calls = statuses["items"].as_array().unwrap().iter().find(|p| p["name"] == "calls").unwrap().clone();
             assert!(calls["error"]["message"].as_str().unwrap().contains("CallTeleported"));
             let position = calls["error"]["position"].as_i64().unwrap();
