@@ -1,4 +1,5 @@
-//! The domain's enumerations as the OpenAPI document lists them; a test compares them with the domain's own.
+//! Enumerations as the OpenAPI document lists them. A test compares them with the domain's own, except those that the platform only writes
+//! or parses by hand: reasons of claims, states of projections and workers, and groups.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -186,8 +186,9 @@ impl From<&Costs> for CostView {
     }
 }
 
-/// Costs of calls, in total or of a group. Groups by component or provider have no costs by component, no number of calls and no `unpriced`
-#[derive(Serialize, ToSchema)]
+/// Costs of calls, in total or of a group. By component or provider, there are no costs by component and no number of calls, and only the
+/// totals have `unpriced`
+#[derive(Default, Serialize, ToSchema)]
 pub struct CostFields {
     /// Cost of speech recognition, an exact decimal
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,15 +229,7 @@ impl CostFields {
 
     /// The costs of one component or provider.
     pub fn of_part(row: &CostRow) -> Self {
-        Self {
-            cost_stt: None,
-            cost_llm: None,
-            cost_tts: None,
-            cost_livekit: None,
-            cost_total: row.costs.total().normalize(),
-            call_count: None,
-            unpriced: None,
-        }
+        Self { cost_total: row.costs.total().normalize(), ..Self::default() }
     }
 }
 

@@ -130,7 +130,6 @@ impl PartialSchema for NewCampaign {
     fn schema() -> RefOr<Schema> {
         let RefOr::T(Schema::Object(mut campaign)) = CampaignInput::schema() else { return CampaignInput::schema() };
         campaign.description = Some("Fields of a new campaign. A field that is absent or null has its default".to_owned());
-        campaign.examples.clear();
         campaign.example =
             Some(json!({"name": "Reminders", "skillbase_id": "01934f5e-2222-7000-8000-000000000001", "daily_start_time": "09:00",
             "daily_end_time": "17:00", "timezone": "Europe/Prague", "days_of_week": [1, 2, 3, 4, 5], "default_region": "CZ"}));
