@@ -1207,6 +1207,8 @@ CREATE INDEX audit_log_at ON newvoice.audit_log USING brin (at);
 
 CREATE INDEX audit_log_newest ON newvoice.audit_log USING btree (company_id, at DESC, audit_id DESC);
 
+CREATE INDEX audit_log_path ON newvoice.audit_log USING btree (company_id, path, at DESC, audit_id DESC);
+
 CREATE INDEX audit_log_refused ON newvoice.audit_log USING btree (company_id, at DESC, audit_id DESC) WHERE (status >= 400);
 
 CREATE INDEX audit_log_request ON newvoice.audit_log USING btree (company_id, request_id);
@@ -1222,6 +1224,8 @@ CREATE INDEX call_rollups_campaign ON newvoice.call_rollups USING btree (company
 CREATE INDEX call_tasks_in_progress ON newvoice.call_tasks USING btree (last_attempt_at) WHERE (status = 'in_progress'::text);
 
 CREATE INDEX call_tasks_newest ON newvoice.call_tasks USING btree (company_id, campaign_id, "position" DESC);
+
+CREATE INDEX call_tasks_outcome ON newvoice.call_tasks USING btree (company_id, campaign_id, outcome, "position" DESC) WHERE (outcome IS NOT NULL);
 
 CREATE INDEX call_tasks_pending ON newvoice.call_tasks USING btree (campaign_id, priority DESC, "position") WHERE (status = 'pending'::text);
 

@@ -32,6 +32,8 @@ struct AuditFilter {
     refused: Option<bool>,
     /// Id of a user or an API key
     actor_id: Option<Uuid>,
+    /// The path of the request below `/api/v1`, without its query: `/campaigns`
+    path: Option<String>,
     /// The correlation_id of events
     request_id: Option<Uuid>,
     /// Only entries at or after this time; a date means the beginning of the day, UTC
@@ -88,8 +90,8 @@ async fn list(
         r#"select audit_id as id, at, actor, action, path, status, reason, count, request_id, client, user_agent from audit_log
             where company_id = $1 and ($2::boolean is null or (status >= 400) = $2) and ($3::text is null or actor_id = $3)
               and ($4::uuid is null or request_id = $4) and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
-              and ($7::timestamptz is null or (at, audit_id) < ($7, $8::uuid))
-            order by at desc, audit_id desc limit $9"#,
+              and ($7::timestamptz is null or (at, audit_id) < ($7, $8::uuid)) and ($9::text is null or path = $9)
+            order by at desc, audit_id desc limit $10"#,
         by.company_id(),
         filter.refused,
         filter.actor_id.map(|id| id.to_string()),
@@ -98,6 +100,7 @@ async fn list(
         to,
         after.map(|after| after.at),
         after.map(|after| after.id),
+        filter.path,
         paging.rows_to_read()
     );
     let rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;

@@ -43,10 +43,6 @@ impl EventFilter {
         if self.after.is_some_and(|after| after < 0) {
             return Err(Problem::bad_request("after must not be negative"));
         }
-        let nul = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
-        if nul(&self.category) || nul(&self.event_type) || nul(&self.stream) {
-            return Err(Problem::bad_request("parameters must not contain a NUL character"));
-        }
         let stream = self.stream.as_deref().map(|name| name.parse::<StreamName>().map_err(|e| Problem::bad_request(e.to_string())));
         let hidden_categories = if role.includes(Role::Auditor) { Vec::new() } else { vec![User::CATEGORY, ApiKey::CATEGORY] };
         Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()?, hidden_categories })

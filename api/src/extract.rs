@@ -8,6 +8,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use domain::validation::{FieldFault, Invalid};
+use projections::{call_logs::TurnPlace, page::After};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ use crate::{
 
 /// Number of items on a list page: default and maximum.
 const LIMIT_DEFAULT: u16 = 50;
-const LIMIT_MAX: u16 = 200;
+pub const LIMIT_MAX: u16 = 200;
 /// Maximum number of events in a history that is requested without a limit.
 const HISTORY_LIMIT_DEFAULT: u16 = 5_000;
 /// A JSON body. A body that is not JSON is answered with 400, another content type with 415, and JSON that does not match with 422 and the
@@ -130,13 +131,16 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
     }
 }
 
-/// Query parameters; malformed ones are answered with 400.
+/// Query parameters; malformed ones, and those with a NUL, which PostgreSQL cannot store, are answered with 400.
 pub struct QueryOf<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(Problem::bad_request("parameters must not contain a NUL character"));
+        }
         let Query(query) = Query::<T>::from_request_parts(parts, state).await?;
         Ok(Self(query))
     }
@@ -229,7 +233,7 @@ pub trait Cursor: Sized {
     fn write(&self) -> String;
 }
 
-impl Cursor for projections::page::After {
+impl Cursor for After {
     fn read(text: &str) -> Option<Self> {
         let (micros, id) = text.split_once('.')?;
         Some(Self { at: DateTime::from_timestamp_micros(i64::from_str_radix(micros, 36).ok()?)?, id: Uuid::try_parse(id).ok()? })
@@ -237,6 +241,17 @@ impl Cursor for projections::page::After {
 
     fn write(&self) -> String {
         format!("{}.{}", base36(self.at.timestamp_micros()), self.id.simple())
+    }
+}
+
+impl Cursor for TurnPlace {
+    fn read(text: &str) -> Option<Self> {
+        let (call, turn_index) = text.rsplit_once('.')?;
+        Some(Self { call: After::read(call)?, turn_index: turn_index.parse().ok()? })
+    }
+
+    fn write(&self) -> String {
+        format!("{}.{}", self.call.write(), self.turn_index)
     }
 }
 
@@ -312,8 +327,6 @@ pub fn read_period(from: Option<WrittenTime>, to: Option<WrittenTime>, timezone:
 
 #[cfg(test)]
 mod tests {
-    use projections::page::After;
-
     use super::*;
 
     #[tokio::test]
@@ -330,6 +343,8 @@ mod tests {
         for micros in [0, 1, 1_800_000_000_123_456, -62_135_596_800_000_000] {
             let after = After { at: DateTime::from_timestamp_micros(micros).unwrap(), id: Uuid::from_u128(7) };
             assert_eq!(After::read(&after.write()), Some(after));
+            let place = TurnPlace { call: after, turn_index: 12 };
+            assert_eq!(TurnPlace::read(&place.write()), Some(place));
         }
         assert_eq!(After::read("nonsense"), None);
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{extract::QueryOf, problem::Problem, state::App};
 
 /// `?min_position=`: the log position that the read model must have reached.
-#[derive(Deserialize, IntoParams)]
+#[derive(Clone, Copy, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Fresh {
     /// Wait until the read model has reached this log position, at most 5 s.

@@ -109,7 +109,17 @@ pub fn router(app: App) -> Router {
 /// cookies.
 fn cors(origins: &[String]) -> CorsLayer {
     let origins = origins.iter().filter_map(|origin| origin.parse().ok());
-    let seen = ["event-position", "etag", "retry-after", "idempotent-replayed", "reason", "x-request-id", "ratelimit", "ratelimit-policy"];
+    let seen = [
+        "event-position",
+        "etag",
+        "retry-after",
+        "idempotent-replayed",
+        "reason",
+        "x-request-id",
+        "ratelimit",
+        "ratelimit-policy",
+        "content-disposition",
+    ];
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])

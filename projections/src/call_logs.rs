@@ -1,5 +1,7 @@
 //! Call logs: one row per turn.
 
+use std::collections::{HashMap, VecDeque};
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
@@ -17,8 +19,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    calls::{self, CallFilter, CallRow},
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
-    page::long_rows,
+    page::{After, long_rows},
     personal::{envelopes, text_of},
 };
 
@@ -26,7 +29,15 @@ pub const READ_MODEL: ReadModel = ReadModel::new("call_logs");
 
 pub struct CallLogs;
 
-const PERSONAL: &[PersonalColumns] = &[PersonalColumns { envelope: "personal", placeholders: &["user_text", "agent_text", "state"] }];
+const PERSONAL: &[PersonalColumns] = &[PersonalColumns {
+    envelope: "personal",
+    placeholders: &["user_text", "agent_text", "state"],
+    stream: (Call::CATEGORY, "call_id"),
+    bound: &[("/turn_index", "turn_index")],
+}];
+
+/// Number of calls that are read at once for the turns of a campaign.
+const CALLS_AT_ONCE: i64 = 20;
 
 /// A turn as it was recorded.
 pub struct CallLogRow {
@@ -160,6 +171,58 @@ pub async fn page_of_call(
         reader.add(rows, |row| row.envelopes().iter().map(Envelope::size).sum());
     }
     Ok(reader.into_page())
+}
+
+/// The place of a turn among the turns of a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnPlace {
+    pub call: After,
+    pub turn_index: i32,
+}
+
+/// A page of a campaign's turns, and the place of its last one.
+pub struct CampaignTurns {
+    pub page: BoundedPage<CallLogRow>,
+    pub last: Option<TurnPlace>,
+}
+
+/// The turns of a campaign's calls after `after`: newest call first, the turns of a call by turn index. At most `limit`, and fewer if they
+/// are long.
+pub async fn page_of_campaign(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    after: Option<TurnPlace>,
+    limit: usize,
+) -> Result<CampaignTurns, sqlx::Error> {
+    let filter = CallFilter { campaign_id: Some(campaign_id), ..CallFilter::default() };
+    let mut reader = long_rows::<CallLogRow>(limit);
+    let (mut read_to, mut calls) = (after.map(|place| place.turn_index), VecDeque::from_iter(after.map(|place| place.call)));
+    let mut last_call = after.map(|place| place.call);
+    let mut places = HashMap::new();
+    while let Some(count) = reader.rows_to_read() {
+        let mut rows = Vec::new();
+        while rows.len() < count {
+            if calls.is_empty() {
+                calls.extend(calls::list(&mut *db, company_id, &filter, last_call, CALLS_AT_ONCE).await?.iter().map(CallRow::place));
+                last_call = calls.back().copied().or(last_call);
+            }
+            let Some(call) = calls.front().copied() else { break };
+            places.insert(call.id, call);
+            let wanted = count - rows.len();
+            let of_call = of_call(&mut *db, company_id, call.id, read_to, count::to_i64(wanted)).await?;
+            read_to = of_call.last().map(|row| row.turn_index).or(read_to);
+            if of_call.len() < wanted {
+                calls.pop_front();
+                read_to = None;
+            }
+            rows.extend(of_call);
+        }
+        reader.add(rows, |row| row.envelopes().iter().map(Envelope::size).sum());
+    }
+    let page = reader.into_page();
+    let last = page.rows.last().and_then(|row| Some(TurnPlace { call: *places.get(&row.call_id)?, turn_index: row.turn_index }));
+    Ok(CampaignTurns { page, last })
 }
 
 /// A call's turns after `after`, by turn index.

@@ -27,7 +27,8 @@ pub const READ_MODEL: ReadModel = ReadModel::new("calls");
 
 pub struct Calls;
 
-const PERSONAL: &[PersonalColumns] = &[PersonalColumns { envelope: "personal", placeholders: &["phone_number"] }];
+const PERSONAL: &[PersonalColumns] =
+    &[PersonalColumns { envelope: "personal", placeholders: &["phone_number"], stream: (Call::CATEGORY, "call_id"), bound: &[] }];
 
 #[derive(Clone)]
 pub struct CallRow {
@@ -153,6 +154,11 @@ impl CallRow {
         self.skillbase_version = subject.skillbase_version.and_then(|v| i32::try_from(v).ok());
         self.phone_number.clone_from(subject.phone_number.reveal());
         (self.person_id, self.personal) = (subject.person_id, event.personal_json());
+    }
+
+    /// Its place in the list of calls.
+    pub const fn place(&self) -> After {
+        After { at: self.started_at, id: self.call_id }
     }
 
     fn progress(&mut self) {

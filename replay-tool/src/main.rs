@@ -12,6 +12,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
+use commands::export::Export;
 use eventstore::{
     Database, EventStore, MasterKey,
     database::{DatabaseSettings, OpenError, default_data_dir},
@@ -103,7 +104,7 @@ enum Command {
         /// A projection's name, `credentials`, or `all`.
         projection: String,
     },
-    /// Write events or a read model as JSON lines, CSV or Parquet.
+    /// Write events or a read model as JSON lines, CSV, XLSX or Parquet.
     Export {
         /// `events`, or a read model's table: `calls`, `call_metrics`, `cost_rollups`, …
         #[arg(default_value = commands::export::EVENTS)]
@@ -113,6 +114,10 @@ enum Command {
         /// Begin CSV with a byte-order mark, so that Excel reads it as UTF-8.
         #[arg(long)]
         bom: bool,
+        /// Decrypt the personal values of a read model: phone numbers, names, contact data, what was said. The audit of each company in the
+        /// export records it.
+        #[arg(long)]
+        reveal: bool,
         /// Only rows at or after this time (RFC 3339): the time when an event was recorded, a call started, ….
         #[arg(long)]
         from: Option<DateTime<Utc>>,
@@ -219,10 +224,10 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
         Command::Restore { projection } => commands::rebuild::restore(&database.pool, &store, &output, &projection).await,
         Command::Retry { projection } => commands::rebuild::retry(&database.pool, &output, &projection).await,
         Command::Compare { projection } => commands::rebuild::compare(&database.pool, &store, &output, &projection).await,
-        Command::Export { what, format, bom, from, to, company, output: file } => {
+        Command::Export { what, format, bom, reveal, from, to, company, output: file } => {
             let format = if bom { format.with_mark()? } else { format };
-            let scope = export::Scope { from, to, company };
-            commands::export::run(&database.access, &store, &output, &what, format, scope, file.as_deref()).await
+            let export = Export { what, format, scope: export::Scope { from, to, company }, reveals: reveal };
+            commands::export::run(&database, &store, &output, &export, file.as_deref()).await
         }
         Command::Stats => commands::stats::run(&database.pool, &output).await,
         Command::WhatIf { price_list, from, to, company, campaign } => {

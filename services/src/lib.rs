@@ -21,6 +21,7 @@ mod sessions;
 mod skillbase_deletion;
 mod skillbases;
 pub mod stored_answers;
+pub mod tables;
 mod tasks;
 mod users;
 mod versioned;

@@ -23,6 +23,7 @@ mod projections;
 mod replay_tool;
 mod schema;
 mod skillbases;
+mod tables;
 mod trust;
 mod uploads;
 mod workers;

@@ -71,6 +71,34 @@ async fn outside_its_schedule_a_campaign_tells_when_it_opens() {
 }
 
 #[tokio::test]
+async fn the_list_of_tasks_is_filtered_by_outcome_and_number() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(4, json!({"max_retries": 1})).await;
+    let path = format!("/campaigns/{campaign}");
+    for outcome in ["busy", "no_answer", "busy"] {
+        fail(&admin, &path, outcome).await;
+    }
+    let tasks = async |filter: &str| admin.get(&format!("{path}/tasks?{filter}")).await.expect(200)["items"].as_array().unwrap().clone();
+    let all = tasks("").await;
+    for (filter, count) in [("outcome=busy", 2), ("outcome=no_answer", 1), ("outcome=success", 0), ("outcome=busy&status=failed", 2)] {
+        let found = tasks(filter).await;
+        let expected: Vec<_> = all.iter().filter(|task| found.contains(task)).cloned().collect();
+        assert_eq!((found.len(), &found), (count, &expected), "{filter}");
+        assert!(found.iter().all(|task| filter.contains(task["outcome"].as_str().unwrap())), "{filter}");
+    }
+    let number = all[1]["phone_number"].as_str().unwrap();
+    assert_eq!(tasks(&format!("phone_number={}", number.replace('+', "%2B"))).await, [all[1].clone()]);
+    assert_eq!(tasks("phone_number=%2B420601123456").await, Vec::<Value>::new(), "no task has this number");
+    for wrong in ["outcome=refused", "outcome=", "phone_number=12025550101", "phone_number=", "status=%00", "outcome=%00"] {
+        admin.get(&format!("{path}/tasks?{wrong}")).await.problem(400);
+    }
+    admin.get("/skillbases?name=a%00b").await.problem(400);
+    admin.get("/audit?path=%00").await.problem(400);
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn contacts_are_added_by_json_under_the_rules_of_a_call_list() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
@@ -120,7 +148,7 @@ async fn contacts_are_added_by_json_under_the_rules_of_a_call_list() {
     let long =
         json!({"contacts": [{"phone_number": "+12025550152", "contact_data": {"a": "x".repeat(100_001)}}, {"phone_number": "\u{0}"}]});
     let refused = admin.post(&tasks, &long).await.expect(200);
-    assert_eq!(refused["errors"], json!(["Contact 1: the contact has more than 100000 bytes", "Contact 2: a value holds a NUL character"]));
+    assert_eq!(refused["errors"], json!(["Contact 1: the data has more than 100000 bytes", "Contact 2: a value holds a NUL character"]));
     admin.post(&format!("/campaigns/{}/tasks", uuid::Uuid::new_v4()), &contacts).await.problem(404);
     admin.act(&format!("/campaigns/{campaign}/finish")).await.expect(200);
     admin.post(&tasks, &json!({"contacts": [{"phone_number": "+12025550153"}]})).await.problem(409);

@@ -158,3 +158,71 @@ async fn what_cannot_start_says_why_in_one_line() {
         assert!(code == 2 && text.contains(part), "{code}: {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn personal_values_are_exported_on_request_only_and_the_audit_has_it() {
+    let platform = Platform::start().await;
+    let (admin, other) = (platform.admin().await, platform.admin().await);
+    let tool = Tool { path: binary("replay-tool", "replay-tool"), database_url: platform.database_url.clone() };
+    let mut people = Vec::new();
+    for (client, name) in [(&admin, "Ada"), (&other, "Ben")] {
+        let campaign = client.campaign(json!({"max_retries": 1})).await;
+        let list = format!("phone_number,name,city\n+1202555010{},{name},Brno\n+12025550199,Erased {name},\n", people.len());
+        client.upload(&campaign, "list.csv", list.into_bytes()).await.expect(200);
+        client.act(&format!("/campaigns/{campaign}/start")).await.expect(200);
+        let claim = client.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
+        let call = claim["call_id"].as_str().unwrap().to_owned();
+        for index in [1, 0] {
+            let turn = json!({"turn_index": index, "user_text": format!("=said by {name} {index}"), "state": "offer"});
+            client.post(&format!("/calls/{call}/turns"), &turn).await.expect(201);
+        }
+        let task = claim["task"]["id"].as_str().unwrap();
+        let failed = json!({"call_id": call, "error_message": format!("{name} hung up"), "outcome": "busy"});
+        client.post(&format!("/tasks/{task}/fail"), &failed).await.expect(200);
+        client.post("/persons/erase", &json!({"phone_number": "+12025550199"})).await.expect(200);
+        client.get(&format!("/campaigns/{campaign}/tasks")).await.expect(200);
+        people.push((name, format!("+1202555010{}", people.len())));
+    }
+    let fields = |rows: &[Value], field: &str| {
+        let mut found: Vec<_> = rows.iter().map(|row| row[field].as_str().unwrap_or("-").to_owned()).collect();
+        found.sort_unstable();
+        found
+    };
+    let tasks = tool.json(&["export", "call_tasks", "--reveal"]).await;
+    assert_eq!(fields(&tasks, "contact_name"), ["Ada", "Ben", "erased", "erased"]);
+    assert_eq!(fields(&tasks, "phone_number"), ["+12025550100", "+12025550101", "erased", "erased"]);
+    assert_eq!(fields(&tasks, "error_message"), ["-", "-", "Ada hung up", "Ben hung up"]);
+    let cities: Vec<_> = tasks.iter().filter(|task| task["contact_name"] != "erased").map(|task| &task["contact_data"]["city"]).collect();
+    assert_eq!(cities, ["Brno", "Brno"]);
+    assert_eq!(fields(&tool.json(&["export", "calls", "--reveal"]).await, "phone_number"), ["+12025550100", "+12025550101"]);
+    let turns = tool.json(&["export", "call_logs", "--reveal"]).await;
+    assert_eq!(fields(&turns, "user_text"), ["=said by Ada 0", "=said by Ada 1", "=said by Ben 0", "=said by Ben 1"]);
+    assert!(fields(&tool.json(&["export", "users", "--reveal"]).await, "email").iter().all(|email| email.contains('@')));
+    let csv = tool.run(&["export", "call_logs", "--reveal", "--format", "csv"]).await;
+    assert!(String::from_utf8_lossy(&csv.stdout).contains("\"'=said by Ada 0\""));
+    assert_eq!(fields(&tool.json(&["export", "calls"]).await, "phone_number"), ["-", "-"], "only on request");
+
+    // One company's export is in the audit of this company.
+    let own = platform.app().owner.clone();
+    let company: String = sqlx::query_scalar("select company_id::text from call_tasks limit 1").fetch_one(&own).await.unwrap();
+    assert_eq!(tool.json(&["export", "calls", "--reveal", "--company", &company]).await.len(), 1);
+    let count = |audit: &Value| {
+        let reveals = audit["items"].as_array().unwrap().iter().filter(|entry| entry["action"] == "replay-tool export --reveal");
+        assert!(reveals.clone().all(|entry| entry["actor"]["name"] == "replay-tool"));
+        reveals.count()
+    };
+    let (of_admin, of_other) = (admin.get("/audit").await.expect(200), other.get("/audit").await.expect(200));
+    let mut counts = [count(&of_admin), count(&of_other)];
+    counts.sort_unstable();
+    assert_eq!(counts, [5, 6]);
+
+    assert_eq!(tool.run(&["export", "--reveal"]).await.status.code(), Some(2), "events");
+    let no_key = Command::new(&tool.path)
+        .args(["export", "calls", "--reveal", "--data-dir", "/nowhere"])
+        .env("DATABASE_URL", &tool.database_url)
+        .env_remove("NEWVOICE_MASTER_KEY")
+        .output()
+        .unwrap();
+    assert_eq!(no_key.status.code(), Some(2), "{}", String::from_utf8_lossy(&no_key.stderr));
+    platform.stop().await;
+}

@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use axum::extract::{RawQuery, State};
-use chrono_tz::Tz;
-use domain::{call::Direction, outcome::Outcome, phone::to_e164};
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
 use projections::{
     ReadModel,
     analytics::{GroupBy, Scope},
+    call_logs::CampaignTurns,
     call_metrics::{self, Aggregate, CallMetricsRow},
     calls::{CallFilter, CallRow},
     cost_rollups::{self, CostGroupBy, CostRow, Costs},
-    page::After,
 };
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use services::Versioned;
+use services::{Versioned, tables::Cell};
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -28,13 +29,14 @@ use crate::{
     },
     answer::{Answer, Items},
     auth::{By, Viewer},
-    calls::{CallView, TurnView},
-    extract::{Id, Paging, PagingParams, QueryOf, read_period},
+    calls::{CallParams, CallView, TurnView},
+    extract::{Cursor as _, Id, Paging, PagingParams, QueryOf, read_period},
     freshness::Fresh,
     problem::Problem,
     state::App,
+    tables::{FormatParams, List, Listing, Row},
     times::WrittenTime,
-    words::{CostGroupByName, DirectionName, OutcomeName},
+    words::CostGroupByName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -43,12 +45,15 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(metrics_of_call))
         .routes(routes!(bill))
         .routes(routes!(turns))
+        .routes(routes!(turns_of_campaign))
         .routes(routes!(metrics))
         .routes(routes!(costs))
 }
 
 /// The read models that hold a call's metrics.
 const METRICS: &[ReadModel] = &[call_metrics::READ_MODEL, cost_rollups::READ_MODEL];
+/// The read models that a list of turns uses.
+const TURNS: &[ReadModel] = &[projections::calls::READ_MODEL, projections::call_logs::READ_MODEL];
 /// The read models that a list of calls with metrics uses.
 const CALLS_WITH_METRICS: &[ReadModel] = &[projections::calls::READ_MODEL, call_metrics::READ_MODEL, cost_rollups::READ_MODEL];
 
@@ -62,41 +67,6 @@ fn with_names(models: &[ReadModel], group_by: Option<CostGroupBy>) -> Vec<ReadMo
     [models, names].concat()
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct CallParams {
-    /// Only calls of this campaign
-    campaign_id: Option<Uuid>,
-    /// Only calls of this skillbase
-    skillbase_id: Option<Uuid>,
-    /// Only calls with this outcome
-    #[param(value_type = Option<OutcomeName>)]
-    outcome: Option<String>,
-    /// Only calls in this direction
-    #[param(value_type = Option<DirectionName>)]
-    direction: Option<String>,
-    /// Only calls that started at or after this time; a date means the beginning of the day, UTC
-    #[param(value_type = Option<String>, example = "2026-11-20")]
-    from: Option<WrittenTime>,
-    /// Only calls that started before this time, or this day
-    #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
-    to: Option<WrittenTime>,
-    /// With `+` and the country code; in a URL, encode `+` as `%2B` (`%2B12025550100`)
-    phone_number: Option<String>,
-}
-
-/// Reads a phone number in a query as E.164. There is no campaign whose region applies to national numbers. `raw_query` is the query as the
-/// client sent it: a `+` that is not encoded is decoded as a blank, but an encoded blank (`%20`) is not a `+`.
-fn number_in_query(text: &str, raw_query: &str) -> Result<String, Problem> {
-    let mut values = raw_query.split('&').filter_map(|pair| pair.strip_prefix("phone_number="));
-    let is_plus = values.next().is_some_and(|value| value.starts_with('+'));
-    let rest = text.strip_prefix(' ').filter(|rest| is_plus && rest.starts_with(|c: char| c.is_ascii_digit()));
-    let written = rest.map(|rest| format!("+{rest}"));
-    let text = written.as_deref().unwrap_or(text);
-    let number = text.trim_start().starts_with('+').then(|| to_e164(text, None).ok()).flatten();
-    number.ok_or_else(|| Problem::bad_request("phone_number must be a phone number with + and the country code, e.g. %2B12025550100"))
-}
-
 /// A call with its metrics and costs.
 #[derive(Serialize, ToSchema)]
 pub struct CallWithMetrics {
@@ -108,47 +78,52 @@ pub struct CallWithMetrics {
     cost_total: Decimal,
 }
 
+impl Row for CallWithMetrics {
+    fn names() -> Vec<&'static str> {
+        [CallView::names(), CallMetricsView::names(), vec!["cost_total"]].concat()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let metrics = self.metrics.as_ref().map_or_else(|| vec![Cell::Null; CallMetricsView::names().len()], Row::cells);
+        [self.call.cells(), metrics, vec![self.cost_total.into()]].concat()
+    }
+}
+
 /// Call history, newest first.
-#[utoipa::path(get, path = "/analytics/calls", operation_id = "list_calls_with_metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams), responses((status = 200, body = Items<CallWithMetrics>)))]
+#[utoipa::path(get, path = "/analytics/calls", operation_id = "list_calls_with_metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams, FormatParams),
+    responses((status = 200, content((Items<CallWithMetrics> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")))))]
 async fn calls(
     State(app): State<App>,
     by: By<Viewer>,
     QueryOf(params): QueryOf<CallParams>,
     RawQuery(raw_query): RawQuery,
     fresh: Fresh,
-    paging: Paging,
-) -> Result<Answer<Items<CallWithMetrics>>, Problem> {
-    if params.outcome.as_ref().is_some_and(|o| o.parse::<Outcome>().is_err()) {
-        return Err(Problem::bad_request("outcome must be success, fail, voicemail, no_answer or busy"));
+    listing: Listing,
+) -> Result<Response, Problem> {
+    let filter = params.filter(&app, by.company_id(), raw_query.as_deref()).await?;
+    let calls = CallsWithMetrics { company_id: by.company_id(), filter, fresh };
+    listing.answer(app, by, calls).await
+}
+
+struct CallsWithMetrics {
+    company_id: Uuid,
+    filter: CallFilter,
+    fresh: Fresh,
+}
+
+impl List for CallsWithMetrics {
+    type Item = CallWithMetrics;
+    const NAME: &'static str = "calls";
+
+    async fn page(&self, app: &App, paging: Paging) -> Result<Answer<Items<CallWithMetrics>>, Problem> {
+        let mut read = self.fresh.read(app, self.company_id, CALLS_WITH_METRICS).await?;
+        let position = read.position;
+        let mut rows = projections::calls::list(&mut read, self.company_id, &self.filter, paging.after()?, paging.rows_to_read()).await?;
+        let of_calls = MetricsOfCalls::read(&mut read, self.company_id, &rows).await?;
+        drop(read);
+        app.store.persons().reveal(self.company_id, &mut rows).await?;
+        Ok(Answer::ok(position, Items::page(rows, &paging, CallRow::place, |row| of_calls.beside(row))))
     }
-    if params.direction.as_ref().is_some_and(|d| d.parse::<Direction>().is_err()) {
-        return Err(Problem::bad_request("direction must be outbound or inbound"));
-    }
-    let phone_number =
-        params.phone_number.as_deref().map(|text| number_in_query(text, raw_query.as_deref().unwrap_or_default())).transpose()?;
-    let [from, to] = read_period(params.from, params.to, Tz::UTC)?;
-    let person_id = match &phone_number {
-        // There is no person for a number that was never called, or whose person was erased.
-        Some(number) => Some(app.store.persons().known_by(by.company_id(), number).await?.unwrap_or_default()),
-        None => None,
-    };
-    let mut read = fresh.read(&app, by.company_id(), CALLS_WITH_METRICS).await?;
-    let position = read.position;
-    let filter = CallFilter {
-        campaign_id: params.campaign_id,
-        skillbase_id: params.skillbase_id,
-        outcome: params.outcome,
-        direction: params.direction,
-        person_id,
-        from,
-        to,
-    };
-    let mut rows = projections::calls::list(&mut read, by.company_id(), &filter, paging.after()?, paging.rows_to_read()).await?;
-    let of_calls = MetricsOfCalls::read(&mut read, by.company_id(), &rows).await?;
-    drop(read);
-    app.store.persons().reveal(by.company_id(), &mut rows).await?;
-    let cursor = |row: &CallRow| After { at: row.started_at, id: row.call_id };
-    Ok(Answer::ok(position, Items::page(rows, &paging, cursor, |row| of_calls.beside(row))))
 }
 
 /// The metrics and costs of some calls.
@@ -204,22 +179,72 @@ async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) 
 }
 
 /// The turns of one call, by turn index.
-#[utoipa::path(get, path = "/analytics/calls/{id}/turns", operation_id = "list_turns", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams),
-    responses((status = 200, body = Items<TurnView>), (status = 404, body = Problem)))]
-async fn turns(
+#[utoipa::path(get, path = "/analytics/calls/{id}/turns", operation_id = "list_turns", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams, FormatParams),
+    responses((status = 200, content((Items<TurnView> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
+async fn turns(State(app): State<App>, by: By<Viewer>, Id(call_id): Id, fresh: Fresh, listing: Listing) -> Result<Response, Problem> {
+    let turns = TurnsOfCall { company_id: by.company_id(), call_id, fresh };
+    listing.answer(app, by, turns).await
+}
+
+struct TurnsOfCall {
+    company_id: Uuid,
+    call_id: Uuid,
+    fresh: Fresh,
+}
+
+impl List for TurnsOfCall {
+    type Item = TurnView;
+    const NAME: &'static str = "turns";
+
+    async fn page(&self, app: &App, paging: Paging) -> Result<Answer<Items<TurnView>>, Problem> {
+        let mut read = self.fresh.read(app, self.company_id, TURNS).await?;
+        let position = read.position;
+        projections::calls::get(&mut read, self.company_id, self.call_id).await?.ok_or_else(|| Problem::not_found("call"))?;
+        let limit = usize::from(paging.limit);
+        let mut page = projections::call_logs::page_of_call(&mut read, self.company_id, self.call_id, paging.after()?, limit).await?;
+        drop(read);
+        app.store.persons().reveal(self.company_id, &mut page.rows).await?;
+        Ok(Answer::ok(position, Items::bounded(page, |row| row.turn_index, TurnView::from)))
+    }
+}
+
+/// The turns of a campaign's calls: newest call first, the turns of a call by turn index.
+#[utoipa::path(get, path = "/campaigns/{id}/turns", operation_id = "list_turns_of_campaign", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams, FormatParams),
+    responses((status = 200, content((Items<TurnView> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
+async fn turns_of_campaign(
     State(app): State<App>,
     by: By<Viewer>,
-    Id(id): Id,
+    Id(campaign_id): Id,
     fresh: Fresh,
-    paging: Paging,
-) -> Result<Answer<Items<TurnView>>, Problem> {
-    let mut read = fresh.read(&app, by.company_id(), &[projections::calls::READ_MODEL, projections::call_logs::READ_MODEL]).await?;
-    let position = read.position;
-    projections::calls::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
-    let mut page = projections::call_logs::page_of_call(&mut read, by.company_id(), id, paging.after()?, usize::from(paging.limit)).await?;
-    drop(read);
-    app.store.persons().reveal(by.company_id(), &mut page.rows).await?;
-    Ok(Answer::ok(position, Items::bounded(page, |row| row.turn_index, TurnView::from)))
+    listing: Listing,
+) -> Result<Response, Problem> {
+    let turns = TurnsOfCampaign { company_id: by.company_id(), campaign_id, fresh };
+    listing.answer(app, by, turns).await
+}
+
+struct TurnsOfCampaign {
+    company_id: Uuid,
+    campaign_id: Uuid,
+    fresh: Fresh,
+}
+
+impl List for TurnsOfCampaign {
+    type Item = TurnView;
+    const NAME: &'static str = "turns";
+
+    async fn page(&self, app: &App, paging: Paging) -> Result<Answer<Items<TurnView>>, Problem> {
+        let models = [TURNS, projections::campaigns::READS].concat();
+        let mut read = self.fresh.read(app, self.company_id, &models).await?;
+        let position = read.position;
+        projections::campaigns::get(&mut read, self.company_id, self.campaign_id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+        let (after, limit) = (paging.after()?, usize::from(paging.limit));
+        let turns = projections::call_logs::page_of_campaign(&mut read, self.company_id, self.campaign_id, after, limit).await?;
+        drop(read);
+        let CampaignTurns { mut page, last } = turns;
+        app.store.persons().reveal(self.company_id, &mut page.rows).await?;
+        let next_cursor = last.filter(|_| page.has_more).map(|place| place.write());
+        Ok(Answer::ok(position, Items { items: page.rows.into_iter().map(TurnView::from).collect(), next_cursor }))
+    }
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -362,34 +387,4 @@ async fn costs(
     let totals = CostFields { unpriced: Some(UnpricedView::all(&whole.unpriced)), ..fields(&whole) };
     let of_groups = of_groups.iter().map(|(key, row)| (key.clone(), fields(row))).collect();
     Ok(Answer::ok(position, CostsView { group_by: params.group_by, totals, groups: Some(groups(of_groups, &names)) }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_in_queries_have_a_plus() {
-        for query in ["%2B12025550100", "+12025550100", "+1+202-555-0100", "+1%20202-555-0100", "%20%2B12025550100", "+%2B12025550100"] {
-            assert_eq!(number_of(query).as_deref(), Some("+12025550100"), "{query}");
-        }
-        let others = ["2025550100", "12025550100", "(202)+555-0100", "00420601123456", "++12025550100", "+", "%20", "", "x"];
-        for query in others {
-            assert_eq!(number_of(query), None, "{query}");
-        }
-    }
-
-    #[test]
-    fn a_blank_before_a_national_number_is_no_plus() {
-        for query in ["%204325550100", "%2012025550100", "%20%204325550100", "4325550100"] {
-            assert_eq!(number_of(query), None, "{query}");
-        }
-    }
-
-    fn number_of(query: &str) -> Option<String> {
-        let query = format!("limit=5&phone_number={query}");
-        let uri = format!("/analytics/calls?{query}").parse().unwrap();
-        let axum::extract::Query(params) = axum::extract::Query::<CallParams>::try_from_uri(&uri).unwrap();
-        number_in_query(&params.phone_number.unwrap(), &query).ok()
-    }
 }

@@ -12,11 +12,13 @@ use projections::{
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
+use services::tables::Cell;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
     numbers::{ms, seconds, share},
+    tables::{Row, row},
     words::{ComponentName, CostGroupByName, GroupByName, OutcomeName, UnitName},
 };
 
@@ -103,6 +105,33 @@ pub struct LatenciesView {
     pub eou_latency_p99: Option<f64>,
 }
 
+row!(LatenciesView {
+    ttfb_stt_avg,
+    ttfb_stt_min,
+    ttfb_stt_max,
+    ttfb_stt_p50,
+    ttfb_stt_p95,
+    ttfb_stt_p99,
+    latency_llm_avg,
+    latency_llm_min,
+    latency_llm_max,
+    latency_llm_p50,
+    latency_llm_p95,
+    latency_llm_p99,
+    ttfb_tts_avg,
+    ttfb_tts_min,
+    ttfb_tts_max,
+    ttfb_tts_p50,
+    ttfb_tts_p95,
+    ttfb_tts_p99,
+    eou_latency_avg,
+    eou_latency_min,
+    eou_latency_max,
+    eou_latency_p50,
+    eou_latency_p95,
+    eou_latency_p99,
+});
+
 /// avg, min, max, p50, p95, p99
 type Six = [Option<f64>; 6];
 
@@ -173,6 +202,8 @@ pub struct CostView {
     /// The sum of the other costs, an exact decimal
     pub cost_total: Decimal,
 }
+
+row!(CostView { cost_stt, cost_llm, cost_tts, cost_livekit });
 
 impl From<&Costs> for CostView {
     fn from(costs: &Costs) -> Self {
@@ -300,6 +331,22 @@ pub struct CallMetricsView {
     /// How the call ended; null while it is not known
     #[schema(value_type = Option<OutcomeName>)]
     pub outcome: Option<String>,
+}
+
+/// Beside the call: without what the call itself shows.
+impl Row for CallMetricsView {
+    fn names() -> Vec<&'static str> {
+        let before = vec!["turn_count", "interruption_count", "interruption_rate"];
+        let after = vec!["stt_duration_sec", "llm_input_tokens", "llm_output_tokens", "tts_characters"];
+        [before, LatenciesView::names(), after, CostView::names()].concat()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let before = vec![self.turn_count.into(), self.interruption_count.into(), self.interruption_rate.into()];
+        let used = [self.llm_input_tokens, self.llm_output_tokens, self.tts_characters].map(Cell::from);
+        let after = [vec![self.stt_duration_sec.into()], used.into()].concat();
+        [before, self.latencies.cells(), after, self.costs.cells()].concat()
+    }
 }
 
 impl CallMetricsView {

@@ -22,6 +22,7 @@ use crate::{
     numbers::{exact, seconds},
     problem::Problem,
     state::App,
+    tables::row,
     words::{CallStatusName, DirectionName, OutcomeMethodName, OutcomeName},
 };
 
@@ -95,6 +96,27 @@ pub struct CallView {
     /// When the last event of the call was recorded
     pub updated_at: DateTime<Utc>,
 }
+
+row!(CallView {
+    id,
+    campaign_id,
+    task_id,
+    skillbase_id,
+    skillbase_version,
+    direction,
+    phone_number,
+    status,
+    started_at,
+    ended_at,
+    duration_sec,
+    final_state,
+    hangup_by,
+    outcome,
+    outcome_confidence,
+    outcome_method,
+    created_at,
+    updated_at,
+});
 
 impl CallView {
     pub fn new(given: Versioned<KnownCall>) -> Self {

@@ -1,6 +1,7 @@
 //! Calls, their turns and their end.
 
 mod commands;
+mod filter;
 mod queries;
 mod turns;
 
@@ -9,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::state::App;
 
 pub use commands::CallView;
+pub use filter::CallParams;
 pub use turns::TurnView;
 
 pub fn router() -> OpenApiRouter<App> {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use crate::{
     answer::Answer,
@@ -25,6 +26,7 @@ use crate::{
     numbers::{exact, ms, seconds},
     problem::Problem,
     state::App,
+    tables::row,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -88,6 +90,8 @@ pub struct TurnInput {
 /// A turn as it was recorded, in the format in which it was sent.
 #[derive(Serialize, ToSchema)]
 pub struct TurnView {
+    /// Id of the call
+    pub call_id: Uuid,
     /// Place of the turn in the call, from 0
     pub turn_index: i64,
     /// When the turn took place
@@ -128,9 +132,33 @@ pub struct TurnView {
     pub tts_provider: Option<String>,
 }
 
+row!(TurnView {
+    call_id,
+    turn_index,
+    occurred_at,
+    recorded_at,
+    user_text,
+    agent_text,
+    state,
+    ttfb_stt_ms,
+    latency_llm_ms,
+    ttfb_tts_ms,
+    eou_latency_ms,
+    stt_duration_sec,
+    llm_input_tokens,
+    llm_output_tokens,
+    tts_characters,
+    interrupted,
+    stt_provider,
+    llm_provider,
+    llm_model,
+    tts_provider,
+});
+
 impl From<CallLogRow> for TurnView {
     fn from(row: CallLogRow) -> Self {
         Self {
+            call_id: row.call_id,
             turn_index: i64::from(row.turn_index),
             occurred_at: row.occurred_at,
             recorded_at: row.recorded_at,

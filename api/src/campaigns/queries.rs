@@ -1,13 +1,15 @@
 //! Campaigns, their tasks, statistics, imports and histories.
 
-use axum::extract::State;
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
 use chrono::{DateTime, Utc};
-use domain::campaign::Campaign;
-use domain::task::TaskStatus;
+use domain::{campaign::Campaign, outcome::Outcome, task::TaskStatus};
 use eventstore::StreamName;
 use projections::{
     call_list_imports::CallListImportRow,
-    call_tasks::{self, CampaignStatsRow},
+    call_tasks::{self, CampaignStatsRow, TaskFilter},
     page::After,
 };
 use rust_decimal::Decimal;
@@ -26,10 +28,12 @@ use crate::{
     extract::{HistoryPaging, HistoryParams, Id, Paging, PagingParams, QueryOf},
     freshness::{AsOf, Fresh},
     numbers::{seconds, share},
+    phone_numbers::person_in_query,
     problem::Problem,
     state::App,
+    tables::{FormatParams, List, Listing},
     tasks::TaskView,
-    words::{CampaignStatusName, TaskStatusName},
+    words::{CampaignStatusName, OutcomeName, TaskStatusName},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -111,34 +115,68 @@ async fn history(
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct TaskFilter {
+struct TaskParams {
     /// Only tasks with this status
     #[param(value_type = Option<TaskStatusName>)]
     status: Option<String>,
+    /// Only tasks whose last attempt had this outcome
+    #[param(value_type = Option<OutcomeName>)]
+    outcome: Option<String>,
+    /// With `+` and the country code; in a URL, encode `+` as `%2B` (`%2B12025550100`)
+    phone_number: Option<String>,
 }
 
-/// The campaign's tasks, newest first.
-#[utoipa::path(get, path = "/campaigns/{id}/tasks", operation_id = "list_tasks", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), TaskFilter, Fresh, PagingParams),
-    responses((status = 200, body = Items<TaskView>), (status = 404, body = Problem)))]
+impl TaskParams {
+    async fn filter(self, app: &App, company_id: Uuid, raw_query: Option<&str>) -> Result<TaskFilter, Problem> {
+        if self.status.as_ref().is_some_and(|status| status.parse::<TaskStatus>().is_err()) {
+            return Err(Problem::bad_request("status must be pending, in_progress, retry, completed, failed or cancelled"));
+        }
+        if self.outcome.as_ref().is_some_and(|outcome| outcome.parse::<Outcome>().is_err()) {
+            return Err(Problem::bad_request("outcome must be success, fail, voicemail, no_answer or busy"));
+        }
+        let person_id = person_in_query(app, company_id, self.phone_number.as_deref(), raw_query).await?;
+        Ok(TaskFilter { status: self.status, outcome: self.outcome, person_id })
+    }
+}
+
+/// The campaign's tasks, newest first. As a table, each column of the call list is a column again.
+#[utoipa::path(get, path = "/campaigns/{id}/tasks", operation_id = "list_tasks", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), TaskParams, Fresh, PagingParams, FormatParams),
+    responses((status = 200, content((Items<TaskView> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
 async fn tasks(
     State(app): State<App>,
     by: By<Viewer>,
-    Id(id): Id,
-    QueryOf(filter): QueryOf<TaskFilter>,
+    Id(campaign_id): Id,
+    QueryOf(params): QueryOf<TaskParams>,
+    RawQuery(raw_query): RawQuery,
     fresh: Fresh,
-    paging: Paging,
-) -> Result<Answer<Items<TaskView>>, Problem> {
-    if filter.status.as_ref().is_some_and(|s| s.parse::<TaskStatus>().is_err()) {
-        return Err(Problem::bad_request("status must be pending, in_progress, retry, completed, failed or cancelled"));
+    listing: Listing,
+) -> Result<Response, Problem> {
+    let filter = params.filter(&app, by.company_id(), raw_query.as_deref()).await?;
+    let tasks = Tasks { company_id: by.company_id(), campaign_id, filter, fresh };
+    listing.answer(app, by, tasks).await
+}
+
+struct Tasks {
+    company_id: Uuid,
+    campaign_id: Uuid,
+    filter: TaskFilter,
+    fresh: Fresh,
+}
+
+impl List for Tasks {
+    type Item = TaskView;
+    const NAME: &'static str = "tasks";
+
+    async fn page(&self, app: &App, paging: Paging) -> Result<Answer<Items<TaskView>>, Problem> {
+        let mut read = self.fresh.read(app, self.company_id, projections::campaigns::READS).await?;
+        let position = read.position;
+        projections::campaigns::get(&mut read, self.company_id, self.campaign_id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+        let (after, limit) = (paging.after()?, usize::from(paging.limit));
+        let mut page = call_tasks::list(&mut read, self.company_id, self.campaign_id, &self.filter, after, limit).await?;
+        drop(read);
+        app.store.persons().reveal(self.company_id, &mut page.rows).await?;
+        Ok(Answer::ok(position, Items::bounded(page, |row| row.position, TaskView::from)))
     }
-    let mut read = fresh.read(&app, by.company_id(), projections::campaigns::READS).await?;
-    let position = read.position;
-    projections::campaigns::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
-    let status = filter.status.as_deref();
-    let mut page = call_tasks::list(&mut read, by.company_id(), id, status, paging.after()?, usize::from(paging.limit)).await?;
-    drop(read);
-    app.store.persons().reveal(by.company_id(), &mut page.rows).await?;
-    Ok(Answer::ok(position, Items::bounded(page, |row| row.position, TaskView::from)))
 }
 
 #[derive(Serialize, ToSchema)]

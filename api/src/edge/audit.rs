@@ -63,6 +63,10 @@ impl From<Identity> for AuditSubject {
     }
 }
 
+/// Marks the answer to a command that changed nothing, such as a dry run: the audit does not record it.
+#[derive(Clone, Copy)]
+pub struct Unchanged;
+
 pub struct AuditEntry {
     id: Uuid,
     subject: Option<AuditSubject>,

@@ -11,7 +11,7 @@ use axum::{
 
 use super::{
     Origin,
-    audit::{AuditEntry, AuditSubject},
+    audit::{AuditEntry, AuditSubject, Unchanged},
     body_limits::body_max_bytes,
     failed_credentials::FAILED_CREDENTIALS_WINDOW_SEC,
     limits::Allowance,
@@ -25,6 +25,7 @@ use crate::{
     idempotency::REPLAYED,
     problem::{Problem, Refusal},
     state::App,
+    tables::{Exported, is_table},
 };
 
 const REASON: HeaderName = HeaderName::from_static("reason");
@@ -62,9 +63,11 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     let status = response.status();
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     // A claim without a task has a reason header.
-    let nothing_done = [&REPLAYED, &REASON].iter().any(|name| response.headers().contains_key(*name));
-    let changed = !method.is_safe() && status.is_success() && !nothing_done;
-    if refused || (changed && !QUESTIONS.iter().any(|question| action.ends_with(question))) {
+    let nothing_done = [&REPLAYED, &REASON].iter().any(|name| response.headers().contains_key(*name))
+        || response.extensions().get::<Unchanged>().is_some();
+    let changed = !method.is_safe() && status.is_success() && !nothing_done && !QUESTIONS.iter().any(|question| action.ends_with(question));
+    let exported = response.extensions().get::<Exported>().is_some();
+    if refused || changed || exported {
         let subject = response.extensions().get::<AuditSubject>().cloned().or_else(|| identity.map(AuditSubject::from));
         let reason = response.extensions().get::<Refusal>().map(|refusal| refusal.0.clone());
         app.audit.note(AuditEntry::new(subject, action, path, status, reason, origin.as_ref()));
@@ -74,7 +77,7 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
 
 /// Runs the request when the company has a free share for it.
 async fn run(app: &App, identity: Option<&Identity>, bill: Bill, action: &str, request: Request, next: Next) -> Response {
-    let Some(identity) = identity else { return bill.measure(next.run(request)).await };
+    let Some(identity) = identity else { return bill.answer(next.run(request)).await };
     let body_bytes = request.body().size_hint().upper();
     let has_long_body = body_bytes.is_none_or(|bytes| bytes > LONG_BODY_BYTES);
     // Uploads of call lists have their own limits.
@@ -84,10 +87,13 @@ async fn run(app: &App, identity: Option<&Identity>, bill: Bill, action: &str, r
         let (request, memory) = app.body_memory.bound(identity.company_id, request);
         (request, bill.stores(body_bytes.unwrap_or_default()), Some(memory))
     };
-    match app.shares.of_request(identity.company_id, action, request.uri().query()).await {
-        Ok(Some(share)) => share.answer(bill.measure(next.run(request))).await,
-        Ok(None) if has_long_body => answer_apart(bill.measure(next.run(request))).await,
-        Ok(None) => bill.measure(next.run(request)).await,
+    // A table takes a share for each of its pages.
+    let share =
+        if is_table(action, &request) { Ok(None) } else { app.shares.of_request(identity.company_id, action, request.uri().query()).await };
+    match share {
+        Ok(Some(share)) => share.answer(bill.answer(next.run(request))).await,
+        Ok(None) if has_long_body => answer_apart(bill.answer(next.run(request))).await,
+        Ok(None) => bill.answer(next.run(request)).await,
         Err(problem) => problem.into_response(),
     }
 }

@@ -18,7 +18,7 @@ mod repeats;
 pub mod server;
 mod shares;
 
-pub use audit::{Audit, AuditSubject};
+pub use audit::{Audit, AuditSubject, Unchanged};
 pub use body_limits::body_max_bytes;
 pub use body_memory::{BodyMemory, NoMemory};
 pub use body_timeout::{BodyTimeout, limit_body_time};
@@ -29,9 +29,9 @@ pub use gate::{action, gate};
 pub use head::limit_head;
 pub use limits::Limits;
 pub use origin::{Origin, assign_origin};
-pub use processor_time::{Payer, ProcessorTime, share_processor};
+pub use processor_time::{Bill, Payer, ProcessorTime, share_processor};
 pub use query_parameters::{QueryParameters, refuse_unknown_parameters};
-pub use shares::Shares;
+pub use shares::{Share, Shares, spawn_apart};
 
 use std::time::Duration;
 

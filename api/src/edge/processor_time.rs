@@ -178,20 +178,29 @@ impl Bill {
     }
 
     /// Runs the request and measures the processor time that it uses, on whatever threads.
-    pub async fn measure(mut self, answer: impl Future<Output = Response>) -> Response {
-        let mut answer = pin!(answer);
-        let response = poll_fn(|context| {
-            let begun = thread_time();
-            let polled = answer.as_mut().poll(context);
-            self.used += thread_time().saturating_sub(begun);
-            polled
-        });
-        let response = response.await;
+    pub async fn answer(mut self, answer: impl Future<Output = Response>) -> Response {
+        let response = self.add(answer).await;
         self.used += per_byte(PER_BYTE, response.body().size_hint().exact().unwrap_or_default());
         if response.status().is_success() {
             self.used += self.for_storing;
         }
         response
+    }
+
+    /// Runs a part of a request, such as a page of a download, and measures it.
+    pub async fn measure<T>(mut self, work: impl Future<Output = T>) -> T {
+        self.add(work).await
+    }
+
+    async fn add<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            let begun = thread_time();
+            let polled = work.as_mut().poll(context);
+            self.used += thread_time().saturating_sub(begun);
+            polled
+        })
+        .await
     }
 }
 
@@ -226,12 +235,12 @@ pub async fn share_processor(State(app): State<App>, request: Request, next: Nex
     let payer = Payer::stranger(request.extensions().get::<Origin>());
     if PROBES.contains(&path) {
         return match app.processor_time.wait_briefly(payer).await {
-            Some(bill) => bill.measure(next.run(request)).await,
+            Some(bill) => bill.answer(next.run(request)).await,
             None => next.run(request).await,
         };
     }
     match app.processor_time.wait(payer).await {
-        Ok(bill) => bill.measure(next.run(request)).await,
+        Ok(bill) => bill.answer(next.run(request)).await,
         Err(problem) => problem.into_response(),
     }
 }
@@ -320,7 +329,7 @@ mod tests {
     async fn after_one_long_command_the_next_request_waits_and_is_not_refused() {
         let time = Arc::new(ProcessorTime::new(1));
         let bill = time.wait(ONE).await.unwrap().stores(32 << 20);
-        bill.measure(async { Response::default() }).await;
+        bill.answer(async { Response::default() }).await;
         drop(time.wait(OTHER).await.unwrap());
         let (wait, bill) = time.reserve(ONE, Instant::now());
         assert!(wait > WAIT_MAX / 2 && bill.is_some(), "{wait:?}");
@@ -330,7 +339,7 @@ mod tests {
     async fn a_refused_command_is_not_charged_for_storing() {
         let time = Arc::new(ProcessorTime::new(1));
         let bill = time.wait(ONE).await.unwrap().stores(32 << 20);
-        bill.measure(async { Problem::not_found("call").into_response() }).await;
+        bill.answer(async { Problem::not_found("call").into_response() }).await;
         drop(time.wait(OTHER).await.unwrap());
         assert_eq!(time.reserve(ONE, Instant::now()).0, Duration::ZERO);
     }
@@ -344,7 +353,7 @@ mod tests {
             Response::new(Body::from(vec![0; 1_000_000]))
         };
         let (_, bill) = time.reserve(ONE, Instant::now());
-        bill.unwrap().measure(busy).await;
+        bill.unwrap().answer(busy).await;
         let account = *time.accounts().of.get(&ONE).unwrap();
         let owed = account.paid_at - Instant::now();
         assert!(owed > STEP * 3, "{owed:?}");

@@ -32,9 +32,11 @@ const EXPENSIVE: &[&str] = &[
     "/analytics/metrics",
     "/analytics/overview",
     "/audit",
+    "/calls",
     "/calls/{id}/history",
     "/campaigns/{id}/history",
     "/campaigns/{id}/tasks",
+    "/campaigns/{id}/turns",
     "/events",
     "/price-lists",
     "/skillbases",
@@ -113,16 +115,21 @@ impl Shares {
         let read = action.strip_prefix("HEAD ").or_else(|| action.strip_prefix("GET "));
         let folds = || form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "as_of");
         if EXPENSIVE.contains(&read.unwrap_or(action)) || read.is_some_and(|_| folds()) {
-            let own = self.expensive.take(company_id, WAIT_MAX).await.ok_or_else(too_many_reads)?;
-            let among_all = take_in_time(Arc::clone(&self.all_expensive), 1, WAIT_MAX).await;
-            let among_all = among_all.ok_or_else(|| Problem::unavailable("too many expensive reads at once"))?;
-            return Ok(Some(Share { places: [Some(own), Some(among_all)] }));
+            return self.of_expensive(company_id).await.map(Some);
         }
         if read.is_none_or(|path| STREAMS.contains(&path)) {
             return Ok(None);
         }
         let own = self.cheap.take(company_id, WAIT_MAX).await.ok_or_else(too_many_reads)?;
         Ok(Some(Share { places: [Some(own), None] }))
+    }
+
+    /// Acquires a share for an expensive read.
+    pub async fn of_expensive(&self, company_id: Uuid) -> Result<Share, Problem> {
+        let own = self.expensive.take(company_id, WAIT_MAX).await.ok_or_else(too_many_reads)?;
+        let among_all = take_in_time(Arc::clone(&self.all_expensive), 1, WAIT_MAX).await;
+        let among_all = among_all.ok_or_else(|| Problem::unavailable("too many expensive reads at once"))?;
+        Ok(Share { places: [Some(own), Some(among_all)] })
     }
 
     /// Acquires a share for a page that a stream reads from the log; 429 if the company's other streams release no place in time.
@@ -160,8 +167,12 @@ impl Shares {
 
 /// Answers a request on the separate threads. If the client cancels the request, its work is aborted.
 pub async fn answer_apart(answer: impl Future<Output = Response> + Send + 'static) -> Response {
-    let answered = AbortOnDropHandle::new(THREADS.spawn(answer.in_current_span())).await;
-    answered.unwrap_or_else(|error| Problem::internal(&error).into_response())
+    spawn_apart(answer).await.unwrap_or_else(|error| Problem::internal(&error).into_response())
+}
+
+/// Starts work on the separate threads. Dropping the handle aborts it.
+pub fn spawn_apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(THREADS.spawn(work.in_current_span()))
 }
 
 impl Share {

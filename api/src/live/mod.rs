@@ -8,6 +8,7 @@ mod ws;
 use std::time::{Duration, Instant};
 
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 use services::identity::Identity;
 
@@ -23,18 +24,22 @@ pub fn router() -> OpenApiRouter<App> {
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Checks the caller's rights as long as a stream is open.
-struct Watch {
+pub struct Watch {
     identity: Identity,
     looked_at: Instant,
 }
 
 impl Watch {
-    fn new(identity: Identity) -> Self {
+    pub fn new(identity: Identity) -> Self {
         Self { identity, looked_at: Instant::now() }
     }
 
+    pub const fn company_id(&self) -> Uuid {
+        self.identity.company_id
+    }
+
     /// Whether the caller has the same rights as when the stream began. If the database does not answer, the stream continues.
-    async fn may_go_on(&mut self, app: &App) -> bool {
+    pub async fn may_go_on(&mut self, app: &App) -> bool {
         if self.looked_at.elapsed() < LOOK_EVERY {
             return true;
         }

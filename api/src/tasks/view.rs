@@ -7,7 +7,10 @@ use services::Versioned;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::words::{OutcomeName, TaskStatusName};
+use crate::{
+    tables::row,
+    words::{OutcomeName, TaskStatusName},
+};
 
 #[derive(Serialize, ToSchema)]
 pub struct TaskView {
@@ -45,6 +48,11 @@ pub struct TaskView {
     /// When the task last changed
     pub updated_at: DateTime<Utc>,
 }
+
+row!(TaskView {
+    id, campaign_id, phone_number, contact_name, status, priority, attempt_count, last_attempt_at, next_attempt_at, call_id, outcome,
+    error_message, created_at, updated_at,
+} and the fields of contact_data);
 
 impl TaskView {
     pub fn new(given: Versioned<CreatedTask>) -> Self {

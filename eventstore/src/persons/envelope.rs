@@ -35,6 +35,20 @@ pub trait HoldsPersonal {
     fn reveal(&mut self, values: PersonalValues);
 }
 
+impl<T: HoldsPersonal> HoldsPersonal for &mut T {
+    fn stream(&self) -> String {
+        (**self).stream()
+    }
+
+    fn envelopes(&self) -> Vec<Envelope> {
+        (**self).envelopes()
+    }
+
+    fn reveal(&mut self, values: PersonalValues) {
+        (**self).reveal(values);
+    }
+}
+
 fn aad(company_id: Uuid, stream: &str, beside: &str) -> Vec<u8> {
     [company_id.as_bytes(), stream.as_bytes(), beside.as_bytes()].concat()
 }

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use query::{ExpiredClaim, TaskResultsAsOf, candidates, expired_claims, failed, get, list, results_as_of, waiting_for, waiting_of};
+pub use query::{
+    ExpiredClaim, TaskFilter, TaskResultsAsOf, candidates, expired_claims, failed, get, list, results_as_of, waiting_for, waiting_of,
+};
 pub use stats::{CampaignStatsRow, PacingCounts, STATS_READS, campaign_stats};
 
 use crate::{
@@ -32,8 +34,18 @@ pub const READ_MODEL: ReadModel = ReadModel::new("call_tasks");
 pub struct CallTasks;
 
 const PERSONAL: &[PersonalColumns] = &[
-    PersonalColumns { envelope: "personal", placeholders: &["phone_number", "contact_name", "contact_data"] },
-    PersonalColumns { envelope: "failure_personal", placeholders: &["error_message"] },
+    PersonalColumns {
+        envelope: "personal",
+        placeholders: &["phone_number", "contact_name", "contact_data"],
+        stream: (Task::CATEGORY, "task_id"),
+        bound: &[],
+    },
+    PersonalColumns {
+        envelope: "failure_personal",
+        placeholders: &["error_message"],
+        stream: (Task::CATEGORY, "task_id"),
+        bound: &[("/failure/call_id", "call_id")],
+    },
 ];
 
 #[derive(Clone)]

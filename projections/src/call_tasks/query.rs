@@ -23,19 +23,28 @@ pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Op
     .await
 }
 
+/// A filter for a campaign's tasks.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    pub status: Option<String>,
+    /// Of the last attempt.
+    pub outcome: Option<String>,
+    pub person_id: Option<Uuid>,
+}
+
 /// A campaign's tasks below log position `before`, newest first.
 pub async fn list(
     db: &mut PgConnection,
     company_id: Uuid,
     campaign_id: Uuid,
-    status: Option<&str>,
+    filter: &TaskFilter,
     before: Option<i64>,
     limit: usize,
 ) -> Result<BoundedPage<CallTaskRow>, sqlx::Error> {
     let mut reader = long_rows::<CallTaskRow>(limit);
     while let Some(count) = reader.rows_to_read() {
         let before = reader.last().map_or(before, |row| Some(row.position));
-        let rows = rows(&mut *db, company_id, campaign_id, status, before, count::to_i64(count)).await?;
+        let rows = rows(&mut *db, company_id, campaign_id, filter, before, count::to_i64(count)).await?;
         reader.add(rows, |row| json_bytes(&row.contact_data) + row.envelopes().iter().map(Envelope::size).sum::<usize>());
     }
     Ok(reader.into_page())
@@ -45,7 +54,7 @@ async fn rows(
     db: &mut PgConnection,
     company_id: Uuid,
     campaign_id: Uuid,
-    status: Option<&str>,
+    filter: &TaskFilter,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<CallTaskRow>, sqlx::Error> {
@@ -55,11 +64,14 @@ async fn rows(
                 next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
                 person_id, personal, failure_personal, was_reopened
            from call_tasks
-          where company_id = $1 and campaign_id = $2 and ($3::text is null or status = $3) and ($4::bigint is null or position < $4)
-          order by position desc limit $5",
+          where company_id = $1 and campaign_id = $2 and ($3::text is null or status = $3) and ($4::text is null or outcome = $4)
+            and ($5::uuid is null or person_id = $5) and ($6::bigint is null or position < $6)
+          order by position desc limit $7",
         company_id,
         campaign_id,
-        status,
+        filter.status.as_deref(),
+        filter.outcome.as_deref(),
+        filter.person_id,
         before,
         limit
     )

@@ -210,8 +210,12 @@ macro_rules! document {
             }
 
             fn tables(&self) -> &'static [$crate::Table] {
-                const PERSONAL: &[$crate::PersonalColumns] =
-                    &[$crate::PersonalColumns { envelope: "personal", placeholders: &$personal }];
+                const PERSONAL: &[$crate::PersonalColumns] = &[$crate::PersonalColumns {
+                    envelope: "personal",
+                    placeholders: &$personal,
+                    stream: (<$aggregate as domain::Decider>::CATEGORY, $id),
+                    bound: &[],
+                }];
                 const { &[$crate::Table::by($table, "created_at").with_personal(PERSONAL)] }
             }
 

@@ -76,6 +76,10 @@ pub struct Table {
 pub struct PersonalColumns {
     pub envelope: &'static str,
     pub placeholders: &'static [&'static str],
+    /// The category of the streams that the envelopes come from, and the column with the id of a row's stream.
+    pub stream: (&'static str, &'static str),
+    /// The fields that an envelope is bound to, and the columns with their values.
+    pub bound: &'static [(&'static str, &'static str)],
 }
 
 impl Table {

@@ -1,8 +1,9 @@
 //! The log as a table.
 
 use eventstore::{EventStore, StoredEvent};
+use services::tables::{Cell, RowWriter};
 
-use super::{Cell, Column, Kind, RowWriter, Scope};
+use super::{Column, Kind, Scope};
 
 const PAGE: i64 = 5_000;
 

@@ -1,8 +1,10 @@
 //! One JSON object per line, with its fields in the order of the columns.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
-use super::{Cell, Column, RowWriter};
+use services::tables::{Cell, RowWriter};
+
+use super::Column;
 
 pub struct Writer<W: Write> {
     columns: Vec<Column>,
@@ -16,13 +18,13 @@ impl<W: Write> Writer<W> {
 }
 
 impl<W: Write> RowWriter for Writer<W> {
-    fn write(&mut self, row: Vec<Cell>) -> anyhow::Result<()> {
+    fn write(&mut self, row: Vec<Cell>) -> io::Result<()> {
         let fields = self.columns.iter().zip(&row).map(|(column, cell)| Ok(format!("\"{}\":{}", column.name, cell.to_json()?)));
         let fields: Vec<_> = fields.collect::<serde_json::Result<_>>()?;
-        Ok(writeln!(self.out, "{{{}}}", fields.join(","))?)
+        writeln!(self.out, "{{{}}}", fields.join(","))
     }
 
-    fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
-        Ok(self.out.flush()?)
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        self.out.flush()
     }
 }

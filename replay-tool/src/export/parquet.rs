@@ -1,6 +1,9 @@
 //! Parquet: typed columns, compressed. Times are microseconds in UTC, decimals are exact, lists are lists; ids and JSON are texts.
 
-use std::{io::Write, sync::Arc};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use arrow_array::{
     ArrayRef, RecordBatch,
@@ -14,7 +17,9 @@ use parquet::{
 };
 use rust_decimal::Decimal;
 
-use super::{Cell, Column, Kind, RowWriter};
+use services::tables::{Cell, RowWriter};
+
+use super::{Column, Kind};
 
 /// Number of digits of a decimal column: the maximum of 128 bits.
 const PRECISION: u8 = 38;
@@ -59,13 +64,13 @@ impl<W: Write + Send> Writer<W> {
 }
 
 impl<W: Write + Send> RowWriter for Writer<W> {
-    fn write(&mut self, row: Vec<Cell>) -> anyhow::Result<()> {
+    fn write(&mut self, row: Vec<Cell>) -> io::Result<()> {
         self.rows.push(row);
-        if self.rows.len() >= BATCH_ROWS { self.write_batch() } else { Ok(()) }
+        if self.rows.len() >= BATCH_ROWS { self.write_batch().map_err(io::Error::other) } else { Ok(()) }
     }
 
-    fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
-        self.write_batch()?;
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        self.write_batch().map_err(io::Error::other)?;
         self.out.close()?;
         Ok(())
     }

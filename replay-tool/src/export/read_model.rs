@@ -2,14 +2,23 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use eventstore::{Persons, Pool};
 use futures::TryStreamExt as _;
 use projections::{PersonalColumns, Table, all};
 use rust_decimal::Decimal;
+use serde_json::json;
+use services::tables::{Cell, RowWriter};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Cell, Column, Format, Kind, RowWriter, Scope};
+use super::{
+    Column, Format, Kind, Scope,
+    reveal::{self, SealedRow},
+};
 use crate::WrongUse;
+
+/// Number of rows that are decrypted and written together.
+const ROWS_AT_ONCE: usize = 500;
 
 /// Rows of a read model's table; the table declares the column for the period.
 pub struct ReadModel {
@@ -132,8 +141,15 @@ impl ReadModel {
         self.bound(&sql).fetch_one(db).await?.try_get(0)
     }
 
-    /// Writes the rows in the order of their period; `progress` gets the number of rows.
-    pub async fn write(&self, db: &mut PgConnection, writer: &mut dyn RowWriter, mut progress: impl FnMut(u64)) -> anyhow::Result<()> {
+    /// Writes the rows in the order of their period, with decrypted personal values if `persons` are given; `progress` gets the number of
+    /// rows.
+    pub async fn write(
+        &self,
+        db: &mut PgConnection,
+        persons: Option<&Persons>,
+        writer: &mut dyn RowWriter,
+        mut progress: impl FnMut(u64),
+    ) -> anyhow::Result<()> {
         let select = self.columns.iter().map(|column| {
             let value = self.value(&column.name);
             match column.kind {
@@ -143,14 +159,53 @@ impl ReadModel {
                 Kind::Bool | Kind::Decimal { .. } | Kind::Uuid | Kind::Time => value,
             }
         });
+        let persons = persons.filter(|_| !self.table.personal.is_empty());
+        let sealed = if persons.is_some() { reveal::expressions(self.table.personal) } else { Vec::new() };
         let order = self.table.period.map(|column| format!(" order by {column}")).unwrap_or_default();
-        let sql = self.query(&select.collect::<Vec<_>>().join(", ")) + &order;
-        let mut rows = self.bound(&sql).fetch(db);
+        let sql = self.query(&select.chain(sealed).collect::<Vec<_>>().join(", ")) + &order;
+        let mut rows = self.bound(&sql).fetch(db).try_chunks(ROWS_AT_ONCE);
         let mut written = 0;
-        while let Some(row) = rows.try_next().await? {
-            writer.write(self.cells(&row)?)?;
-            written += 1;
+        while let Some(chunk) = rows.try_next().await? {
+            written += chunk.len() as u64;
+            let cells = match persons {
+                None => chunk.iter().map(|row| self.cells(row)).collect::<Result<Vec<_>, _>>()?,
+                Some(persons) => self.revealed(persons, &chunk).await?,
+            };
+            for row in cells {
+                writer.write(row)?;
+            }
             progress(written);
+        }
+        Ok(())
+    }
+
+    async fn revealed(&self, persons: &Persons, rows: &[PgRow]) -> anyhow::Result<Vec<Vec<Cell>>> {
+        let place_of = |name: &str| self.columns.iter().position(|column| column.name == name);
+        let sealed = |row| SealedRow::new(row, self.cells(row)?, self.columns.len(), self.table.personal, place_of);
+        let mut rows = rows.iter().map(sealed).collect::<Result<Vec<_>, _>>()?;
+        reveal::reveal(persons, &mut rows).await?;
+        Ok(rows.into_iter().map(|row| row.cells).collect())
+    }
+
+    /// Records in the audit of each company whose rows are exported that their personal values are decrypted.
+    pub async fn record_reveal(&self, owner: &Pool) -> anyhow::Result<()> {
+        let companies = match self.scope.company {
+            Some(company) => vec![company],
+            None => sqlx::query_scalar!("select company_id from companies").fetch_all(owner).await?,
+        };
+        let actor = json!({"kind": "system", "id": null, "name": "replay-tool"});
+        for company in companies {
+            sqlx::query!(
+                "insert into audit_log (company_id, audit_id, at, actor, action, path, status, request_id)
+                 values ($1, $2, clock_timestamp(), $3, 'replay-tool export --reveal', $4, 200, $5)",
+                company,
+                Uuid::now_v7(),
+                actor,
+                self.table.name,
+                Uuid::now_v7()
+            )
+            .execute(owner)
+            .await?;
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ pub const ALLOWED: &[(&str, &str, &str)] = &[
     // Only `app` sends these, with a plan for the given filters.
     ("actor_id = $3) and ($4::uuid is null or request_id = $4)", "identity", OF_APP),
     ("from calls where company_id = $1 and ($2::uuid is null or campaign_id = $2)", "work", OF_APP),
+    ("from call_tasks where company_id = $1 and campaign_id = $2 and ($3::text is null or status = $3)", "work", OF_APP),
 ];
 
 const PURGE: &str = "deletes what is old";

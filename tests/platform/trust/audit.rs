@@ -30,7 +30,8 @@ async fn the_audit_is_paged_without_gaps_and_each_filter_finds_its_entries() {
 
     let refusal = entries.iter().find(|entry| entry["request_id"] == request_id.as_str()).unwrap();
     let actor = viewer["id"].as_str().unwrap();
-    for filter in [format!("actor_id={actor}"), format!("request_id={request_id}"), "refused=true".to_owned()] {
+    let path = "path=/campaigns".to_owned();
+    for filter in [format!("actor_id={actor}"), format!("request_id={request_id}"), "refused=true".to_owned(), path] {
         assert_eq!(items(&filter).await, std::slice::from_ref(refusal), "{filter}");
     }
     let done: Vec<Value> = entries.iter().filter(|entry| *entry != refusal).cloned().collect();

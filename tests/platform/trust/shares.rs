@@ -90,7 +90,7 @@ async fn who_has_used_much_of_the_processor_waits_for_the_others() {
     };
     for payer in [Payer::Company(company), network] {
         let bill = platform.app().processor_time.wait(payer).await.ok().unwrap();
-        bill.stores(u64::MAX).measure(async { Response::default() }).await;
+        bill.stores(u64::MAX).answer(async { Response::default() }).await;
         let request = || match payer {
             Payer::Company(_) => busy.request(Method::GET, "/campaigns"),
             Payer::Network(_) => reqwest::Client::new().get(format!("{}/metrics", platform.base())),

@@ -2,41 +2,14 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
-    pub name: String,
-    pub kind: Kind,
-}
-
-impl Column {
-    pub fn new(name: &str, kind: Kind) -> Self {
-        Self { name: name.to_owned(), kind }
-    }
-}
-
-/// The type of a column's cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Bool,
-    Int,
-    /// An exact decimal with at most this number of decimals.
-    Decimal {
-        scale: i8,
-    },
-    Text,
-    Uuid,
-    Time,
-    /// A JSON text.
-    Json,
-    Ints,
-}
-
+/// A value of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     Null,
     Bool(bool),
     Int(i64),
     Decimal(Decimal),
+    Float(f64),
     Text(String),
     Uuid(Uuid),
     Time(DateTime<Utc>),
@@ -57,6 +30,7 @@ impl Cell {
             Self::Bool(value) => serde_json::to_string(value),
             Self::Int(value) => serde_json::to_string(value),
             Self::Decimal(value) => serde_json::to_string(&value.normalize().to_string()),
+            Self::Float(value) => serde_json::to_string(value),
             Self::Text(value) => serde_json::to_string(value),
             Self::Uuid(value) => serde_json::to_string(value),
             Self::Time(value) => serde_json::to_string(&Self::time(*value)),
@@ -82,28 +56,19 @@ macro_rules! from {
     };
 }
 
+impl From<i32> for Cell {
+    fn from(value: i32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
 from! {
     bool => Bool,
     i64 => Int,
     Decimal => Decimal,
+    f64 => Float,
     String => Text,
     Uuid => Uuid,
     DateTime<Utc> => Time,
     Vec<i64> => Ints,
-}
-
-/// Selects rows; the period is half-open.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scope {
-    pub from: Option<DateTime<Utc>>,
-    pub to: Option<DateTime<Utc>>,
-    pub company: Option<Uuid>,
-}
-
-/// Writes rows with a cell for each column.
-pub trait RowWriter {
-    fn write(&mut self, row: Vec<Cell>) -> anyhow::Result<()>;
-
-    /// Writes all buffered data. The output is incomplete before this call.
-    fn finish(self: Box<Self>) -> anyhow::Result<()>;
 }
