@@ -142,7 +142,14 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Create { settings: Box::new(settings) }).await?;
     let permit = app.uploads.begin(company_id).await?.complete();
     let limits = Limits { rows: app.settings.uploads.max_rows, columns: app.settings.uploads.max_columns };
-    let file = CallListFile { name: "contacts.csv".into(), bytes: call_list().into_bytes().into(), limits, memory: Arc::new(permit) };
+    let file = CallListFile {
+        name: "contacts.csv".into(),
+        bytes: call_list().into_bytes().into(),
+        limits,
+        phone_column: None,
+        is_dry_run: false,
+        memory: Arc::new(permit),
+    };
     app.services.import_call_list(&context.clone().into(), campaign_id, import_id, file).await?;
     app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     OpContext, ServiceError, Services,
-    call_list::{Contact, Limits, NewContact, Reading, RowError, Source, Unreadable, read_contacts},
+    call_list::{Contact, Limits, NewContact, Reading, RowError, RowFault, Source, Unreadable, read_contacts},
 };
 
 /// Tasks that are appended in one step.
@@ -35,6 +35,10 @@ pub struct CallListFile {
     pub name: String,
     pub bytes: Bytes,
     pub limits: Limits,
+    /// Header of the column with the phone numbers; by default `phone_number`.
+    pub phone_column: Option<String>,
+    /// Only report what an import would do.
+    pub is_dry_run: bool,
     /// The right to hold the bytes in memory; dropped with them.
     pub memory: Arc<dyn Any + Send + Sync>,
 }
@@ -48,6 +52,8 @@ pub struct ImportReport {
     pub created: u64,
     /// `Row 5: …`, where the header is row 1; at most 1,000, then `and 12 more`.
     pub errors: Vec<String>,
+    /// The same errors, except the line that counts the rest.
+    pub row_errors: Vec<RowError>,
     /// What was read in another way than it is written, or set aside; at most 1,000, then `and 12 more`.
     pub notes: Vec<String>,
     /// What was read.
@@ -74,8 +80,17 @@ impl Services {
         let reading = tokio::spawn(parse(file.clone(), region, Some(chunks)));
         let notes = std::mem::take(&mut source.notes);
         let report = ImportReport { import_id, source, ..ImportReport::default() };
-        let mut importer =
-            Importer { services: self, op, campaign_id, row_word: "Row", seen: HashMap::new(), report, error_count: 0, note_count: 0 };
+        let mut importer = Importer {
+            services: self,
+            op,
+            campaign_id,
+            is_dry_run: file.is_dry_run,
+            row_word: "Row",
+            seen: HashMap::new(),
+            report,
+            error_count: 0,
+            note_count: 0,
+        };
         notes.into_iter().for_each(|note| importer.add_note(note));
         while let Some(chunk) = parsed.recv().await {
             importer.take(chunk).await?;
@@ -100,8 +115,17 @@ impl Services {
         let loaded: Loaded<Campaign> = self.store.load_fresh(op.company_id(), campaign_id).await?;
         let region = loaded.state.require("campaign")?.settings.default_region.clone();
         let report = ImportReport { import_id, ..ImportReport::default() };
-        let mut importer =
-            Importer { services: self, op, campaign_id, row_word: "Contact", seen: HashMap::new(), report, error_count: 0, note_count: 0 };
+        let mut importer = Importer {
+            services: self,
+            op,
+            campaign_id,
+            is_dry_run: false,
+            row_word: "Contact",
+            seen: HashMap::new(),
+            report,
+            error_count: 0,
+            note_count: 0,
+        };
         let rows = (1..).zip(contacts).map(|(row, contact)| contact.read(row, region.as_deref())).collect();
         let position = importer.take(rows).await?;
         Ok((importer.report, position))
@@ -114,7 +138,8 @@ type Row = Result<Contact, RowError>;
 async fn parse(file: Arc<CallListFile>, region: Option<String>, to: Option<mpsc::Sender<Vec<Row>>>) -> Result<Source, ServiceError> {
     let reading = tokio::task::spawn_blocking(move || {
         let (mut chunk, mut chunk_bytes): (Vec<Row>, _) = (Vec::new(), 0);
-        let source = read_contacts(&file.bytes, Reading { limits: file.limits, region: region.as_deref() }, |row| {
+        let reading = Reading { limits: file.limits, region: region.as_deref(), phone_column: file.phone_column.as_deref() };
+        let source = read_contacts(&file.bytes, reading, |row| {
             let Some(to) = &to else { return Ok(()) };
             chunk_bytes += row.as_ref().map_or(0, |contact| contact.size_bytes);
             chunk.push(row);
@@ -145,6 +170,7 @@ struct Importer<'a> {
     services: &'a Services,
     op: &'a OpContext,
     campaign_id: Uuid,
+    is_dry_run: bool,
     /// How messages call a row.
     row_word: &'static str,
     /// The row each task of this file came from.
@@ -166,26 +192,28 @@ impl Importer<'_> {
             }
         }
         let numbers: Vec<&str> = contacts.iter().map(|contact: &Contact| contact.phone_number.reveal().as_str()).collect();
-        let persons = self.services.store.persons().of_numbers(self.op.company_id(), &numbers).await?;
+        let persons = self.persons(&numbers).await?;
         let mut fresh: Vec<Known> = Vec::with_capacity(contacts.len());
         for (contact, person_id) in contacts.into_iter().zip(persons) {
             let task_id = Task::id(self.campaign_id, person_id);
             match self.seen.insert(task_id, contact.row) {
                 Some(first) => {
-                    errors.push(RowError {
-                        row: contact.row,
-                        message: format!("phone number repeats {} {first}", self.row_word.to_lowercase()),
-                    });
+                    let what = if self.row_word == "Row" { "row" } else { "contact" };
+                    errors.push(RowError { row: contact.row, cell: None, fault: RowFault::Repeated { what, first } });
                     self.seen.insert(task_id, first);
                 }
                 None => fresh.push(Known { task_id, person_id, contact }),
             }
         }
-        let (known, position) = self.services.store.transact(&self.op.command, |unit| self.append(unit, &fresh)).await?;
+        let (known, position) = if self.is_dry_run {
+            (self.would_append(&fresh).await?, self.services.store.last_position().await?)
+        } else {
+            self.services.store.transact(&self.op.command, |unit| self.append(unit, &fresh)).await?
+        };
         for Known { task_id, contact, .. } in fresh {
             // Those of this very import were stored when it was begun before; it is now repeated.
             if known.get(&task_id).is_some_and(|import_id| *import_id != self.report.import_id) {
-                errors.push(RowError { row: contact.row, message: "phone number is in the campaign already".to_owned() });
+                errors.push(RowError { row: contact.row, cell: None, fault: RowFault::InCampaign });
                 continue;
             }
             self.report.created += 1;
@@ -195,10 +223,32 @@ impl Importer<'_> {
         for error in errors {
             self.error_count += 1;
             if self.report.errors.len() < ERROR_LINES_MAX {
-                self.report.errors.push(format!("{} {}: {}", self.row_word, error.row, error.message));
+                self.report.errors.push(format!("{} {}: {}", self.row_word, error.row, error.fault));
+                self.report.row_errors.push(error);
             }
         }
         Ok(position)
+    }
+
+    /// The persons with these numbers. A dry run gives ids of its own to new ones, because it stores nothing.
+    async fn persons(&self, numbers: &[&str]) -> Result<Vec<Uuid>, ServiceError> {
+        let persons = self.services.store.persons();
+        if !self.is_dry_run {
+            return Ok(persons.of_numbers(self.op.company_id(), numbers).await?);
+        }
+        let known = persons.known_by_numbers(self.op.company_id(), numbers).await?;
+        let id = |(known, number): (Option<Uuid>, &&str)| known.unwrap_or_else(|| Uuid::new_v5(&self.campaign_id, number.as_bytes()));
+        Ok(known.into_iter().zip(numbers).map(id).collect())
+    }
+
+    /// Which of these contacts are tasks of the campaign already. Refuses what an import would refuse.
+    async fn would_append(&self, contacts: &[Known]) -> Result<HashMap<Uuid, Uuid>, ServiceError> {
+        let ids: Vec<Uuid> = contacts.iter().map(|known| known.task_id).collect();
+        let there = self.services.store.existing::<Task>(&ids).await?;
+        let mut unit = self.services.store.unit(&self.op.command);
+        let count = (ids.len() - there.len()) as u64;
+        unit.decide::<Campaign>(self.campaign_id, CampaignCommand::AddTasks { import_id: self.report.import_id, count }).await?;
+        Ok(there.into_iter().map(|id| (id, Uuid::nil())).collect())
     }
 
     fn add_note(&mut self, note: String) {
@@ -259,6 +309,10 @@ impl Importer<'_> {
         let more = self.note_count - self.report.notes.len() as u64;
         if more > 0 {
             self.report.notes.push(format!("and {more} more"));
+        }
+        if self.is_dry_run {
+            let position = self.services.store.last_position().await?;
+            return Ok((self.report, position));
         }
         let command = CampaignCommand::FinishImport {
             import_id: self.report.import_id,

@@ -1,6 +1,7 @@
+use reqwest::multipart::Form;
 use rust_xlsxwriter::Workbook;
-use serde_json::json;
-use support::Platform;
+use serde_json::{Value, json};
+use support::{Answer, Client, Platform};
 
 const CSV: &[u8] = include_bytes!("../fixtures/call-list.csv");
 const XLS: &[u8] = include_bytes!("../fixtures/call-list.xls");
@@ -51,6 +52,75 @@ async fn the_same_call_list_gives_the_same_in_every_format_and_only_once() {
     platform.stop().await;
 }
 
+async fn send_form(client: &Client, campaign: &str, fields: &[(&'static str, &str)]) -> Answer {
+    let form = fields.iter().fold(Form::new(), |form, (name, value)| form.text(*name, (*value).to_owned()));
+    client.send(client.request(reqwest::Method::POST, &format!("/campaigns/{campaign}/call-list")).multipart(form)).await
+}
+
+/// A dry run reports what the upload then does, and stores nothing: no task, no person, no import, no entry in the audit.
+#[tokio::test]
+async fn a_dry_run_says_what_an_upload_would_do() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let path = format!("/campaigns/{id}");
+    admin.upload(&id, "first.csv", b"phone_number\n+12025550100\n".to_vec()).await.expect(200);
+    let owner = &platform.app().owner;
+    let counts = async || {
+        let counts = "select (select count(*) from events), (select count(*) from person_keys), (select count(*) from call_tasks)";
+        sqlx::query_as::<_, (i64, i64, i64)>(counts).fetch_one(owner).await.unwrap()
+    };
+    admin.get(&format!("{path}/tasks")).await.expect(200);
+    let before = counts().await;
+    let list = "Mobile;name;priority\n2025550100;Ada;\n2025550101;Ben;5\n(202) 555-0101;Ben;\nn/a;Cyd;\n2025550102;Dan;high\n";
+    let fields = [("phone_column", "mobile"), ("file", list)];
+    let dry = send_form(&admin, &id, &[&fields[..], &[("dry_run", "true")]].concat()).await.expect(200);
+    assert_eq!(counts().await, before);
+    assert_eq!((&dry["import_id"], &dry["dry_run"]), (&Value::Null, &json!(true)));
+    assert_eq!((&dry["total"], &dry["created"]), (&json!(5), &json!(1)));
+    let not_a_number = "not a phone number";
+    assert_eq!(
+        dry["row_errors"],
+        json!([
+            {"row": 2, "column": null, "code": "row_in_campaign", "value": null, "message": "phone number is in the campaign already"},
+            {"row": 4, "column": null, "code": "row_repeated", "value": null, "message": "phone number repeats row 3"},
+            {"row": 5, "column": "Mobile", "code": "phone_unparsable", "value": "n/a", "message": not_a_number},
+            {"row": 6, "column": "priority", "code": "row_priority_not_whole", "value": "high", "message": "priority is not a whole number"},
+        ])
+    );
+    let texts: Vec<_> =
+        dry["row_errors"].as_array().unwrap().iter().map(|e| format!("Row {}: {}", e["row"], e["message"].as_str().unwrap())).collect();
+    assert_eq!(dry["errors"], json!(texts));
+
+    let done = send_form(&admin, &id, &fields).await.expect(200);
+    assert!(done["import_id"].is_string() && done["dry_run"] == false);
+    for field in ["total", "created", "errors", "row_errors", "notes", "encoding", "delimiter"] {
+        assert_eq!(done[field], dry[field], "{field}");
+    }
+    assert_eq!(admin.get(&path).await["total_tasks"], 2);
+    let uploads = admin.get(&format!("/audit?path={path}/call-list")).await.expect(200)["items"].as_array().unwrap().len();
+    assert_eq!(uploads, 2, "the dry run is not among the changes");
+    platform.stop().await;
+}
+
+/// The fields of a form belong to the request that a key stands for.
+#[tokio::test]
+async fn a_dry_run_and_an_upload_are_different_requests_under_one_key() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let keyed = |dry_run: &str| {
+        let form = Form::new().text("file", "phone_number\n+12025550100\n").text("dry_run", dry_run.to_owned());
+        let request = admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list"));
+        admin.send(request.header("idempotency-key", "k").multipart(form))
+    };
+    keyed("true").await.expect(200);
+    keyed("false").await.problem(422);
+    assert_eq!(keyed("true").await.expect(200).header("idempotent-replayed"), Some("true"));
+    assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 0);
+    platform.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_no_call_list_changes_nothing() {
     let platform = Platform::start().await;
@@ -62,10 +132,25 @@ async fn what_is_no_call_list_changes_nothing() {
     admin.upload(&id, "list.csv", vec![b'x'; 5 << 20]).await.problem(413);
     let rows = format!("phone_number\n{}", "+12025550100\n".repeat(5_001));
     admin.upload(&id, "list.csv", rows.into_bytes()).await.problem(422);
-    let empty_form = admin
-        .request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list"))
-        .multipart(reqwest::multipart::Form::new().text("note", "x"));
-    admin.send(empty_form).await.problem(422);
+    let good = "phone_number\n+12025550100\n";
+    for (fields, status, named) in [
+        (&[("dry_run", "true")][..], 422, "file"),
+        (&[("file", good), ("note", "x")], 400, "note"),
+        (&[("file", good), ("file", good)], 422, "file"),
+        (&[("file", good), ("dry_run", "yes")], 422, "dry_run"),
+        (&[("file", good), ("dry_run", "")], 422, "dry_run"),
+        (&[("file", good), ("phone_column", " ")], 422, "phone_column"),
+        (&[("file", good), ("phone_column", "a\0b")], 422, "phone_column"),
+        (&[("file", good), ("phone_column", "a"), ("phone_column", "b")], 422, "phone_column"),
+        (
+            &[("phone_column", "Phone"), ("file", good)],
+            422,
+            "looks like it: leave out the field phone_column; the columns are: phone_number",
+        ),
+    ] {
+        let problem = send_form(&admin, &id, fields).await.problem(status);
+        assert!(problem.body.to_string().contains(named), "{fields:?}: {}", problem.body);
+    }
     admin.post(&format!("/campaigns/{id}/call-list"), &json!({})).await.problem(415);
     assert_eq!(admin.get(&format!("/campaigns/{id}")).await["total_tasks"], 0);
     assert_eq!(admin.get(&format!("/campaigns/{id}/imports")).await["items"], json!([]));

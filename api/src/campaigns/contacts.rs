@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     answer::Answer,
     auth::{By, Manager},
+    campaigns::call_list::RowErrorView,
     extract::{Body, Id},
     problem::Problem,
     state::App,
@@ -61,14 +62,16 @@ struct AddedContacts {
     created: u64,
     /// Why contacts became no tasks: `Contact 2: …`, where the first contact is 1
     errors: Vec<String>,
+    /// The same errors, for programs
+    row_errors: Vec<RowErrorView>,
     /// Values that were read in another way than they are written, or set aside: `Contact 2: …`
     notes: Vec<String>,
 }
 
 impl From<ImportReport> for AddedContacts {
     fn from(report: ImportReport) -> Self {
-        let ImportReport { total, created, errors, notes, .. } = report;
-        Self { total, created, errors, notes }
+        let ImportReport { total, created, errors, row_errors, notes, .. } = report;
+        Self { total, created, errors, row_errors: row_errors.into_iter().map(RowErrorView::from).collect(), notes }
     }
 }
 

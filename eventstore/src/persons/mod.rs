@@ -176,9 +176,15 @@ impl Persons {
 
     /// The person with this phone number in the company, if there is one.
     pub async fn known_by(&self, company_id: Uuid, phone_number: &str) -> Result<Option<Uuid>, StoreError> {
+        Ok(self.known_by_numbers(company_id, &[phone_number]).await?.into_iter().next().flatten())
+    }
+
+    /// The same for many numbers at once, in their order.
+    pub async fn known_by_numbers(&self, company_id: Uuid, phone_numbers: &[&str]) -> Result<Vec<Option<Uuid>>, StoreError> {
         let company = self.company(company_id).await?;
-        let hash = company.phone_hash(phone_number);
-        Ok(self.find(&company, company_id, std::slice::from_ref(&hash)).await?.remove(&hash))
+        let hashes: Vec<Vec<u8>> = phone_numbers.iter().map(|number| company.phone_hash(number)).collect();
+        let known = self.find(&company, company_id, &hashes).await?;
+        Ok(hashes.iter().map(|hash| known.get(hash).copied()).collect())
     }
 
     async fn find(&self, company: &CompanyKey, company_id: Uuid, hashes: &[Vec<u8>]) -> Result<HashMap<Vec<u8>, Uuid>, StoreError> {

@@ -9,7 +9,7 @@ use domain::{
 use serde_json::{Map, Value};
 
 use super::{
-    Cells, Limits, Unreadable,
+    CellError, Cells, Reading, RowError, RowFault, Unreadable,
     header_names::{self, Candidate, PHONE_NUMBER, cut, describe_missing},
 };
 
@@ -50,13 +50,17 @@ pub struct NewContact {
 impl NewContact {
     /// Reads it by the rules of a call list's row.
     pub(crate) fn read(self, row: u32, region: Option<&str>) -> Result<Contact, RowError> {
-        let fault = |message: String| RowError { row, message };
+        let fault = |fault| RowError { row, cell: None, fault };
         let Self { phone_number, contact_name, contact_data: mut data, priority } = self;
         let texts = [Some(phone_number.as_str()), contact_name.as_deref()];
         if texts.into_iter().flatten().any(|text| text.contains('\0')) || holds_nul(&data) {
-            return Err(fault("a value holds a NUL character".to_owned()));
+            return Err(fault(RowFault::NulCharacter));
         }
-        let PhoneNumber { e164: phone_number, extension } = phone::parse(&phone_number, region).map_err(|e| fault(e.to_string()))?;
+        let PhoneNumber { e164: phone_number, extension } = phone::parse(&phone_number, region).map_err(|error| RowError {
+            row,
+            cell: Some(CellError { column: PHONE_NUMBER.to_owned(), value: phone_number }),
+            fault: RowFault::Phone(error),
+        })?;
         let mut notes = Vec::new();
         let name = contact_name.as_deref().map(str::trim).filter(|name| !name.is_empty());
         let contact_name = name.and_then(|name| person_name(name, &mut notes));
@@ -69,22 +73,17 @@ impl NewContact {
         let data_bytes = data.iter().map(|(name, value)| name.len() + value.to_string().len()).sum::<usize>();
         let size_bytes = phone_number.len() + name.map_or(0, str::len) + data_bytes;
         if size_bytes > ROW_MAX_BYTES {
-            return Err(fault(format!("the contact has more than {ROW_MAX_BYTES} bytes")));
+            return Err(fault(RowFault::TooLong { max: ROW_MAX_BYTES }));
         }
         Ok(Contact { row, phone_number: phone_number.into(), contact_name, contact_data: Personal::new(data), priority, notes, size_bytes })
     }
 }
 
-/// The error in one row, without the content of the row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowError {
-    pub row: u32,
-    pub message: String,
-}
-
 /// The meaning of each column.
 pub(super) struct Columns {
     phone_number: u32,
+    /// The header of the column with the phone numbers.
+    phone_header: String,
     contact_name: Option<u32>,
     priority: Option<u32>,
     /// The other columns that have a name, by column number.
@@ -101,26 +100,29 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub fn of(header: &Cells, limits: Limits) -> Result<Self, Unreadable> {
+    pub fn of(header: &Cells, reading: Reading<'_>) -> Result<Self, Unreadable> {
         if header.iter().any(|(_, cell)| cell.contains('\0')) {
             return Err(Unreadable::NulInHeader);
         }
         let names: Vec<(u32, String)> = header.iter().map(|(column, cell)| (column, header_names::lower_case(cell))).collect();
-        let find = |name: &'static str| {
+        let phone_column = header_names::lower_case(reading.phone_column.unwrap_or(PHONE_NUMBER));
+        let find = |name: &str| {
             let mut found = names.iter().filter(|(_, n)| *n == name).map(|(column, _)| *column);
             let first = found.next();
-            if found.next().is_some() { Err(Unreadable::ColumnTwice(name)) } else { Ok(first) }
+            if found.next().is_some() { Err(Unreadable::ColumnTwice(cut(name))) } else { Ok(first) }
         };
         let missing = || {
             let candidate = Candidate::new(None, header.iter().map(|(_, cell)| cell));
-            Unreadable::NoPhoneColumn(describe_missing(&[candidate], 0))
+            Unreadable::NoPhoneColumn { column: reading.phone_column(), detail: describe_missing(&[candidate], 0) }
         };
-        let phone_number = find(PHONE_NUMBER)?.ok_or_else(missing)?;
-        let contact_name = match find("contact_name")? {
+        let phone_number = find(&phone_column)?.ok_or_else(missing)?;
+        // The column of the numbers has no second meaning.
+        let find_other = |name: &str| Ok::<_, Unreadable>(find(name)?.filter(|column| *column != phone_number));
+        let contact_name = match find_other("contact_name")? {
             Some(column) => Some(column),
-            None => find("name")?,
+            None => find_other("name")?,
         };
-        let priority = find("priority")?;
+        let priority = find_other("priority")?;
         let known = [Some(phone_number), contact_name, priority];
         let others = header.iter().filter(|(column, _)| !known.contains(&Some(*column)));
         let others: Vec<(u32, &str)> = others.map(|(column, name)| (column, header_names::trim(name))).collect();
@@ -128,13 +130,14 @@ impl Columns {
         let taken: HashSet<String> = others.iter().map(|(_, name)| (*name).to_owned()).collect();
         let mut columns = Self {
             phone_number,
+            phone_header: cut(header.get(phone_number)),
             contact_name,
             priority,
             data: Vec::with_capacity(others.len()),
             extension: unless_taken(EXTENSION.to_owned(), &taken),
             taken,
             unnamed: HashMap::new(),
-            stores_empty: names.len() <= limits.columns as usize,
+            stores_empty: names.len() <= reading.limits.columns as usize,
             notes: Vec::new(),
         };
         columns.name_data(&others);
@@ -159,14 +162,21 @@ impl Columns {
     }
 
     pub fn contact(&mut self, row: u32, cells: &Cells, region: Option<&str>) -> Result<Contact, RowError> {
-        let fault = |message: String| RowError { row, message };
+        let fault = |fault| RowError { row, cell: None, fault };
+        let of_cell = |name: &str, column, fault| {
+            let value = cells.get(column).to_owned();
+            RowError { row, cell: Some(CellError { column: name.to_owned(), value }), fault }
+        };
         if cells.iter().any(|(_, cell)| cell.contains('\0')) {
-            return Err(fault("a cell holds a NUL character".to_owned()));
+            return Err(fault(RowFault::NulCharacter));
         }
-        let read = phone::parse(cells.get(self.phone_number), region).map_err(|e| fault(e.to_string()))?;
+        let read = phone::parse(cells.get(self.phone_number), region);
+        let read = read.map_err(|error| of_cell(&self.phone_header, self.phone_number, RowFault::Phone(error)))?;
         let PhoneNumber { e164: phone_number, extension } = read;
-        let priority = priority(self.priority.map(|column| cells.get(column)).unwrap_or_default());
-        let priority = priority.ok_or_else(|| fault("priority is not a whole number".to_owned()))?;
+        let priority = match self.priority {
+            None => 0,
+            Some(column) => priority(cells.get(column)).ok_or_else(|| of_cell("priority", column, RowFault::PriorityNotWhole))?,
+        };
         let mut notes = Vec::new();
         let name = self.contact_name.map(|column| cells.get(column)).filter(|name| !name.is_empty());
         let contact_name = name.and_then(|name| person_name(name, &mut notes));
@@ -179,7 +189,7 @@ impl Columns {
         let data_bytes = data.iter().map(|(name, cell)| name.len() + cell.len()).sum::<usize>();
         let size_bytes = phone_number.len() + name.map_or(0, str::len) + data_bytes;
         if size_bytes > ROW_MAX_BYTES {
-            return Err(fault(format!("the row has more than {ROW_MAX_BYTES} bytes")));
+            return Err(fault(RowFault::TooLong { max: ROW_MAX_BYTES }));
         }
         let data = data.into_iter().map(|(name, cell)| (name.to_owned(), Value::from(cell)));
         let contact_data = Personal::new(data.collect());
@@ -267,6 +277,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::call_list::Limits;
 
     fn cells(texts: &[&str]) -> Cells {
         let mut cells = Cells::default();
@@ -278,7 +289,8 @@ mod tests {
     #[test]
     fn a_column_without_a_name_is_named_once_for_all_rows() {
         let header = cells(&["phone_number", "", "column 2", "column 2 (2)"]);
-        let mut columns = Columns::of(&header, Limits { rows: 10, columns: 2 }).unwrap();
+        let mut columns =
+            Columns::of(&header, Reading { limits: Limits { rows: 10, columns: 2 }, region: None, phone_column: None }).unwrap();
         let mut names = || {
             let contact = columns.contact(2, &cells(&["+12025550100", "x"]), None).unwrap();
             // A search after this line would find another name.
@@ -296,7 +308,7 @@ mod tests {
             NewContact { phone_number: "+12025550143".to_owned(), contact_name: None, contact_data, priority: 0 }.read(1, None)
         };
         for data in [json!({"a": "\0"}), json!({"a": [{"b": "x\0"}]}), json!({"a\0": 1}), json!({"a": {"b\0": null}})] {
-            assert_eq!(read(data).unwrap_err().message, "a value holds a NUL character");
+            assert_eq!(read(data).unwrap_err().fault, RowFault::NulCharacter);
         }
         let written = json!({"path": "C:\\u0000", "n": 1});
         assert_eq!(Value::Object(read(written.clone()).unwrap().contact_data.reveal().clone()), written);

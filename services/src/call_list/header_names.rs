@@ -41,11 +41,6 @@ const NAME_MAX_CHARS: usize = 60;
 /// Maximum number of sheets that an error names.
 const NAMED_SHEETS_MAX: usize = 20;
 
-/// Whether a header cell is `phone_number`, without regard to case, surrounding blanks and invisible characters.
-pub(super) fn is_phone_number(header: &str) -> bool {
-    lower_case(header) == PHONE_NUMBER
-}
-
 /// The text of a header cell, for comparison with the known column names.
 pub(super) fn lower_case(header: &str) -> String {
     let visible: String = header.chars().filter(|c| !is_invisible(*c)).collect();
@@ -114,7 +109,12 @@ pub(super) fn describe_missing(tables: &[Candidate], hidden_sheets: usize) -> St
     let mut parts = Vec::new();
     if let Some((name, sheet)) = tables.iter().find_map(|table| Some((table.alike.as_ref()?, &table.sheet))) {
         let place = sheet.as_ref().map(|sheet| format!(" on the sheet \"{sheet}\"")).unwrap_or_default();
-        parts.push(format!("\"{name}\"{place} looks like it: rename it to {PHONE_NUMBER}"));
+        let advice = if lower_case(name) == PHONE_NUMBER {
+            "leave out the field phone_column".to_owned()
+        } else {
+            format!("name it in the field phone_column, or rename it to {PHONE_NUMBER}")
+        };
+        parts.push(format!("\"{name}\"{place} looks like it: {advice}"));
     }
     for table in tables.iter().take(NAMED_SHEETS_MAX) {
         parts.push(match &table.sheet {

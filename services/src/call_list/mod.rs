@@ -2,6 +2,7 @@
 
 mod columns;
 mod header_names;
+mod row_error;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,8 @@ use std::collections::HashSet;
 use self::columns::Columns;
 pub(crate) use self::rows::{CELLS_MAX, Cells, Line, Sink};
 pub use self::{
-    columns::{Contact, NewContact, RowError},
+    columns::{Contact, NewContact},
+    row_error::{CellError, RowError, RowFault},
     rows::{Limits, Reading, Source, Unreadable},
 };
 
@@ -22,8 +24,8 @@ fn read_lines(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result<Sour
     let of_sheet = |sheet| Source { sheet: Some(sheet), ..Source::default() };
     match bytes {
         [] => Err(Unreadable::Empty),
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => workbook::xlsx::read(bytes, reading.limits, sink).map(of_sheet),
-        [0xD0, 0xCF, 0x11, 0xE0, 0xA1, 0xB1, 0x1A, 0xE1, ..] => workbook::xls::read(bytes, reading.limits, sink).map(of_sheet),
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => workbook::xlsx::read(bytes, reading, sink).map(of_sheet),
+        [0xD0, 0xCF, 0x11, 0xE0, 0xA1, 0xB1, 0x1A, 0xE1, ..] => workbook::xls::read(bytes, reading, sink).map(of_sheet),
         _ => text::read(bytes, reading, sink).map(|text| Source {
             encoding: Some(text.encoding),
             delimiter: Some(text.delimiter),
@@ -49,9 +51,9 @@ pub fn read_contacts(
         match (line, &mut columns) {
             (Line::Hidden, _) => hidden_rows += 1,
             (Line::Faulty(message), None) => return Err(Unreadable::FaultyHeader { row, message }),
-            (Line::Faulty(message), Some(_)) => each(Err(RowError { row, message }))?,
+            (Line::Faulty(message), Some(_)) => each(Err(RowError { row, cell: None, fault: RowFault::Unreadable { detail: message } }))?,
             (Line::Cells { cells, .. }, _) if cells.is_empty() => {}
-            (Line::Cells { cells, .. }, None) => columns = Some(Columns::of(cells, limits)?),
+            (Line::Cells { cells, .. }, None) => columns = Some(Columns::of(cells, reading)?),
             (Line::Cells { cells, note }, Some(columns)) => {
                 used_columns.extend(cells.iter().map(|(column, _)| column));
                 if used_columns.len() > limits.columns as usize {

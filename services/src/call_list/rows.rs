@@ -1,5 +1,7 @@
 //! The rows of a file, the options for reading, and the reasons why a file is not a call list.
 
+use super::header_names::{self, PHONE_NUMBER};
+
 /// Maximum number of cells that are read in one row: the number of columns of an Excel sheet.
 pub(crate) const CELLS_MAX: u32 = 16_384;
 
@@ -17,6 +19,21 @@ pub struct Reading<'a> {
     pub limits: Limits,
     /// ISO country for phone numbers in national format.
     pub region: Option<&'a str>,
+    /// Header of the column with the phone numbers; by default `phone_number`.
+    pub phone_column: Option<&'a str>,
+}
+
+impl Reading<'_> {
+    /// Whether a header cell is that of the phone numbers, without regard to case, surrounding blanks and invisible characters.
+    pub(super) fn is_phone_column(&self, header: &str) -> bool {
+        let header = header_names::lower_case(header);
+        self.phone_column.map_or_else(|| header == PHONE_NUMBER, |column| header == header_names::lower_case(column))
+    }
+
+    /// The name of the column with the phone numbers, for messages.
+    pub(super) fn phone_column(&self) -> String {
+        self.phone_column.map_or_else(|| PHONE_NUMBER.to_owned(), header_names::cut)
+    }
 }
 
 /// Why a file is not a call list; no row of it is imported.
@@ -30,12 +47,12 @@ pub enum Unreadable {
     Encrypted,
     #[error("the file has too many {0}")]
     TooMany(&'static str),
-    #[error("there is no column phone_number; {0}")]
-    NoPhoneColumn(String),
+    #[error("there is no column {column}; {detail}")]
+    NoPhoneColumn { column: String, detail: String },
     #[error("a column's name holds a NUL character")]
     NulInHeader,
     #[error("the column {0} is there twice")]
-    ColumnTwice(&'static str),
+    ColumnTwice(String),
     #[error("row {row}, the header, {message}")]
     FaultyHeader { row: u32, message: String },
     #[error("row {row}: a quote opens a cell and is never closed, so that the rest of the file is one cell")]

@@ -4,7 +4,7 @@ pub(super) const LIMITS: Limits = Limits { rows: 1_000, columns: 20 };
 
 pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Contact>, Vec<RowError>), Unreadable> {
     let (mut contacts, mut errors) = (Vec::new(), Vec::new());
-    read_contacts(bytes, Reading { limits: LIMITS, region: Some("US") }, |row| {
+    read_contacts(bytes, Reading { limits: LIMITS, region: Some("US"), phone_column: None }, |row| {
         match row {
             Ok(contact) => contacts.push(contact),
             Err(error) => errors.push(error),
@@ -12,6 +12,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Vec<Contact>, Vec<RowError>), Unread
         Ok(())
     })?;
     Ok((contacts, errors))
+}
+
+pub(super) fn unreadable(row: u32, detail: &str) -> RowError {
+    RowError { row, cell: None, fault: RowFault::Unreadable { detail: detail.to_owned() } }
 }
 
 #[test]
@@ -23,6 +27,34 @@ fn columns_are_found_whatever_their_case_and_blanks() {
     assert_eq!((contacts[0].priority, contacts[0].row), (7, 2));
     assert_eq!(contacts[0].contact_data.reveal()["City"], "Brno");
     assert_eq!(contacts[0].contact_data.reveal().len(), 1);
+}
+
+#[test]
+fn the_column_of_the_numbers_can_be_named() {
+    let read = |text: &str, phone_column| {
+        let (mut contacts, mut errors) = (Vec::new(), Vec::new());
+        let reading = Reading { limits: LIMITS, region: Some("US"), phone_column: Some(phone_column) };
+        let read = read_contacts(text.as_bytes(), reading, |row| {
+            match row {
+                Ok(contact) => contacts.push(contact),
+                Err(error) => errors.push(error),
+            }
+            Ok(())
+        });
+        read.map(|_| (contacts, errors))
+    };
+    let text = "phone_number;Mobil 2;name\n111;+12025550100;Anna\n;x;Ben\n";
+    let (contacts, errors) = read(text, " MOBIL 2").unwrap();
+    assert_eq!(contacts[0].phone_number.reveal(), "+12025550100");
+    assert_eq!(contacts[0].contact_data.reveal()["phone_number"], "111", "a column like any other");
+    let cell = Some(CellError { column: "Mobil 2".to_owned(), value: "x".to_owned() });
+    assert_eq!(errors, [RowError { row: 3, cell, fault: RowFault::Phone(domain::phone::PhoneError::Unparsable) }]);
+    let (contacts, _) = read("name,contact_name\n+12025550100,Anna\n", "name").unwrap();
+    assert_eq!(contacts[0].contact_name.as_ref().unwrap().reveal(), "Anna");
+    assert!(read("name,priority\n+12025550100,5\n", "name").unwrap().0[0].contact_name.is_none(), "a number is no name");
+    let missing = read(text, "Phone").unwrap_err().to_string();
+    assert!(missing.starts_with("there is no column Phone; "), "{missing}");
+    assert_eq!(read("a,A,b\n1,2,3\n", "a").unwrap_err(), Unreadable::ColumnTwice("a".to_owned()));
 }
 
 #[test]
@@ -63,8 +95,8 @@ fn an_extension_is_stored_with_the_contact_and_reported() {
 fn what_is_no_call_list_is_refused_as_a_whole() {
     assert_eq!(read(b""), Err(Unreadable::Empty));
     assert_eq!(read(b"\n\n"), Err(Unreadable::Empty));
-    assert!(matches!(read(b"name,phone\nA,1\n"), Err(Unreadable::NoPhoneColumn(_))));
-    assert_eq!(read(b"phone_number,phone_number\n1,2\n"), Err(Unreadable::ColumnTwice("phone_number")));
+    assert!(matches!(read(b"name,phone\nA,1\n"), Err(Unreadable::NoPhoneColumn { .. })));
+    assert_eq!(read(b"phone_number,phone_number\n1,2\n"), Err(Unreadable::ColumnTwice("phone_number".to_owned())));
     assert!(matches!(read(b"PK\x03\x04nonsense"), Err(Unreadable::NoSpreadsheet(_))));
     assert!(matches!(read(b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1nonsense"), Err(Unreadable::NoSpreadsheet(_))));
 }
@@ -117,11 +149,11 @@ fn a_row_that_is_wider_than_the_header_is_an_error() {
                 3, \"Smith, John\",+12025550103,+12025550104\n4,A,,+12025550105,, ,\n";
     let (contacts, errors) = read(text.as_bytes()).unwrap();
     let message = "has more cells than the header: is a comma in a cell not quoted?";
-    assert_eq!(errors, [2, 4].map(|row| RowError { row, message: message.to_owned() }));
+    assert_eq!(errors, [2, 4].map(|row| unreadable(row, message)));
     assert_eq!(contacts.iter().map(|contact| contact.row).collect::<Vec<_>>(), [3, 5]);
     let (contacts, errors) = read(b"phone_number;;\n+12025550100;a;b\n+12025550101;a;b;c\n").unwrap();
     assert_eq!(contacts[0].contact_data.reveal()["column 3"], "b");
-    assert!(errors[0].message.contains("is a semicolon in a cell"), "{errors:?}");
+    assert!(errors[0].fault.to_string().contains("is a semicolon in a cell"), "{errors:?}");
 }
 
 #[test]
@@ -151,16 +183,16 @@ fn rows_that_are_not_in_the_encoding_are_errors_and_the_others_are_read() {
     let text = format!("phone_number,name\n{}", rows(&["John", "Jiří", "Žofie", "Šťastný", "Łukasz"]));
     let bytes = [text.as_bytes(), b"+12025550101,Ji\xF8\xED\n+12025550102,Anna\n"].concat();
     let (contacts, errors) = read(&bytes).unwrap();
-    assert_eq!(errors, [RowError { row: 7, message: "is not UTF-8 text".to_owned() }]);
+    assert_eq!(errors, [unreadable(7, "is not UTF-8 text")]);
     assert_eq!(contacts.len(), 6);
     let names = ["María", "José Núñez", "Peña", "Martínez", "Ángel"].repeat(2);
     let text = format!("phone_number,name\n{}", rows(&names));
     let (windows_1252, ..) = encoding_rs::WINDOWS_1252.encode(&text);
     let (contacts, errors) = read(&[&windows_1252[..], b"+12025550101,a\x9D\n"].concat()).unwrap();
-    assert_eq!(errors, [RowError { row: 12, message: "is not windows-1252 text".to_owned() }]);
+    assert_eq!(errors, [unreadable(12, "is not windows-1252 text")]);
     assert_eq!(contacts.iter().map(|c| c.contact_name.as_ref().unwrap().reveal().as_str()).collect::<Vec<_>>(), names);
     let utf_16: Vec<u8> = "\u{feff}phone_number\n+12025550100".encode_utf16().flat_map(u16::to_le_bytes).chain([0xD8]).collect();
-    assert_eq!(read(&utf_16).unwrap().1, [RowError { row: 2, message: "is not UTF-16LE text".to_owned() }]);
+    assert_eq!(read(&utf_16).unwrap().1, [unreadable(2, "is not UTF-16LE text")]);
 }
 
 #[test]
@@ -206,12 +238,12 @@ fn a_row_with_too_long_a_name_is_an_error_as_with_any_other_cell() {
     let long = "x".repeat(900_000);
     let text = format!("phone_number,name,note\n+12025550100,Ada,\n+12025550101,{long},\n+12025550102,,{long}\n+12025550103,Ben,\n");
     let (contacts, errors) = read(text.as_bytes()).unwrap();
-    let message = "the row has more than 100000 bytes".to_owned();
-    assert_eq!(errors, [3, 4].map(|row| RowError { row, message: message.clone() }));
+    let too_long = |row| RowError { row, cell: None, fault: RowFault::TooLong { max: 100_000 } };
+    assert_eq!(errors, [3, 4].map(too_long));
     assert_eq!(contacts.iter().map(|contact| contact.row).collect::<Vec<_>>(), [2, 5]);
     let half = "y".repeat(50_000);
     let (_, errors) = read(format!("phone_number,name,note\n+12025550100,{half},{half}\n").as_bytes()).unwrap();
-    assert_eq!(errors, [RowError { row: 2, message }], "together they are too long");
+    assert_eq!(errors, [too_long(2)], "together they are too long");
 }
 
 #[test]
@@ -223,7 +255,7 @@ fn notes_cut_long_names_of_columns() {
 }
 
 fn for_each(bytes: &[u8], mut each: impl FnMut(Result<Contact, RowError>), source: &mut Source) {
-    let reading = Reading { limits: LIMITS, region: Some("US") };
+    let reading = Reading { limits: LIMITS, region: Some("US"), phone_column: None };
     *source = read_contacts(bytes, reading, |row| {
         each(row);
         Ok(())
@@ -261,7 +293,7 @@ fn a_column_that_looks_like_the_missing_one_is_proposed() {
     let refused = read(b"Name,Mobile,City\nA,1,B\n").unwrap_err().to_string();
     assert_eq!(
         refused,
-        "there is no column phone_number; \"Mobile\" looks like it: rename it to phone_number; the columns are: Name, Mobile, City"
+        "there is no column phone_number; \"Mobile\" looks like it: name it in the field phone_column, or rename it to phone_number; the columns are: Name, Mobile, City"
     );
     let google = read(b"Name,Phone 1 - Label,Phone 1 - Value\nA,1,B\n").unwrap_err().to_string();
     assert!(google.contains("\"Phone 1 - Value\" looks like it"), "{google}");

@@ -1,8 +1,10 @@
 //! Detects the delimiter of a text.
 
+use crate::call_list::Reading;
+
 use super::{
     encoding::Decoded,
-    first_line, header_cell_is_phone_number,
+    first_line, is_phone_column,
     records::{Record, Records},
 };
 
@@ -38,19 +40,19 @@ struct Look {
 
 /// The delimiter under which the header has a column `phone_number`. If several or none qualify: the one under which most records have as
 /// many cells as the first record.
-pub(super) fn detect(data: &[u8], decoded: &Decoded<'_>) -> u8 {
+pub(super) fn detect(data: &[u8], decoded: &Decoded<'_>, reading: Reading<'_>) -> u8 {
     let sample = data.get(..SAMPLE_BYTES).unwrap_or(data);
-    let looks = DELIMITERS.map(|delimiter| look(sample, delimiter, decoded));
+    let looks = DELIMITERS.map(|delimiter| look(sample, delimiter, decoded, reading));
     let any_has_phone_number = looks.iter().any(|look| look.has_phone_number);
     let possible = looks.iter().rev().filter(|look| look.width > 1 && (look.has_phone_number || !any_has_phone_number));
     possible.max_by_key(|look| (look.alike_percent, look.width)).map_or(b',', |look| look.delimiter)
 }
 
-fn look(sample: &[u8], delimiter: u8, decoded: &Decoded<'_>) -> Look {
+fn look(sample: &[u8], delimiter: u8, decoded: &Decoded<'_>, reading: Reading<'_>) -> Look {
     let mut records = Records::new(sample, delimiter);
     let mut record = Record::default();
     let first_line = first_line(sample, delimiter);
-    let is_number = |cell: &[u8]| decoded.text(cell).is_some_and(|cell| header_cell_is_phone_number(&cell));
+    let is_number = |cell: &[u8]| decoded.text(cell).is_some_and(|cell| is_phone_column(&cell, reading));
     let mut has_phone_number = first_line.iter().any(|cell| is_number(cell));
     let mut widths = Vec::new();
     while widths.len() < SAMPLE_RECORDS && records.read(&mut record).is_ok_and(|there_was_one| there_was_one) {

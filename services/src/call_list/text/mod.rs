@@ -14,7 +14,7 @@ use self::{
     records::{Record, Records},
     swallowed::{Shape, Swallowed},
 };
-use super::{Cells, Line, Reading, Sink, Unreadable, header_names::is_phone_number};
+use super::{Cells, Line, Reading, Sink, Unreadable};
 
 /// Size of the sample that distinguishes texts from other files, in bytes, and the maximum percentage of control characters in it.
 const BINARY_SAMPLE_BYTES: usize = 4 << 10;
@@ -39,12 +39,12 @@ pub(super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result
     if is_binary(data) {
         return Err(Unreadable::NoSpreadsheet("it is binary".to_owned()));
     }
-    let (delimiter, data) = delimiter::hint(data).unwrap_or_else(|| (delimiter::detect(data, &decoded), data));
+    let (delimiter, data) = delimiter::hint(data).unwrap_or_else(|| (delimiter::detect(data, &decoded, reading), data));
     let is_phone_number = |cell: &[u8]| is_written_phone_number(cell, reading.region);
     let shape_of = |header: &[&[u8]]| Shape {
         delimiter,
         cells: header.len(),
-        phone_column: header.iter().position(|cell| decoded.text(cell).is_some_and(|cell| header_cell_is_phone_number(&cell))),
+        phone_column: header.iter().position(|cell| decoded.text(cell).is_some_and(|cell| is_phone_column(&cell, reading))),
         is_phone_number: &is_phone_number,
     };
     let mut records = Records::new(data, delimiter);
@@ -106,8 +106,8 @@ fn trim_quotes(cell: &[u8]) -> &[u8] {
     cell.get(start..end).unwrap_or_default()
 }
 
-fn header_cell_is_phone_number(cell: &str) -> bool {
-    is_phone_number(cell.trim().trim_matches('"'))
+fn is_phone_column(cell: &str, reading: Reading<'_>) -> bool {
+    reading.is_phone_column(cell.trim().trim_matches('"'))
 }
 
 /// Whether a cell is a valid phone number. A date is not one, although some countries have numbers of eight digits.

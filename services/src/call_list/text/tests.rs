@@ -1,8 +1,8 @@
 //! Quotes: the content of quoted cells, and files that are refused because a quote is missing or superfluous.
 
 use super::super::{
-    Reading, RowError, Unreadable, read_contacts,
-    tests::{LIMITS, read},
+    Reading, Unreadable, read_contacts,
+    tests::{LIMITS, read, unreadable},
 };
 
 #[track_caller]
@@ -44,7 +44,7 @@ fn two_stray_quotes_do_not_swallow_the_rows_between_them() {
 #[test]
 fn numbers_in_groups_are_no_dates() {
     let text = "name,phone_number,note\nKari,412 34 567,\"ring\nOla,412 34 568,\nPer,412 34 569,\nAnne,412 34 570,ok\"\nLiv,412 34 571,\n";
-    let reading = Reading { limits: LIMITS, region: Some("NO") };
+    let reading = Reading { limits: LIMITS, region: Some("NO"), phone_column: None };
     assert_eq!(read_contacts(text.as_bytes(), reading, |_| Ok(())), Err(Unreadable::StrayQuote { row: 2 }));
     let dates = "phone_number,note\n41234567,\"calls\n22.11.2026\n2026-11-23\n24/11/26\"\n";
     assert!(read_contacts(dates.as_bytes(), reading, |_| Ok(())).is_ok());
@@ -135,7 +135,7 @@ fn text_after_a_closing_quote_is_an_error_of_its_row() {
     let text =
         "phone_number,name,note\n+12025550100,\"abc\"def,\n+12025550101,\"B\" ,x\n+12025550102,C,5\" pipe \"x\"\n+12025550103,\"\",\n";
     let (contacts, errors) = read(text.as_bytes()).unwrap();
-    assert_eq!(errors, [RowError { row: 2, message: "text follows a closing quote".to_owned() }]);
+    assert_eq!(errors, [unreadable(2, "text follows a closing quote")]);
     assert_eq!(contacts.iter().map(|c| c.row).collect::<Vec<_>>(), [3, 4, 5]);
     assert_eq!(contacts[0].contact_name.as_ref().unwrap().reveal(), "B");
     assert_eq!(contacts[1].contact_data.reveal()["note"], "5\" pipe \"x\"");

@@ -1,4 +1,4 @@
-//! Workbooks: the call list is the first visible sheet with a column `phone_number`.
+//! Workbooks: the call list is the first visible sheet with the column of the phone numbers.
 
 mod archive;
 mod biff;
@@ -11,8 +11,8 @@ pub(super) mod xls;
 pub(super) mod xlsx;
 
 use super::{
-    Cells, Limits, Line, Sink, Unreadable,
-    header_names::{Candidate, describe_missing, is_phone_number},
+    Cells, Line, Reading, Sink, Unreadable,
+    header_names::{Candidate, describe_missing},
 };
 
 /// Rows of one sheet, from the top.
@@ -32,19 +32,22 @@ struct Passed {
 }
 
 impl Passed {
-    fn refuse(&self) -> Unreadable {
+    fn refuse(&self, reading: Reading<'_>) -> Unreadable {
         let is_empty = self.sheets.iter().all(Candidate::is_empty) && self.hidden == 0;
-        if is_empty { Unreadable::Empty } else { Unreadable::NoPhoneColumn(describe_missing(&self.sheets, self.hidden)) }
+        if is_empty {
+            return Unreadable::Empty;
+        }
+        Unreadable::NoPhoneColumn { column: reading.phone_column(), detail: describe_missing(&self.sheets, self.hidden) }
     }
 }
 
-/// Reads a sheet if its first visible row that is not blank has a column `phone_number`; otherwise returns the cells of that row, or none
-/// if there is no such row.
-fn read_sheet(rows: &mut impl Rows, limits: Limits, sink: Sink<'_>) -> Result<Option<Cells>, Unreadable> {
+/// Reads a sheet if its first visible row that is not blank has the column of the phone numbers; otherwise returns the cells of that row, or
+/// none if there is no such row.
+fn read_sheet(rows: &mut impl Rows, reading: Reading<'_>, sink: Sink<'_>) -> Result<Option<Cells>, Unreadable> {
     let mut has_header = false;
     let mut hidden_above = Vec::new();
     while let Some((row, cells)) = rows.next_row()? {
-        if row > limits.rows.saturating_add(1) {
+        if row > reading.limits.rows.saturating_add(1) {
             return Err(Unreadable::TooMany("rows"));
         }
         if cells.is_empty() {
@@ -59,7 +62,7 @@ fn read_sheet(rows: &mut impl Rows, limits: Limits, sink: Sink<'_>) -> Result<Op
             continue;
         }
         if !has_header {
-            if !cells.iter().any(|(_, cell)| is_phone_number(cell)) {
+            if !cells.iter().any(|(_, cell)| reading.is_phone_column(cell)) {
                 return Ok(Some(cells));
             }
             has_header = true;

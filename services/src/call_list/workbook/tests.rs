@@ -10,7 +10,7 @@ const LIMITS: Limits = Limits { rows: 1_000, columns: 20 };
 
 fn read(bytes: &[u8]) -> Result<(Source, Vec<Contact>), Unreadable> {
     let mut contacts = Vec::new();
-    let source = read_contacts(bytes, Reading { limits: LIMITS, region: None }, |row| {
+    let source = read_contacts(bytes, Reading { limits: LIMITS, region: None, phone_column: None }, |row| {
         contacts.push(row.unwrap());
         Ok(())
     })?;
@@ -124,7 +124,7 @@ fn a_workbook_without_a_list_is_refused_with_its_sheets_and_their_columns() {
     for bytes in [save(book), xls.to_vec()] {
         assert_eq!(
             read(&bytes).unwrap_err().to_string(),
-            "there is no column phone_number; \"Telefonní číslo\" on the sheet \"Data\" looks like it: rename it to phone_number; \
+            "there is no column phone_number; \"Telefonní číslo\" on the sheet \"Data\" looks like it: name it in the field phone_column, or rename it to phone_number; \
              the columns of the sheet \"Cover\" are: Call list of November; \
              the columns of the sheet \"Data\" are: Jméno, Telefonní číslo; 1 hidden sheet was not read"
         );

@@ -5,14 +5,14 @@ use std::{collections::HashSet, io::Cursor};
 use calamine::{Data, Reader as _, SheetType, SheetVisible, Xls, XlsError};
 
 use super::{
-    super::{Cells, Limits, Sink, Unreadable, header_names::Candidate},
+    super::{Cells, Reading, Sink, Unreadable, header_names::Candidate},
     Passed, Rows, biff,
     cells::text_of,
     read_sheet,
 };
 
 /// Reads the call list of a workbook; returns the name of its sheet.
-pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Result<String, Unreadable> {
+pub(in super::super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result<String, Unreadable> {
     let hidden_rows = biff::check(&biff::workbook(bytes)?)?;
     let mut book: Xls<_> = Xls::new(Cursor::new(bytes)).map_err(unreadable)?;
     let sheets = book.sheets_metadata().to_vec();
@@ -25,12 +25,12 @@ pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Re
         let range = book.worksheet_range(&sheet.name).map_err(unreadable)?;
         let (first_row, first_column) = range.start().unwrap_or_default();
         let mut rows = SheetRows { rows: range.rows(), next_row: first_row + 1, first_column, hidden };
-        match read_sheet(&mut rows, limits, sink)? {
+        match read_sheet(&mut rows, reading, sink)? {
             None => return Ok(sheet.name.clone()),
             Some(cells) => passed.sheets.push(Candidate::new(Some(&sheet.name), cells.iter().map(|(_, cell)| cell))),
         }
     }
-    Err(passed.refuse())
+    Err(passed.refuse(reading))
 }
 
 struct SheetRows<'a> {

@@ -10,7 +10,7 @@ use std::{
 use calamine::{DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError};
 
 use super::{
-    super::{CELLS_MAX, Cells, Limits, Sink, Unreadable, header_names::Candidate},
+    super::{CELLS_MAX, Cells, Reading, Sink, Unreadable, header_names::Candidate},
     Passed, Rows,
     archive::check_archive,
     cells::text_of,
@@ -26,7 +26,7 @@ const CELL_MAX_CHARS: usize = 32_767;
 const ROW_TEXT_MAX_BYTES: usize = 1 << 20;
 
 /// Reads the call list of a workbook; returns the name of its sheet.
-pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Result<String, Unreadable> {
+pub(in super::super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result<String, Unreadable> {
     check_archive(bytes)?;
     let mut book: Xlsx<_> = Xlsx::new(Cursor::new(bytes)).map_err(unreadable)?;
     let mut parts = Parts::open(bytes)?;
@@ -46,12 +46,12 @@ pub(in super::super) fn read(bytes: &[u8], limits: Limits, sink: Sink<'_>) -> Re
         }
         let cells = book.worksheet_cells_reader(&sheet.name).map_err(unreadable)?;
         let mut rows = SheetRows { cells, ahead: None, at_end: false, hidden: parts.hidden_rows(number)? };
-        match read_sheet(&mut rows, limits, sink)? {
+        match read_sheet(&mut rows, reading, sink)? {
             None => return Ok(sheet.name.clone()),
             Some(cells) => passed.sheets.push(Candidate::new(Some(&sheet.name), cells.iter().map(|(_, cell)| cell))),
         }
     }
-    Err(passed.refuse())
+    Err(passed.refuse(reading))
 }
 
 struct SheetRows<'c, 'p, 'a, RS: Read + Seek> {
