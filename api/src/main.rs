@@ -105,10 +105,18 @@ async fn run(settings: Settings, with_demo: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens the database. A master key is created only with a new installation: a restored database needs the key that its keys are wrapped
+/// with.
 async fn open(settings: &Settings) -> anyhow::Result<Database> {
-    let file = settings.store.master_key_file();
-    let master_key = settings.store.master_key().with_context(|| format!("no master key in {}", file.display()))?;
-    Ok(Database::open(&settings.store.database(master_key)).await?)
+    let store = &settings.store;
+    let file = store.master_key_file();
+    let unreadable = || format!("no master key in {}", file.display());
+    let master_key = match store.existing_master_key().with_context(unreadable)? {
+        Some(key) => key,
+        None if Database::has_installation(&store.database(None)).await? => return Err(OpenError::NoMasterKey(file).into()),
+        None => MasterKey::open(&file).with_context(unreadable)?,
+    };
+    Ok(Database::open(&store.database(Some(master_key))).await?)
 }
 
 /// Exit code for wrong arguments, as in clap.
@@ -127,7 +135,7 @@ async fn open_existing(settings: &Settings) -> anyhow::Result<(Database, MasterK
     let file = settings.store.master_key_file();
     let master_key = settings.store.existing_master_key().with_context(|| file.display().to_string())?;
     let master_key = master_key.ok_or_else(|| OpenError::NoMasterKey(file))?;
-    let database = Database::open(&DatabaseSettings { may_create: false, ..settings.store.database(master_key.clone()) }).await?;
+    let database = Database::open(&DatabaseSettings { may_create: false, ..settings.store.database(Some(master_key.clone())) }).await?;
     Ok((database, master_key))
 }
 

@@ -264,15 +264,7 @@ impl StoreSettings {
         self.seal_key_file.clone().unwrap_or_else(|| self.data_dir.join("seal-key.pem"))
     }
 
-    /// The master key: from the settings, from the environment, or from its file, which is created if it does not exist.
-    pub fn master_key(&self) -> Result<MasterKey, MasterKeyError> {
-        match self.existing_master_key()? {
-            Some(key) => Ok(key),
-            None => MasterKey::open(&self.master_key_file()),
-        }
-    }
-
-    /// The existing master key; `None` if there is none. No key is created.
+    /// The existing master key: from the settings, from the environment, or from its file; `None` if there is none.
     pub fn existing_master_key(&self) -> Result<Option<MasterKey>, MasterKeyError> {
         match self.master_key.clone().map_or_else(MasterKey::from_environment, |key| Ok(Some(key)))? {
             Some(key) => Ok(Some(key)),
@@ -284,9 +276,9 @@ impl StoreSettings {
         self.master_key_file.clone().unwrap_or_else(|| self.data_dir.join("master.key"))
     }
 
-    pub fn database(&self, master_key: MasterKey) -> DatabaseSettings {
+    pub fn database(&self, master_key: Option<MasterKey>) -> DatabaseSettings {
         DatabaseSettings {
-            master_key: Some(master_key),
+            master_key,
             as_platform: true,
             url: self.database_url.clone(),
             schema: self.schema.clone(),

@@ -83,8 +83,7 @@ pub async fn new_database() -> String {
     let migrated = MIGRATED.get_or_init(|| async {
         let url = empty_database().await;
         // Opened as the owner, without a master key: the first platform that opens a copy sets the key.
-        let settings =
-            DatabaseSettings { master_key: None, as_platform: false, ..crate::settings(&url).store.database(crate::master_key()) };
+        let settings = DatabaseSettings { as_platform: false, ..crate::settings(&url).store.database(None) };
         Database::open(&settings).await.unwrap().close().await;
         url.rsplit_once('/').unwrap().1.to_owned()
     });

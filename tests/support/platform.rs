@@ -77,7 +77,7 @@ impl Platform {
 
     pub async fn start_with(settings: Settings) -> Self {
         let database_url = settings.store.database_url.clone().unwrap_or_default();
-        let database = Database::open(&settings.store.database(master_key())).await.unwrap();
+        let database = Database::open(&settings.store.database(Some(master_key()))).await.unwrap();
         Self { running: serve::start(settings, database).await.unwrap(), database_url }
     }
 

@@ -13,7 +13,7 @@ use crate::{Client, binary};
 /// Stops the process when it is dropped.
 pub struct Process {
     child: Child,
-    /// The admin of a new company.
+    /// The admin of a new company, or the one whom the database has already.
     pub client: Client,
 }
 
@@ -28,11 +28,19 @@ impl Process {
         let mut process = Self { child: command.spawn().unwrap(), client: Client::new(&format!("http://127.0.0.1:{port}"), None) };
         let body = json!({"email": "a@example.com", "password": "correct horse", "company_name": "A"});
         for _ in 0..600 {
-            if let Ok(response) = process.client.request(Method::POST, "/auth/register").json(&body).send().await
-                && response.status() == 201
+            let send = |path| process.client.request(Method::POST, path).json(&body).send();
+            let answered = match send("/auth/register").await {
+                Ok(response) if response.status() == 409 => {
+                    let login = json!({"email": body["email"], "password": body["password"]});
+                    process.client.request(Method::POST, "/auth/login").json(&login).send().await
+                }
+                answered => answered,
+            };
+            if let Ok(response) = answered
+                && response.status().is_success()
             {
-                let registered: Value = response.json().await.unwrap();
-                process.client = process.client.with_token(registered["token"].as_str().unwrap());
+                let session: Value = response.json().await.unwrap();
+                process.client = process.client.with_token(session["token"].as_str().unwrap());
                 return process;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -50,21 +50,10 @@ pub struct Database {
 impl Database {
     /// Connects to the database, checks it and brings its schema up to date; starts the private server if necessary.
     pub async fn open(settings: &DatabaseSettings) -> Result<Self, OpenError> {
-        check_schema_name(&settings.schema)?;
         if settings.url.is_none() && !settings.may_create && !embedded::is_made(&settings.data_dir) {
             return Err(OpenError::NoData(settings.data_dir.clone()));
         }
-        let server = match settings.url {
-            Some(_) => None,
-            None => Some(Arc::new(EmbeddedServer::start(&settings.data_dir).await?)),
-        };
-        let options = match (&settings.url, &server) {
-            (Some(url), _) => PgConnectOptions::from_str(url).map_err(OpenError::Url)?,
-            (None, Some(server)) => server.options(),
-            (None, None) => return Err(OpenError::NoPostgres),
-        };
-        let options = in_schema(options, &settings.schema);
-        check_server(&options, settings).await?;
+        let (server, options) = reach(settings).await?;
         if !settings.may_create {
             installation::require_installation(&options, settings).await?;
         }
@@ -96,6 +85,19 @@ impl Database {
         Ok(Self { pool, options, access, master_key, schema: settings.schema.clone(), health, _server: server })
     }
 
+    /// Whether the database has an installation that belongs to a master key. Creates and changes nothing.
+    pub async fn has_installation(settings: &DatabaseSettings) -> Result<bool, OpenError> {
+        if settings.url.is_none() && !embedded::is_made(&settings.data_dir) {
+            return Ok(false);
+        }
+        let (_server, options) = reach(settings).await?;
+        match installation::require_installation(&options, settings).await {
+            Ok(()) => Ok(true),
+            Err(OpenError::NoInstallation(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         tokio::join!(self.pool.close(), self.access.close());
@@ -105,6 +107,22 @@ impl Database {
     pub(crate) fn channel(&self) -> String {
         format!("{}_events", self.schema)
     }
+}
+
+/// Checks that the server is there and fit; starts the private server if there is no address.
+async fn reach(settings: &DatabaseSettings) -> Result<(Option<Arc<EmbeddedServer>>, PgConnectOptions), OpenError> {
+    check_schema_name(&settings.schema)?;
+    let (server, options) = match &settings.url {
+        Some(url) => (None, PgConnectOptions::from_str(url).map_err(OpenError::Url)?),
+        None => {
+            let server = Arc::new(EmbeddedServer::start(&settings.data_dir).await?);
+            let options = server.options();
+            (Some(server), options)
+        }
+    };
+    let options = in_schema(options, &settings.schema);
+    check_server(&options, settings).await?;
+    Ok((server, options))
 }
 
 fn check_schema_name(schema: &str) -> Result<(), OpenError> {

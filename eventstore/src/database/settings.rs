@@ -55,7 +55,10 @@ pub enum OpenError {
     UnsafeServer(&'static str),
     #[error("the role of DATABASE_URL may not make the roles under which the platform works ({0}); give it CREATEROLE")]
     MayNotMakeRoles(String),
-    #[error("there is no master key in {0}; set NEWVOICE_MASTER_KEY, NEWVOICE_MASTER_KEY_FILE or NEWVOICE_DATA_DIR")]
+    #[error(
+        "there is no master key in {0}, but the keys of this database are wrapped with one; copy the file there, or set NEWVOICE_MASTER_KEY, \
+         NEWVOICE_MASTER_KEY_FILE or NEWVOICE_DATA_DIR"
+    )]
     NoMasterKey(PathBuf),
     #[error("the master key is not the one that the keys of this database are wrapped with")]
     OtherMasterKey,

@@ -163,7 +163,7 @@ async fn postgres_is_killed_again_and_again() {
     let kills = setting("NEWVOICE_TEST_SERVER_KILLS", 20);
     let dir = tempfile::Builder::new().prefix("nvk").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut settings = settings("").store.database(support::master_key());
+    let mut settings = settings("").store.database(Some(support::master_key()));
     (settings.url, settings.data_dir) = (None, dir.path().to_owned());
     let database = Database::open(&settings).await.unwrap();
     let store = EventStore::open(&database);

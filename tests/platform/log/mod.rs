@@ -20,7 +20,7 @@ use uuid::Uuid;
 const PERSON: Uuid = Uuid::from_u128(77);
 
 async fn open(url: &str) -> (Database, EventStore) {
-    let database = Database::open(&settings(url).store.database(support::master_key())).await.unwrap();
+    let database = Database::open(&settings(url).store.database(Some(support::master_key()))).await.unwrap();
     let store = EventStore::open(&database);
     (database, store)
 }
@@ -67,7 +67,7 @@ async fn two_installations_in_one_database_never_notice_each_other() {
     let url = empty_database().await;
     let stores = futures::future::join_all(["one", "two"].map(|schema| {
         let settings = StoreSettings { schema: schema.to_owned(), ..settings(&url).store };
-        async move { Database::open(&settings.database(support::master_key())).await.unwrap() }
+        async move { Database::open(&settings.database(Some(support::master_key()))).await.unwrap() }
     }))
     .await;
     let (one, two) = (EventStore::open(&stores[0]), EventStore::open(&stores[1]));

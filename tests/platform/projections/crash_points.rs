@@ -16,7 +16,7 @@ const EVENTS: i64 = 200;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_projector_that_breaks_off_at_any_statement_comes_to_the_same_tables() {
     let url = new_database().await;
-    let database = Database::open(&support::settings(&url).store.database(support::master_key())).await.unwrap();
+    let database = Database::open(&support::settings(&url).store.database(Some(support::master_key()))).await.unwrap();
     let store = EventStore::open(&database);
     RandomHistory::begin(store.clone(), support::seed()).await.until(EVENTS).await;
     let each = all().into_iter().map(|projection| break_off(&url, &database.pool, &store, projection));

@@ -142,7 +142,7 @@ async fn a_comparison_ends_although_the_projection_stands_still() {
     admin.get("/campaigns").await.expect(200);
     let url = platform.database_url.clone();
     platform.stop().await;
-    let database = eventstore::Database::open(&support::settings(&url).store.database(support::master_key())).await.unwrap();
+    let database = eventstore::Database::open(&support::settings(&url).store.database(Some(support::master_key()))).await.unwrap();
     let store = EventStore::open(&database);
     let sql = "update projection_checkpoints set error = 'stopped for a test', error_position = position where name = 'call_tasks'";
     sqlx::query(sql).execute(&database.pool).await.unwrap();

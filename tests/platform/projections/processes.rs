@@ -121,7 +121,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
         .unwrap();
     // No other process may continue an abandoned rebuild.
     platform.stop().await;
-    let database = Database::open(&settings(&url).store.database(support::master_key())).await.unwrap();
+    let database = Database::open(&settings(&url).store.database(Some(support::master_key()))).await.unwrap();
     let (pool, store) = (database.pool.clone(), EventStore::open(&database));
     for name in ["call_metrics", "cost_rollups"] {
         let projection = by_name(name).unwrap();
@@ -173,6 +173,6 @@ async fn indexes(pool: &Pool, projection: &dyn Projection) -> Vec<String> {
 
 /// The indexes in a database in which no projection was ever rebuilt.
 async fn indexes_of_new_tables(projection: &dyn Projection) -> Vec<String> {
-    let database = Database::open(&settings(&new_database().await).store.database(support::master_key())).await.unwrap();
+    let database = Database::open(&settings(&new_database().await).store.database(Some(support::master_key()))).await.unwrap();
     indexes(&database.pool, projection).await
 }

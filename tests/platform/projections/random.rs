@@ -422,7 +422,7 @@ async fn live_equals_rebuilt_after_random_histories() {
     for _ in 0..setting("NEWVOICE_TEST_HISTORIES", 1) {
         let seed = support::seed();
         let url = new_database().await;
-        let database = Database::open(&support::settings(&url).store.database(support::master_key())).await.unwrap();
+        let database = Database::open(&support::settings(&url).store.database(Some(support::master_key()))).await.unwrap();
         let store = EventStore::open(&database);
         let positions = Positions::default();
         let (stop, stopped) = watch::channel(false);

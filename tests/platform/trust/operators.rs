@@ -295,7 +295,7 @@ async fn of_two_master_keys_on_an_empty_database_one_wins() {
         let url = empty_database().await;
         let open = |key: String| {
             let settings = StoreSettings { master_key: Some(key.parse().unwrap()), ..settings(&url).store };
-            async move { eventstore::Database::open(&settings.database(key.parse().unwrap())).await.map(|database| (key, database)) }
+            async move { eventstore::Database::open(&settings.database(Some(key.parse().unwrap()))).await.map(|database| (key, database)) }
         };
         let (first, second) = tokio::join!(open("01".repeat(32)), open("02".repeat(32)));
         assert!(first.is_ok() != second.is_ok(), "{:?} {:?}", first.err(), second.err());
