@@ -161,3 +161,79 @@ async fn each_example_of_the_document_works_as_it_stands() {
     assert_eq!(examples.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "examples that were not tried");
     platform.stop().await;
 }
+
+/// The parts of a skillbase's configuration, in the order of the reference.
+const SKILLBASE_PARTS: [&str; 9] = [
+    "SkillbaseConfig",
+    "SkillbaseContext",
+    "SkillbaseFlow",
+    "SkillbaseStateObject",
+    "SkillbaseTransition",
+    "SkillbaseAgent",
+    "SkillbaseTool",
+    "SkillbaseVoice",
+    "SkillbaseLlm",
+];
+
+/// The type of a property in words: `list of SkillbaseTool`.
+fn type_in_words(document: &Value, property: &Value) -> String {
+    if let Some(name) = property["$ref"].as_str() {
+        let name = name.rsplit('/').next().unwrap();
+        let is_part = SKILLBASE_PARTS.contains(&name);
+        return if is_part {
+            format!("[{name}](#{})", name.to_lowercase())
+        } else {
+            type_in_words(document, &document["components"]["schemas"][name])
+        };
+    }
+    if let Some(words) = property["enum"].as_array() {
+        return words.iter().map(|word| format!("`{}`", word.as_str().unwrap())).collect::<Vec<_>>().join(" or ");
+    }
+    let alternatives = property["oneOf"].as_array().into_iter().chain(property["anyOf"].as_array()).flatten();
+    let alternatives: Vec<_> = alternatives.filter(|one| one["type"] != "null").map(|one| type_in_words(document, one)).collect();
+    if !alternatives.is_empty() {
+        return alternatives.join(" or ");
+    }
+    let types = property["type"].as_array().cloned().unwrap_or_else(|| vec![property["type"].clone()]);
+    match types.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or("any value") {
+        "array" => format!("list of {}", type_in_words(document, &property["items"])),
+        other => other.to_owned(),
+    }
+}
+
+fn skillbase_reference(document: &Value) -> String {
+    let mut text = "# The configuration of a skillbase\n\nA skillbase is a bot: who it is, the course of its conversation, and how it hears and \
+                    speaks. Its configuration is the field `config` of `POST /skillbases` and `PUT /skillbases/{id}`; each change makes a \
+                    version, and a call keeps the version that it began with. Required fields are bold; an unknown field is refused. This page \
+                    is generated from the OpenAPI document.\n"
+        .to_owned();
+    for part in SKILLBASE_PARTS {
+        let schema = &document["components"]["schemas"][part];
+        let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        text.push_str(&format!("\n## {part}\n\n"));
+        if let Some(description) = schema["description"].as_str() {
+            text.push_str(&format!("{description}.\n\n"));
+        }
+        text.push_str("| field | type | meaning |\n|---|---|---|\n");
+        let properties = schema["properties"].as_object().unwrap_or_else(|| panic!("{part} has no properties"));
+        for (name, property) in properties {
+            let field = if required.contains(&name.as_str()) { format!("**`{name}`**") } else { format!("`{name}`") };
+            let meaning = [property, &property["oneOf"][0], &property["oneOf"][1]].into_iter().find_map(|one| one["description"].as_str());
+            text.push_str(&format!("| {field} | {} | {} |\n", type_in_words(document, property), meaning.unwrap().replace('\n', " ")));
+        }
+    }
+    let example = serde_json::to_string_pretty(&document["components"]["schemas"]["SkillbaseConfig"]["example"]).unwrap();
+    text.push_str(&format!("\n## Example\n\n```json\n{example}\n```\n"));
+    text
+}
+
+/// `NEWVOICE_WRITE_DOCS=1` writes it.
+#[test]
+fn the_reference_of_skillbases_is_what_the_document_says() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/skillbase.md");
+    let reference = skillbase_reference(&document());
+    if std::env::var_os("NEWVOICE_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &reference).unwrap();
+    }
+    assert!(std::fs::read_to_string(&path).unwrap() == reference, "docs/skillbase.md is old: set NEWVOICE_WRITE_DOCS=1");
+}
