@@ -52,6 +52,42 @@ async fn a_turn_is_priced_by_the_list_in_force_when_it_happened() {
     platform.stop().await;
 }
 
+/// A dry run tells what the list would change, and publishing it then changes exactly that.
+#[tokio::test]
+async fn a_list_tells_what_it_reprices_and_a_dry_run_publishes_nothing() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let turn = |at: &str| json!({"turn_index": 0, "occurred_at": at, "stt_duration_sec": 10});
+    for at in ["2026-01-10T00:00:00Z", "2026-02-10T00:00:00Z", "2026-02-11T00:00:00Z", "2026-03-10T00:00:00Z"] {
+        call(&admin, at, turn(at)).await;
+    }
+    admin.post("/price-lists", &list("March", "2026-03-01T00:00:00Z", "0.01")).await.expect(201);
+    let total = async || admin.get("/analytics/costs?from=2026-02-01&to=2026-03-01").await.expect(200)["totals"]["cost_total"].clone();
+    let (before, february) = (total().await, list("February", "2026-02-01", "0.002"));
+    let dry = admin.post("/price-lists?dry_run=true", &february).await.expect(200);
+    let expected = json!({"calls": 2, "cost_before": before, "cost_after": "0.04"});
+    assert_eq!((&dry["reprices"], &dry["id"], &dry["created_at"]), (&expected, &json!(null), &json!(null)));
+    assert_eq!((&dry["dry_run"], &dry["unpriced"]), (&json!(true), &json!(["llm_input", "llm_output", "tts", "livekit"])));
+    assert_eq!(total().await, before);
+    assert_eq!(admin.get("/price-lists").await["items"].as_array().unwrap().len(), 2, "the default list and March");
+    let done = admin.post("/price-lists", &february).await.expect(201);
+    assert_eq!((&done["reprices"], &done["dry_run"]), (&expected, &json!(false)));
+    assert_eq!(total().await, "0.04");
+    let future = admin.post("/price-lists?dry_run=true", &list("Later", "2099-01-01", "1")).await.expect(200);
+    assert_eq!(future["reprices"], json!({"calls": 0, "cost_before": "0", "cost_after": "0"}));
+    admin.post("/price-lists?dry_run=maybe", &february).await.problem(400);
+    admin.post("/price-lists?dry_run=true", &list("L", "2026-01-01", "x")).await.problem(422);
+
+    // The query belongs to the request that a key stands for; the time to wait does not.
+    let keyed = |query: &str, body: serde_json::Value| {
+        admin.send(admin.request(reqwest::Method::POST, &format!("/price-lists{query}")).header("idempotency-key", "k").json(&body))
+    };
+    keyed("?dry_run=true", february.clone()).await.expect(200);
+    keyed("", february.clone()).await.problem(422);
+    assert_eq!(keyed("?dry_run=true", february).await.expect(200).header("idempotent-replayed"), Some("true"));
+    platform.stop().await;
+}
+
 #[tokio::test]
 async fn a_price_is_stored_exactly_or_refused() {
     let platform = Platform::start().await;

@@ -1,4 +1,4 @@
-//! Distinguishes requests under one key: the digest of the caller's role and the body.
+//! Distinguishes requests under one key: the digest of the caller's role, the query and the body.
 
 use axum::{
     body::Bytes,
@@ -11,9 +11,18 @@ use services::identity::Identity;
 
 use crate::uploads::read_form;
 
-/// Digest of the caller's role and the body: a stored answer is only returned to callers who may see it. For a form, the digest covers the
+/// The parameter that only says how long to wait: a repeated request may have another one.
+const WAIT: &str = "min_position";
+
+/// Digest of the caller's role, the query and the body: a stored answer is only returned to callers who may see it. For a form, the digest covers the
 /// names and contents of its fields: clients choose a new boundary for each request, and may change the name or content type of a file.
-pub(super) async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
+pub(super) async fn body_hash(
+    key: &CompanyKey,
+    caller: Option<&Identity>,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Vec<u8> {
     let role = caller.map(|identity| identity.role.to_string()).unwrap_or_default();
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let form = match multer::parse_boundary(content_type) {
@@ -22,6 +31,9 @@ pub(super) async fn body_hash(key: &CompanyKey, caller: Option<&Identity>, heade
     };
     let mut hash = Sha256::new();
     hash.update(role);
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter(|(name, _)| name != WAIT) {
+        hash.update(format!("?{name}={value}"));
+    }
     match form {
         Some(form) => hash.update(form),
         None => hash.update(body),

@@ -1,23 +1,29 @@
 //! Price lists.
 
-use axum::extract::State;
+use axum::{Extension, extract::State};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use domain::{price::without_rate, validation::Invalid};
-use serde::Deserialize;
-use utoipa::ToSchema;
+use domain::{
+    price::{Component, Rate, without_rate},
+    validation::Invalid,
+};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use services::Repricing;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use crate::{
     answer::Answer,
     auth::{Admin, By},
-    extract::Body,
-    price_lists::{
-        queries::PriceListView,
-        rates::{RateInput, parse_rates},
-    },
+    edge::Unchanged,
+    extract::{Body, QueryOf},
+    price_lists::rates::{RateInput, RateView, parse_rates},
     problem::Problem,
     state::App,
     times::WrittenTime,
+    words::ComponentName,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -40,14 +46,68 @@ struct PublishPriceList {
     rates: Vec<RateInput>,
 }
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PublishParams {
+    /// true: only answer what the list would change; nothing is published
+    #[param(default = false)]
+    dry_run: Option<bool>,
+}
+
+/// A price list and what it changes.
+#[derive(Serialize, ToSchema)]
+struct PublishedPriceList {
+    /// Id of the price list; null for a dry run
+    id: Option<Uuid>,
+    /// Whether nothing was published
+    dry_run: bool,
+    /// The list's name
+    name: String,
+    /// The list is in force from this time until the next list's
+    effective_from: DateTime<Utc>,
+    /// The prices
+    #[schema(value_type = Vec<RateView>)]
+    rates: Vec<Rate>,
+    /// Components for which the list has no rate at all: their usage costs nothing
+    #[schema(value_type = Vec<ComponentName>)]
+    unpriced: Vec<Component>,
+    /// The calls that began in the list's period until now, whose costs it changes
+    reprices: RepricesView,
+    /// When the list was published; null for a dry run
+    created_at: Option<DateTime<Utc>>,
+}
+
+/// What a price list changes.
+#[derive(Serialize, ToSchema)]
+struct RepricesView {
+    /// Number of calls
+    calls: u64,
+    /// What they cost before, an exact decimal
+    cost_before: Decimal,
+    /// What they cost under the list, an exact decimal
+    cost_after: Decimal,
+}
+
+impl From<Repricing> for RepricesView {
+    fn from(repricing: Repricing) -> Self {
+        let Repricing { calls, cost_before, cost_after } = repricing;
+        Self { calls, cost_before: cost_before.normalize(), cost_after: cost_after.normalize() }
+    }
+}
+
 /// Publish a price list.
 ///
-/// It is in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of the calls in its
-/// period. A company's lists are published one after the other, a list with an earlier date once the costs include all events before it (503
-/// if that takes more than a few seconds).
-#[utoipa::path(post, path = "/price-lists", operation_id = "publish_price_list", tag = "prices", security(("bearer" = ["admin"])), request_body = PublishPriceList,
-    responses((status = 201, body = PriceListView), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
-async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<PublishPriceList>) -> Result<Answer<PriceListView>, Problem> {
+/// It is a complete list, in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of the
+/// calls in its period, and the answer says how much. `dry_run=true` answers the same and publishes nothing. A company's lists are published
+/// one after the other, a list with an earlier date once the costs include all events before it (503 if that takes more than a few seconds).
+#[utoipa::path(post, path = "/price-lists", operation_id = "publish_price_list", tag = "prices", security(("bearer" = ["admin"])), params(PublishParams), request_body = PublishPriceList,
+    responses((status = 201, body = PublishedPriceList), (status = 200, description = "A dry run: nothing was published", body = PublishedPriceList), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn publish(
+    State(app): State<App>,
+    by: By<Admin>,
+    QueryOf(PublishParams { dry_run }): QueryOf<PublishParams>,
+    Body(input): Body<PublishPriceList>,
+) -> Result<(Option<Extension<Unchanged>>, Answer<PublishedPriceList>), Problem> {
     let mut invalid = Invalid::default();
     invalid.name("name", &input.name, 200);
     let effective_from = input.effective_from.in_zone(Tz::UTC);
@@ -55,13 +115,15 @@ async fn publish(State(app): State<App>, by: By<Admin>, Body(input): Body<Publis
     invalid.into_result()?;
     let rates = parse_rates(input.rates)?;
     let _turn = app.shares.of_price_list(by.company_id()).await?;
+    let dry_run = dry_run.unwrap_or_default();
+    let reprices = app.services.repricing(by.company_id(), effective_from, &rates).await?.into();
+    let list = |id, rates: Vec<Rate>, created_at| {
+        let unpriced = without_rate(&rates);
+        PublishedPriceList { id, dry_run, name: input.name.clone(), effective_from, rates, unpriced, reprices, created_at }
+    };
+    if dry_run {
+        return Ok((Some(Extension(Unchanged)), Answer::ok(app.store.head().position(), list(None, rates, None))));
+    }
     let published = app.services.publish_price_list(&by.op(), input.name.clone(), effective_from, rates.clone()).await?;
-    Ok(Answer::of_new(published, |given| PriceListView {
-        id: given.id,
-        name: input.name,
-        effective_from,
-        unpriced: without_rate(&rates),
-        rates,
-        created_at: given.created_at,
-    }))
+    Ok((None, Answer::of_new(published, |given| list(Some(given.id), rates, Some(given.created_at)))))
 }

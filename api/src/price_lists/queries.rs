@@ -109,6 +109,8 @@ struct WhatIf {
 
 #[derive(Serialize, ToSchema)]
 struct WhatIfView {
+    /// Number of calls
+    calls: u64,
     /// What the calls cost
     actual: CostView,
     /// What they would have cost
@@ -136,7 +138,7 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         _ => return Err(Problem::invalid("rates", FieldFault::EitherOr { field: "rates".to_owned(), other: "price_list_id".to_owned() })),
     };
     let scope = Scope { company_id: by.company_id(), campaign_id: input.campaign_id, skillbase_id: None, from, to, timezone: Tz::UTC };
-    let cost_rollups::WhatIf { actual, other, unpriced } =
+    let cost_rollups::WhatIf { calls, actual, other, unpriced } =
         cost_rollups::what_if(&app.access, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;
     let difference = Costs {
         stt: other.stt - actual.stt,
@@ -146,7 +148,7 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
     };
     let unpriced = UnpricedView::all(&unpriced);
     let (actual, what_if, difference) = ((&actual).into(), (&other).into(), (&difference).into());
-    Ok(Answer::ok(position, WhatIfView { actual, what_if, difference, unpriced }))
+    Ok(Answer::ok(position, WhatIfView { calls, actual, what_if, difference, unpriced }))
 }
 
 /// Usage in a minute of conversation; each value can be given.

@@ -26,6 +26,8 @@ pub enum UsageFrom {
 /// Costs of the same calls under two sets of rates.
 #[derive(Debug, Default)]
 pub struct WhatIf {
+    /// Number of calls.
+    pub calls: u64,
     /// What the calls cost.
     pub actual: Costs,
     /// What they would have cost under the other rates.
@@ -43,7 +45,7 @@ pub async fn what_if(
     mut progress: impl FnMut(u64),
 ) -> Result<WhatIf, ApplyError> {
     let mut found = WhatIf::default();
-    let (mut after, mut done) = (Uuid::nil(), 0);
+    let mut after = Uuid::nil();
     // The ledger at one moment, and the log up to the position that the ledger had read by then.
     let mut db = crate::snapshot(access, Some(scope.company_id), &[super::READ_MODEL]).await?;
     let until = sqlx::query_scalar!("select position from projection_checkpoints where name = 'cost_rollups'");
@@ -52,7 +54,7 @@ pub async fn what_if(
         let bills = query::bills_in(&mut db, scope, after, CALLS).await?;
         let Some((last, _)) = bills.last() else { return Ok(found) };
         after = *last;
-        done += bills.len() as u64;
+        found.calls += bills.len() as u64;
         for line in bills.iter().flat_map(|(_, lines)| lines) {
             found.actual.add(line.component, line.cost);
         }
@@ -63,7 +65,7 @@ pub async fn what_if(
         for (_, lines) in &usage {
             found.reprice(lines, rates);
         }
-        progress(done);
+        progress(found.calls);
     }
 }
 
