@@ -11,6 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
+    actors::name_users,
     answer::{Answer, Items},
     auth::{Auditor, By},
     event_view::ActorSchema,
@@ -50,7 +51,7 @@ struct AuditView {
     id: Uuid,
     /// When the request was answered
     at: DateTime<Utc>,
-    /// As in events; null when the caller was not authenticated
+    /// The caller; null when it was not authenticated
     #[schema(value_type = Option<ActorSchema>)]
     actor: Option<Value>,
     /// HTTP method and route
@@ -103,6 +104,7 @@ async fn list(
         filter.path,
         paging.rows_to_read()
     );
-    let rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;
+    let mut rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;
+    name_users(&app, by.company_id(), rows.iter_mut().filter_map(|row| row.actor.as_mut())).await?;
     Ok(Answer::ok(position, Items::page(rows, &paging, |row| After { at: row.at, id: row.id }, |row| row)))
 }

@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use domain::{Decider as _, api_key::ApiKey, role::Role, user::User};
-use eventstore::{Filter, StreamName};
+use eventstore::{BoundedPage, Filter, StoredEvent, StreamName};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
+    actors::name_users,
     answer::{Answer, Items},
     auth::{By, Viewer},
     event_view::EventView,
@@ -61,7 +62,7 @@ async fn list(
     let position = fresh.of_log(&app).await?;
     let after = paging.after::<i64>()?.or(filter.after).unwrap_or(0);
     let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, usize::from(paging.limit)).await?;
-    Ok(Answer::ok(position, Items::bounded(events, |event| event.position, EventView::from)))
+    Ok(Answer::ok(position, view(&app, by.company_id(), events).await?))
 }
 
 /// The events of a company's streams, oldest first; 404 if there are none, or if the streams belong to another company.
@@ -77,7 +78,15 @@ pub(super) async fn history(
     if page.rows.is_empty() && after.is_none() {
         return Err(Problem::not_found(what));
     }
-    Ok(Items::bounded(page, |event| event.position, EventView::from))
+    view(app, company_id, page).await
+}
+
+/// A page of a company's events, with the names of their actors.
+async fn view(app: &App, company_id: Uuid, page: BoundedPage<StoredEvent>) -> Result<Items<EventView>, Problem> {
+    let mut page = Items::bounded(page, |event| event.position, EventView::from);
+    let actors = page.items.iter_mut().filter_map(|event| event.metadata.get_mut("actor"));
+    name_users(app, company_id, actors).await?;
+    Ok(page)
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use domain::validation::Invalid;
 use projections::ReadModel;
 use serde::Deserialize;
 use services::Read;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::{extract::QueryOf, problem::Problem, state::App};
+use crate::{extract::QueryOf, problem::Problem, state::App, times::WrittenTime};
 
 /// `?min_position=`: the log position that the read model must have reached.
 #[derive(Clone, Copy, Deserialize, IntoParams)]
@@ -59,18 +61,26 @@ impl Fresh {
 }
 
 /// `?as_of=`: the state at a given time, from the events that were recorded until then.
+pub struct AsOf(pub Option<DateTime<Utc>>);
+
+/// The parameters that [`AsOf`] reads.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct AsOf {
-    /// The state at this moment, by recorded_at.
-    pub as_of: Option<DateTime<Utc>>,
+pub struct AsOfParams {
+    /// The state at this time, by recorded_at; a date means the beginning of the day, UTC
+    #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
+    as_of: Option<WrittenTime>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for AsOf {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let QueryOf(as_of) = QueryOf::<Self>::from_request_parts(parts, state).await?;
-        Ok(as_of)
+        let QueryOf(AsOfParams { as_of }) = QueryOf::from_request_parts(parts, state).await?;
+        let as_of = as_of.map(|time| time.in_zone(Tz::UTC));
+        let mut invalid = Invalid::default();
+        invalid.time("as_of", as_of);
+        invalid.into_result()?;
+        Ok(Self(as_of))
     }
 }

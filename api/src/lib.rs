@@ -1,6 +1,7 @@
 //! The HTTP edge: one file or folder per resource, with its commands, queries and views. It contains no business rules: handlers call
 //! `services`, or query the read models in `projections`.
 
+mod actors;
 mod analytics;
 mod answer;
 mod api_keys;

@@ -110,6 +110,8 @@ impl<T> ClaimResult<T> {
 #[derive(Clone, Debug)]
 pub struct TaskForAgent {
     pub task: Versioned<CreatedTask>,
+    /// As the campaign's settings say.
+    pub max_attempts: u32,
     pub call_id: Uuid,
 }
 
@@ -133,7 +135,8 @@ impl Services {
         let loaded: Loaded<Task> = self.store.load(op.company_id(), claim.task_id).await?;
         let task = loaded.state.require("task")?.clone();
         let task = Versioned::of_loaded(claim.task_id, &loaded, claim.position, task);
-        Ok(ClaimResult::Claimed(TaskForAgent { task, call_id }))
+        let max_attempts = self.max_attempts(op.company_id(), campaign_id, None).await?;
+        Ok(ClaimResult::Claimed(TaskForAgent { task, max_attempts, call_id }))
     }
 
     /// Claims the campaign's next task for a new call `call_id`, within its schedule and limits. One append sets the task in progress and

@@ -8,6 +8,7 @@ use domain::{
     task::{AttemptFailure, CreatedTask, Task, TaskCommand, TaskStatus},
 };
 use eventstore::{CommandContext, Committed, Loaded, StoreError};
+use projections::campaigns;
 use uuid::Uuid;
 
 use crate::{OpContext, ServiceError, Services, StateConflict, Versioned, claim_slots};
@@ -58,6 +59,21 @@ impl Services {
         let loaded: Loaded<Task> = self.store.load_as_of(company_id, id, moment).await?;
         let task = loaded.state.require("task at that moment")?.clone();
         Ok(Versioned::of_loaded(id, &loaded, loaded.position, task))
+    }
+
+    /// Maximum number of attempts of a campaign's tasks at a time, by default at present. The settings of a deleted campaign stay what they
+    /// were.
+    pub async fn max_attempts(&self, company_id: Uuid, campaign_id: Uuid, as_of: Option<DateTime<Utc>>) -> Result<u32, ServiceError> {
+        let loaded: Loaded<Campaign> = match as_of {
+            None => self.store.load(company_id, campaign_id).await?,
+            Some(moment) => self.store.load_as_of(company_id, campaign_id, moment).await?,
+        };
+        if let Some(campaign) = loaded.state.present() {
+            return Ok(campaign.settings.max_retries);
+        }
+        let mut read = self.read_by_key(company_id, &[campaigns::READ_MODEL], None).await?;
+        let row = campaigns::get(&mut read, company_id, campaign_id).await?.ok_or_else(|| ServiceError::not_found("campaign"))?;
+        Ok(row.into_data()?.settings.max_retries)
     }
 
     /// The campaign's retry policy; tasks of a campaign that is deleted or finishing are not retried.

@@ -212,3 +212,35 @@ async fn a_stream_begins_with_an_id_and_refuses_places_that_are_not_in_the_log()
     assert_eq!(open("", Some("-1")).await.status(), 400);
     platform.stop().await;
 }
+
+/// Events and the audit store the ids of users; answers name them by their addresses, also for callers who may not list the users.
+#[tokio::test]
+async fn actors_are_named() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let manager = admin.invited("manager@example.com", "manager").await;
+    let viewer = admin.invited("viewer@example.com", "viewer").await;
+    let key = admin.post("/api-keys", &json!({"name": "dialer 7", "role": "manager"})).await.expect(201);
+    let by_key = admin.with_token(key["key"].as_str().unwrap());
+    let campaign = manager.campaign(json!({})).await;
+    by_key.put(&format!("/campaigns/{campaign}"), &json!({"name": "Renamed"})).await.expect(200);
+    let names = |events: &Value, of: &str| {
+        let items = events["items"].as_array().unwrap().iter();
+        items.map(|event| event.pointer(of).unwrap()["name"].as_str().unwrap_or("-").to_owned()).collect::<Vec<_>>()
+    };
+    for client in [&viewer, &admin, &by_key] {
+        let history = client.get(&format!("/campaigns/{campaign}/history")).await.expect(200);
+        assert_eq!(names(&history.body, "/metadata/actor"), ["manager@example.com", "dialer 7"]);
+    }
+    let events = viewer.get("/events?category=campaign").await.expect(200);
+    assert_eq!(names(&events.body, "/metadata/actor"), ["manager@example.com", "dialer 7"]);
+    let audit = admin.get(&format!("/audit?path=/campaigns/{campaign}")).await.expect(200);
+    assert_eq!(names(&audit.body, "/actor"), ["dialer 7"]);
+    let audit = admin.get("/audit?path=/campaigns").await.expect(200);
+    assert_eq!(names(&audit.body, "/actor"), ["manager@example.com"]);
+    // The log holds no address.
+    let owner = &platform.app().owner;
+    let found = "select count(*) from events where metadata::text like '%example.com%' or payload::text like '%manager@example%'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(found).fetch_one(owner).await.unwrap(), 0);
+    platform.stop().await;
+}

@@ -71,6 +71,36 @@ async fn outside_its_schedule_a_campaign_tells_when_it_opens() {
 }
 
 #[tokio::test]
+async fn a_task_shows_its_maximum_number_of_attempts() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(2, json!({"max_retries": 2, "retry_delay_minutes": 600})).await;
+    let path = format!("/campaigns/{campaign}");
+    let claimed = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+    let (task, call) = (claimed["task"]["id"].as_str().unwrap().to_owned(), claimed["call_id"].clone());
+    let failed = admin.post(&format!("/tasks/{task}/fail"), &json!({"call_id": call, "error_message": "no"})).await.expect(200);
+    let then = Utc::now().to_rfc3339();
+    admin.act(&format!("{path}/pause")).await.expect(200);
+    let settings = json!({"max_retries": 7});
+    admin.put(&path, &settings).await.expect(200);
+    let now = admin.get(&format!("/tasks/{task}")).await.expect(200);
+    let earlier = admin.send(admin.request(reqwest::Method::GET, &format!("/tasks/{task}")).query(&[("as_of", &then)])).await.expect(200);
+    for (shown, attempts) in [(&claimed["task"], 2), (&failed.body, 2), (&earlier.body, 2), (&now.body, 7)] {
+        assert_eq!(shown["max_attempts"], attempts, "{shown}");
+    }
+    // A date is its beginning: the task did not exist yet. A deleted campaign's tasks stay readable.
+    admin.get(&format!("/tasks/{task}?as_of=2026-01-01")).await.problem(404);
+    for wrong in ["2026-01-01T00:00:00", "yesterday", ""] {
+        admin.get(&format!("/tasks/{task}?as_of={wrong}")).await.problem(400);
+    }
+    admin.delete(&path).await.expect(204);
+    assert_eq!(admin.get(&format!("/tasks/{task}")).await.expect(200)["max_attempts"], 7);
+    let listed = admin.get(&format!("{path}/tasks")).await.expect(200);
+    assert!(listed["items"].as_array().unwrap().iter().all(|task| task["max_attempts"] == 7), "{}", listed.body);
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn the_list_of_tasks_is_filtered_by_outcome_and_number() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;

@@ -84,7 +84,7 @@ async fn a_campaign_s_tasks_are_a_table_with_the_columns_of_their_call_list() {
         sheet[1..].iter().map(|row| number(row)).collect::<Vec<_>>(),
         [Data::String("+12025551001".to_owned()), Data::String("+12025551000".to_owned())]
     );
-    assert!(matches!(sheet[1][12], Data::DateTime(_)), "{:?}", sheet[1]);
+    assert!(matches!(sheet[1][13], Data::DateTime(_)), "{:?}", sheet[1]);
 
     // What was downloaded can be uploaded again.
     let again = admin.campaign(json!({})).await;

@@ -16,7 +16,7 @@ use crate::{
     calls::{CallParams, CallView},
     event_view::EventView,
     extract::{HistoryPaging, HistoryParams, Id, Paging, PagingParams, QueryOf},
-    freshness::{AsOf, Fresh},
+    freshness::{AsOf, AsOfParams, Fresh},
     problem::Problem,
     state::App,
     tables::{FormatParams, List, Listing},
@@ -63,9 +63,9 @@ impl List for Calls {
 }
 
 /// One call, at present or as of a given time.
-#[utoipa::path(get, path = "/calls/{id}", operation_id = "get_call", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/calls/{id}", operation_id = "get_call", tag = "calls", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOfParams, Fresh),
     responses((status = 200, body = CallView), (status = 404, body = Problem)))]
-async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<CallView>, Problem> {
+async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf(as_of): AsOf, fresh: Fresh) -> Result<Answer<CallView>, Problem> {
     if let Some(moment) = as_of {
         let position = fresh.of_log(&app).await?;
         let call = app.services.call_as_of(by.company_id(), id, moment).await?;

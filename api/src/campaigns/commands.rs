@@ -356,9 +356,9 @@ struct ClaimView {
         (status = 404, body = Problem)))]
 async fn claim(State(app): State<App>, by: By<Agent>, Id(id): Id) -> Result<Response, Problem> {
     match app.services.claim_task_for_agent(&by.op(), id).await? {
-        ClaimResult::Claimed(TaskForAgent { task, call_id }) => {
+        ClaimResult::Claimed(TaskForAgent { task, max_attempts, call_id }) => {
             let position = task.position;
-            Ok(Answer::ok(position, ClaimView { task: TaskView::new(task), call_id }).into_response())
+            Ok(Answer::ok(position, ClaimView { task: TaskView::new(task, max_attempts), call_id }).into_response())
         }
         ClaimResult::Nothing(reason) => {
             let reason = <&'static str>::from(reason);

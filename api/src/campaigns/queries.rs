@@ -26,13 +26,13 @@ use crate::{
     campaigns::{CampaignView, PacingView},
     event_view::EventView,
     extract::{HistoryPaging, HistoryParams, Id, Paging, PagingParams, QueryOf},
-    freshness::{AsOf, Fresh},
+    freshness::{AsOf, AsOfParams, Fresh},
     numbers::{seconds, share},
     phone_numbers::person_in_query,
     problem::Problem,
     state::App,
     tables::{FormatParams, List, Listing},
-    tasks::TaskView,
+    tasks::{TaskView, max_attempts},
     words::{CampaignStatusName, OutcomeName, TaskStatusName},
 };
 
@@ -77,15 +77,9 @@ async fn list(
 }
 
 /// One campaign, at present or as of a given time.
-#[utoipa::path(get, path = "/campaigns/{id}", operation_id = "get_campaign", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/campaigns/{id}", operation_id = "get_campaign", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOfParams, Fresh),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem)))]
-async fn get(
-    State(app): State<App>,
-    by: By<Viewer>,
-    Id(id): Id,
-    AsOf { as_of }: AsOf,
-    fresh: Fresh,
-) -> Result<Answer<CampaignView>, Problem> {
+async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf(as_of): AsOf, fresh: Fresh) -> Result<Answer<CampaignView>, Problem> {
     if let Some(moment) = as_of {
         fresh.of_log(&app).await?;
         let campaign = app.services.campaign_as_of(by.company_id(), id, moment).await?;
@@ -170,12 +164,12 @@ impl List for Tasks {
     async fn page(&self, app: &App, paging: Paging) -> Result<Answer<Items<TaskView>>, Problem> {
         let mut read = self.fresh.read(app, self.company_id, projections::campaigns::READS).await?;
         let position = read.position;
-        projections::campaigns::get(&mut read, self.company_id, self.campaign_id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
+        let max_attempts = max_attempts(projections::campaigns::get(&mut read, self.company_id, self.campaign_id).await?)?;
         let (after, limit) = (paging.after()?, usize::from(paging.limit));
         let mut page = call_tasks::list(&mut read, self.company_id, self.campaign_id, &self.filter, after, limit).await?;
         drop(read);
         app.store.persons().reveal(self.company_id, &mut page.rows).await?;
-        Ok(Answer::ok(position, Items::bounded(page, |row| row.position, TaskView::from)))
+        Ok(Answer::ok(position, Items::bounded(page, |row| row.position, |row| TaskView::of_row(row, max_attempts))))
     }
 }
 

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use domain::{
     outcome::Outcome,
-    task::{AttemptFailure, ERROR_MESSAGE_MAX, FailureCause},
+    task::{AttemptFailure, CreatedTask, ERROR_MESSAGE_MAX, FailureCause},
     validation::Invalid,
 };
 use serde::Deserialize;
+use services::Versioned;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -23,6 +24,12 @@ use crate::{
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(complete)).routes(routes!(fail)).routes(routes!(cancel))
+}
+
+/// The answer to a command on a task.
+async fn answer(app: &App, company_id: Uuid, task: Versioned<CreatedTask>) -> Result<Answer<TaskView>, Problem> {
+    let max_attempts = app.services.max_attempts(company_id, task.value.contact.campaign_id, None).await?;
+    Ok(Answer::of(task, |task| TaskView::new(task, max_attempts)))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -53,7 +60,7 @@ struct FailTask {
 #[utoipa::path(post, path = "/tasks/{id}/complete", operation_id = "complete_task", tag = "tasks", security(("bearer" = ["agent"])), params(("id" = Uuid, Path)), request_body = CompleteTask,
     responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn complete(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Body<CompleteTask>) -> Result<Answer<TaskView>, Problem> {
-    Ok(Answer::of(app.services.complete_task(&by.op(), id, input.call_id, input.outcome).await?, TaskView::new))
+    answer(&app, by.company_id(), app.services.complete_task(&by.op(), id, input.call_id, input.outcome).await?).await
 }
 
 /// Report that the current attempt failed.
@@ -71,7 +78,7 @@ async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Bo
         outcome: input.outcome,
         cause: FailureCause::Reported,
     };
-    Ok(Answer::of(app.services.fail_task(&by.op(), id, failure).await?, TaskView::new))
+    answer(&app, by.company_id(), app.services.fail_task(&by.op(), id, failure).await?).await
 }
 
 /// Cancel a waiting task: its person is not called again.
@@ -80,5 +87,5 @@ async fn fail(State(app): State<App>, by: By<Agent>, Id(id): Id, Body(input): Bo
 #[utoipa::path(post, path = "/tasks/{id}/cancel", operation_id = "cancel_task", tag = "tasks", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = TaskView), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn cancel(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<TaskView>, Problem> {
-    Ok(Answer::of(app.services.cancel_task(&by.op(), id).await?, TaskView::new))
+    answer(&app, by.company_id(), app.services.cancel_task(&by.op(), id).await?).await
 }

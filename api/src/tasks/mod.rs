@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::App;
 
+pub use queries::max_attempts;
 pub use view::TaskView;
 
 pub fn router() -> OpenApiRouter<App> {

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use axum::extract::State;
-use domain::{call::Call, task::Task};
+use domain::{call::Call, campaign::Campaign, task::Task};
 use eventstore::{Filter, StreamName};
+use projections::Document;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use crate::{
     auth::{By, Viewer},
     event_view::EventView,
     extract::{HistoryPaging, HistoryParams, Id},
-    freshness::{AsOf, Fresh},
+    freshness::{AsOf, AsOfParams, Fresh},
     problem::Problem,
     state::App,
     tasks::TaskView,
@@ -26,22 +27,31 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get)).routes(routes!(history))
 }
 
+/// Maximum number of attempts of the tasks of a campaign, from its row.
+pub fn max_attempts(campaign: Option<Document<Campaign>>) -> Result<u32, Problem> {
+    let campaign = campaign.ok_or_else(|| Problem::not_found("campaign"))?;
+    Ok(campaign.into_data().map_err(|error| Problem::internal(&error))?.settings.max_retries)
+}
+
 /// One task, at present or as of a given time.
-#[utoipa::path(get, path = "/tasks/{id}", operation_id = "get_task", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOf, Fresh),
+#[utoipa::path(get, path = "/tasks/{id}", operation_id = "get_task", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOfParams, Fresh),
     responses((status = 200, body = TaskView), (status = 404, body = Problem)))]
-async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf { as_of }: AsOf, fresh: Fresh) -> Result<Answer<TaskView>, Problem> {
+async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf(as_of): AsOf, fresh: Fresh) -> Result<Answer<TaskView>, Problem> {
     if let Some(moment) = as_of {
         let position = fresh.of_log(&app).await?;
         let task = app.services.task_as_of(by.company_id(), id, moment).await?;
-        return Ok(Answer { position, ..Answer::of(task, TaskView::new) });
+        let max_attempts = app.services.max_attempts(by.company_id(), task.value.contact.campaign_id, Some(moment)).await?;
+        return Ok(Answer { position, ..Answer::of(task, |task| TaskView::new(task, max_attempts)) });
     }
-    let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::call_tasks::READ_MODEL]).await?;
+    let mut read = fresh.read_by_key(&app, by.company_id(), projections::campaigns::READS).await?;
     let position = read.position;
     let mut row = projections::call_tasks::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("task"))?;
+    let campaign = projections::campaigns::get(&mut read, by.company_id(), row.campaign_id).await?;
     drop(read);
+    let max_attempts = max_attempts(campaign)?;
     app.store.persons().reveal(by.company_id(), std::slice::from_mut(&mut row)).await?;
     let version = row.stream_version;
-    Ok(Answer::ok(position, row.into()).version(version))
+    Ok(Answer::ok(position, TaskView::of_row(row, max_attempts)).version(version))
 }
 
 /// Every event of the task and of its calls, in log order, with its actor and cause.

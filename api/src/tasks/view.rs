@@ -32,6 +32,8 @@ pub struct TaskView {
     pub priority: i32,
     /// Attempts that have begun
     pub attempt_count: i64,
+    /// After how many attempts the task has failed: `max_retries` of its campaign. A company that retries failed tasks allows further ones
+    pub max_attempts: u32,
     /// When the last attempt began
     pub last_attempt_at: Option<DateTime<Utc>>,
     /// When the next attempt is due; null unless the status is `retry`
@@ -50,12 +52,12 @@ pub struct TaskView {
 }
 
 row!(TaskView {
-    id, campaign_id, phone_number, contact_name, status, priority, attempt_count, last_attempt_at, next_attempt_at, call_id, outcome,
+    id, campaign_id, phone_number, contact_name, status, priority, attempt_count, max_attempts, last_attempt_at, next_attempt_at, call_id, outcome,
     error_message, created_at, updated_at,
 } and the fields of contact_data);
 
 impl TaskView {
-    pub fn new(given: Versioned<CreatedTask>) -> Self {
+    pub fn new(given: Versioned<CreatedTask>, max_attempts: u32) -> Self {
         let Versioned { id, value: task, created_at, updated_at, .. } = given;
         Self {
             id,
@@ -66,6 +68,7 @@ impl TaskView {
             status: task.status.to_string(),
             priority: task.contact.priority,
             attempt_count: i64::from(task.attempt_count),
+            max_attempts,
             last_attempt_at: task.last_attempt_at,
             next_attempt_at: task.next_attempt_at,
             call_id: task.call_id,
@@ -75,10 +78,8 @@ impl TaskView {
             updated_at,
         }
     }
-}
 
-impl From<CallTaskRow> for TaskView {
-    fn from(row: CallTaskRow) -> Self {
+    pub fn of_row(row: CallTaskRow, max_attempts: u32) -> Self {
         Self {
             id: row.task_id,
             campaign_id: row.campaign_id,
@@ -88,6 +89,7 @@ impl From<CallTaskRow> for TaskView {
             status: row.status,
             priority: row.priority,
             attempt_count: i64::from(row.attempt_count),
+            max_attempts,
             last_attempt_at: row.last_attempt_at,
             next_attempt_at: row.next_attempt_at,
             call_id: row.call_id,

@@ -62,6 +62,12 @@ impl From<i32> for Cell {
     }
 }
 
+impl From<u32> for Cell {
+    fn from(value: u32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
 from! {
     bool => Bool,
     i64 => Int,
