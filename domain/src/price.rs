@@ -78,9 +78,42 @@ impl Rate {
 
 /// The price list of every new company. The units are those of the original; Deepgram's public price is per minute.
 pub fn default_rates() -> Vec<Rate> {
+    rates_with_speech_per(Unit::Second)
+}
+
+/// Rates that a company can publish.
+#[derive(Clone, Debug)]
+pub struct Preset {
+    pub name: &'static str,
+    /// Where the prices are from, and since when they are known.
+    pub source: &'static str,
+    pub note: &'static str,
+    pub rates: Vec<Rate>,
+}
+
+/// The list of the original, which every new company begins with, and the same list with the unit of the public price of speech.
+pub fn presets() -> [Preset; 2] {
+    [
+        Preset {
+            name: "Original",
+            source: "configuration of the original platform",
+            note: "Every new company begins with this list. Its price of speech recognition is 0.0043 per second; Deepgram's price list has this \
+                   number per minute, so that the cost of speech recognition is 60 times the public price.",
+            rates: rates_with_speech_per(Unit::Second),
+        },
+        Preset {
+            name: "Public list prices",
+            source: "price lists of Deepgram (pre-recorded Nova, Aura-1), Groq (llama-3.1-8b-instant) and LiveKit, as of November 2026",
+            note: "Speech recognition per minute of speech. Contracts, other models and streaming have other prices: compare with your invoices.",
+            rates: rates_with_speech_per(Unit::Minute),
+        },
+    ]
+}
+
+fn rates_with_speech_per(unit: Unit) -> Vec<Rate> {
     let rate = |component, price, per, unit| Rate { component, provider: None, model: None, price, per, unit };
     vec![
-        rate(Component::Stt, Decimal::new(43, 4), 1, Unit::Second),
+        rate(Component::Stt, Decimal::new(43, 4), 1, unit),
         rate(Component::LlmInput, Decimal::new(5, 2), 1_000_000, Unit::Token),
         rate(Component::LlmOutput, Decimal::new(8, 2), 1_000_000, Unit::Token),
         rate(Component::Tts, Decimal::new(15, 3), 1_000, Unit::Character),

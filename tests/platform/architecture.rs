@@ -217,6 +217,7 @@ GET /price-lists/{id} viewer
 POST /price-lists admin
 POST /price-lists/what-if viewer
 GET /price-lists/estimate viewer
+GET /price-lists/presets viewer
 GET /projections viewer
 POST /projections/{name}/rebuild operator
 POST /projections/{name}/restore operator

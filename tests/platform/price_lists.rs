@@ -88,6 +88,26 @@ async fn a_list_tells_what_it_reprices_and_a_dry_run_publishes_nothing() {
     platform.stop().await;
 }
 
+/// Each preset can be published as it is; the corrected one has a sixtieth of the original's price of speech.
+#[tokio::test]
+async fn presets_can_be_published_as_they_are() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let presets = admin.get("/price-lists/presets").await.expect(200)["items"].clone();
+    let own = admin.get("/price-lists").await.expect(200)["items"][0].clone();
+    assert_eq!((presets.as_array().unwrap().len(), &presets[0]["rates"]), (2, &own["rates"]), "a new company has the first one");
+    let mut costs = Vec::new();
+    for preset in presets.as_array().unwrap() {
+        let list = json!({"name": preset["name"], "effective_from": "2026-01-01", "rates": preset["rates"]});
+        let published = admin.post("/price-lists", &list).await.expect(201);
+        assert_eq!((&published["unpriced"], &published["rates"]), (&json!([]), &preset["rates"]));
+        let estimate = admin.get("/price-lists/estimate?stt_seconds=60").await.expect(200);
+        costs.push(estimate["cost_per_minute"]["cost_stt"].as_str().unwrap().parse::<Decimal>().unwrap());
+    }
+    assert_eq!(costs, [Decimal::new(258, 3), Decimal::new(43, 4)]);
+    platform.stop().await;
+}
+
 #[tokio::test]
 async fn a_price_is_stored_exactly_or_refused() {
     let platform = Platform::start().await;

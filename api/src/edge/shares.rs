@@ -235,6 +235,7 @@ mod tests {
         "GET /campaigns/{id}/stats",
         "GET /company",
         "GET /price-lists/estimate",
+        "GET /price-lists/presets",
         "GET /price-lists/{id}",
         "GET /projections",
         "GET /skillbases/{id}",

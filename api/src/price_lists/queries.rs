@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use domain::{
     decimal,
-    price::{self, Component, Rate},
+    price::{self, Component, Preset, Rate},
     validation::FieldFault,
 };
 use projections::{
@@ -39,7 +39,12 @@ use eventstore::now;
 const QUANTITY_MAX: u32 = 1_000_000_000;
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(estimate)).routes(routes!(get)).routes(routes!(what_if))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(presets))
+        .routes(routes!(estimate))
+        .routes(routes!(get))
+        .routes(routes!(what_if))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -66,7 +71,41 @@ fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
     Ok(PriceListView { id, name, effective_from, unpriced: price::without_rate(&rates), rates, created_at })
 }
 
-/// Price lists, the most recently published first.
+/// Rates that a company can publish.
+#[derive(Serialize, ToSchema)]
+struct PresetView {
+    /// Name of the preset
+    name: String,
+    /// Where the prices are from, and since when they are known
+    source: String,
+    /// What to know before using it
+    note: String,
+    /// The prices
+    #[schema(value_type = Vec<RateView>)]
+    rates: Vec<Rate>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Presets {
+    /// All presets
+    items: Vec<PresetView>,
+}
+
+/// Sets of rates to begin with: the original's, which every new company has, and public list prices. Publish one with `POST /price-lists`.
+#[utoipa::path(get, path = "/price-lists/presets", operation_id = "list_price_presets", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh), responses((status = 200, body = Presets)))]
+async fn presets(State(app): State<App>, _by: By<Viewer>, fresh: Fresh) -> Result<Answer<Presets>, Problem> {
+    let position = fresh.of_log(&app).await?;
+    let view = |preset: Preset| PresetView {
+        name: preset.name.to_owned(),
+        source: preset.source.to_owned(),
+        note: preset.note.to_owned(),
+        rates: preset.rates,
+    };
+    Ok(Answer::ok(position, Presets { items: price::presets().map(view).into() }))
+}
+
+/// Price lists, the most recently published first. A new company has the original's list; `GET /price-lists/presets` says what is wrong with
+/// its price of speech recognition.
 #[utoipa::path(get, path = "/price-lists", operation_id = "list_price_lists", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
