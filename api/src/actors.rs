@@ -1,6 +1,6 @@
 //! The names of actors: events and the audit store the ids of users, answers show their addresses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -16,18 +16,11 @@ pub async fn name_users<'a>(app: &App, company_id: Uuid, actors: impl Iterator<I
         return Ok(());
     }
     let mut read = app.services.read(company_id, &[projections::users::READ_MODEL], None).await?;
-    let mut rows = projections::users::with_ids(&mut read, company_id, &ids.into_iter().collect::<Vec<_>>()).await?;
-    drop(read);
-    app.store.persons().reveal(company_id, &mut rows).await?;
-    let mut emails = HashMap::new();
-    for row in rows {
-        let id = row.id();
-        let user = row.into_data().map_err(|error| Problem::internal(&error))?;
-        emails.insert(id, user.email.into_inner());
-    }
+    let ids: Vec<_> = ids.into_iter().collect();
+    let addresses = projections::users::addresses(&mut read, app.store.persons(), company_id, &ids).await?;
     for (id, actor) in users {
-        if let (Some(email), Some(actor)) = (emails.get(&id).filter(|email| *email != domain::ERASED), actor.as_object_mut()) {
-            actor.insert("name".to_owned(), email.clone().into());
+        if let (Some(address), Some(actor)) = (addresses.get(&id), actor.as_object_mut()) {
+            actor.insert("name".to_owned(), address.clone().into());
         }
     }
     Ok(())

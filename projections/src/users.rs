@@ -1,6 +1,12 @@
 //! Users, without their secrets.
 
-use domain::user::{KnownUser, User};
+use std::collections::HashMap;
+
+use domain::{
+    ERASED,
+    user::{KnownUser, User},
+};
+use eventstore::{Persons, StoreError};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -12,8 +18,20 @@ use crate::{
 
 document! { Users stores User (KnownUser) in "users" by "user_id", version 2, personal ["email"] }
 
-/// The company's users with these ids.
-pub async fn with_ids(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<Document<User>>, sqlx::Error> {
+/// The addresses of the company's users with these ids, as far as they can be decrypted.
+pub async fn addresses(
+    db: &mut PgConnection,
+    persons: &Persons,
+    company_id: Uuid,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, String>, StoreError> {
+    let mut rows = with_ids(db, company_id, ids).await?;
+    persons.reveal(company_id, &mut rows).await?;
+    let addresses = rows.into_iter().filter_map(|row| Some((row.id(), row.into_data().ok()?.email.into_inner())));
+    Ok(addresses.filter(|(_, address)| address != ERASED).collect())
+}
+
+async fn with_ids(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<Document<User>>, sqlx::Error> {
     let rows = sqlx::query_as!(
         DocumentRow,
         "select company_id, user_id as id, stream_version, created_at, updated_at, deleted_at, body, personal from users

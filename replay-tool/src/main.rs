@@ -214,7 +214,7 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
     let database = Database::open(&settings).await?;
     let store = EventStore::open(&database);
     let finding = match cli.command {
-        Command::History { stream, as_of } => commands::history::run(&store, &output, &stream, as_of).await,
+        Command::History { stream, as_of } => commands::history::run(&database, &store, &output, &stream, as_of).await,
         Command::Verify { from, seals, seal_key } => {
             commands::verify::run(&database.pool, &store, &output, from, seals.as_deref(), &seal_key).await
         }

@@ -42,7 +42,9 @@ async fn the_replay_tool_tells_what_the_log_says() {
     assert_eq!(types, ["TaskCreated", "TaskClaimed", "CallDialed", "TurnRecorded", "CallEnded", "CallOutcomeClassified"]);
     let timeline = tool.run(&["history", &format!("task-{task}")]).await;
     let timeline = String::from_utf8_lossy(&timeline.stdout).into_owned();
-    assert!(timeline.contains("“=1+1”") && timeline.contains("by user"), "{timeline}");
+    assert!(timeline.contains("“=1+1”") && timeline.contains("@example.com"), "{timeline}");
+    let actors: Vec<_> = history[0]["items"].as_array().unwrap().iter().map(|e| &e["metadata"]["actor"]).collect();
+    assert!(actors.iter().all(|actor| actor["kind"] != "user" || actor["name"].as_str().unwrap().contains('@')), "{actors:?}");
     // Causes: the claim caused the call, and the end caused the classification.
     assert!(timeline.contains("because of TaskClaimed (position") && timeline.contains("because of CallEnded (position"), "{timeline}");
 

@@ -1,11 +1,11 @@
 //! `history`: a readable timeline.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::anyhow;
 use chrono::{DateTime, NaiveDate, Utc};
 use domain::{Decider as _, call::Call, task::Task};
-use eventstore::{ActorKind, EventStore, Metadata, StoreError, StoredEvent, StreamName};
+use eventstore::{ActorKind, Database, EventStore, Metadata, StoreError, StoredEvent, StreamName};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -16,7 +16,13 @@ const VALUE_MAX_CHARS: usize = 60;
 /// The column where the content of an event begins.
 const INDENT: usize = 24;
 
-pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Option<DateTime<Utc>>) -> anyhow::Result<Finding> {
+pub async fn run(
+    database: &Database,
+    store: &EventStore,
+    output: &Output,
+    stream: &str,
+    as_of: Option<DateTime<Utc>>,
+) -> anyhow::Result<Finding> {
     let name: StreamName = stream.parse().map_err(|e: eventstore::NoStreamName| WrongUse(e.to_string()))?;
     let mut events = store.read_stream(&name, as_of).await?;
     if name.category() == Task::CATEGORY {
@@ -28,15 +34,21 @@ pub async fn run(store: &EventStore, output: &Output, stream: &str, as_of: Optio
     if events.is_empty() {
         return Err(anyhow!("{name} has no events{}", as_of.map(|at| format!(" as of {at}")).unwrap_or_default()));
     }
+    // All events belong to one company.
+    let company_id = events.first().map(|event| event.company_id).unwrap_or_default();
+    let mut names = HashMap::new();
     if store.persons().can_read() {
-        // All events belong to one company.
-        let company_id = events.first().map(|event| event.company_id).unwrap_or_default();
         store.persons().reveal(company_id, &mut events).await?;
+        let actors = events.iter().map(|event| Ok(event.metadata()?.actor)).collect::<Result<Vec<_>, StoreError>>()?;
+        let users: HashSet<_> = actors.iter().filter(|actor| actor.kind == ActorKind::User).filter_map(|actor| actor.id).collect();
+        let users: Vec<_> = users.into_iter().collect();
+        names =
+            projections::users::addresses(&mut *database.access.company(company_id).await?, store.persons(), company_id, &users).await?;
     } else {
         output.note("Personal data is encrypted, and there is no master key to read it with: it shows as 'erased'.");
     }
-    let items = events.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
-    let timeline = Timeline { asked: &name, causes: causes(store, &events).await?, events: &events, as_of };
+    let items = events.iter().map(|event| to_json(event, &names)).collect::<Result<Vec<_>, _>>()?;
+    let timeline = Timeline { asked: &name, causes: causes(store, &events).await?, events: &events, names, as_of };
     let text = timeline.text()?;
     output.result(&json!({"stream": stream, "items": items}), || text)?;
     Ok(Finding::Sound)
@@ -46,7 +58,8 @@ fn claimed_call(event: &StoredEvent) -> Option<Uuid> {
     (event.event_type == "TaskClaimed").then(|| event.payload().ok()?.get("call_id")?.as_str()?.parse().ok())?
 }
 
-fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
+/// The event, with the addresses of users as their names.
+fn to_json(event: &StoredEvent, names: &HashMap<Uuid, String>) -> Result<Value, StoreError> {
     Ok(json!({
         "position": event.position,
         "stream": event.stream.to_string(),
@@ -58,8 +71,15 @@ fn to_json(event: &StoredEvent) -> Result<Value, StoreError> {
         "occurred_at": event.occurred_at,
         "recorded_at": event.recorded_at,
         "payload": event.payload_to_show()?,
-        "metadata": event.metadata()?,
+        "metadata": named(event.metadata()?, names),
     }))
+}
+
+fn named(mut metadata: Metadata, names: &HashMap<Uuid, String>) -> Metadata {
+    let actor = &mut metadata.actor;
+    let known = actor.id.filter(|_| actor.kind == ActorKind::User && actor.name.is_none()).and_then(|id| names.get(&id));
+    actor.name = actor.name.take().or_else(|| known.cloned());
+    metadata
 }
 
 /// Events that caused other events: type and position by id, in any stream.
@@ -75,6 +95,8 @@ struct Timeline<'a> {
     as_of: Option<DateTime<Utc>>,
     events: &'a [StoredEvent],
     causes: HashMap<Uuid, String>,
+    /// The addresses of users.
+    names: HashMap<Uuid, String>,
 }
 
 impl Timeline<'_> {
@@ -95,7 +117,7 @@ impl Timeline<'_> {
 
     /// Adds an event: its time, the time since the first event, its actor, its cause and its content.
     fn add(&self, event: &StoredEvent, since: chrono::TimeDelta, lines: &mut Vec<String>) -> Result<(), StoreError> {
-        let metadata = event.metadata()?;
+        let metadata = named(event.metadata()?, &self.names);
         let elsewhere = if event.stream == *self.asked { String::new() } else { format!(", {}", event.stream) };
         let time = event.recorded_at.format("%H:%M:%S%.3f");
         lines.push(format!("{time} {:>10} {}{elsewhere}", format!("+{}", duration(since)), event.event_type));
