@@ -60,7 +60,7 @@ struct AuditView {
     path: String,
     /// HTTP status of the answer
     status: i16,
-    /// Reason of the refusal
+    /// Reason of a refusal; of a downloaded table, its format
     reason: Option<String>,
     /// Equal refusals of one caller within a minute share one entry, which has the details of the first one: the number of these refusals.
     /// 1 for changes
@@ -73,7 +73,7 @@ struct AuditView {
     user_agent: Option<String>,
 }
 
-/// Every change over the API and every refusal, newest first: the caller, the address, the time and the reason.
+/// Every change over the API, every download of a whole list and every refusal, newest first: the caller, the address, the time and the reason.
 #[utoipa::path(get, path = "/audit", operation_id = "list_audit_entries", tag = "identity", security(("bearer" = ["auditor"])), params(AuditFilter, Fresh, PagingParams), responses((status = 200, body = Items<AuditView>)))]
 async fn list(
     State(app): State<App>,
@@ -105,6 +105,6 @@ async fn list(
         paging.rows_to_read()
     );
     let mut rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;
-    name_users(&app, by.company_id(), rows.iter_mut().filter_map(|row| row.actor.as_mut())).await?;
+    name_users(&app, &by.identity, rows.iter_mut().filter_map(|row| row.actor.as_mut())).await;
     Ok(Answer::ok(position, Items::page(rows, &paging, |row| After { at: row.at, id: row.id }, |row| row)))
 }

@@ -17,7 +17,8 @@ pub struct ActorSchema {
     kind: ActorKindName,
     /// Id of the user or API key
     id: Option<Uuid>,
-    /// Name of a key, a provider or a part of the system; of a user, the address. Live events have no addresses
+    /// Name of a key, a provider or a part of the system; of a user, the address, for users and for API keys of the role auditor
+    /// or admin. Live events have no addresses
     name: Option<String>,
 }
 

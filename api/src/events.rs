@@ -4,9 +4,9 @@ use axum::extract::State;
 use domain::{Decider as _, api_key::ApiKey, role::Role, user::User};
 use eventstore::{BoundedPage, Filter, StoredEvent, StreamName};
 use serde::Deserialize;
+use services::identity::Identity;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 use crate::{
     actors::name_users,
@@ -62,31 +62,31 @@ async fn list(
     let position = fresh.of_log(&app).await?;
     let after = paging.after::<i64>()?.or(filter.after).unwrap_or(0);
     let events = app.store.read_company_page(by.company_id(), after, &filter.parse(by.identity.role)?, usize::from(paging.limit)).await?;
-    Ok(Answer::ok(position, view(&app, by.company_id(), events).await?))
+    Ok(Answer::ok(position, view(&app, &by.identity, events).await))
 }
 
 /// The events of a company's streams, oldest first; 404 if there are none, or if the streams belong to another company.
 pub(super) async fn history(
     app: &App,
-    company_id: Uuid,
+    caller: &Identity,
     streams: &[StreamName],
     what: &str,
     paging: &Paging,
 ) -> Result<Items<EventView>, Problem> {
     let after = paging.after::<i64>()?;
-    let page = app.store.read_history(company_id, streams, after.unwrap_or(0), usize::from(paging.limit)).await?;
+    let page = app.store.read_history(caller.company_id, streams, after.unwrap_or(0), usize::from(paging.limit)).await?;
     if page.rows.is_empty() && after.is_none() {
         return Err(Problem::not_found(what));
     }
-    view(app, company_id, page).await
+    Ok(view(app, caller, page).await)
 }
 
 /// A page of a company's events, with the names of their actors.
-async fn view(app: &App, company_id: Uuid, page: BoundedPage<StoredEvent>) -> Result<Items<EventView>, Problem> {
+async fn view(app: &App, caller: &Identity, page: BoundedPage<StoredEvent>) -> Items<EventView> {
     let mut page = Items::bounded(page, |event| event.position, EventView::from);
     let actors = page.items.iter_mut().filter_map(|event| event.metadata.get_mut("actor"));
-    name_users(app, company_id, actors).await?;
-    Ok(page)
+    name_users(app, caller, actors).await;
+    page
 }
 
 #[cfg(test)]

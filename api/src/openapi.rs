@@ -60,7 +60,7 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
                 operation,
                 header(
                     "Idempotency-Key",
-                    "The same key and body again gives the same answer without a second effect.",
+                    "The same key, query and body again give the same answer without a second effect.",
                     text().pattern(Some("^[ -~]+$")).max_length(Some(KEY_MAX_CHARS)),
                 ),
             );

@@ -19,7 +19,6 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    calls::{self, CallFilter, CallRow},
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
     page::{After, long_rows},
     personal::{envelopes, text_of},
@@ -195,7 +194,6 @@ pub async fn page_of_campaign(
     after: Option<TurnPlace>,
     limit: usize,
 ) -> Result<CampaignTurns, sqlx::Error> {
-    let filter = CallFilter { campaign_id: Some(campaign_id), ..CallFilter::default() };
     let mut reader = long_rows::<CallLogRow>(limit);
     let (mut read_to, mut calls) = (after.map(|place| place.turn_index), VecDeque::from_iter(after.map(|place| place.call)));
     let mut last_call = after.map(|place| place.call);
@@ -204,7 +202,7 @@ pub async fn page_of_campaign(
         let mut rows = Vec::new();
         while rows.len() < count {
             if calls.is_empty() {
-                calls.extend(calls::list(&mut *db, company_id, &filter, last_call, CALLS_AT_ONCE).await?.iter().map(CallRow::place));
+                calls.extend(calls_with_turns(&mut *db, company_id, campaign_id, last_call).await?);
                 last_call = calls.back().copied().or(last_call);
             }
             let Some(call) = calls.front().copied() else { break };
@@ -223,6 +221,29 @@ pub async fn page_of_campaign(
     let page = reader.into_page();
     let last = page.rows.last().and_then(|row| Some(TurnPlace { call: *places.get(&row.call_id)?, turn_index: row.turn_index }));
     Ok(CampaignTurns { page, last })
+}
+
+/// The campaign's next calls that have turns, newest first: many calls have none, because the person did not answer.
+async fn calls_with_turns(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    after: Option<After>,
+) -> Result<Vec<After>, sqlx::Error> {
+    sqlx::query_as!(
+        After,
+        "select started_at as at, call_id as id from calls c
+          where company_id = $1 and campaign_id = $2 and ($3::timestamptz is null or (started_at, call_id) < ($3, $4::uuid))
+            and exists (select from call_logs l where l.company_id = c.company_id and l.call_id = c.call_id)
+          order by started_at desc, call_id desc limit $5",
+        company_id,
+        campaign_id,
+        after.map(|after| after.at),
+        after.map(|after| after.id),
+        CALLS_AT_ONCE
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// A call's turns after `after`, by turn index.

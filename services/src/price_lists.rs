@@ -1,5 +1,7 @@
 //! Price lists.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use domain::{
@@ -19,6 +21,9 @@ use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
 /// Most price lists that a company can have, apart from some that are published at the same moment.
 const PRICE_LISTS_MAX: i64 = 500;
 
+/// Maximum time to compute what a price list changes.
+const REPRICING_MAX: Duration = Duration::from_secs(15);
+
 /// What a price list changes.
 #[derive(Clone, Debug, Default)]
 pub struct Repricing {
@@ -29,43 +34,62 @@ pub struct Repricing {
 }
 
 impl Services {
-    /// What a price list would change: the calls that began in its period, which ends at the date of the next list.
-    pub async fn repricing(&self, company_id: Uuid, effective_from: DateTime<Utc>, rates: &[Rate]) -> Result<Repricing, ServiceError> {
+    /// What a price list would change. Refuses what publishing it would refuse.
+    pub async fn try_price_list(&self, company_id: Uuid, effective_from: DateTime<Utc>, rates: &[Rate]) -> Result<Repricing, ServiceError> {
+        self.require_free_price_list(company_id).await?;
+        let repricing = self.repricing(company_id, effective_from, rates).await?;
+        repricing.ok_or_else(|| ServiceError::Unavailable("the list's period has too many calls to price them in time".to_owned()))
+    }
+
+    /// The calls that began in a list's period, which ends at the date of the next list, and what they cost before and under the list; `None`
+    /// if they are too many to price in time.
+    async fn repricing(&self, company_id: Uuid, effective_from: DateTime<Utc>, rates: &[Rate]) -> Result<Option<Repricing>, ServiceError> {
         if effective_from >= eventstore::now() {
-            return Ok(Repricing::default());
+            return Ok(Some(Repricing::default()));
         }
         self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;
         let mut read = self.read(company_id, &[price_lists::READ_MODEL], None).await?;
         let to = price_lists::next_date(&mut read, company_id, effective_from).await?;
         drop(read);
         let scope = Scope { company_id, campaign_id: None, skillbase_id: None, from: Some(effective_from), to, timezone: Tz::UTC };
-        let found = cost_rollups::what_if(&self.access, &scope, rates, UsageFrom::Ledger, |_| ()).await;
+        let found =
+            tokio::time::timeout(REPRICING_MAX, cost_rollups::what_if(&self.access, &scope, rates, UsageFrom::Ledger, |_| ())).await;
+        let Ok(found) = found else { return Ok(None) };
         let found = found.map_err(|error| ServiceError::internal(&error))?;
-        Ok(Repricing { calls: found.calls, cost_before: found.actual.total(), cost_after: found.other.total() })
+        Ok(Some(Repricing { calls: found.calls, cost_before: found.actual.total(), cost_after: found.other.total() }))
+    }
+
+    async fn require_free_price_list(&self, company_id: Uuid) -> Result<(), ServiceError> {
+        let mut read = self.read(company_id, &[price_lists::READ_MODEL], None).await?;
+        if price_lists::count(&mut read, company_id).await? >= PRICE_LISTS_MAX {
+            return Err(ServiceError::conflict(StateConflict::TooManyPriceLists { max: PRICE_LISTS_MAX }));
+        }
+        Ok(())
     }
 
     /// Publishes a price list. It is in force from its date until the date of the next list. A list for the past waits until the costs
     /// include the log: the calls in its period are priced again, by the projector that all companies share, and each company can have one
-    /// such list that is not applied yet.
+    /// such list that is not applied yet. Returns what the list changes as well, unless the calls are too many, or the command is repeated:
+    /// the costs may include the list already then.
     pub async fn publish_price_list(
         &self,
         op: &OpContext,
         name: String,
         effective_from: DateTime<Utc>,
         rates: Vec<Rate>,
-    ) -> Result<Versioned<()>, ServiceError> {
-        let mut read = self.read(op.company_id(), &[price_lists::READ_MODEL], None).await?;
-        let count = price_lists::count(&mut read, op.company_id()).await?;
-        drop(read);
-        if count >= PRICE_LISTS_MAX {
-            return Err(ServiceError::conflict(StateConflict::TooManyPriceLists { max: PRICE_LISTS_MAX }));
+    ) -> Result<(Versioned<()>, Option<Repricing>), ServiceError> {
+        let id: Uuid = op.ids.make("price_list");
+        let is_repeated = self.store.load::<PriceList>(op.company_id(), id).await?.state.present().is_some();
+        let mut reprices = None;
+        if !is_repeated {
+            self.require_free_price_list(op.company_id()).await?;
+            reprices = self.repricing(op.company_id(), effective_from, &rates).await?;
         }
         if effective_from < op.command.now {
             self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;
         }
-        let id: Uuid = op.ids.make("price_list");
         let committed = self.store.execute::<PriceList>(&op.command, id, PriceListCommand::Publish { name, effective_from, rates }).await?;
         let loaded = self.store.load::<PriceList>(op.company_id(), id).await?;
-        Ok(Versioned::of_committed(id, &committed, &loaded, ()))
+        Ok((Versioned::of_committed(id, &committed, &loaded, ()), reprices))
     }
 }

@@ -91,6 +91,6 @@ async fn history(
     HistoryPaging(paging): HistoryPaging,
 ) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let history = crate::events::history(&app, by.company_id(), &[StreamName::of::<Call>(id)], "call", &paging).await?;
+    let history = crate::events::history(&app, &by.identity, &[StreamName::of::<Call>(id)], "call", &paging).await?;
     Ok(Answer::ok(position, history))
 }

@@ -94,7 +94,7 @@ pub struct RowErrorView {
     column: Option<String>,
     /// `phone_unparsable`, `row_in_campaign`, …; it does not change
     code: String,
-    /// What the cell holds; null if the error is not in one cell
+    /// What the cell holds, at most 60 characters of it; null if the error is not in one cell
     value: Option<String>,
     /// The error in English
     message: String,

@@ -103,7 +103,7 @@ async fn history(
     HistoryPaging(paging): HistoryPaging,
 ) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
-    let history = crate::events::history(&app, by.company_id(), &[StreamName::of::<Campaign>(id)], "campaign", &paging).await?;
+    let history = crate::events::history(&app, &by.identity, &[StreamName::of::<Campaign>(id)], "campaign", &paging).await?;
     Ok(Answer::ok(position, history))
 }
 

@@ -66,10 +66,10 @@ pub async fn gate(State(app): State<App>, request: Request, next: Next) -> Respo
     let nothing_done = [&REPLAYED, &REASON].iter().any(|name| response.headers().contains_key(*name))
         || response.extensions().get::<Unchanged>().is_some();
     let changed = !method.is_safe() && status.is_success() && !nothing_done && !QUESTIONS.iter().any(|question| action.ends_with(question));
-    let exported = response.extensions().get::<Exported>().is_some();
-    if refused || changed || exported {
+    let exported = response.extensions().get::<Exported>().map(|exported| format!("exported as {}", exported.0));
+    if refused || changed || exported.is_some() {
         let subject = response.extensions().get::<AuditSubject>().cloned().or_else(|| identity.map(AuditSubject::from));
-        let reason = response.extensions().get::<Refusal>().map(|refusal| refusal.0.clone());
+        let reason = response.extensions().get::<Refusal>().map(|refusal| refusal.0.clone()).or(exported);
         app.audit.note(AuditEntry::new(subject, action, path, status, reason, origin.as_ref()));
     }
     response

@@ -192,6 +192,14 @@ impl Bill {
         self.add(work).await
     }
 
+    /// The same for work that does not wait, on a thread of its own.
+    pub fn charge<T>(mut self, work: impl FnOnce() -> T) -> T {
+        let begun = thread_time();
+        let done = work();
+        self.used += thread_time().saturating_sub(begun);
+        done
+    }
+
     async fn add<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|context| {

@@ -70,6 +70,9 @@ const STRANGERS: usize = 2;
 /// Maximum number of pages that the streams of one company read from the log at once.
 const PAGES_OF_COMPANY: usize = 2;
 
+/// Maximum number of tables that one company downloads at once.
+const DOWNLOADS_OF_COMPANY: usize = 4;
+
 /// A place among the reads of a company, held until the answer is sent.
 pub struct Share {
     /// The place of the company, and the place among all companies.
@@ -81,6 +84,7 @@ pub struct Shares {
     expensive: CompanyPlaces,
     pages: CompanyPlaces,
     streams: CompanyPlaces,
+    downloads: CompanyPlaces,
     user_changes: CompanyPlaces,
     price_lists: CompanyPlaces,
     /// Keyed requests without a credential.
@@ -101,6 +105,7 @@ impl Shares {
             expensive: CompanyPlaces::new(EXPENSIVE_OF_COMPANY.min(expensive_at_once() - 1)),
             pages: CompanyPlaces::new(PAGES_OF_COMPANY),
             streams: CompanyPlaces::new(streams),
+            downloads: CompanyPlaces::new(DOWNLOADS_OF_COMPANY),
             user_changes: CompanyPlaces::new(1),
             price_lists: CompanyPlaces::new(1),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
@@ -142,6 +147,12 @@ impl Shares {
     pub fn of_stream(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
         let too_many = || Problem::too_many("too many streams of this company are open", RETRY_AFTER_SEC);
         self.streams.try_take(company_id).ok_or_else(too_many)
+    }
+
+    /// Acquires a place for a table that is downloaded, held until its last byte is sent; 429 if the company downloads too many.
+    pub fn of_download(&self, company_id: Uuid) -> Result<OwnedSemaphorePermit, Problem> {
+        let too_many = || Problem::too_many("too many tables of this company are downloaded at once", RETRY_AFTER_SEC);
+        self.downloads.try_take(company_id).ok_or_else(too_many)
     }
 
     /// Acquires a place for a request under an idempotency key without a credential: its key is locked and stored over the connections for

@@ -32,7 +32,10 @@ pub(super) async fn body_hash(
     let mut hash = Sha256::new();
     hash.update(role);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter(|(name, _)| name != WAIT) {
-        hash.update(format!("?{name}={value}"));
+        for part in [name, value] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
     }
     match form {
         Some(form) => hash.update(form),

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a repeated request with the same key and body gets the same answer, without a second effect.
+//! `Idempotency-Key`: a repeated request with the same key, query and body gets the same answer, without a second effect.
 //!
 //! Two mechanisms work together. First, the answer is stored for at least a day and returned again. Second, every id that a command with a
 //! key creates is derived from the key. If the answer was lost (the process died between effect and answer), the command runs again, uses
@@ -150,7 +150,10 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
             }
             Begun::Answered(response) => return Ok(response),
             Begun::OtherBody => {
-                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "this Idempotency-Key was used with another body"));
+                return Err(Problem::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "this Idempotency-Key was used for another request: with another query or body",
+                ));
             }
             Begun::UnderWay => tokio::time::sleep(LOOK_EVERY).await,
         }

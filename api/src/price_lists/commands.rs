@@ -7,6 +7,7 @@ use domain::{
     price::{Component, Rate, without_rate},
     validation::Invalid,
 };
+use eventstore::now;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use services::Repricing;
@@ -71,8 +72,9 @@ struct PublishedPriceList {
     /// Components for which the list has no rate at all: their usage costs nothing
     #[schema(value_type = Vec<ComponentName>)]
     unpriced: Vec<Component>,
-    /// The calls that began in the list's period until now, whose costs it changes
-    reprices: RepricesView,
+    /// The calls that began in the list's period until now; null if they are too many to price them in time, or if the request repeats one that
+    /// has published the list
+    reprices: Option<RepricesView>,
     /// When the list was published; null for a dry run
     created_at: Option<DateTime<Utc>>,
 }
@@ -80,7 +82,7 @@ struct PublishedPriceList {
 /// What a price list changes.
 #[derive(Serialize, ToSchema)]
 struct RepricesView {
-    /// Number of calls
+    /// Number of calls with costs
     calls: u64,
     /// What they cost before, an exact decimal
     cost_before: Decimal,
@@ -116,14 +118,18 @@ async fn publish(
     let rates = parse_rates(input.rates)?;
     let _turn = app.shares.of_price_list(by.company_id()).await?;
     let dry_run = dry_run.unwrap_or_default();
-    let reprices = app.services.repricing(by.company_id(), effective_from, &rates).await?.into();
-    let list = |id, rates: Vec<Rate>, created_at| {
-        let unpriced = without_rate(&rates);
-        PublishedPriceList { id, dry_run, name: input.name.clone(), effective_from, rates, unpriced, reprices, created_at }
+    // The calls of the list's period are priced.
+    let _share = if effective_from < now() { Some(app.shares.of_expensive(by.company_id()).await?) } else { None };
+    let unpriced = without_rate(&rates);
+    let list = |id, reprices: Option<Repricing>, rates, created_at| {
+        let (name, reprices) = (input.name.clone(), reprices.map(RepricesView::from));
+        PublishedPriceList { id, dry_run, name, effective_from, rates, unpriced, reprices, created_at }
     };
     if dry_run {
-        return Ok((Some(Extension(Unchanged)), Answer::ok(app.store.head().position(), list(None, rates, None))));
+        let reprices = app.services.try_price_list(by.company_id(), effective_from, &rates).await?;
+        return Ok((Some(Extension(Unchanged)), Answer::ok(app.store.head().position(), list(None, Some(reprices), rates, None))));
     }
     let published = app.services.publish_price_list(&by.op(), input.name.clone(), effective_from, rates.clone()).await?;
-    Ok((None, Answer::of_new(published, |given| list(Some(given.id), rates, Some(given.created_at)))))
+    let (published, reprices) = published;
+    Ok((None, Answer::of_new(published, |given| list(Some(given.id), reprices, rates, Some(given.created_at)))))
 }

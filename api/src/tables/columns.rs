@@ -68,16 +68,21 @@ pub struct NoColumn;
 impl Columns {
     /// The columns of rows whose objects have these fields.
     pub fn new(fields: BTreeSet<String>) -> Self {
-        Self { fields: (fields.len() <= FIELDS_MAX).then(|| fields.into_iter().collect()) }
+        Self { fields: (!Self::are_too_many(&fields)).then(|| fields.into_iter().collect()) }
     }
 
     /// Adds the names of the fields of a row's object, as long as they may become columns.
     pub fn add_fields<R: Row>(row: &R, fields: &mut BTreeSet<String>) {
         for name in row.object().into_iter().flat_map(Map::keys) {
-            if fields.len() <= FIELDS_MAX && !fields.contains(name) {
+            if !Self::are_too_many(fields) && !fields.contains(name) {
                 fields.insert(name.clone());
             }
         }
+    }
+
+    /// Whether these fields are one column of JSON.
+    pub fn are_too_many(fields: &BTreeSet<String>) -> bool {
+        fields.len() > FIELDS_MAX
     }
 
     /// The names of all columns. A field that has the name of another column gets the object's name before it.
@@ -87,7 +92,14 @@ impl Columns {
             None => vec![object.to_owned()],
             Some(fields) => {
                 let is_taken = |name: &String| own.contains(&name.as_str());
-                fields.iter().map(|name| if is_taken(name) { format!("{object}.{name}") } else { name.clone() }).collect()
+                let named = |field: &String| {
+                    let mut name = field.clone();
+                    while is_taken(&name) || (name != *field && fields.contains(&name)) {
+                        name = format!("{object}.{name}");
+                    }
+                    name
+                };
+                fields.iter().map(named).collect()
             }
         });
         own.iter().map(ToString::to_string).chain(of_object.into_iter().flatten()).collect()
@@ -154,6 +166,8 @@ mod tests {
 
     #[test]
     fn the_fields_of_the_object_become_columns() {
+        let taken = contact(json!({"name": "x", "data.name": "y"}));
+        assert_eq!(columns(&[taken]).names::<Contact>(), ["name", "data.name", "data.data.name"]);
         let contacts = [json!({"city": "Brno", "name": "x"}), json!({"age": 42, "tags": [1]}), json!("erased")].map(contact);
         let columns = columns(&contacts);
         assert_eq!(columns.names::<Contact>(), ["name", "age", "city", "data.name", "tags"]);

@@ -15,13 +15,13 @@ use axum::{
 use futures::stream;
 use services::{
     identity::Identity,
-    tables::{RowWriter as _, csv, xlsx},
+    tables::{RowWriter, csv, xlsx},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
 use super::{
-    CSV, List, Row as _, TableFormat, XLSX,
+    CSV, List, Row, TableFormat, TableRequest, XLSX,
     columns::{Columns, NoColumn},
 };
 use crate::{
@@ -33,19 +33,19 @@ use crate::{
     state::App,
 };
 
-/// How often, and after which time, a download that gets no share tries again.
-const TRIES: usize = 30;
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often a download asks for a share, and the time between two requests.
+const SHARE_ATTEMPTS_MAX: usize = 30;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Marks the answer to a request for a whole list: the audit records it.
+/// Marks the answer to a request for a whole list, in this format: the audit records it.
 #[derive(Clone, Copy)]
-pub struct Exported;
+pub struct Exported(pub &'static str);
 
 /// Why a download ends early. The connection is closed without the end of the body, so that the client does not take a part for the whole.
 enum Stop {
     /// The client is gone or has lost its rights, or the process stops.
-    Unwanted,
+    Cancelled,
     Failed(Problem),
 }
 
@@ -70,31 +70,20 @@ impl From<NoColumn> for Stop {
 /// Parts of the body, on their way to the client.
 type Pieces = mpsc::Sender<io::Result<Bytes>>;
 
-/// Answers with the whole list.
-pub async fn answer<L: List>(app: App, identity: Identity, format: TableFormat, list: L) -> Result<Response, Problem> {
-    let place = app.shares.of_stream(identity.company_id)?;
-    // What is wrong with the request shows before the answer begins.
-    let (bill, _share) = share(&app, identity.company_id).await?;
+/// Answers with the whole list; a HEAD request gets the headers only.
+pub async fn answer<L: List>(app: App, identity: Identity, table: TableRequest, list: L) -> Result<Response, Problem> {
+    let permit = app.shares.of_download(identity.company_id)?;
+    // A wrong request is refused before the answer begins.
+    let (bill, share) = share(&app, identity.company_id).await?;
     let position = bill.measure(list.page(&app, Paging { limit: 1, cursor: None })).await?.position;
-    let mut download = Download { watch: Watch::new(identity), app, list };
-    let (pieces, received) = mpsc::channel(1);
-    let sending = spawn_apart(async move {
-        let _place = place;
-        if let Err(Stop::Failed(problem)) = download.send(format, &pieces).await {
-            tracing::warn!(detail = %problem.detail, "a table was not sent to its end");
-            // The client may be gone.
-            let _ = pieces.send(Err(io::Error::other(problem.detail))).await;
-        }
-    });
-    // Dropping the body ends the task.
-    let body = stream::unfold(Some((received, sending)), |state| async {
-        let (mut received, sending) = state?;
-        if let Some(piece) = received.recv().await {
-            return Some((piece, Some((received, sending))));
-        }
-        // A task that panicked has not sent everything.
-        sending.await.err().map(|error| (Err(io::Error::other(error)), None))
-    });
+    drop(share);
+    let format = table.format;
+    let body = if table.is_head {
+        Body::empty()
+    } else {
+        let download = Download { watch: Watch::new(identity), app, list };
+        body(download, format, permit)
+    };
     let (media_type, extension) = match format {
         TableFormat::Csv { .. } => (CSV, "csv"),
         TableFormat::Xlsx => (XLSX, "xlsx"),
@@ -104,12 +93,42 @@ pub async fn answer<L: List>(app: App, identity: Identity, format: TableFormat, 
         (header::VARY, HeaderValue::from_static("accept")),
         (EVENT_POSITION, position.into()),
     ];
-    let mut response = (StatusCode::OK, headers, Body::from_stream(body)).into_response();
+    let mut response = (StatusCode::OK, headers, body).into_response();
     if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{}.{extension}\"", L::NAME)) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
     }
-    response.extensions_mut().insert(Exported);
+    if !table.is_head {
+        response.extensions_mut().insert(Exported(extension));
+    }
     Ok(response)
+}
+
+/// The table as a body. Dropping it ends the download.
+fn body<L: List>(mut download: Download<L>, format: TableFormat, permit: OwnedSemaphorePermit) -> Body {
+    let (pieces, received) = mpsc::channel(1);
+    let sending = spawn_apart(async move {
+        let _permit = permit;
+        if let Err(stop) = download.send(format, &pieces).await {
+            let detail = match stop {
+                Stop::Cancelled => "the download was cancelled".to_owned(),
+                Stop::Failed(problem) => {
+                    tracing::warn!(detail = %problem.detail, "a table was not sent to its end");
+                    problem.detail
+                }
+            };
+            // The client may be gone.
+            let _ = pieces.send(Err(io::Error::other(detail))).await;
+        }
+    });
+    let body = stream::unfold(Some((received, sending)), |state| async {
+        let (mut received, sending) = state?;
+        if let Some(piece) = received.recv().await {
+            return Some((piece, Some((received, sending))));
+        }
+        // A task that panicked has not sent everything.
+        sending.await.err().map(|error| (Err(io::Error::other(error)), None))
+    });
+    Body::from_stream(body)
 }
 
 /// Waits for the company's share of the processor and of the expensive reads.
@@ -136,16 +155,13 @@ impl<L: List> Download<L> {
     /// The columns: those of the view, and the fields that the objects of all rows have.
     async fn columns(&mut self) -> Result<Columns, Stop> {
         let mut fields = BTreeSet::new();
-        if L::Item::OBJECT.is_some() {
-            let mut cursor = Some(None);
-            while let Some(at) = cursor {
-                cursor = self
-                    .page(at, |items| {
-                        items.iter().for_each(|item| Columns::add_fields(item, &mut fields));
-                        Ok(())
-                    })
-                    .await?;
-            }
+        let mut next = L::Item::OBJECT.is_some().then_some(None);
+        while let Some(cursor) = next {
+            let add = |items: Vec<L::Item>| {
+                items.iter().for_each(|item| Columns::add_fields(item, &mut fields));
+                Ok(())
+            };
+            next = self.page(cursor, add).await?.filter(|_| !Columns::are_too_many(&fields));
         }
         Ok(Columns::new(fields))
     }
@@ -153,10 +169,10 @@ impl<L: List> Download<L> {
     async fn send_text(&mut self, columns: &Columns, has_mark: bool, pieces: &Pieces) -> Result<(), Stop> {
         let names = columns.names::<L::Item>();
         let mut writer = csv::Writer::new(names.iter().map(String::as_str), Vec::new(), has_mark)?;
-        let mut cursor = Some(None);
-        while let Some(at) = cursor {
-            cursor = self.page(at, |items| items.iter().try_for_each(|item| Ok(writer.write(columns.cells(item)?)?))).await?;
-            send(pieces, writer.take()?).await?;
+        let mut next = Some(None);
+        while let Some(cursor) = next {
+            next = self.page(cursor, |items| write(&mut writer, columns, &items)).await?;
+            self.send_piece(writer.take()?, pieces).await?;
         }
         Ok(())
     }
@@ -164,13 +180,14 @@ impl<L: List> Download<L> {
     async fn send_workbook(&mut self, columns: &Columns, pieces: &Pieces) -> Result<(), Stop> {
         let mut file = tempfile::tempfile()?;
         let mut writer = Box::new(xlsx::Writer::new(columns.names::<L::Item>(), io::BufWriter::new(file.try_clone()?))?);
-        let mut cursor = Some(None);
-        while let Some(at) = cursor {
-            cursor = self.page(at, |items| items.iter().try_for_each(|item| Ok(writer.write(columns.cells(item)?)?))).await?;
+        let mut next = Some(None);
+        while let Some(cursor) = next {
+            next = self.page(cursor, |items| write(&mut *writer, columns, &items)).await?;
         }
-        let (bill, share) = self.share().await?;
-        bill.measure(async { writer.finish() }).await?;
-        drop(share);
+        // The workbook is compressed: the company pays for it, and its reads go on meanwhile.
+        let bill = self.app.processor_time.wait(Payer::Company(self.watch.company_id())).await?;
+        let finished = tokio::task::spawn_blocking(move || bill.charge(|| writer.finish()));
+        finished.await.map_err(|error| Problem::internal(&error))??;
         file.rewind()?;
         loop {
             let mut piece = Vec::with_capacity(PIECE_BYTES);
@@ -178,8 +195,19 @@ impl<L: List> Download<L> {
             if piece.is_empty() {
                 return Ok(());
             }
-            send(pieces, piece).await?;
+            self.send_piece(piece, pieces).await?;
         }
+    }
+
+    async fn send_piece(&mut self, piece: Vec<u8>, pieces: &Pieces) -> Result<(), Stop> {
+        self.require_rights().await?;
+        pieces.send(Ok(piece.into())).await.map_err(|_| Stop::Cancelled)
+    }
+
+    /// The caller must have the rights that it had when the download began.
+    async fn require_rights(&mut self) -> Result<(), Stop> {
+        let may_go_on = !*self.app.shutdown.borrow() && self.watch.may_go_on(&self.app).await;
+        if may_go_on { Ok(()) } else { Err(Stop::Cancelled) }
     }
 
     /// Reads a page and uses its items, within a share. Returns the cursor of the next page, if there is one.
@@ -199,21 +227,19 @@ impl<L: List> Download<L> {
 
     /// Waits for a share, longer than a request does.
     async fn share(&mut self) -> Result<(Bill, Share), Stop> {
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            if *self.app.shutdown.borrow() || !self.watch.may_go_on(&self.app).await {
-                return Err(Stop::Unwanted);
-            }
-            tries += 1;
+            self.require_rights().await?;
+            attempts += 1;
             match share(&self.app, self.watch.company_id()).await {
                 Ok(share) => return Ok(share),
-                Err(problem) if tries == TRIES => return Err(problem.into()),
-                Err(_) => tokio::time::sleep(TRY_AGAIN_AFTER).await,
+                Err(problem) if attempts == SHARE_ATTEMPTS_MAX => return Err(problem.into()),
+                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
             }
         }
     }
 }
 
-async fn send(pieces: &Pieces, piece: Vec<u8>) -> Result<(), Stop> {
-    pieces.send(Ok(piece.into())).await.map_err(|_| Stop::Unwanted)
+fn write<R: Row>(writer: &mut dyn RowWriter, columns: &Columns, items: &[R]) -> Result<(), Stop> {
+    items.iter().try_for_each(|item| Ok(writer.write(columns.cells(item)?)?))
 }

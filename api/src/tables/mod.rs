@@ -5,7 +5,7 @@ mod download;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, Request, header, request::Parts},
+    http::{HeaderMap, Method, Request, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,14 @@ pub enum Listing {
     /// One page, as JSON.
     Page(Paging),
     /// All rows.
-    Table(TableFormat),
+    Table(TableRequest),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct TableRequest {
+    format: TableFormat,
+    /// Whether only the headers are requested.
+    is_head: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +92,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Listing {
         if limit.is_some() || cursor.is_some() {
             return Err(Problem::bad_request("a table has all rows: leave out limit and cursor"));
         }
-        Ok(Self::Table(format))
+        Ok(Self::Table(TableRequest { format, is_head: parts.method == Method::HEAD }))
     }
 }
 
@@ -93,7 +100,7 @@ impl Listing {
     pub async fn answer<L: List, R: Needs>(self, app: App, by: By<R>, list: L) -> Result<Response, Problem> {
         match self {
             Self::Page(paging) => Ok(list.page(&app, paging).await?.into_response()),
-            Self::Table(format) => download::answer(app, by.identity, format, list).await,
+            Self::Table(table) => download::answer(app, by.identity, table, list).await,
         }
     }
 }
@@ -110,7 +117,9 @@ pub trait List: Send + Sync + 'static {
 /// Whether the request is answered with a table, whose pages are read while it is sent.
 pub fn is_table<B>(action: &str, request: &Request<B>) -> bool {
     let format = || form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).find(|(name, _)| name == "format");
-    ROUTES.contains(&action)
+    // HEAD is answered as GET, without the body.
+    let route = action.strip_prefix("HEAD ").map_or_else(|| action.to_owned(), |path| format!("GET {path}"));
+    ROUTES.contains(&route.as_str())
         && match format() {
             Some((_, format)) => format == "csv" || format == "xlsx",
             None => accepted(request.headers()) != FormatName::Json,
@@ -168,6 +177,7 @@ mod tests {
         assert!(is_table(list, &request("/x?format=csv", "*/*")) && is_table(list, &request("/x?limit=3", CSV)));
         assert!(is_table(list, &request("/x?form%61t=xlsx", "*/*")));
         assert!(!is_table(list, &request("/x?format=json", CSV)) && !is_table(list, &request("/x", "*/*")));
+        assert!(is_table("HEAD /campaigns/{id}/tasks", &request("/x?format=csv", "*/*")));
         assert!(!is_table("GET /events", &request("/x?format=csv", CSV)) && !is_table("POST /calls", &request("/x", CSV)));
     }
 

@@ -77,6 +77,6 @@ async fn history(
     calls.extend(projections::calls::of_task(&mut read, by.company_id(), id).await?);
     drop(read);
     let streams: Vec<_> = std::iter::once(task).chain(calls.into_iter().map(StreamName::of::<Call>)).collect();
-    let history = crate::events::history(&app, by.company_id(), &streams, "task", &paging).await?;
+    let history = crate::events::history(&app, &by.identity, &streams, "task", &paging).await?;
     Ok(Answer::ok(position, history))
 }

@@ -91,7 +91,8 @@ impl Database {
             return Ok(false);
         }
         let (_server, options) = reach(settings).await?;
-        match installation::require_installation(&options, settings).await {
+        let settings = DatabaseSettings { as_platform: true, ..settings.clone() };
+        match installation::require_installation(&options, &settings).await {
             Ok(()) => Ok(true),
             Err(OpenError::NoInstallation(_)) => Ok(false),
             Err(error) => Err(error),

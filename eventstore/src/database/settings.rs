@@ -56,8 +56,8 @@ pub enum OpenError {
     #[error("the role of DATABASE_URL may not make the roles under which the platform works ({0}); give it CREATEROLE")]
     MayNotMakeRoles(String),
     #[error(
-        "there is no master key in {0}, but the keys of this database are wrapped with one; copy the file there, or set NEWVOICE_MASTER_KEY, \
-         NEWVOICE_MASTER_KEY_FILE or NEWVOICE_DATA_DIR"
+        "there is no master key in {0}; copy the installation's key there, or set NEWVOICE_MASTER_KEY, NEWVOICE_MASTER_KEY_FILE or \
+         NEWVOICE_DATA_DIR"
     )]
     NoMasterKey(PathBuf),
     #[error("the master key is not the one that the keys of this database are wrapped with")]

@@ -47,7 +47,8 @@ impl SealedRow {
         let mut envelopes = Vec::new();
         for columns in personal {
             let envelope: Option<Value> = row.try_get(at)?;
-            let mut envelope = envelope.and_then(|envelope| serde_json::from_value::<Envelope>(envelope).ok());
+            let envelope = envelope.map(serde_json::from_value::<Envelope>).transpose();
+            let mut envelope = envelope.map_err(|error| sqlx::Error::Decode(error.into()))?;
             at += 1;
             for (field, _) in columns.bound {
                 let value: Option<Value> = row.try_get(at)?;

@@ -58,7 +58,7 @@ impl NewContact {
         }
         let PhoneNumber { e164: phone_number, extension } = phone::parse(&phone_number, region).map_err(|error| RowError {
             row,
-            cell: Some(CellError { column: PHONE_NUMBER.to_owned(), value: phone_number }),
+            cell: Some(CellError::new(PHONE_NUMBER, &phone_number)),
             fault: RowFault::Phone(error),
         })?;
         let mut notes = Vec::new();
@@ -163,10 +163,7 @@ impl Columns {
 
     pub fn contact(&mut self, row: u32, cells: &Cells, region: Option<&str>) -> Result<Contact, RowError> {
         let fault = |fault| RowError { row, cell: None, fault };
-        let of_cell = |name: &str, column, fault| {
-            let value = cells.get(column).to_owned();
-            RowError { row, cell: Some(CellError { column: name.to_owned(), value }), fault }
-        };
+        let of_cell = |name: &str, column, fault| RowError { row, cell: Some(CellError::new(name, cells.get(column))), fault };
         if cells.iter().any(|(_, cell)| cell.contains('\0')) {
             return Err(fault(RowFault::NulCharacter));
         }

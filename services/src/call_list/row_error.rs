@@ -1,6 +1,8 @@
 use domain::{Coded, Reason, phone::PhoneError};
 use serde::Serialize;
 
+use super::header_names::cut;
+
 /// Why a row became no task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowError {
@@ -15,8 +17,14 @@ pub struct RowError {
 pub struct CellError {
     /// Name of its column.
     pub column: String,
-    /// What it holds. It may be personal: answers have it, events do not.
+    /// What it holds, cut. It may be personal: answers have it, events do not.
     pub value: String,
+}
+
+impl CellError {
+    pub(super) fn new(column: &str, value: &str) -> Self {
+        Self { column: column.to_owned(), value: cut(value) }
+    }
 }
 
 /// What is wrong with a row, without the content of the row.

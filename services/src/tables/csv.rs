@@ -2,7 +2,7 @@
 //!
 //! An empty cell is null. Texts and JSON are in quotes, an empty text is `""`: programs that detect the quote character (DuckDB, Python's
 //! `csv.Sniffer`) find the right one. A text that begins with an apostrophe, or with a character that spreadsheets treat as the start of a
-//! formula, gets an apostrophe before it, within the quotes (OWASP ASVS 5.0, 1.2.10); a reader removes one leading apostrophe. Numbers, ids
+//! formula, gets an apostrophe before it, within the quotes (OWASP ASVS 5.0, 1.2.10); a reader removes one leading apostrophe ([`unguarded`]). Numbers, ids
 //! and times are unchanged. Lists are JSON.
 
 use std::io::{self, BufWriter, Write};
@@ -68,9 +68,17 @@ fn heading(name: &str) -> String {
     if is_plain { name.to_owned() } else { quote(name) }
 }
 
+/// Characters that spreadsheets treat as the start of a formula, and the apostrophe itself.
+const GUARDED: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\''];
+
 fn quote(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) { "'" } else { "" };
+    let guard = if text.starts_with(GUARDED) { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
+}
+
+/// The text of a cell without the apostrophe that protects it, as spreadsheets read it.
+pub fn unguarded(text: &str) -> &str {
+    text.strip_prefix('\'').filter(|rest| rest.starts_with(GUARDED)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -115,7 +123,7 @@ mod tests {
             let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
             let read = &rows[0][0];
             prop_assert!(!read.starts_with(['=', '+', '-', '@', '\t', '\r']));
-            prop_assert_eq!(read.strip_prefix('\'').unwrap_or(read), text);
+            prop_assert_eq!(unguarded(read), text);
             prop_assert_eq!(&rows[1][0], "");
         }
     }

@@ -77,14 +77,14 @@ impl<W: Write + Send> RowWriter for Writer<W> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a spreadsheet has no other numbers")]
+#[expect(clippy::cast_precision_loss, clippy::expect_used, reason = "a spreadsheet has no other numbers; see the message")]
 fn write_cell(sheet: &mut Worksheet, (row, column): (u32, u16), cell: Cell, time: &Format) -> Result<(), XlsxError> {
     match cell {
         Cell::Null => return Ok(()),
         Cell::Bool(value) => sheet.write_boolean(row, column, value)?,
         Cell::Int(value) => sheet.write_number(row, column, value as f64)?,
         Cell::Float(value) => sheet.write_number(row, column, value)?,
-        Cell::Decimal(value) => sheet.write_number(row, column, value.to_f64().unwrap_or(f64::NAN))?,
+        Cell::Decimal(value) => sheet.write_number(row, column, value.to_f64().expect("every decimal has a nearest f64"))?,
         Cell::Time(at) => sheet.write_datetime_with_format(row, column, at.naive_utc(), time)?,
         Cell::Text(text) | Cell::Json(text) => sheet.write_string(row, column, cut(text))?,
         Cell::Uuid(id) => sheet.write_string(row, column, id.to_string())?,

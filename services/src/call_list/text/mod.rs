@@ -15,6 +15,7 @@ use self::{
     swallowed::{Shape, Swallowed},
 };
 use super::{Cells, Line, Reading, Sink, Unreadable};
+use crate::tables::csv;
 
 /// Size of the sample that distinguishes texts from other files, in bytes, and the maximum percentage of control characters in it.
 const BINARY_SAMPLE_BYTES: usize = 4 << 10;
@@ -88,7 +89,8 @@ pub(super) fn read(bytes: &[u8], reading: Reading<'_>, sink: Sink<'_>) -> Result
 fn decode_cells(record: &Record, decoded: &Decoded<'_>) -> Option<Cells> {
     let mut cells = Cells::default();
     for (column, cell) in (0..).zip(record.cells()) {
-        cells.push(column, &decoded.text(cell)?);
+        let text = decoded.text(cell)?;
+        cells.push(column, csv::unguarded(&text));
     }
     Some(cells)
 }
