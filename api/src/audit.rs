@@ -56,7 +56,7 @@ struct AuditView {
     actor: Option<Value>,
     /// HTTP method and route
     action: String,
-    /// The path of the request, without its query
+    /// The path of the request, without its query; of `replay-tool export --reveal`, the table
     path: String,
     /// HTTP status of the answer
     status: i16,

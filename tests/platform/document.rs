@@ -202,8 +202,8 @@ fn type_in_words(document: &Value, property: &Value) -> String {
 }
 
 fn skillbase_reference(document: &Value) -> String {
-    let mut text = "# The configuration of a skillbase\n\nA skillbase is a bot: who it is, the course of its conversation, and how it hears and \
-                    speaks. Its configuration is the field `config` of `POST /skillbases` and `PUT /skillbases/{id}`; each change makes a \
+    let mut text = "# The configuration of a skillbase\n\nA skillbase describes a bot: its role, the course of its conversation, and its voice. \
+                    Its configuration is the field `config` of `POST /skillbases` and `PUT /skillbases/{id}`; each change makes a \
                     version, and a call keeps the version that it began with. Required fields are bold; an unknown field is refused. This page \
                     is generated from the OpenAPI document.\n"
         .to_owned();

@@ -9,6 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::App;
 
+#[cfg(test)]
+pub use view::CallMetricsView;
 pub use view::{CostView, OutcomesView, UnpricedView};
 
 pub fn router() -> OpenApiRouter<App> {

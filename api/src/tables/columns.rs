@@ -143,6 +143,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        analytics::CallMetricsView,
         calls::{CallView, TurnView},
         tasks::TaskView,
     };
@@ -203,9 +204,23 @@ mod tests {
         let document = serde_json::to_value(crate::router::openapi()).unwrap();
         let views = [("TaskView", TaskView::names()), ("CallView", CallView::names()), ("TurnView", TurnView::names())];
         for (view, names) in views {
-            let properties = document["components"]["schemas"][view]["properties"].as_object().unwrap();
-            let expected: BTreeSet<_> = properties.keys().map(String::as_str).filter(|name| *name != "contact_data").collect();
-            assert_eq!(names.iter().copied().collect::<BTreeSet<_>>(), expected, "{view}");
+            let mut expected = properties(&document, &document["components"]["schemas"][view]);
+            expected.remove("contact_data");
+            assert_eq!(names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), expected, "{view}");
         }
+        // Beside the call, its metrics do not repeat what it shows itself.
+        let shown = ["call_id", "duration_sec", "outcome", "cost_total"];
+        let names = CallMetricsView::names().into_iter().chain(shown).map(str::to_owned).collect::<BTreeSet<_>>();
+        assert_eq!(names, properties(&document, &document["components"]["schemas"]["CallMetricsView"]));
+    }
+
+    /// The names of a schema's properties, and of those that it includes.
+    fn properties(document: &Value, schema: &Value) -> BTreeSet<String> {
+        let own = schema["properties"].as_object().into_iter().flat_map(Map::keys).cloned();
+        let included = schema["allOf"].as_array().into_iter().flatten().flat_map(|part| match part["$ref"].as_str() {
+            Some(name) => properties(document, document.pointer(name.trim_start_matches('#')).unwrap()),
+            None => properties(document, part),
+        });
+        own.chain(included).collect()
     }
 }
