@@ -1,5 +1,5 @@
 //! Enumerations as the OpenAPI document lists them. A test compares them with the domain's own, except those that the platform only writes
-//! or parses by hand: reasons of claims, states of projections and workers, and groups.
+//! or parses by hand: reasons of claims, states of projections and workers, groups, and formats of lists.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -41,6 +41,8 @@ words! {
     GroupByName: Hour, Day, Campaign, Skillbase;
     CostGroupByName: Hour, Day, Campaign, Skillbase, Component, Provider;
     FlowTypeName: Linear, Graph;
+    /// `json`: one page; `csv` and `xlsx`: all rows as a table.
+    TableFormatName: Json, Csv, Xlsx;
 }
 
 #[cfg(test)]

@@ -45,6 +45,27 @@ fn undescribed(name: &str, schema: &Value, found: &mut Vec<String>) {
     }
 }
 
+/// Every reference in the document, as `/components/schemas/Problem`.
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str).map(|name| name.trim_start_matches('#').to_owned()));
+            fields.values().for_each(|field| references(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn each_reference_leads_to_a_schema() {
+    let document = document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    let missing: Vec<_> = found.iter().filter(|name| document.pointer(name).is_none()).collect();
+    assert!(found.len() > 50 && missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn each_operation_answer_parameter_and_property_has_a_sentence() {
     let document = document();

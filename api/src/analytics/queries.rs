@@ -34,7 +34,7 @@ use crate::{
     freshness::Fresh,
     problem::Problem,
     state::App,
-    tables::{FormatParams, List, Listing, Row},
+    tables::{FormatParams, List, Listing, Row, WorkbookFile},
     times::WrittenTime,
     words::CostGroupByName,
 };
@@ -91,7 +91,7 @@ impl Row for CallWithMetrics {
 
 /// Call history, newest first.
 #[utoipa::path(get, path = "/analytics/calls", operation_id = "list_calls_with_metrics", tag = "analytics", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams, FormatParams),
-    responses((status = 200, content((Items<CallWithMetrics> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")))))]
+    responses((status = 200, content((Items<CallWithMetrics> = "application/json"), (String = "text/csv"), (WorkbookFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")))))]
 async fn calls(
     State(app): State<App>,
     by: By<Viewer>,
@@ -180,7 +180,7 @@ async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) 
 
 /// The turns of one call, by turn index.
 #[utoipa::path(get, path = "/analytics/calls/{id}/turns", operation_id = "list_turns", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams, FormatParams),
-    responses((status = 200, content((Items<TurnView> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
+    responses((status = 200, content((Items<TurnView> = "application/json"), (String = "text/csv"), (WorkbookFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
 async fn turns(State(app): State<App>, by: By<Viewer>, Id(call_id): Id, fresh: Fresh, listing: Listing) -> Result<Response, Problem> {
     let turns = TurnsOfCall { company_id: by.company_id(), call_id, fresh };
     listing.answer(app, by, turns).await
@@ -210,7 +210,7 @@ impl List for TurnsOfCall {
 
 /// The turns of a campaign's calls: newest call first, the turns of a call by turn index.
 #[utoipa::path(get, path = "/campaigns/{id}/turns", operation_id = "list_turns_of_campaign", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh, PagingParams, FormatParams),
-    responses((status = 200, content((Items<TurnView> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
+    responses((status = 200, content((Items<TurnView> = "application/json"), (String = "text/csv"), (WorkbookFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
 async fn turns_of_campaign(
     State(app): State<App>,
     by: By<Viewer>,

@@ -19,7 +19,7 @@ use crate::{
     freshness::{AsOf, AsOfParams, Fresh},
     problem::Problem,
     state::App,
-    tables::{FormatParams, List, Listing},
+    tables::{FormatParams, List, Listing, WorkbookFile},
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -28,7 +28,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Calls, newest first. `GET /analytics/calls` has their metrics and costs as well.
 #[utoipa::path(get, path = "/calls", operation_id = "list_calls", tag = "calls", security(("bearer" = ["viewer"])), params(CallParams, Fresh, PagingParams, FormatParams),
-    responses((status = 200, content((Items<CallView> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")))))]
+    responses((status = 200, content((Items<CallView> = "application/json"), (String = "text/csv"), (WorkbookFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")))))]
 async fn list(
     State(app): State<App>,
     by: By<Viewer>,

@@ -31,7 +31,7 @@ use crate::{
     phone_numbers::person_in_query,
     problem::Problem,
     state::App,
-    tables::{FormatParams, List, Listing},
+    tables::{FormatParams, List, Listing, WorkbookFile},
     tasks::{TaskView, max_attempts},
     words::{CampaignStatusName, OutcomeName, TaskStatusName},
 };
@@ -135,7 +135,7 @@ impl TaskParams {
 
 /// The campaign's tasks, newest first. As a table, each column of the call list is a column again.
 #[utoipa::path(get, path = "/campaigns/{id}/tasks", operation_id = "list_tasks", tag = "tasks", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), TaskParams, Fresh, PagingParams, FormatParams),
-    responses((status = 200, content((Items<TaskView> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
+    responses((status = 200, content((Items<TaskView> = "application/json"), (String = "text/csv"), (WorkbookFile = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"))), (status = 404, body = Problem)))]
 async fn tasks(
     State(app): State<App>,
     by: By<Viewer>,

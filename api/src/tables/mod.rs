@@ -17,6 +17,7 @@ use crate::{
     extract::{Paging, QueryOf},
     problem::Problem,
     state::App,
+    words::TableFormatName,
 };
 
 pub use columns::Row;
@@ -52,7 +53,7 @@ pub enum TableFormat {
 }
 
 /// The values of `format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FormatName {
     Json,
@@ -65,10 +66,17 @@ enum FormatName {
 #[into_params(parameter_in = Query)]
 pub struct FormatParams {
     /// `json`: one page; `csv` or `xlsx`: all rows as a table, without `limit` and `cursor`. Without it, the `Accept` header decides
+    #[param(value_type = Option<TableFormatName>)]
     format: Option<FormatName>,
     /// Begin CSV with a byte-order mark, so that Excel reads it as UTF-8
     bom: Option<bool>,
 }
+
+/// An XLSX file, in the OpenAPI document.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "describes the answer")]
+pub struct WorkbookFile(Vec<u8>);
 
 /// The parameters that a table does not have.
 #[derive(Deserialize)]
