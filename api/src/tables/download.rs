@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use services::{
     identity::Identity,
     tables::{RowWriter, csv, xlsx},
@@ -128,7 +128,8 @@ fn body<L: List>(mut download: Download<L>, format: TableFormat, permit: OwnedSe
         // A task that panicked has not sent everything.
         sending.await.err().map(|error| (Err(io::Error::other(error)), None))
     });
-    Body::from_stream(body)
+    // Compression asks again after the end.
+    Body::from_stream(body.fuse())
 }
 
 /// Waits for the company's share of the processor and of the expensive reads.
