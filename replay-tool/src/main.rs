@@ -10,7 +10,7 @@ mod output;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use commands::export::Export;
 use eventstore::{
@@ -54,8 +54,8 @@ enum Command {
     /// Show all events of a stream (`call-<uuid>`, `task-<uuid>`, …) as a timeline. The timeline of a task includes its calls.
     History {
         stream: String,
-        /// Only events that were recorded until this time (RFC 3339).
-        #[arg(long)]
+        /// Only events that were recorded until this time (RFC 3339; a date means the beginning of the day, UTC).
+        #[arg(long, value_parser = parse_time)]
         as_of: Option<DateTime<Utc>>,
     },
     /// Recompute the hash chain; prints the first wrong position and the error.
@@ -118,11 +118,12 @@ enum Command {
         /// export records it.
         #[arg(long)]
         reveal: bool,
-        /// Only rows at or after this time (RFC 3339): the time when an event was recorded, a call started, ….
-        #[arg(long)]
+        /// Only rows at or after this time (RFC 3339): the time when an event was recorded, a call started, …. A date means the
+        /// beginning of the day, UTC.
+        #[arg(long, value_parser = parse_time)]
         from: Option<DateTime<Utc>>,
-        /// Only rows before this time (RFC 3339).
-        #[arg(long)]
+        /// Only rows before this time, or this day.
+        #[arg(long, value_parser = parse_time)]
         to: Option<DateTime<Utc>>,
         /// Only rows of this company.
         #[arg(long)]
@@ -138,9 +139,9 @@ enum Command {
         /// JSON file: a list of rates, or an object with `rates`.
         #[arg(long)]
         price_list: PathBuf,
-        #[arg(long)]
+        #[arg(long, value_parser = parse_time)]
         from: DateTime<Utc>,
-        #[arg(long)]
+        #[arg(long, value_parser = parse_time)]
         to: DateTime<Utc>,
         /// Company of the calls; required if there are several companies.
         #[arg(long)]
@@ -148,6 +149,13 @@ enum Command {
         #[arg(long)]
         campaign: Option<uuid::Uuid>,
     },
+}
+
+/// A time with its zone (RFC 3339), or a date, which means the beginning of the day, UTC.
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = || text.parse::<NaiveDate>().ok().filter(|_| text.len() == "2026-11-20".len());
+    let time = text.parse().ok().or_else(|| Some(day()?.and_time(NaiveTime::MIN).and_utc()));
+    time.ok_or_else(|| "must be a time with its zone, e.g. 2026-11-20T09:00:00Z, or a date, e.g. 2026-11-20".to_owned())
 }
 
 /// The result of a command.

@@ -74,7 +74,9 @@ async fn the_replay_tool_tells_what_the_log_says() {
     assert!(marked.stdout.starts_with(b"\xef\xbb\xbfcompany_id,"));
     let calls = tool.json(&["export", "call_metrics"]).await;
     assert_eq!((&calls[0]["call_id"], &calls[0]["stt_duration_sec"]), (&json!(call), &json!("10")));
-    assert!(tool.json(&["export", "call_metrics", "--to", "2020-01-01T00:00:00Z"]).await.is_empty());
+    for before in ["2020-01-01T00:00:00Z", "2020-01-01"] {
+        assert!(tool.json(&["export", "call_metrics", "--to", before]).await.is_empty());
+    }
     assert!(tool.json(&["export", "call_metrics", "--company", &uuid::Uuid::new_v4().to_string()]).await.is_empty());
     assert!(tool.json(&["rebuild", "call_metrics", "--compare"]).await[0]["differences"].as_array().unwrap().is_empty());
 
@@ -114,6 +116,8 @@ async fn the_replay_tool_tells_what_the_log_says() {
 
     for wrong in [
         &["history", "nonsense"][..],
+        &["history", "call-01934f5e-1111-7000-8000-000000000001", "--as-of", "2026-02-30"],
+        &["export", "calls", "--from", "2026-11-20T09:00:00"],
         &["rebuild", "nonsense"],
         &["frobnicate"],
         &["export", "nonsense"],

@@ -72,7 +72,7 @@ struct PublishedPriceList {
     /// Components for which the list has no rate at all: their usage costs nothing
     #[schema(value_type = Vec<ComponentName>)]
     unpriced: Vec<Component>,
-    /// The calls that began in the list's period until now; null if they are too many to price them in time, or if the request repeats one that
+    /// The calls that began in the list's period until now, without those that began earlier and go on in it; null if they are too many to price them in time, or if the request repeats one that
     /// has published the list
     reprices: Option<RepricesView>,
     /// When the list was published; null for a dry run
@@ -99,8 +99,9 @@ impl From<Repricing> for RepricesView {
 
 /// Publish a price list.
 ///
-/// It is a complete list, in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of the
-/// calls in its period, and the answer says how much. `dry_run=true` answers the same and publishes nothing. A company's lists are published
+/// It is a complete list, in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of what
+/// was used in its period, and the answer says what the calls that began in it cost before and after. A call that began earlier and used
+/// something in the period changes too. `dry_run=true` answers the same and publishes nothing. A company's lists are published
 /// one after the other, a list with an earlier date once the costs include all events before it (503 if that takes more than a few seconds).
 #[utoipa::path(post, path = "/price-lists", operation_id = "publish_price_list", tag = "prices", security(("bearer" = ["admin"])), params(PublishParams), request_body = PublishPriceList,
     responses((status = 201, body = PublishedPriceList), (status = 200, description = "A dry run: nothing was published", body = PublishedPriceList), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]

@@ -1,14 +1,14 @@
 //! XLSX workbooks.
 //!
-//! A text is always a text cell, never a formula. Times are dates of the spreadsheet in UTC, numbers have the spreadsheet's 15 significant
-//! digits, JSON and lists are texts. Spreadsheets limit a sheet to 1,048,576 rows and a cell to 32,767 characters: further rows are on a
+//! A text is always a text cell, never a formula. Times are dates of the spreadsheet in UTC. A spreadsheet's number has 15 significant digits:
+//! a whole number with more is a text, and decimals are rounded. JSON and lists are texts. Spreadsheets limit a sheet to 1,048,576 rows and a cell to 32,767 characters: further rows are on a
 //! further sheet, and a longer text is cut and ends with `…`.
 //!
 //! The rows are held in temporary files without a name (in `TMPDIR`, else `/tmp`), not in memory.
 
 use std::io::{self, Write};
 
-use rust_decimal::prelude::ToPrimitive as _;
+use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 
 use super::{Cell, RowWriter};
@@ -16,6 +16,8 @@ use super::{Cell, RowWriter};
 const SHEET_ROWS_MAX: u32 = 1_048_576;
 /// Maximum length of a cell, in units of UTF-16.
 const CELL_MAX: usize = 32_767;
+/// Largest whole number that a spreadsheet shows with all of its digits.
+const WHOLE_NUMBER_MAX: u64 = 999_999_999_999_999;
 const CUT: char = '…';
 const TIME_FORMAT: &str = "yyyy-mm-dd hh:mm:ss.000";
 /// Of every column, in characters.
@@ -82,6 +84,10 @@ fn write_cell(sheet: &mut Worksheet, (row, column): (u32, u16), cell: Cell, time
     match cell {
         Cell::Null => return Ok(()),
         Cell::Bool(value) => sheet.write_boolean(row, column, value)?,
+        Cell::Int(value) if value.unsigned_abs() > WHOLE_NUMBER_MAX => sheet.write_string(row, column, value.to_string())?,
+        Cell::Decimal(value) if value.fract().is_zero() && value.abs() > Decimal::from(WHOLE_NUMBER_MAX) => {
+            sheet.write_string(row, column, value.normalize().to_string())?
+        }
         Cell::Int(value) => sheet.write_number(row, column, value as f64)?,
         Cell::Float(value) => sheet.write_number(row, column, value)?,
         Cell::Decimal(value) => sheet.write_number(row, column, value.to_f64().expect("every decimal has a nearest f64"))?,
@@ -146,6 +152,15 @@ mod tests {
         let Data::DateTime(time) = &read[4] else { panic!("{:?}", read[4]) };
         assert_eq!((time.as_f64() * 86_400_000.0).round(), 1_800_000_000_250.0 + 25_569.0 * 86_400_000.0);
         assert_eq!(read[5..], [Data::Bool(true), text("00000000-0000-0000-0000-000000000000"), text("[1,2]"), Data::Empty]);
+    }
+
+    #[test]
+    fn a_long_whole_number_keeps_its_digits() {
+        let row =
+            vec![Cell::Int(999_999_999_999_999), Cell::Int(-1_000_000_000_000_000), Cell::Decimal("12345678901234567890".parse().unwrap())];
+        let text = |text: &str| Data::String(text.to_owned());
+        let expected = [Data::Float(999_999_999_999_999.0), text("-1000000000000000"), text("12345678901234567890")];
+        assert_eq!(read(&["a", "b", "c"], vec![row])[1], expected);
     }
 
     #[test]
