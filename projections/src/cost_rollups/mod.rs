@@ -139,6 +139,14 @@ impl Projection for CostRollups {
         &[Call::CATEGORY, PriceList::CATEGORY]
     }
 
+    /// A list for the past prices calls again.
+    fn may_take_long(&self, event: &Recorded) -> bool {
+        match &event.fact {
+            Fact::PriceList(PriceListEvent::PriceListPublished { effective_from, .. }) => *effective_from < event.recorded_at,
+            _ => false,
+        }
+    }
+
     async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
         // A new list ends a stretch of calls: the turns that it covers are priced again before the next call is folded.
         for stretch in events.chunk_by(|_, next| !matches!(next.fact, Fact::PriceList(_))) {

@@ -13,7 +13,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 
-use crate::engine::projection::Recorded;
+use crate::engine::projection::{Projection, Recorded};
 
 /// Events in one page at most, for projections that are live and for those that are rebuilt.
 const PAGE_EVENTS: usize = 5_000;
@@ -40,7 +40,7 @@ pub(crate) struct Entry {
 /// Decoded events in log order: those with a position above `after` and up to `last_position`.
 pub(crate) struct Page {
     pub entries: Vec<Entry>,
-    after: i64,
+    pub after: i64,
     pub last_position: i64,
 }
 
@@ -52,6 +52,11 @@ impl Page {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the projection may need long for one of its events.
+    pub fn may_take_long(&self, projection: &dyn Projection) -> bool {
+        self.entries.iter().filter_map(|entry| entry.event.as_ref().ok()).any(|event| projection.may_take_long(event))
     }
 }
 

@@ -1,7 +1,14 @@
 //! The position of each read model, and waiting for positions, so that a client reads its own writes.
 
 use eventstore::Pool;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -23,17 +30,24 @@ pub struct NotReached {
 
 /// The positions of all projections that this process has seen. Clones share everything.
 #[derive(Clone)]
-pub struct Positions(Arc<HashMap<&'static str, watch::Sender<i64>>>);
+pub struct Positions(Arc<Known>);
+
+struct Known {
+    positions: HashMap<&'static str, watch::Sender<i64>>,
+    /// Whether this process folds for every projection: then no other process moves a checkpoint.
+    all_here: AtomicBool,
+}
 
 impl Positions {
     /// Of these projections, all at 0.
     pub fn new(projections: &[Arc<dyn Projection>]) -> Self {
-        Self(Arc::new(projections.iter().map(|projection| (projection.name(), watch::Sender::new(0))).collect()))
+        let positions = projections.iter().map(|projection| (projection.name(), watch::Sender::new(0))).collect();
+        Self(Arc::new(Known { positions, all_here: AtomicBool::new(false) }))
     }
 
     /// The position of a projection. One that is not in the list of all would never be waited for: that is a mistake in the code.
     fn of(&self, model: ReadModel) -> &watch::Sender<i64> {
-        match self.0.get(model.name()) {
+        match self.0.positions.get(model.name()) {
             Some(sender) => sender,
             None => panic!("the projection {} is not in the list", model.name()),
         }
@@ -42,13 +56,18 @@ impl Positions {
     /// Records the position that this process has just committed.
     pub(crate) fn advance(&self, name: &str, position: i64) {
         // Another release may have had a projection that this release does not have.
-        if let Some(sender) = self.0.get(name) {
+        if let Some(sender) = self.0.positions.get(name) {
             sender.send_if_modified(|known| {
                 let higher = position > *known;
                 *known = position.max(*known);
                 higher
             });
         }
+    }
+
+    /// Records whether this process folds for every projection.
+    pub(crate) fn set_all_here(&self, all_here: bool) {
+        self.0.all_here.store(all_here, Ordering::Relaxed);
     }
 
     /// The lowest of the positions of some read models.
@@ -72,6 +91,10 @@ impl Positions {
     /// Reads the checkpoints that other processes move, until the pool is closed.
     pub async fn follow(self, pool: Pool) {
         while !pool.is_closed() {
+            if self.0.all_here.load(Ordering::Relaxed) {
+                tokio::time::sleep(LOOK_EVERY.1).await;
+                continue;
+            }
             let look = sqlx::query!("select name, position from projection_checkpoints").fetch_all(&pool);
             match tokio::time::timeout(LOOK_DEADLINE, look).await {
                 Ok(Ok(rows)) => rows.iter().for_each(|row| self.advance(&row.name, row.position)),
@@ -79,7 +102,7 @@ impl Positions {
                 Err(_) => tracing::debug!("checkpoints could not be read in time"),
             }
             // A caller that only reads the borrowed value is not waiting; a subscribed receiver is.
-            let somebody_waits = self.0.values().any(|sender| sender.receiver_count() > 0);
+            let somebody_waits = self.0.positions.values().any(|sender| sender.receiver_count() > 0);
             tokio::time::sleep(if somebody_waits { LOOK_EVERY.0 } else { LOOK_EVERY.1 }).await;
         }
     }

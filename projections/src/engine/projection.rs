@@ -135,6 +135,12 @@ pub trait Projection: Send + Sync + 'static {
     /// Event categories that it folds; it never gets events of other categories.
     fn categories(&self) -> &'static [&'static str];
 
+    /// Whether folding this event may take much longer than other events. The projection then folds the page in a transaction of its own,
+    /// and other projections do not wait for it.
+    fn may_take_long(&self, _event: &Recorded) -> bool {
+        false
+    }
+
     /// Folds a page of events, in log order.
     async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError>;
 }

@@ -1,34 +1,46 @@
-//! The loop that runs any one projection: read a page, fold it, move the checkpoint in the same transaction.
+//! Runs projections: reads a page, folds it and moves the checkpoints in one transaction.
+//!
+//! Projections that are near the end of the log form a group: they stand at one position and share the page, the transaction and the
+//! statement that moves their checkpoints. A projection goes on alone, with a transaction of its own for each page, while it is far behind,
+//! when a page may take it long, and when a page of the group has failed: then each one finds out whether the failing event is its own.
 
-use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, slice, sync::Arc, time::Duration};
 
-use eventstore::{Pool, StoreError, database::process_name};
-use futures::FutureExt as _;
-use sqlx::PgConnection;
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use domain::count;
+use eventstore::{Pool, StoreError};
+use sqlx::{Connection as _, PgConnection, Postgres, pool::PoolConnection};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use uuid::Uuid;
 
 use crate::engine::{
+    checkpoints::{self, Lease, Leased},
     feed::{Feed, Page},
+    fold::{apply_caught, is_passing, wanted},
     positions::Positions,
-    projection::{ApplyError, Projection, Recorded},
+    projection::{ApplyError, Projection},
     rebuild,
 };
 
-/// How long a process may be silent before another process takes its projections over, in seconds.
-pub const LEASE_SEC: f64 = 5.0;
-/// How often a lease is renewed at least; also how often a stopped projection checks whether it may continue.
+/// How often leases are renewed at least, and requested for projections that another process has or that have stopped.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// How often they are requested after one was lost: a rebuild that swaps its tables gives it back within moments.
+const REGAIN_EVERY: Duration = Duration::from_millis(100);
+/// For how long after the loss.
+const REGAIN_FOR: Duration = Duration::from_secs(5);
 /// Wait after a failed transaction before it is tried again; doubled each time, up to the second of these.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
-/// How long a projection may skip pages that have nothing for it before its checkpoint reports the new position to other processes.
-const SAVE_AFTER: Duration = Duration::from_millis(50);
 /// If one transaction takes longer, its connection is dead; a price list for the past may price millions of calls again.
 const WORK_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Tables grow from nothing: a plan that was made for an empty table must not be reused.
 const BEGIN: &str = "begin; set local plan_cache_mode = force_custom_plan";
-/// Why a page was rolled back: another process has the projection now.
-const LEASE_LOST: &str = "the lease was lost";
+/// A projection with at most so many events left joins the group.
+const NEAR: i64 = 1_000;
+/// A group with more events left falls apart: its projections then fold at the same time, each on its own connection.
+const FAR: i64 = 50_000;
 
 /// Runs projections until shutdown.
 pub struct Projectors {
@@ -43,313 +55,310 @@ pub struct Projectors {
 
 impl Projectors {
     /// Runs until `shutdown` is true, then releases the leases.
-    pub async fn run(self, shutdown: watch::Receiver<bool>) {
+    pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let holder = Uuid::now_v7();
-        let mut tasks = JoinSet::new();
-        for projection in &self.projections {
-            let projector = Projector {
-                pool: self.pool.clone(),
-                feed: self.feed.clone(),
-                positions: self.positions.clone(),
-                projection: Arc::clone(projection),
-                holder,
-            };
-            let mut stop = shutdown.clone();
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = projector.run() => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-                projector.release().await;
-            });
-        }
-        tasks.spawn(rebuild::serve_requests(self.projections.clone(), self.owner, self.feed.store().clone(), holder, shutdown));
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a projector ended unexpectedly");
+        let requests = rebuild::serve_requests(self.projections.clone(), self.owner, self.feed.store().clone(), holder, shutdown.clone());
+        let folder = Folder { pool: self.pool, feed: self.feed, positions: self.positions, holder };
+        let group = Group::new(folder.clone(), self.projections);
+        let folding = async {
+            tokio::select! {
+                () = group.run() => {}
+                _ = shutdown.wait_for(|stop| *stop) => {}
             }
-        }
+            checkpoints::release(&folder.pool, holder).await;
+        };
+        tokio::join!(folding, requests);
     }
 }
 
-/// Creates the projection's checkpoint at the beginning of the log, unless it exists. All code that moves a checkpoint relies on its row.
-pub(crate) async fn ensure_checkpoint(pool: &Pool, projection: &dyn Projection) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into projection_checkpoints (name, version, position) values ($1, $2, 0) on conflict (name) do nothing",
-        projection.name(),
-        projection.version()
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-struct Projector {
+/// What folding needs; clones share everything.
+#[derive(Clone)]
+struct Folder {
     pool: Pool,
     feed: Feed,
     positions: Positions,
-    projection: Arc<dyn Projection>,
     holder: Uuid,
 }
 
-/// The position of a projection, and the position in its checkpoint.
-struct Place {
-    position: i64,
-    saved: i64,
-    /// When the two were last the same.
-    saved_at: Instant,
-}
+impl Folder {
+    fn left(&self, position: i64) -> i64 {
+        self.feed.store().head().position() - position
+    }
 
-impl Place {
-    const fn is_saved(&self) -> bool {
-        self.position == self.saved
+    /// Folds a page for projections that stand at its beginning, and moves their checkpoints to its end, in one transaction. Returns the
+    /// names of those that it did this for; the other ones have lost their lease.
+    async fn apply(&self, db: &mut PgConnection, members: &[Leased], page: &Page) -> Result<Vec<String>, ApplyError> {
+        let mut work = async || -> Result<Vec<String>, ApplyError> {
+            let moves = (page.after, page.last_position);
+            let each = members.iter().map(|member| Ok((member, wanted(page, member.projection.as_ref())?)));
+            let each: Vec<_> = each.collect::<Result<_, ApplyError>>()?;
+            if each.iter().all(|(_, events)| events.is_empty()) {
+                return Ok(checkpoints::advance(db, members, self.holder, moves).await?);
+            }
+            let mut tx = db.begin_with(BEGIN).await?;
+            let held = checkpoints::advance(&mut tx, members, self.holder, moves).await?;
+            for (member, events) in each.iter().filter(|(member, events)| !events.is_empty() && holds(&held, member)) {
+                apply_caught(member.projection.as_ref(), &mut tx, events).await?;
+            }
+            tx.commit().await?;
+            Ok(held)
+        };
+        let held = timeout(WORK_TIMEOUT, work()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut.into()))?;
+        for member in members.iter().filter(|member| holds(&held, member)) {
+            self.positions.advance(member.name(), page.last_position);
+        }
+        Ok(held)
+    }
+
+    /// Folds at least one page for one projection alone, and more until it is near the end of the log. Ends early when it has lost the
+    /// lease, or has stopped at an event. A page that fails is halved until the one event that cannot be applied is found.
+    async fn fold_alone(&self, mut alone: Leased) -> Result<(), ApplyError> {
+        // A page that failed ends at `beyond`; the failing event may be in its second half.
+        let (mut limit, mut beyond): (Option<NonZeroUsize>, _) = (None, alone.position);
+        loop {
+            let page = self.feed.page(alone.position, limit).await;
+            let mut db = self.pool.acquire().await?;
+            let page = match page {
+                Ok(page) if page.is_empty() => return Ok(()),
+                Ok(page) => page,
+                // To continue as if the event had never existed would make the tables wrong permanently.
+                Err(StoreError::Unreadable { position, reason }) => {
+                    return Ok(checkpoints::stop_at(&mut db, &alone, position, &ApplyError::Contradiction(reason)).await?);
+                }
+                Err(error) => return Err(unavailable(&error)),
+            };
+            match self.apply(&mut db, slice::from_ref(&alone), &page).await {
+                Ok(held) if held.is_empty() => return Ok(()),
+                Ok(_) => (alone.position, limit) = (page.last_position, None),
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => match NonZeroUsize::new(page.len() / 2) {
+                    Some(half) => (limit, beyond) = (Some(half), beyond.max(page.last_position)),
+                    None => return Ok(checkpoints::stop_at(&mut db, &alone, page.last_position, &error).await?),
+                },
+            }
+            if limit.is_none() && alone.position >= beyond && self.left(alone.position) <= NEAR {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Folds for one projection exactly up to `position`; false if it has lost its lease.
+    async fn bring_to(&self, db: &mut PgConnection, behind: &mut Leased, position: i64) -> Result<bool, ApplyError> {
+        while let Some(limit) = NonZeroUsize::new(count::to_usize(position - behind.position)) {
+            let page = self.feed.page(behind.position, Some(limit)).await.map_err(|error| unavailable(&error))?;
+            if page.is_empty() || page.may_take_long(behind.projection.as_ref()) {
+                return Err(ApplyError::Contradiction(format!("it must fold alone from position {}", behind.position)));
+            }
+            if self.apply(db, slice::from_ref(behind), &page).await?.is_empty() {
+                return Ok(false);
+            }
+            behind.position = page.last_position;
+        }
+        Ok(true)
     }
 }
 
-/// A lease that was acquired: where to continue, and with which token.
-struct Lease {
-    token: i64,
-    position: i64,
-    failed: bool,
+fn holds(held: &[String], member: &Leased) -> bool {
+    held.iter().any(|name| name == member.name())
 }
 
-impl Projector {
-    async fn run(&self) {
-        let name = self.projection.name();
-        let (mut wait, mut had_failed) = (RETRY_AFTER.0, false);
+fn unavailable(error: &StoreError) -> ApplyError {
+    sqlx::Error::Protocol(error.to_string()).into()
+}
+
+/// All projections of a process. Each is in one of three places, and stays in one when the work is cut off at an `await`.
+struct Group {
+    folder: Folder,
+    /// Those without a lease, those that have stopped, and those whose lease is being renewed.
+    outside: Vec<Arc<dyn Projection>>,
+    /// Those that fold together; all of them stand at the same position.
+    members: Vec<Leased>,
+    /// Those that fold alone. Each ends when it can join the members, or needs a new lease.
+    alone: JoinSet<Arc<dyn Projection>>,
+    /// Names of those that had stopped when their lease was last renewed.
+    stopped: Vec<&'static str>,
+    /// Of the members: each connection prepares every statement once.
+    connection: Option<PoolConnection<Postgres>>,
+    renew_at: Instant,
+    /// When a member last lost its lease.
+    lost_at: Option<Instant>,
+}
+
+impl Group {
+    fn new(folder: Folder, projections: Vec<Arc<dyn Projection>>) -> Self {
+        Self {
+            folder,
+            outside: projections,
+            members: Vec::new(),
+            alone: JoinSet::new(),
+            stopped: Vec::new(),
+            connection: None,
+            renew_at: Instant::now(),
+            lost_at: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let health = self.folder.feed.store().head().health().clone();
+        let mut wait = RETRY_AFTER.0;
         loop {
-            let health = self.feed.store().head().health();
-            match health.or_unavailable(self.lease()).await.flatten() {
-                Ok(Some(lease)) if !lease.failed => {
-                    if std::mem::take(&mut had_failed) {
-                        // The event that it stopped at may have been repaired since it was read.
-                        self.feed.forget_all();
-                    }
-                    let worked = health.or_unavailable(tokio::time::timeout(WORK_TIMEOUT, self.work(lease))).await;
-                    let worked = worked.and_then(|worked| worked.map_err(|_| sqlx::Error::PoolTimedOut));
-                    match worked.unwrap_or_else(|silent| Err(silent.into())) {
-                        Ok(()) => wait = RETRY_AFTER.0,
-                        Err(error) => {
-                            tracing::warn!(projection = name, %error, "a projection was interrupted");
-                            tokio::time::sleep(wait).await;
-                            wait = RETRY_AFTER.1.min(wait * 2);
-                        }
-                    }
-                }
-                Ok(lease) => {
-                    had_failed = lease.is_some();
-                    tokio::time::sleep(RENEW_EVERY).await;
-                }
+            match health.or_unavailable(self.step()).await.unwrap_or_else(|silent| Err(silent.into())) {
+                Ok(()) => wait = RETRY_AFTER.0,
                 Err(error) => {
-                    tracing::warn!(projection = name, %error, "the lease of a projection could not be had");
-                    tokio::time::sleep(wait).await;
+                    tracing::warn!(%error, "projections were interrupted");
+                    // The connection may be dead. The checkpoints may have moved although the answer was lost.
+                    self.connection = None;
+                    self.renew_at = Instant::now();
+                    sleep(wait).await;
                     wait = RETRY_AFTER.1.min(wait * 2);
                 }
             }
         }
     }
 
-    /// Acquires or renews the lease; `None` while another process holds it, unless that process has ended. A new holder gets a higher
-    /// token. The previous holder can then write nothing more with its own token, even if it is still running.
-    async fn lease(&self) -> Result<Option<Lease>, sqlx::Error> {
-        let (name, version) = (self.projection.name(), self.projection.version());
-        ensure_checkpoint(&self.pool, self.projection.as_ref()).await?;
-        let row = sqlx::query!(
-            r#"update projection_checkpoints
-                  set token = case when holder = $2 then token else token + 1 end, holder = $2, holder_process = $5,
-                      lease_until = clock_timestamp() + make_interval(secs => $3)
-                where name = $1 and version <= $4
-                  and (holder = $2 or lease_until < clock_timestamp() or is_process_gone(holder_process))
-               returning token, position, error is not null as "failed!""#,
-            name,
-            self.holder,
-            LEASE_SEC,
-            version,
-            process_name()
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|row| Lease { token: row.token, position: row.position, failed: row.failed }))
-    }
-
-    /// Releases the lease, so that another process can continue at once.
-    async fn release(&self) {
-        let released = sqlx::query!(
-            "update projection_checkpoints set holder = null, lease_until = '-infinity' where name = $1 and holder = $2",
-            self.projection.name(),
-            self.holder
-        );
-        if let Err(error) = released.execute(&self.pool).await {
-            tracing::debug!(%error, "a lease could not be given back; it will run out");
+    /// Renews the leases if it is time, or waits for the next page and folds it.
+    async fn step(&mut self) -> Result<(), ApplyError> {
+        if Instant::now() >= self.renew_at {
+            return self.renew().await;
         }
-    }
-
-    /// Applies page after page for as long as one renewal of the lease covers. A page that fails is halved until the one
-    /// event that cannot be applied is found; there the projection stops.
-    async fn work(&self, lease: Lease) -> Result<(), ApplyError> {
-        let name = self.projection.name();
-        let began = Instant::now();
-        let mut place = Place { position: lease.position, saved: lease.position, saved_at: began };
-        let mut limit: Option<NonZeroUsize> = None;
-        self.positions.advance(name, place.position);
-        while limit.is_some() || began.elapsed() < RENEW_EVERY {
-            let Some(page) = self.next(&mut place, limit, lease.token).await? else { return Ok(()) };
-            if page.is_empty() {
-                break;
-            }
-            match self.apply(&page, &mut place, lease.token).await {
-                Ok(()) => {
-                    self.positions.advance(name, place.position);
-                    limit = None;
+        let position = self.members.first().map_or(0, |member| member.position);
+        tokio::select! {
+            Some(ended) = self.alone.join_next() => {
+                match ended {
+                    Ok(projection) => self.outside.push(projection),
+                    Err(error) => tracing::error!(%error, "a projector ended unexpectedly"),
                 }
+                self.renew_at = Instant::now();
+            }
+            () = sleep_until(self.renew_at) => {}
+            page = self.folder.feed.page(position, None), if !self.members.is_empty() => match page {
+                Ok(page) => self.fold(&page).await?,
+                Err(StoreError::Unreadable { .. }) => self.members_go_alone(|_| true),
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests the leases of all projections except those that fold alone, which renew theirs with each page.
+    async fn renew(&mut self) -> Result<(), ApplyError> {
+        let members = self.members.iter().map(Leased::name).collect::<Vec<_>>();
+        self.members_leave(|_| true);
+        let mut db = self.take_connection().await?;
+        let mut leases = checkpoints::lease(&mut db, &self.outside, self.folder.holder).await?;
+        if leases.iter().any(|lease| matches!(lease, Lease::Refused)) && checkpoints::ensure(&mut db, &self.outside).await? {
+            leases = checkpoints::lease(&mut db, &self.outside, self.folder.holder).await?;
+        }
+        let mut granted = Vec::new();
+        for (projection, lease) in self.outside.iter().zip(leases) {
+            let name = projection.name();
+            let had_stopped = self.stopped.contains(&name);
+            match lease {
+                Lease::Granted(leased) => granted.push((leased, had_stopped)),
+                Lease::Stopped if !had_stopped => self.stopped.push(name),
+                Lease::Stopped => {}
+                Lease::Refused if members.contains(&name) => self.lost_at = Some(Instant::now()),
+                Lease::Refused => {}
+            }
+        }
+        if granted.iter().any(|(_, had_stopped)| *had_stopped) {
+            self.stopped.retain(|name| granted.iter().all(|(leased, _)| leased.name() != *name));
+            // The event that a projection stopped at may have been repaired since it was read.
+            self.folder.feed.forget_all();
+        }
+        for (leased, _) in &granted {
+            self.folder.positions.advance(leased.name(), leased.position);
+        }
+        let mut joining = Vec::new();
+        for (leased, had_stopped) in granted {
+            let left_max = if members.contains(&leased.name()) { FAR } else { NEAR };
+            if had_stopped || self.folder.left(leased.position) > left_max { self.go_alone(leased) } else { joining.push(leased) }
+        }
+        self.join(&mut db, joining).await?;
+        self.connection = (!self.members.is_empty()).then_some(db);
+        self.folder.positions.set_all_here(self.outside.is_empty());
+        let lost = self.lost_at.is_some_and(|lost| lost.elapsed() < REGAIN_FOR);
+        self.renew_at = Instant::now() + if lost { REGAIN_EVERY } else { RENEW_EVERY };
+        Ok(())
+    }
+
+    /// Brings projections from `outside` to the highest position among them, where they are members.
+    async fn join(&mut self, db: &mut PgConnection, joining: Vec<Leased>) -> Result<(), ApplyError> {
+        let position = joining.iter().map(|leased| leased.position).max().unwrap_or(0);
+        for mut leased in joining {
+            match self.folder.bring_to(db, &mut leased, position).await {
+                Ok(true) => {
+                    self.outside.retain(|projection| projection.name() != leased.name());
+                    self.members.push(leased);
+                }
+                Ok(false) => {}
                 Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => match NonZeroUsize::new(page.len() / 2) {
-                    Some(half) => limit = Some(half),
-                    None => {
-                        self.save(&mut place, lease.token).await?;
-                        return self.stop_at(page.last_position, &error, lease.token).await;
-                    }
-                },
+                Err(_) => self.go_alone(leased),
             }
         }
-        self.save(&mut place, lease.token).await
+        Ok(())
     }
 
-    /// The next page; `None` when the projection has stopped because an event is missing: to continue as if the event had never existed
-    /// would make the tables wrong permanently.
-    async fn next(&self, place: &mut Place, limit: Option<NonZeroUsize>, token: i64) -> Result<Option<Arc<Page>>, ApplyError> {
-        if place.saved_at.elapsed() >= SAVE_AFTER {
-            self.save(place, token).await?;
-        }
-        let soon = tokio::time::timeout_at(place.saved_at + SAVE_AFTER, self.feed.page(place.position, limit));
-        let page = if place.is_saved() { None } else { soon.await.ok() };
-        let page = match page {
-            Some(page) => page,
-            None => {
-                self.save(place, token).await?;
-                self.feed.page(place.position, limit).await
-            }
-        };
-        match page {
-            Ok(page) => Ok(Some(page)),
-            Err(StoreError::Unreadable { position, reason }) => {
-                self.save(place, token).await?;
-                self.stop_at(position, &ApplyError::Contradiction(reason), token).await?;
-                Ok(None)
-            }
-            Err(error) => Err(sqlx::Error::Protocol(error.to_string()).into()),
-        }
-    }
-
-    /// Folds the page and moves the checkpoint in one transaction. A page without events for this projection only moves its position in
-    /// memory; the checkpoint follows, see [`SAVE_AFTER`].
-    async fn apply(&self, page: &Page, place: &mut Place, token: i64) -> Result<(), ApplyError> {
-        let events = wanted(page, self.projection.as_ref())?;
-        if events.is_empty() {
-            if place.is_saved() {
-                place.saved_at = Instant::now();
-            }
-            place.position = page.last_position;
+    /// Folds a page for all members, and moves them to its end.
+    async fn fold(&mut self, page: &Page) -> Result<(), ApplyError> {
+        self.members_go_alone(|member| page.may_take_long(member.projection.as_ref()));
+        if page.is_empty() || self.members.is_empty() {
             return Ok(());
         }
-        let mut tx = self.pool.begin_with(BEGIN).await?;
-        let held = sqlx::query_scalar!(
-            "select position from projection_checkpoints where name = $1 and token = $2 and holder = $3 for update",
-            self.projection.name(),
-            token,
-            self.holder
-        );
-        if held.fetch_optional(&mut *tx).await? != Some(place.saved) {
-            return Err(sqlx::Error::Protocol(LEASE_LOST.into()).into());
+        let mut db = self.take_connection().await?;
+        match self.folder.apply(&mut db, &self.members, page).await {
+            Ok(held) => {
+                self.connection = Some(db);
+                if self.members_leave(|member| !holds(&held, member)) > 0 {
+                    (self.lost_at, self.renew_at) = (Some(Instant::now()), Instant::now());
+                }
+                self.members.iter_mut().for_each(|member| member.position = page.last_position);
+                Ok(())
+            }
+            Err(error) if is_passing(&error) => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "a page failed for a group of projections; each tries it alone");
+                self.members_go_alone(|_| true);
+                Ok(())
+            }
         }
-        apply_caught(self.projection.as_ref(), &mut tx, &events).await?;
-        sqlx::query!(
-            "update projection_checkpoints set position = $2, updated_at = clock_timestamp() where name = $1",
-            self.projection.name(),
-            page.last_position
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        *place = Place { position: page.last_position, saved: page.last_position, saved_at: Instant::now() };
-        Ok(())
     }
 
-    /// Moves the checkpoint over pages without events for this projection.
-    async fn save(&self, place: &mut Place, token: i64) -> Result<(), ApplyError> {
-        if place.is_saved() {
-            return Ok(());
+    /// The connection of the members; it is given up when a statement on it fails.
+    async fn take_connection(&mut self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.folder.pool.acquire().await,
         }
-        let saved = sqlx::query!(
-            "update projection_checkpoints set position = $5, updated_at = clock_timestamp()
-              where name = $1 and token = $2 and holder = $3 and position = $4",
-            self.projection.name(),
-            token,
-            self.holder,
-            place.saved,
-            place.position
-        );
-        if saved.execute(&self.pool).await?.rows_affected() == 0 {
-            return Err(sqlx::Error::Protocol(LEASE_LOST.into()).into());
+    }
+
+    fn members_leave(&mut self, leaves: impl Fn(&Leased) -> bool) -> usize {
+        let left = self.members.extract_if(.., |member| leaves(member));
+        let before = self.outside.len();
+        self.outside.extend(left.map(|member| member.projection));
+        self.outside.len() - before
+    }
+
+    fn members_go_alone(&mut self, leaves: impl Fn(&Leased) -> bool) {
+        for member in self.members.extract_if(.., |member| leaves(member)).collect::<Vec<_>>() {
+            self.go_alone(member);
         }
-        (place.saved, place.saved_at) = (place.position, Instant::now());
-        Ok(())
     }
 
-    async fn stop_at(&self, position: i64, error: &ApplyError, token: i64) -> Result<(), ApplyError> {
-        let name = self.projection.name();
-        tracing::error!(projection = name, position, %error, "a projection stopped at an event that it cannot apply");
-        sqlx::query!(
-            "update projection_checkpoints set error_position = $3, error = $4 where name = $1 and token = $2",
-            name,
-            token,
-            position,
-            error.to_string()
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-}
-
-/// The events of a page that a projection folds; the first one that cannot be read is an error.
-pub(crate) fn wanted<'a>(page: &'a Page, projection: &dyn Projection) -> Result<Vec<&'a Recorded>, ApplyError> {
-    let entries = page.entries.iter().filter(|entry| projection.categories().contains(&entry.category.as_str()));
-    let events = entries.map(|entry| entry.event.as_ref());
-    let events: Result<Vec<_>, _> = events.collect();
-    events.map_err(|unreadable| ApplyError::Contradiction(format!("position {}: {}", unreadable.position, unreadable.reason)))
-}
-
-/// Applies events; a panic becomes an error of the projection and does not end its projector.
-pub(crate) async fn apply_caught(projection: &dyn Projection, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
-    let applied = AssertUnwindSafe(projection.apply(db, events)).catch_unwind().await;
-    applied.unwrap_or_else(|_| Err(ApplyError::Contradiction("the projection panicked".to_owned())))
-}
-
-/// Whether the same page may succeed next time: the connection or the lease failed, not the event.
-pub(crate) fn is_passing(error: &ApplyError) -> bool {
-    match error {
-        ApplyError::Sql(error) => is_passing_sql(error),
-        ApplyError::Contradiction(_) => false,
-    }
-}
-
-/// Whether the same statement may succeed next time: the connection or the server failed, not the statement.
-pub fn is_passing_sql(error: &sqlx::Error) -> bool {
-    match error {
-        // The platform's own statement timeout: a smaller page may succeed.
-        sqlx::Error::Database(error) if error.code().as_deref() == Some("57014") => false,
-        sqlx::Error::Database(error) => {
-            error.code().is_none_or(|code| ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)))
+    fn go_alone(&mut self, leased: Leased) {
+        self.outside.retain(|projection| projection.name() != leased.name());
+        if self.members.is_empty() {
+            self.connection = None;
         }
-        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => false,
-        _ => true,
+        let (folder, projection) = (self.folder.clone(), Arc::clone(&leased.projection));
+        self.alone.spawn(async move {
+            let health = folder.feed.store().head().health();
+            let folded = health.or_unavailable(folder.fold_alone(leased)).await.unwrap_or_else(|silent| Err(silent.into()));
+            if let Err(error) = folded {
+                tracing::warn!(projection = projection.name(), %error, "a projection was interrupted");
+                sleep(RETRY_AFTER.1).await;
+            }
+            projection
+        });
     }
-}
-
-/// Lets a stopped projection retry its event. Returns whether it was stopped.
-pub async fn retry(db: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-    let retried =
-        sqlx::query!("update projection_checkpoints set error = null, error_position = null where name = $1 and error is not null", name);
-    Ok(retried.execute(db).await?.rows_affected() > 0)
 }

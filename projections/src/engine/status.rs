@@ -6,8 +6,8 @@ use eventstore::Pool;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use crate::engine::checkpoints::retry;
 use crate::engine::projection::Projection;
-pub use crate::engine::projector::retry;
 
 /// One projection's state.
 #[derive(Clone, Debug, Serialize)]

@@ -7,7 +7,7 @@
 mod requests;
 mod swap;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, slice, sync::Arc, time::Duration};
 
 use eventstore::{EventStore, Pool, StoreError};
 use futures::TryStreamExt as _;
@@ -21,9 +21,10 @@ pub use requests::{request, request_outdated};
 use swap::Swap;
 
 use crate::engine::{
+    checkpoints::{self, LEASE_SEC},
     feed::Feed,
+    fold::{apply_caught, is_passing, is_passing_sql, wanted},
     projection::{ApplyError, Projection},
-    projector::{LEASE_SEC, apply_caught, ensure_checkpoint, is_passing, is_passing_sql, wanted},
 };
 
 /// Most events that the swap may still have to apply while the live projection waits for it.
@@ -121,7 +122,8 @@ impl<'a> Rebuild<'a> {
         holder: Uuid,
         purpose: Purpose,
     ) -> Result<Self, RebuildError> {
-        ensure_checkpoint(pool, projection.as_ref()).await?;
+        let mut db = pool.acquire().await?.detach();
+        checkpoints::ensure(&mut db, slice::from_ref(&projection)).await?;
         // An interrupted rebuild continues where it was, if it had the same purpose and no error.
         let row = sqlx::query!(
             "insert into projection_rebuilds as r (name, version, holder, token, lease_until, purpose, began_at)
@@ -143,7 +145,6 @@ impl<'a> Rebuild<'a> {
         .fetch_optional(pool)
         .await?
         .ok_or(RebuildError::UnderWay)?;
-        let mut db = pool.acquire().await?.detach();
         // A plan that was made for an empty table must not be reused while the table fills.
         db.execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set plan_cache_mode = force_custom_plan")
             .await?;
