@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table},
+    engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
     page::After,
     personal::{envelopes, text_of},
 };
@@ -90,7 +90,7 @@ impl Projection for Calls {
 
 fn fold(rows: &mut HashMap<Uuid, CallRow>, event: &Recorded, fact: &CallEvent) -> Result<(), ApplyError> {
     if let CallEvent::CallDialed(subject) | CallEvent::CallStarted { subject, .. } = fact {
-        rows.entry(event.id).or_insert_with(|| CallRow::new(event, subject)).set_subject(subject, event);
+        rows.entry(event.id).or_insert_with(|| CallRow::new(event, subject)).set_subject(subject, event)?;
     }
     let row = rows.get_mut(&event.id).ok_or_else(|| ApplyError::Contradiction(format!("call {} has not begun", event.id)))?;
     row.last_event_at = event.recorded_at;
@@ -147,13 +147,14 @@ impl CallRow {
         }
     }
 
-    fn set_subject(&mut self, subject: &CallSubject, event: &Recorded) {
+    fn set_subject(&mut self, subject: &CallSubject, event: &Recorded) -> Result<(), ApplyError> {
         self.campaign_id = subject.campaign_id;
         self.task_id = subject.task_id;
         self.skillbase_id = subject.skillbase_id;
-        self.skillbase_version = subject.skillbase_version.and_then(|v| i32::try_from(v).ok());
+        self.skillbase_version = subject.skillbase_version.map(fit).transpose()?;
         self.phone_number.clone_from(subject.phone_number.reveal());
         (self.person_id, self.personal) = (subject.person_id, event.personal_json());
+        Ok(())
     }
 
     /// Its place in the list of calls.

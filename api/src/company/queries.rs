@@ -52,7 +52,7 @@ async fn me(State(app): State<App>, by: By<Viewer>, fresh: Fresh) -> Result<Answ
     let profile = company.state.present().cloned().ok_or_else(|| Problem::not_found("company"))?;
     let company = CompanyView::new(by.company_id(), profile);
     let actor = &by.identity.actor;
-    let id = actor.id.unwrap_or_default();
+    let id = by.identity.id();
     let (user, api_key) = match actor.kind {
         ActorKind::User => (app.store.load_fresh::<User>(by.company_id(), id).await?.state.present().cloned(), None),
         _ => (None, Some(KeyView { id, name: actor.name.clone().unwrap_or_default(), role: by.identity.role.to_string() })),

@@ -122,7 +122,7 @@ async fn keyed(app: &App, needs: &RouteNeeds, key: String, request: Request, nex
     let company_id = identity.as_ref().map_or(Uuid::nil(), |identity| identity.company_id);
     let company_key = app.store.persons().company(company_id).await?;
     let body_hash = fingerprint::body_hash(&company_key, identity.as_ref(), parts.uri.query(), &parts.headers, &bytes).await;
-    let caller = identity.as_ref().map(|identity| identity.actor.id.unwrap_or_default()).unwrap_or_default();
+    let caller = identity.as_ref().map_or(Uuid::nil(), |identity| identity.id());
     let mut named = format!("{} {path} {caller} {key}", parts.method).into_bytes();
     if identity.is_none() {
         // Callers without a credential may choose the same key: the body distinguishes their requests.

@@ -282,7 +282,9 @@ async fn add_saved(db: &mut PgConnection, sums: &mut BTreeMap<(RollupKey, Latenc
     );
     for row in rows.fetch_all(db).await? {
         let key = RollupKey { company_id: row.company_id, hour: row.hour, campaign_id: row.campaign_id, skillbase_id: row.skillbase_id };
-        let Some(sums) = row.latency.parse().ok().and_then(|latency| sums.get_mut(&(key, latency))) else { continue };
+        let latency = row.latency.parse().map_err(|_| sqlx::Error::Decode(format!("{} is not a latency", row.latency).into()))?;
+        // Rows are found by the combinations of two lists of columns: some belong to none of the sums.
+        let Some(sums) = sums.get_mut(&(key, latency)) else { continue };
         sums.count += row.count;
         sums.sum_us += row.sum_us;
         sums.min_us = sums.min_us.min(row.min_us);

@@ -231,11 +231,12 @@ async fn unpriced(
         scope.campaign_id,
         scope.skillbase_id
     );
-    let found = rows.fetch_all(db).await?.into_iter().filter_map(|row| {
-        let unpriced = Unpriced { component: row.component.parse().ok()?, provider: row.provider, model: row.model };
-        Some((key(scope, group_by, row.at, row.id, row.name), unpriced, row.quantity))
+    let found = rows.fetch_all(db).await?.into_iter().map(|row| {
+        let component = row.component.parse().map_err(|_| sqlx::Error::Decode(format!("{} is not a component", row.component).into()))?;
+        let unpriced = Unpriced { component, provider: row.provider, model: row.model };
+        Ok((key(scope, group_by, row.at, row.id, row.name), unpriced, row.quantity))
     });
-    Ok(found.collect())
+    found.collect()
 }
 
 /// How many calls are in the scope.

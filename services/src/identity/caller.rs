@@ -20,6 +20,14 @@ pub struct Identity {
     pub is_operator: bool,
 }
 
+impl Identity {
+    /// Id of the user or of the API key.
+    #[expect(clippy::expect_used, reason = "only the platform's own work has no id, and it is no caller")]
+    pub fn id(&self) -> Uuid {
+        self.actor.id.expect("a caller is a user or an API key")
+    }
+}
+
 /// Prefix of every API key.
 pub const API_KEY_PREFIX: &str = "nvk_";
 

@@ -121,7 +121,7 @@ impl Callers {
 
     /// The present identity of a caller who was authenticated earlier; `None` if the key is revoked or the session has ended.
     pub async fn again(&self, identity: &Identity) -> Result<Option<Identity>, sqlx::Error> {
-        let id = identity.actor.id.unwrap_or_default();
+        let id = identity.id();
         match identity.session {
             Some(session) => self.by_session(id, session).await,
             None => Ok(api_keys::is_valid(&self.pool, id).await?.then(|| identity.clone())),
