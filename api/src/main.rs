@@ -2,11 +2,11 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 use eventstore::{
     Database, MasterKey,
     database::{DatabaseSettings, OpenError},
+    persons::MasterKeyError,
 };
 use newvoice_api::{
     demo,
@@ -75,7 +75,10 @@ fn return_freed_memory_soon() {
 
 #[tokio::main]
 async fn run_command() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_arguments(&error),
+    };
     let done = match cli.command {
         None => run(cli.settings, false).await,
         Some(Command::Serve(settings)) => run(settings, false).await,
@@ -110,11 +113,10 @@ async fn run(settings: Settings, with_demo: bool) -> anyhow::Result<()> {
 async fn open(settings: &Settings) -> anyhow::Result<Database> {
     let store = &settings.store;
     let file = store.master_key_file();
-    let unreadable = || format!("no master key in {}", file.display());
-    let master_key = match store.existing_master_key().with_context(unreadable)? {
+    let master_key = match store.existing_master_key()? {
         Some(key) => key,
         None if Database::has_installation(&store.database(None)).await? => return Err(OpenError::NoMasterKey(file).into()),
-        None => MasterKey::open(&file).with_context(unreadable)?,
+        None => MasterKey::open(&file)?,
     };
     Ok(Database::open(&store.database(Some(master_key))).await?)
 }
@@ -122,19 +124,32 @@ async fn open(settings: &Settings) -> anyhow::Result<Database> {
 /// Exit code for wrong arguments, as in clap.
 const WRONG_USE: u8 = 2;
 
+/// Prints the help or the version that was requested, or an error in one line.
+fn wrong_arguments(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let message = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    eprintln!("newvoice: {}; see --help", message.trim_start_matches("error: "));
+    ExitCode::from(WRONG_USE)
+}
+
 /// Whether different arguments, rather than a repair of the machine, solve the problem.
 fn is_wrong_use(error: &anyhow::Error) -> bool {
     let database = error.downcast_ref::<OpenError>();
     let operator = error.downcast_ref::<OperatorError>();
-    database.is_some_and(OpenError::is_wrong_use) || matches!(operator, Some(OperatorError::UnknownAddress(_)))
+    database.is_some_and(OpenError::is_wrong_use)
+        || matches!(operator, Some(OperatorError::UnknownAddress(_)))
+        || matches!(error.downcast_ref(), Some(MasterKeyError::NotHex(_)))
 }
 
 /// Opens the database of an existing installation. It creates neither a key nor an installation: a database in which no platform was
 /// started is refused before any change.
 async fn open_existing(settings: &Settings) -> anyhow::Result<(Database, MasterKey)> {
     let file = settings.store.master_key_file();
-    let master_key = settings.store.existing_master_key().with_context(|| file.display().to_string())?;
-    let master_key = master_key.ok_or_else(|| OpenError::NoMasterKey(file))?;
+    let master_key = settings.store.existing_master_key()?.ok_or_else(|| OpenError::NoMasterKey(file))?;
     let database = Database::open(&DatabaseSettings { may_create: false, ..settings.store.database(Some(master_key.clone())) }).await?;
     Ok((database, master_key))
 }

@@ -20,10 +20,10 @@ const NONCE_BYTES: usize = 12;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
-    #[error("a master key has 64 hexadecimal digits")]
-    NotHex,
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    #[error("{0} has no master key: a master key has 64 hexadecimal digits")]
+    NotHex(String),
+    #[error("the master key file {0}: {1}")]
+    Io(String, io::Error),
 }
 
 /// The key that protects all other keys. It is never in the database; if it is lost, all personal data is lost.
@@ -37,23 +37,27 @@ impl fmt::Debug for MasterKey {
 }
 
 impl std::str::FromStr for MasterKey {
-    type Err = MasterKeyError;
+    type Err = hex::FromHexError;
 
-    fn from_str(text: &str) -> Result<Self, MasterKeyError> {
+    fn from_str(text: &str) -> Result<Self, hex::FromHexError> {
         let mut key = [0; KEY_BYTES];
-        hex::decode_to_slice(text.trim(), &mut key).map_err(|_| MasterKeyError::NotHex)?;
+        hex::decode_to_slice(text.trim(), &mut key)?;
         Ok(Self(key))
     }
 }
+
+/// The environment variable of the master key.
+const VARIABLE: &str = "NEWVOICE_MASTER_KEY";
 
 impl MasterKey {
     /// The key in `NEWVOICE_MASTER_KEY`, if that is set. There is no flag for it: every user of a machine sees the arguments of its
     /// processes.
     pub fn from_environment() -> Result<Option<Self>, MasterKeyError> {
-        match std::env::var("NEWVOICE_MASTER_KEY") {
-            Ok(text) => Ok(Some(text.parse()?)),
+        let malformed = || MasterKeyError::NotHex(VARIABLE.to_owned());
+        match std::env::var(VARIABLE) {
+            Ok(text) => text.parse().map(Some).map_err(|_| malformed()),
             Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(std::env::VarError::NotUnicode(_)) => Err(MasterKeyError::NotHex),
+            Err(std::env::VarError::NotUnicode(_)) => Err(malformed()),
         }
     }
 
@@ -72,17 +76,18 @@ impl MasterKey {
     /// The key in a file, if there is one.
     pub fn read(path: &Path) -> Result<Option<Self>, MasterKeyError> {
         match fs::read_to_string(path) {
-            Ok(text) => Ok(Some(text.parse()?)),
+            Ok(text) => text.parse().map(Some).map_err(|_| MasterKeyError::NotHex(path.display().to_string())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(MasterKeyError::Io(path.display().to_string(), error)),
         }
     }
 
     fn make(path: &Path) -> Result<Self, MasterKeyError> {
         let text = hex::encode(rand::random::<[u8; KEY_BYTES]>());
-        secret_file::create_once(path, format!("{text}\n").as_bytes())?;
+        let failed = |error| MasterKeyError::Io(path.display().to_string(), error);
+        secret_file::create_once(path, format!("{text}\n").as_bytes()).map_err(failed)?;
         // If two processes create it at once, both use the file that is there.
-        Self::read(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
+        Self::read(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
     }
 
     /// The id of a master key; it reveals nothing about the key.
@@ -257,6 +262,6 @@ mod tests {
         let made = MasterKey::open(&path).unwrap();
         assert!(MasterKey::open(&path).unwrap() == made && MasterKey::read(&path).unwrap() == Some(made));
         fs::write(&path, "not a key").unwrap();
-        assert!(matches!(MasterKey::open(&path), Err(MasterKeyError::NotHex)));
+        assert!(matches!(MasterKey::open(&path), Err(MasterKeyError::NotHex(_))));
     }
 }

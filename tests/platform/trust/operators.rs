@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use eventstore::database::OpenError;
 use newvoice_api::settings::{RegistrationMode, StoreSettings};
 use serde_json::{Value, json};
 use services::identity::credentials;
@@ -188,7 +189,7 @@ async fn where_registration_is_closed_nobody_registers() {
 }
 
 fn newvoice(url: &str, key: &str, args: &[&str]) -> Output {
-    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    let mut command = Command::new(binary("newvoice"));
     command.args(args).env("DATABASE_URL", url).env("NEWVOICE_MASTER_KEY", key).env("NO_COLOR", "1").output().unwrap()
 }
 
@@ -235,13 +236,24 @@ async fn wrong_use_is_told_in_one_line_and_changes_nothing() {
         let url = url.clone();
         tokio::task::spawn_blocking(move || newvoice(&url, &key, args)).await.unwrap()
     };
-    let mode = run(MASTER_KEY.to_owned(), &["--registration", "sometimes"]).await;
-    assert_eq!(mode.status.code(), Some(2));
-    // There is no company yet, and the key is still refused.
-    let key = run(other, &["--listen", "127.0.0.1:0"]).await;
-    let error = String::from_utf8(key.stderr).unwrap();
-    assert_eq!((key.status.code(), error.lines().count()), (Some(2), 1), "{error}");
-    assert!(error.contains("master key"), "{error}");
+    for (key, args, told) in [
+        (
+            MASTER_KEY.to_owned(),
+            &["--registration", "sometimes"][..],
+            "'sometimes' for '--registration <REGISTRATION>'; [possible values: first,",
+        ),
+        (MASTER_KEY.to_owned(), &["operator", "add"], "required arguments were not provided"),
+        (MASTER_KEY.to_owned(), &["--no-such-option"], "'--no-such-option'"),
+        // There is no company yet, and the key is still refused.
+        (other, &["--listen", "127.0.0.1:0"], "master key is not the one"),
+        ("short".to_owned(), &["--listen", "127.0.0.1:0"], "NEWVOICE_MASTER_KEY has no master key: a master key has 64 hexadecimal digits"),
+        ("short".to_owned(), &["operator", "list"], "NEWVOICE_MASTER_KEY has no master key"),
+    ] {
+        let refused = run(key, args).await;
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!((refused.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+        assert!(error.contains(told), "{error}");
+    }
     platform.admin().await.get("/campaigns").await.expect(200);
     platform.stop().await;
 }
@@ -298,8 +310,11 @@ async fn of_two_master_keys_on_an_empty_database_one_wins() {
             async move { eventstore::Database::open(&settings.database(Some(key.parse().unwrap()))).await.map(|database| (key, database)) }
         };
         let (first, second) = tokio::join!(open("01".repeat(32)), open("02".repeat(32)));
-        assert!(first.is_ok() != second.is_ok(), "{:?} {:?}", first.err(), second.err());
-        let (key, database) = first.or(second).unwrap();
+        let ((key, database), refused) = match (first, second) {
+            (Ok(won), Err(refused)) | (Err(refused), Ok(won)) => (won, refused),
+            (first, second) => panic!("{:?} {:?}", first.err(), second.err()),
+        };
+        assert!(matches!(refused, OpenError::OtherMasterKey), "{refused}");
         // The process that won still works: its roles have its own passwords.
         database.access.company(Uuid::nil()).await.unwrap();
         database.close().await;
