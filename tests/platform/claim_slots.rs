@@ -2,6 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use domain::{
+    outcome::Outcome,
+    task::{Task, TaskCommand},
+};
 use eventstore::{CommandContext, CommandIdentity, now};
 use newvoice_api::settings::{Role, Settings};
 use serde_json::json;
@@ -18,6 +22,11 @@ type Claimed = Result<ClaimResult, ServiceError>;
 /// A platform without background work.
 async fn api_only(url: &str) -> Platform {
     Platform::start_with(Settings { roles: vec![Role::Api], ..settings(url) }).await
+}
+
+/// Without the platform's own work, which releases slots, too.
+async fn api_and_projectors() -> Platform {
+    Platform::configured(|settings| settings.roles = vec![Role::Api, Role::Projectors]).await
 }
 
 /// A running campaign with `contacts` tasks, one of which may be in progress at a time.
@@ -193,6 +202,42 @@ async fn claimed_soon(platform: &Platform, campaign: &(CommandContext, Uuid)) ->
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     None
+}
+
+/// A claim was interrupted between its slot and its append. Until it is repeated, its task is cancelled, or another attempt completes it:
+/// the repeated claim is answered with the next task, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_claim_whose_task_is_no_longer_open_gets_the_next_task() {
+    let platform = api_and_projectors().await;
+    let admin = platform.admin().await;
+    for is_completed in [false, true] {
+        let campaign = one_line_campaign(&admin, 2).await;
+        let path = format!("/campaigns/{}/tasks", campaign.1);
+        let tasks: Vec<Uuid> = admin.get(&path).await.expect(200)["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|task| task["id"].as_str().unwrap().parse().unwrap())
+            .collect();
+        let [gone, next] = tasks[..] else { panic!("{tasks:?}") };
+        if is_completed {
+            let (call, store) = (Uuid::now_v7(), &platform.app().store);
+            let claim = TaskCommand::Claim { call_id: call, lease_sec: 60, now: now() };
+            store.execute::<Task>(&campaign.0, gone, claim).await.unwrap();
+            let complete = TaskCommand::Complete { call_id: call, outcome: Outcome::Success };
+            store.execute::<Task>(&campaign.0, gone, complete).await.unwrap();
+        } else {
+            admin.act(&format!("/tasks/{gone}/cancel")).await.expect(200);
+        }
+        let call_id = Uuid::now_v7();
+        let insert = "insert into claim_slots (call_id, company_id, campaign_id, task_id, taken_at, taken_by)
+                      values ($1, $2, $3, $4, clock_timestamp(), 'a process that is gone')";
+        let taken = sqlx::query(insert).bind(call_id).bind(campaign.0.company_id).bind(campaign.1).bind(gone);
+        taken.execute(&platform.app().owner).await.unwrap();
+        let claimed = keyed_claim(&platform, &campaign, call_id, true).await.unwrap().claimed();
+        assert_eq!(claimed.map(|claimed| claimed.task_id), Some(next), "completed: {is_completed}");
+    }
+    platform.stop().await;
 }
 
 /// A repeated claim acquired a slot for another task before its first run was appended: that slot is released, and the attempt gets its own

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::{Answer, Client, Cut, MASTER_KEY, Proxy, binary, new_database, setting};
 use tokio::{sync::watch, time::Instant};
 
-static NEWVOICE: LazyLock<PathBuf> = LazyLock::new(|| binary("newvoice-api", "newvoice"));
+static NEWVOICE: LazyLock<PathBuf> = LazyLock::new(|| binary("newvoice"));
 
 /// More than six workers can claim and complete between two kills.
 const CLAIMS_BETWEEN_KILLS_MAX: usize = 600;
@@ -159,7 +159,7 @@ async fn require_sound(url: &str) {
     let url = url.to_owned();
     let checked = tokio::task::spawn_blocking(move || {
         for args in [&["verify"][..], &["compare", "all"]] {
-            let mut command = Command::new(binary("replay-tool", "replay-tool"));
+            let mut command = Command::new(binary("replay-tool"));
             let output = command.args(args).env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", MASTER_KEY).output().unwrap();
             assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
         }

@@ -58,7 +58,7 @@ fn replay_tool(tool: &Path, dir: &Path, args: &[&str]) {
 /// and every read model are valid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demo_that_is_killed_goes_on_after_a_restart() {
-    let (newvoice, tool) = (binary("newvoice-api", "newvoice"), binary("replay-tool", "replay-tool"));
+    let (newvoice, tool) = (binary("newvoice"), binary("replay-tool"));
     let dir = tempfile::Builder::new().prefix("nvd").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -119,7 +119,7 @@ async fn a_demo_that_is_killed_goes_on_after_a_restart() {
 /// The embedded PostgreSQL is killed under a running platform: requests get 503, then it is restarted and no data is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_server_that_is_killed_is_started_again() {
-    let newvoice = binary("newvoice-api", "newvoice");
+    let newvoice = binary("newvoice");
     let dir = tempfile::Builder::new().prefix("nve").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -36,7 +36,7 @@ fn blocks_of_operating(section: &str) -> Vec<&'static str> {
 /// A directory with the programs that the blocks call. `newvoice` runs for some seconds.
 fn programs(dir: &Path) {
     fs::create_dir(dir).unwrap();
-    let tools = [("replay-tool", binary("replay-tool", "replay-tool"), ""), ("newvoice", binary("newvoice-api", "newvoice"), "timeout 5 ")];
+    let tools = [("replay-tool", binary("replay-tool"), ""), ("newvoice", binary("newvoice"), "timeout 5 ")];
     let postgres = ["pg_dump", "pg_restore"].map(|name| (name, postgres_binary(name), ""));
     for (name, path, before) in tools.into_iter().chain(postgres) {
         let script = format!("#!/bin/sh\n{before}'{}' \"$@\"\n[ $? = 124 ] || exit $?\n", path.display());
@@ -121,7 +121,7 @@ async fn no_master_key_is_created_for_a_database_that_has_one() {
     let platform = Platform::start().await;
     platform.admin().await;
     let data = tempfile::tempdir().unwrap();
-    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    let mut command = Command::new(binary("newvoice"));
     command.args(["serve", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", &platform.database_url);
     command.env("NEWVOICE_DATA_DIR", data.path()).env_remove("NEWVOICE_MASTER_KEY");
     let refused = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

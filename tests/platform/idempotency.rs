@@ -249,11 +249,14 @@ async fn the_same_key_of_two_callers_stands_for_two_commands() {
 }
 
 #[tokio::test]
-async fn logging_out_under_anothers_key_ends_ones_own_session() {
+async fn logging_out_under_a_used_key_ends_ones_own_session() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
     let other = admin.invited("b@example.com", "admin").await;
-    for user in [&admin, &other] {
+    let login = json!({"email": "b@example.com", "password": "correct horse"});
+    let second_session = platform.anonymous().post("/auth/login", &login).await.expect(200);
+    let second_session = platform.anonymous().signed_in(&second_session);
+    for user in [&admin, &other, &second_session] {
         user.send(user.request(Method::POST, "/auth/logout").header("idempotency-key", "1")).await.expect(204);
         user.get("/campaigns").await.problem(401);
     }

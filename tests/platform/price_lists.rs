@@ -254,7 +254,7 @@ async fn rates_that_mean_nothing_are_422_with_paths() {
 async fn a_list_for_the_past_changes_exactly_the_turns_it_covers_and_says_so() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let mut rng = StdRng::seed_from_u64(rand::random());
+    let mut rng = StdRng::seed_from_u64(support::seed());
     let at = |minute: i64| DateTime::<Utc>::from_timestamp(1_770_000_000 + minute * 60, 0).unwrap();
     // For each call: its id, and for each turn the minute and the seconds of speech.
     let mut calls: Vec<(String, Vec<(i64, i64)>)> = Vec::new();

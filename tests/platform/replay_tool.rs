@@ -27,7 +27,7 @@ impl Tool {
 async fn the_replay_tool_tells_what_the_log_says() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let tool = Tool { path: binary("replay-tool", "replay-tool"), database_url: platform.database_url.clone() };
+    let tool = Tool { path: binary("replay-tool"), database_url: platform.database_url.clone() };
     let campaign = admin.running_campaign(2, json!({})).await;
     let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
     let (task, call) = (claim["task"]["id"].as_str().unwrap(), claim["call_id"].as_str().unwrap());
@@ -139,7 +139,7 @@ async fn the_replay_tool_tells_what_the_log_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_start_says_why_in_one_line() {
-    let (newvoice, tool) = (binary("newvoice-api", "newvoice"), binary("replay-tool", "replay-tool"));
+    let (newvoice, tool) = (binary("newvoice"), binary("replay-tool"));
     let run = |path: &std::path::Path, args: &[&str], variables: &[(&str, &str)]| {
         let output = Command::new(path)
             .args(args)
@@ -169,7 +169,7 @@ async fn what_cannot_start_says_why_in_one_line() {
 async fn personal_values_are_exported_on_request_only_and_the_audit_has_it() {
     let platform = Platform::start().await;
     let (admin, other) = (platform.admin().await, platform.admin().await);
-    let tool = Tool { path: binary("replay-tool", "replay-tool"), database_url: platform.database_url.clone() };
+    let tool = Tool { path: binary("replay-tool"), database_url: platform.database_url.clone() };
     let mut people = Vec::new();
     for (client, name) in [(&admin, "Ada"), (&other, "Ben")] {
         let campaign = client.campaign(json!({"max_retries": 1})).await;

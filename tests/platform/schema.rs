@@ -53,7 +53,7 @@ async fn a_database_of_another_build_is_refused_in_one_sentence_and_stays_as_it_
         let before: String = sqlx::query_scalar(state).fetch_one(&mut owner).await.unwrap();
         let address = url.clone();
         let refused = tokio::task::spawn_blocking(move || {
-            let mut command = Command::new(binary("newvoice-api", "newvoice"));
+            let mut command = Command::new(binary("newvoice"));
             command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", address).env("NEWVOICE_MASTER_KEY", MASTER_KEY).output().unwrap()
         });
         let refused = refused.await.unwrap();

@@ -1,9 +1,13 @@
 //! One PostgreSQL for the whole run, started by the platform's own launcher and removed when the run ends.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use eventstore::{
@@ -121,16 +125,27 @@ async fn create_database(template: &str) -> String {
     format!("postgres://newvoice:{}@127.0.0.1:{}/{name}", cluster.password, cluster.server.options().get_port())
 }
 
-/// The path of a binary of the workspace; it is built if necessary, in the profile of this test.
-pub fn binary(package: &str, name: &str) -> PathBuf {
+/// The binaries that this process has built.
+static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The path of a binary of the workspace: in the directory `NEWVOICE_TEST_BINARIES`, if that is set. Otherwise its first use builds it, in the
+/// profile of this test, and from the libraries of the whole workspace: for a package alone, cargo would build them again with fewer features.
+pub fn binary(name: &str) -> PathBuf {
+    if let Ok(dir) = std::env::var("NEWVOICE_TEST_BINARIES") {
+        return PathBuf::from(dir).join(name);
+    }
     let exe = std::env::current_exe().unwrap();
     let profile_dir = exe.parent().and_then(|deps| deps.parent()).unwrap();
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    cargo.args(["build", "--quiet", "-p", package, "--bin", name, "--target-dir"]).arg(profile_dir.parent().unwrap());
+    cargo.args(["build", "--quiet", "--workspace", "--bin", name, "--target-dir"]).arg(profile_dir.parent().unwrap());
     if profile_dir.ends_with("release") {
         // The profile of benchmarks builds into the folder `release`, too.
         cargo.args(["--profile", "bench"]);
     }
-    assert!(cargo.status().unwrap().success(), "{name} could not be built");
+    let mut built = BUILT.lock().unwrap();
+    if !built.contains(name) {
+        assert!(cargo.status().unwrap().success(), "{name} could not be built");
+        built.insert(name.to_owned());
+    }
     profile_dir.join(name)
 }

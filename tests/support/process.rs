@@ -21,7 +21,7 @@ impl Process {
     /// Starts the process with the additions of `configure`, and waits until a company can be registered.
     pub async fn start(configure: impl FnOnce(&mut Command)) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(binary("newvoice-api", "newvoice"));
+        let mut command = Command::new(binary("newvoice"));
         command.args(["--listen", &format!("127.0.0.1:{port}"), "--drain-sec", "0"]).env_remove("DATABASE_URL");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         configure(&mut command);

@@ -50,7 +50,7 @@ impl Drop for Platform {
 impl Platform {
     async fn start(ground: &Ground, log: &Log) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let mut command = Command::new(binary("newvoice-api", "newvoice"));
+        let mut command = Command::new(binary("newvoice"));
         command.args(["--listen", &address.to_string(), "--schema", &log.database.schema, "--seal-every-sec", "0"]);
         command
             .env("NEWVOICE_MASTER_KEY", MASTER_KEY)

@@ -21,7 +21,7 @@ use super::{content, differences};
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn projectors(url: &str) -> Child {
-    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    let mut command = Command::new(binary("newvoice"));
     command
         .args(["--roles", "projectors"])
         .env("DATABASE_URL", url)
@@ -105,7 +105,7 @@ async fn a_process_that_stood_still_counts_nothing_twice() {
 /// equal to the original ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
-    let tool = binary("replay-tool", "replay-tool");
+    let tool = binary("replay-tool");
     let url = new_database().await;
     let platform = Platform::start_on(&url).await;
     let company = Company::default();

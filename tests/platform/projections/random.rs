@@ -191,7 +191,11 @@ impl RandomHistory {
             }
         };
         let count = if let CampaignCommand::AddTasks { count, .. } = command { count } else { 0 };
+        let pauses = matches!(command, CampaignCommand::Pause);
         if self.run::<Campaign>(company.id, id, command).await {
+            if pauses && self.flip() {
+                self.run::<Campaign>(company.id, id, CampaignCommand::Resume { now: now() }).await;
+            }
             for row in 0..count {
                 let contact = TaskContact {
                     campaign_id: id,
@@ -393,7 +397,11 @@ impl RandomHistory {
                         UserCommand::Change { role: Some(role), disabled: None },
                     ];
                     let command = commands.choose(&mut self.rng).unwrap().clone();
-                    self.run::<User>(company.id, id, command).await;
+                    let enable = UserCommand::Change { role: None, disabled: Some(false) };
+                    // Without this step, a user who is disabled is rarely met again.
+                    if self.run::<User>(company.id, id, command).await && self.flip() {
+                        self.run::<User>(company.id, id, enable).await;
+                    }
                 }
             }
             8 => {

@@ -35,7 +35,7 @@ impl Installation {
     }
 
     fn tool(&self, args: &[&str], with_key: bool) -> String {
-        let mut command = Command::new(binary("replay-tool", "replay-tool"));
+        let mut command = Command::new(binary("replay-tool"));
         command.args(args).env("NEWVOICE_DATA_DIR", self.dir.path()).env_remove("DATABASE_URL");
         if !with_key {
             command.env("NEWVOICE_MASTER_KEY_FILE", "/nowhere");
@@ -308,10 +308,10 @@ async fn another_master_key_is_refused() {
     let url = platform.database_url.clone();
     platform.stop().await;
     let other = "77".repeat(32);
-    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    let mut command = Command::new(binary("newvoice"));
     let output = command.args(["--listen", "127.0.0.1:0"]).env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", &other).output().unwrap();
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("master key is not the one"));
-    let mut command = Command::new(binary("newvoice-api", "newvoice"));
+    let mut command = Command::new(binary("newvoice"));
     let output = command.env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", "short").output().unwrap();
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("64 hexadecimal digits"));
 }

@@ -39,7 +39,7 @@ async fn registering_twice_under_one_key_is_registering_once() {
 /// The process is killed at random moments while commands are in flight; each is repeated under its key until it is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_killed_between_effect_and_answer_has_done_it_once() {
-    let newvoice = binary("newvoice-api", "newvoice");
+    let newvoice = binary("newvoice");
     let url = new_database().await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let start = || {
