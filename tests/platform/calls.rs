@@ -381,7 +381,7 @@ async fn a_call_of_a_task_is_with_the_tasks_number() {
     let admin = platform.admin().await;
     let campaign = admin.running_campaign(1, json!({})).await;
     let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await.expect(200);
-    for (of, started) in [(json!({"call_id": claim["call_id"]}), 201), (json!({"task_id": claim["task"]["id"]}), 200)] {
+    for (of, started) in [(json!({"call_id": claim["call_id"]}), 200), (json!({"task_id": claim["task"]["id"]}), 201)] {
         let mut start = of;
         start
             .as_object_mut()

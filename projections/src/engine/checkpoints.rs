@@ -83,7 +83,7 @@ pub(super) async fn lease(db: &mut PgConnection, projections: &[Arc<dyn Projecti
 }
 
 /// Moves checkpoints from one position to another and renews their leases; in a transaction, it also locks them. Returns the names of
-/// those that moved: the lease of another one is lost, its projection was stopped, or a rebuild holds it at this moment.
+/// those that moved. A projection that is not among them has lost its lease or has stopped, or a rebuild has locked its checkpoint.
 pub(super) async fn advance(
     db: &mut PgConnection,
     members: &[Leased],
@@ -129,9 +129,17 @@ pub(super) async fn stop_at(db: &mut PgConnection, stopped: &Leased, position: i
 
 /// Releases the leases of a holder, so that another process can continue at once.
 pub(super) async fn release(pool: &Pool, holder: Uuid) {
-    let released = sqlx::query!("update projection_checkpoints set holder = null, lease_until = '-infinity' where holder = $1", holder);
-    if let Err(error) = released.execute(pool).await {
-        tracing::debug!(%error, "leases could not be released; they will run out");
+    // Those that no transaction has locked do not wait for the others.
+    let unlocked = sqlx::query!(
+        "update projection_checkpoints set holder = null, lease_until = '-infinity'
+          where name in (select name from projection_checkpoints where holder = $1 for update skip locked)",
+        holder
+    );
+    let others = sqlx::query!("update projection_checkpoints set holder = null, lease_until = '-infinity' where holder = $1", holder);
+    for released in [unlocked.execute(pool).await, others.execute(pool).await] {
+        if let Err(error) = released {
+            tracing::debug!(%error, "leases could not be released; they will run out");
+        }
     }
 }
 
