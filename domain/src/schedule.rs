@@ -48,7 +48,7 @@ impl Schedule {
     }
 
     /// The moments of a day at which it may open, in order: when the window begins, or the day if all its hours are allowed; and on a day on
-    /// which the clocks change, each quarter of an hour, because the window may begin with the change.
+    /// which the clocks change, each quarter of an hour and the next midnight, because the window may begin with the change.
     fn possible_openings(&self, day: NaiveDate) -> Vec<DateTime<Utc>> {
         let begins = self.daily.filter(|daily| daily.start != daily.end).map_or(NaiveTime::MIN, |daily| daily.start);
         let local = |time: NaiveDateTime| self.timezone.from_local_datetime(&time).map(|moment| moment.to_utc());
@@ -61,7 +61,7 @@ impl Schedule {
         if let Some((begin, end)) = midnight(day).zip(day.succ_opt().and_then(midnight))
             && end - begin != TimeDelta::days(1)
         {
-            found.extend(std::iter::successors(Some(begin), |moment| Some(*moment + QUARTER).filter(|next| *next < end)));
+            found.extend(std::iter::successors(Some(begin), |moment| Some(*moment + QUARTER).filter(|next| *next <= end)));
             found.sort_unstable();
         }
         found
@@ -189,6 +189,9 @@ mod tests {
         let new_york = schedule(Some(("02:30", "05:00")), None, America::New_York);
         // On 2026-03-08 the clock goes from 02:00 to 03:00.
         assert_eq!(opens(&new_york, "2026-03-08 06:00").as_deref(), Some("03-08 07:00"));
+        let nuuk = schedule(Some(("23:00", "00:01")), Some(&[6]), America::Nuuk);
+        // On 2026-03-28 the clock goes from 23:00 to 00:00 of the next day.
+        assert_eq!(opens(&nuuk, "2026-03-28 12:00").as_deref(), Some("03-29 01:00"));
         assert_eq!(opens(&schedule(None, Some(&[1]), utc), "2026-11-20 10:00").as_deref(), Some("11-23 00:00"));
     }
 
