@@ -106,8 +106,8 @@ impl Access {
                 // partition of the log was empty reads the whole partition.
                 options = options.options([("plan_cache_mode", "force_custom_plan")]);
             }
-            // The group of projections keeps one connection.
-            let kept = u32::from(purpose == Purpose::Work);
+            // The group of projections keeps a connection, and under load two.
+            let kept = 2 * u32::from(purpose == Purpose::Work);
             let connections = (connections * purpose.share() / 16).max(2) + kept;
             Pool::connect(options, connections, health.clone()).await
         };

@@ -1,6 +1,6 @@
 //! The table of checkpoints: how far each projection is, and which process may move it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use eventstore::{Pool, database::process_name};
 use sqlx::PgConnection;
@@ -18,6 +18,8 @@ pub(super) struct Leased {
     pub projection: Arc<dyn Projection>,
     pub token: i64,
     pub position: i64,
+    /// How long it took to fold the last page that had events for it.
+    pub took: Duration,
 }
 
 impl Leased {
@@ -77,7 +79,9 @@ pub(super) async fn lease(db: &mut PgConnection, projections: &[Arc<dyn Projecti
     let answer = |projection: &Arc<dyn Projection>| match rows.iter().find(|row| row.name == projection.name()) {
         None => Lease::Refused,
         Some(row) if row.stopped => Lease::Stopped,
-        Some(row) => Lease::Granted(Leased { projection: Arc::clone(projection), token: row.token, position: row.position }),
+        Some(row) => {
+            Lease::Granted(Leased { projection: Arc::clone(projection), token: row.token, position: row.position, took: Duration::ZERO })
+        }
     };
     Ok(projections.iter().map(answer).collect())
 }
@@ -86,7 +90,7 @@ pub(super) async fn lease(db: &mut PgConnection, projections: &[Arc<dyn Projecti
 /// those that moved. A projection that is not among them has lost its lease or has stopped, or a rebuild has locked its checkpoint.
 pub(super) async fn advance(
     db: &mut PgConnection,
-    members: &[Leased],
+    members: &[&mut Leased],
     holder: Uuid,
     (from, to): (i64, i64),
 ) -> Result<Vec<String>, sqlx::Error> {

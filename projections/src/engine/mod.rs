@@ -4,6 +4,8 @@ mod checkpoints;
 pub(crate) mod document;
 mod feed;
 mod fold;
+mod folder;
+mod group;
 mod positions;
 mod projection;
 mod projector;

@@ -52,7 +52,7 @@ pub const UNCHECKED: &[(&str, usize, &str)] = &[
     ("eventstore/src/database/pool.rs", 3, "settings of a connection, begin and rollback, and begin for others"),
     ("eventstore/src/database/roles.rs", 7, "begin with a company; create and reset roles; revoke rights of others on the database"),
     ("projections/src/lib.rs", 1, "begin, and the locks of a snapshot"),
-    ("projections/src/engine/projector.rs", 1, "begin"),
+    ("projections/src/engine/folder.rs", 1, "begin"),
     ("projections/src/engine/rebuild/mod.rs", 3, "settings of a connection, and begin"),
     ("replay-tool/src/export/read_model.rs", 2, "exports read whole tables"),
 ];
