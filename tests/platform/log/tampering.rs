@@ -8,7 +8,8 @@ use eventstore::{
     seal::{KeyFingerprint, Seal, Sealer},
     verify::{self, Fault, Scope, Verdict},
 };
-use support::new_database;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use support::{new_database, seed};
 use uuid::Uuid;
 
 use super::{
@@ -185,6 +186,7 @@ async fn a_hundred_untouched_logs_raise_no_alarm() {
     let (database, store) = open(&new_database().await).await;
     let dir = tempfile::tempdir().unwrap();
     let sealer = Sealer::open(&dir.path().join("key.pem")).unwrap();
+    let mut rng = StdRng::seed_from_u64(seed());
     for log in 0..100 {
         tamper(
             &database,
@@ -194,15 +196,15 @@ async fn a_hundred_untouched_logs_raise_no_alarm() {
         .await;
         let context = context(COMPANY);
         let mut events = 0;
-        for _ in 0..rand::random_range(0..12) {
+        for _ in 0..rng.random_range(0..12) {
             let mut unit = store.unit(&context);
-            for _ in 0..rand::random_range(1..4) {
-                let turns: Vec<_> = (0..rand::random_range(1..5)).map(|_| turn(&random_text())).collect();
+            for _ in 0..rng.random_range(1..4) {
+                let turns: Vec<_> = (0..rng.random_range(1..5)).map(|_| turn(&random_text(&mut rng))).collect();
                 events += turns.len() as u64;
                 unit.push::<Call>(Uuid::new_v4(), PERSON, ExpectedVersion::NoStream, &turns).await.unwrap();
             }
             unit.commit().await.unwrap();
-            if rand::random_ratio(1, 4) {
+            if rng.random_ratio(1, 4) {
                 sealer.seal(&database.pool).await.unwrap();
             }
         }
@@ -211,6 +213,6 @@ async fn a_hundred_untouched_logs_raise_no_alarm() {
     }
 }
 
-fn random_text() -> String {
-    (0..rand::random_range(0..40)).map(|_| rand::random::<char>()).filter(|c| *c != '\0').collect()
+fn random_text(rng: &mut StdRng) -> String {
+    (0..rng.random_range(0..40)).map(|_| rng.random::<char>()).filter(|c| *c != '\0').collect()
 }
