@@ -10,9 +10,10 @@ use std::{
 };
 
 use eventstore::database::EmbeddedServer;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Answer, Client, Cut, MASTER_KEY, Proxy, binary, new_database, setting};
+use support::{Answer, Client, Cut, MASTER_KEY, Proxy, binary, new_database, seed, setting};
 use tokio::{sync::watch, time::Instant};
 
 static NEWVOICE: LazyLock<PathBuf> = LazyLock::new(|| binary("newvoice"));
@@ -212,8 +213,9 @@ async fn claims_continue_although_the_process_is_killed_repeatedly() {
             })
         })
         .collect();
+    let mut rng = StdRng::seed_from_u64(seed());
     for _ in 0..kills {
-        tokio::time::sleep(Duration::from_millis(rand::random_range(50..600))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(50..600))).await;
         ready.send_replace(None);
         node.child.lock().unwrap().kill().unwrap();
         node.restart();

@@ -7,9 +7,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
-use support::{Platform, new_database, setting};
+use support::{Platform, new_database, seed, setting};
 use tokio::{
     io,
     net::{TcpListener, TcpStream},
@@ -27,14 +28,16 @@ async fn cancelled_requests_leave_no_transaction_open_and_lose_nothing() {
     let call = admin.post("/calls", &json!({"direction": "inbound", "phone_number": "+12025550100"})).await.expect(201).id();
     // The present duration of a request in microseconds: it changes with the load of the machine.
     let typical = AtomicU64::new(10_000);
-    let record = |n: usize, patience: Option<Duration>| {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let patience: Vec<f64> = (0..requests).map(|_| rng.random_range(0.0..2.5)).collect();
+    let record = |n: usize, cancel_after: Option<Duration>| {
         let request = admin.request(reqwest::Method::POST, &format!("/calls/{call}/turns"));
         let request = request.json(&json!({"turn_index": n, "agent_text": format!("turn {n}")}));
-        let typical = &typical;
+        let (typical, patience) = (&typical, &patience);
         async move {
-            let patience = patience.unwrap_or_else(|| Duration::from_micros(typical.load(Relaxed)).mul_f64(rand::random_range(0.0..2.5)));
+            let cancel_after = cancel_after.unwrap_or_else(|| Duration::from_micros(typical.load(Relaxed)).mul_f64(patience[n]));
             let begun = std::time::Instant::now();
-            let answer = tokio::time::timeout(patience, request.send()).await;
+            let answer = tokio::time::timeout(cancel_after, request.send()).await;
             let answered = answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success()));
             if answered {
                 let took = u64::try_from(begun.elapsed().as_micros()).unwrap();
@@ -75,8 +78,9 @@ async fn a_begin_that_is_given_up_does_not_swallow_later_writes() {
     let (database, _store) = open(&url).await;
     let pool = &database.pool;
     sqlx::raw_sql("create table written (n int)").execute(pool).await.unwrap();
+    let mut rng = StdRng::seed_from_u64(seed());
     for n in 0..500 {
-        let begin = tokio::time::timeout(Duration::from_micros(rand::random_range(0..400)), pool.begin());
+        let begin = tokio::time::timeout(Duration::from_micros(rng.random_range(0..400)), pool.begin());
         drop(begin.await);
         sqlx::query("insert into written values ($1)").bind(n).execute(pool).await.unwrap();
     }

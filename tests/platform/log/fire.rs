@@ -10,8 +10,9 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use eventstore::{Database, EventStore, verify};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::{Connection as _, PgConnection};
-use support::{new_database, setting, settings};
+use support::{new_database, seed, setting, settings};
 use tokio::sync::{oneshot, watch};
 
 use super::{
@@ -20,13 +21,19 @@ use super::{
 };
 
 const WRITERS: usize = 64;
-/// Environment of a process of writers: the database, a name for its writers, the number of writers and the number of attempts.
-const CHILD: [&str; 4] =
-    ["NEWVOICE_TEST_CHILD_URL", "NEWVOICE_TEST_CHILD_NAME", "NEWVOICE_TEST_CHILD_WRITERS", "NEWVOICE_TEST_CHILD_ATTEMPTS"];
+/// Environment of a process of writers: the database, a name for its writers, the number of writers, the number of attempts and
+/// the seed of the first writer.
+const CHILD: [&str; 5] = [
+    "NEWVOICE_TEST_CHILD_URL",
+    "NEWVOICE_TEST_CHILD_NAME",
+    "NEWVOICE_TEST_CHILD_WRITERS",
+    "NEWVOICE_TEST_CHILD_ATTEMPTS",
+    "NEWVOICE_TEST_CHILD_SEED",
+];
 
 /// A separate process that appends and prints its acknowledgements.
-fn start_writers(url: &str, name: &str, writers: usize, attempts: usize) -> Child {
-    let values = [url.to_owned(), name.to_owned(), writers.to_string(), attempts.to_string()];
+fn start_writers(url: &str, name: &str, writers: usize, attempts: usize, seed: u64) -> Child {
+    let values = [url.to_owned(), name.to_owned(), writers.to_string(), attempts.to_string(), seed.to_string()];
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "log::fire::a_process_of_writers", "--nocapture"]).envs(CHILD.into_iter().zip(values));
     command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
@@ -53,11 +60,11 @@ fn acknowledgements(child: &mut Child) -> (oneshot::Receiver<()>, std::thread::J
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "not a test by itself"]
 async fn a_process_of_writers() {
-    let [Ok(url), Ok(name), Ok(writers), Ok(attempts)] = CHILD.map(std::env::var) else { panic!("nobody said what to write") };
-    let attempts: usize = attempts.parse().unwrap();
+    let [Ok(url), Ok(name), Ok(writers), Ok(attempts), Ok(seed)] = CHILD.map(std::env::var) else { panic!("a variable is missing") };
+    let (attempts, seed): (usize, u64) = (attempts.parse().unwrap(), seed.parse().unwrap());
     let (database, store) = open(&url).await;
-    let writers = (0..writers.parse().unwrap()).map(|w| {
-        let mut writer = Writer::new(format!("{name}-{w}"), &database, &store);
+    let writers = (0..writers.parse().unwrap()).map(|w: u64| {
+        let mut writer = Writer::new(format!("{name}-{w}"), seed.wrapping_add(w), &database, &store);
         tokio::spawn(async move {
             for _ in 0..attempts {
                 if let Some(ack) = writer.attempt().await.unwrap() {
@@ -86,9 +93,11 @@ async fn two_processes_of_many_writers_and_three_live_subscribers() {
     let url = new_database().await;
     let (database, store) = open(&url).await;
     let idle = idle_writer_elsewhere().await;
+    let mut rng = StdRng::seed_from_u64(seed());
     let (stop, stopping) = watch::channel(None);
-    let (seen, following): (Vec<_>, Vec<_>) = (0..3).map(|_| Seen::start(store.clone(), stopping.clone())).unzip();
-    let mut children = [start_writers(&url, "a", WRITERS / 2, attempts), start_writers(&url, "b", WRITERS / 2, attempts)];
+    let (seen, following): (Vec<_>, Vec<_>) =
+        (0..3).map(|_| Seen::start(store.clone(), rng.random_range(1..500), stopping.clone())).unzip();
+    let mut children = ["a", "b"].map(|name| start_writers(&url, name, WRITERS / 2, attempts, rng.random()));
     // Listeners lose their connections meanwhile; no reader may rely on them.
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -124,13 +133,14 @@ async fn an_appending_process_is_killed_again_and_again() {
     let url = new_database().await;
     let (database, store) = open(&url).await;
     let (stop, stopping) = watch::channel(None);
-    let (seen, following) = Seen::start(store.clone(), stopping);
+    let mut rng = StdRng::seed_from_u64(seed());
+    let (seen, following) = Seen::start(store.clone(), rng.random_range(1..500), stopping);
     let mut acknowledged: Vec<Ack> = Vec::new();
     for kill in 0..kills {
-        let mut child = start_writers(&url, &format!("k{kill}"), KILLED_WRITERS, usize::MAX);
+        let mut child = start_writers(&url, &format!("k{kill}"), KILLED_WRITERS, usize::MAX, rng.random());
         let (begun, reader) = acknowledgements(&mut child);
         begun.await.expect("a process of writers never began");
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..250))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..250))).await;
         child.kill().unwrap();
         child.wait().unwrap();
         acknowledged.extend(reader.join().unwrap());
@@ -168,11 +178,13 @@ async fn postgres_is_killed_again_and_again() {
     let database = Database::open(&settings).await.unwrap();
     let store = EventStore::open(&database);
     let (stop, stopping) = watch::channel(None);
-    let (seen, following) = Seen::start(store.clone(), stopping.clone());
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (seen, following) = Seen::start(store.clone(), rng.random_range(1..500), stopping.clone());
     let (finish, finished) = watch::channel(false);
     let writers: Vec<_> = (0..16)
-        .map(|w| {
-            let mut writer = Writer::new(format!("w{w}"), &database, &store);
+        .map(|w: u64| {
+            let mut writer = Writer::new(format!("w{w}"), seed.wrapping_add(w), &database, &store);
             let finished = finished.clone();
             tokio::spawn(async move {
                 let (mut acknowledged, mut unknown) = (Vec::new(), 0_usize);
@@ -200,7 +212,7 @@ async fn postgres_is_killed_again_and_again() {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), growing).await.expect("appends go on after a kill");
-        tokio::time::sleep(Duration::from_millis(rand::random_range(0..200))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..200))).await;
         // The file may still have the id of the process that was killed before.
         while !kill_server(&pid_file) {
             tokio::time::sleep(Duration::from_millis(20)).await;

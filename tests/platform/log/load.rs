@@ -9,7 +9,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::call::{Call, CallEvent, Turn};
-use eventstore::{Conflict, Database, EventStore, ExpectedVersion, StoreError, StoredEvent, verify};
+use eventstore::{Conflict, Database, EventStore, ExpectedVersion, StoreError, StoredEvent, Subscription, verify};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -36,12 +37,13 @@ pub struct Writer {
     /// The versions of the shared streams that the writer expects.
     shared: HashMap<Uuid, i64>,
     count: u64,
+    rng: StdRng,
 }
 
 impl Writer {
-    pub fn new(name: String, database: &Database, store: &EventStore) -> Self {
-        let own = (Uuid::now_v7(), 0);
-        Self { name, store: store.clone(), database: database.clone(), own, shared: HashMap::new(), count: 0 }
+    pub fn new(name: String, seed: u64, database: &Database, store: &EventStore) -> Self {
+        let (own, rng) = ((Uuid::now_v7(), 0), StdRng::seed_from_u64(seed));
+        Self { name, store: store.clone(), database: database.clone(), own, shared: HashMap::new(), count: 0, rng }
     }
 
     /// After an append with an unknown outcome, the writer's own stream may be longer than expected.
@@ -53,12 +55,15 @@ impl Writer {
     pub async fn attempt(&mut self) -> Result<Option<Ack>, StoreError> {
         let tag = format!("{} {}", self.name, self.count);
         self.count += 1;
-        match rand::random_range(0..100) {
+        match self.rng.random_range(0..100) {
             0..40 => self.append_own(tag).await.map(Some),
             40..50 => self.append_wrongly(tag).await.map(|()| None),
             50..55 => self.roll_back().await.map(|()| None),
             55..65 => self.append_two(tag).await,
-            65..75 => self.append(shared_stream(), ExpectedVersion::Any, &[&tag]).await.map(|position| Some(Ack { tag, position })),
+            65..75 => {
+                let stream = self.shared_stream();
+                self.append(stream, ExpectedVersion::Any, &[&tag]).await.map(|position| Some(Ack { tag, position }))
+            }
             _ => self.append_shared(tag).await,
         }
     }
@@ -107,7 +112,7 @@ impl Writer {
 
     /// Appends to two streams at once, to both or to none.
     async fn append_two(&mut self, tag: String) -> Result<Option<Ack>, StoreError> {
-        let stream = shared_stream();
+        let stream = self.shared_stream();
         let believed = self.shared.get(&stream).copied().unwrap_or_default();
         let context = context(COMPANY);
         let mut unit = self.store.unit(&context);
@@ -118,10 +123,14 @@ impl Writer {
     }
 
     async fn append_shared(&mut self, tag: String) -> Result<Option<Ack>, StoreError> {
-        let stream = shared_stream();
+        let stream = self.shared_stream();
         let believed = self.shared.get(&stream).copied().unwrap_or_default();
         let done = self.append(stream, exactly(believed), &[&tag]).await;
         self.learn(stream, done, believed + 1).map(|position| position.map(|position| Ack { tag, position }))
+    }
+
+    fn shared_stream(&mut self) -> Uuid {
+        Uuid::from_u128(self.rng.random_range(1..=SHARED_STREAMS))
     }
 
     fn learn(&mut self, stream: Uuid, done: Result<i64, StoreError>, next: i64) -> Result<Option<i64>, StoreError> {
@@ -142,10 +151,6 @@ impl Writer {
 
 fn exactly(version: i64) -> ExpectedVersion {
     if version == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(version) }
-}
-
-fn shared_stream() -> Uuid {
-    Uuid::from_u128(rand::random_range(1..=SHARED_STREAMS))
 }
 
 pub fn turn(tag: &str) -> CallEvent {
@@ -188,15 +193,14 @@ pub async fn append_silently(database: &Database, tag: &str) -> Ack {
 pub struct Seen(Arc<Mutex<Vec<(i64, String)>>>);
 
 impl Seen {
-    /// Follows the log from the beginning until `stop` has the last position.
-    pub fn start(store: EventStore, stop: watch::Receiver<Option<i64>>) -> (Self, tokio::task::JoinHandle<()>) {
+    /// Follows the log from the beginning until `stop` has the last position, in pages of at most `page_events`.
+    pub fn start(store: EventStore, page_events: i64, stop: watch::Receiver<Option<i64>>) -> (Self, tokio::task::JoinHandle<()>) {
         let seen = Self::default();
-        let follow = seen.clone().follow(store, stop);
+        let follow = seen.clone().follow(store.subscribe(0).page_events(page_events), stop);
         (seen, tokio::spawn(follow))
     }
 
-    async fn follow(self, store: EventStore, stop: watch::Receiver<Option<i64>>) {
-        let mut subscription = store.subscribe(0).page_events(rand::random_range(1..500));
+    async fn follow(self, mut subscription: Subscription, stop: watch::Receiver<Option<i64>>) {
         while stop.borrow().is_none_or(|last| subscription.position() < last) {
             match subscription.next(Duration::from_millis(200)).await {
                 Ok(page) => self.0.lock().unwrap().extend(page.iter().map(|event| (event.position, tag_of(event)))),

@@ -8,11 +8,12 @@ use std::{
 use eventstore::{Database, EventStore, Pool};
 use newvoice_api::settings::Role;
 use projections::{Projection, all, by_name, rebuild::Purpose};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 use support::{
     MASTER_KEY, Platform, binary,
     calls::{Company, fill},
-    new_database, setting, settings,
+    new_database, seed, setting, settings,
 };
 
 use super::{content, differences};
@@ -123,6 +124,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
     platform.stop().await;
     let database = Database::open(&settings(&url).store.database(Some(support::master_key()))).await.unwrap();
     let (pool, store) = (database.pool.clone(), EventStore::open(&database));
+    let mut rng = StdRng::seed_from_u64(seed());
     for name in ["call_metrics", "cost_rollups"] {
         let projection = by_name(name).unwrap();
         let expected = content(&pool, projection.as_ref()).await;
@@ -133,7 +135,7 @@ async fn a_rebuild_that_is_killed_goes_on_and_ends_equal() {
             while position(&pool, name).await.is_none_or(|now| now <= at) && process.try_wait().unwrap().is_none() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(0..400))).await;
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..400))).await;
             process.kill().unwrap();
             process.wait().unwrap();
             let Some(now) = position(&pool, name).await else { break };

@@ -1,8 +1,9 @@
 //! Operations that the database itself refuses.
 
 use eventstore::Pool;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::{Connection as _, PgConnection};
-use support::{Platform, new_database};
+use support::{Platform, new_database, seed};
 use uuid::Uuid;
 
 async fn names(pool: &Pool, sql: &'static str) -> Vec<String> {
@@ -140,17 +141,18 @@ async fn the_apis_role_sees_nothing_without_a_company_and_its_own_with_one() {
 async fn connections_do_not_carry_a_company_to_the_next() {
     let platform = Platform::start().await;
     let access = platform.app().access.clone();
-    let tasks = (0..32).map(|n| {
-        let access = access.clone();
+    let seed = seed();
+    let tasks = (0..32_u64).map(|n| {
+        let (access, mut rng) = (access.clone(), StdRng::seed_from_u64(seed.wrapping_add(n)));
         tokio::spawn(async move {
-            let company = Uuid::from_u128(n + 1);
+            let company = Uuid::from_u128(u128::from(n) + 1);
             for _ in 0..20 {
                 let look = async {
                     let mut tx = access.company(company).await.unwrap();
                     let seen: Option<Uuid> = sqlx::query_scalar("select current_company()").fetch_one(&mut *tx).await.unwrap();
                     assert_eq!(seen, Some(company));
                 };
-                let _ = tokio::time::timeout(std::time::Duration::from_micros(rand::random_range(50..3_000)), look).await;
+                let _ = tokio::time::timeout(std::time::Duration::from_micros(rng.random_range(50..3_000)), look).await;
                 let mut nobody = access.begin_with(None, "begin").await.unwrap();
                 let seen: Option<Uuid> = sqlx::query_scalar("select current_company()").fetch_one(&mut *nobody).await.unwrap();
                 assert_eq!(seen, None);
