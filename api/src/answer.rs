@@ -79,13 +79,21 @@ pub struct Items<T> {
     pub items: Vec<T>,
     /// For `?cursor=` of the next page; null on the last.
     pub next_cursor: Option<String>,
+    /// Number of entries on all pages; absent where it is not known without reading them
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
 }
 
 impl<T> Items<T> {
     /// A page that was already limited when it was read. `cursor` gives the place of a row.
     pub fn bounded<R, C: Cursor>(page: BoundedPage<R>, cursor: impl Fn(&R) -> C, view: impl FnMut(R) -> T) -> Self {
         let next_cursor = page.rows.last().filter(|_| page.has_more).map(|row| cursor(row).write());
-        Self { items: page.rows.into_iter().map(view).collect(), next_cursor }
+        Self { items: page.rows.into_iter().map(view).collect(), next_cursor, total: None }
+    }
+
+    /// The page of a list whose number of entries is known.
+    pub fn of(self, total: i64) -> Self {
+        Self { total: Some(total), ..self }
     }
 
     /// A page of `rows`. The caller reads one row more than the page holds ([`Paging::rows_to_read`]): that row shows that there is another

@@ -275,6 +275,31 @@ pub struct CallFilter {
     pub to: Option<DateTime<Utc>>,
 }
 
+/// Number of calls that pass the filter; it reads the index entry of each.
+pub async fn count(db: &mut PgConnection, company_id: Uuid, filter: &CallFilter) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!" from calls
+            where company_id = $1 and ($2::uuid is null or campaign_id = $2) and ($3::uuid is null or skillbase_id = $3)
+              and ($4::text is null or outcome = $4) and ($5::text is null or direction = $5) and ($6::uuid is null or person_id = $6)
+              and ($7::timestamptz is null or started_at >= $7) and ($8::timestamptz is null or started_at < $8)"#,
+        company_id,
+        filter.campaign_id,
+        filter.skillbase_id,
+        filter.outcome,
+        filter.direction,
+        filter.person_id,
+        filter.from,
+        filter.to
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// When the first call of a company started; `None` without calls.
+pub async fn first_started_at(db: &mut PgConnection, company_id: Uuid) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!("select min(started_at) from calls where company_id = $1", company_id).fetch_one(db).await
+}
+
 /// Newest first, by `started_at`.
 pub async fn list(
     db: &mut PgConnection,

@@ -79,6 +79,24 @@ pub async fn get_with_counts(db: &mut PgConnection, company_id: Uuid, id: Uuid) 
     Ok(row.fetch_optional(db).await?.map(CountedCampaign::from))
 }
 
+/// Number of campaigns that are not deleted.
+pub async fn count(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    status: Option<&str>,
+    skillbase_id: Option<Uuid>,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!" from campaigns
+            where company_id = $1 and deleted_at is null and ($2::text is null or status = $2) and ($3::uuid is null or skillbase_id = $3)"#,
+        company_id,
+        status,
+        skillbase_id
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// The campaigns that are not deleted, newest first.
 pub async fn list(
     db: &mut PgConnection,

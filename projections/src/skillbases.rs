@@ -137,6 +137,22 @@ pub struct SkillbaseFilter<'a> {
     pub is_published: Option<bool>,
 }
 
+/// Number of skillbases that pass the filter.
+pub async fn count(db: &mut PgConnection, company_id: Uuid, filter: SkillbaseFilter<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!" from skillbases
+            where company_id = $1 and ($2::text is null or strpos(lower(name), lower($2)) > 0) and ($3::text is null or slug = $3)
+              and ($4::boolean is null or is_active = $4) and ($5::boolean is null or is_published = $5)"#,
+        company_id,
+        filter.name,
+        filter.slug,
+        filter.is_active,
+        filter.is_published
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Newest first.
 pub async fn list(
     db: &mut PgConnection,

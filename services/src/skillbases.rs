@@ -40,6 +40,7 @@ async fn release_slug(unit: &mut Unit<'_>, company_id: Uuid, slug: &str, holder_
 
 impl Services {
     pub async fn create_skillbase(&self, op: &OpContext, content: SkillbaseContent) -> Result<Versioned<LiveSkillbase>, ServiceError> {
+        let content = SkillbaseContent { config: content.config.with_canonical_names()?, ..content };
         content.validate()?;
         let (id, content) = (op.ids.make("skillbase"), &content);
         let create = self.store.transact(&op.command, |mut unit| async move {
@@ -58,7 +59,8 @@ impl Services {
         id: Uuid,
         change: SkillbaseChange,
     ) -> Result<Versioned<LiveSkillbase>, ServiceError> {
-        let (company_id, change) = (op.company_id(), &change);
+        let config = change.config.map(SkillbaseConfig::with_canonical_names).transpose()?;
+        let (company_id, change) = (op.company_id(), &SkillbaseChange { config, ..change });
         let update = self.store.transact(&op.command, |mut unit| async move {
             let loaded = unit.load::<Skillbase>(id).await?;
             let before = &loaded.state.require("skillbase")?.content;

@@ -89,6 +89,73 @@ async fn a_campaign_starts_with_an_active_skillbase_only() {
     platform.stop().await;
 }
 
+/// A configuration with the names of NEW-VOICE is stored with the canonical ones.
+#[tokio::test]
+async fn a_configuration_of_new_voice_is_read() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let mut config = skillbase_config();
+    config["flow"] = json!({"type": "graph",
+        "states": [{"id": "greeting", "name": "Greeting", "prompt": "Greet warmly"}, {"id": "booking", "name": "Booking"}],
+        "transitions": [{"from_state": "greeting", "to_state": "booking", "condition": "user_responded"}]});
+    config["tools"] = json!([{"name": "calendar", "config": {"api_url": "https://api.example.com"}, "enabled": true}]);
+    config["voice"]["stt_provider"] = json!("assemblyai");
+    config["llm"] = json!({"provider": "ollama", "model": "llama3", "temperature": 0.7, "max_tokens": 1024});
+    let body = json!({"name": "Bot", "slug": "bot", "config": config});
+    let created = admin.post("/skillbases", &body).await.expect(201);
+    assert_eq!(
+        created["config"]["flow"],
+        json!({"type": "graph",
+            "states": [{"name": "greeting", "label": "Greeting", "prompt": "Greet warmly"}, {"name": "booking", "label": "Booking"}],
+            "transitions": [{"from": "greeting", "to": "booking", "condition": "user_responded"}]})
+    );
+    let path = format!("/skillbases/{}", created.id());
+    for config in [&config, &created["config"]] {
+        assert_eq!(admin.put(&path, &json!({"config": config})).await.expect(200)["version"], 1, "it is the same configuration");
+    }
+    let for_call = admin.get(&format!("{path}/for-call")).await.expect(200);
+    assert!(for_call["prompt"].as_str().unwrap().contains("- greeting: Greet warmly"));
+    assert_eq!(for_call["scenario"]["states"][0]["transitions"][0]["to"], "booking");
+    let tools: Vec<_> = for_call["tools"].as_array().unwrap().iter().map(|tool| tool["function"]["name"].as_str().unwrap()).collect();
+    assert_eq!(tools, ["check_availability", "book_appointment"]);
+    for (pointer, value, path) in [
+        ("/flow/states/0/label", json!("Hello"), "config.flow.states[0].label"),
+        ("/flow/transitions/0/from", json!("booking"), "config.flow.transitions[0]"),
+        ("/flow/states/1/id", json!("greeting"), "config.flow.states[1].name"),
+        ("/llm/max_tokens", json!(0), "config.llm.max_tokens"),
+        ("/llm/max_tokens", json!(-1), "config.llm.max_tokens"),
+        ("/tools/0/config", json!("none"), "config.tools[0].config"),
+    ] {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let mut wrong = config.clone();
+        wrong.pointer_mut(parent).unwrap()[key] = value;
+        let answer = admin.post("/skillbases", &json!({"name": "Bot", "slug": "bot-2", "config": wrong})).await.problem(422);
+        assert_eq!(answer.paths()[0], path);
+    }
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_tells_its_total_where_it_is_known() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let campaign = admin.running_campaign(3, json!({})).await;
+    admin.skillbase().await;
+    for (list, total) in [
+        ("/skillbases?limit=1", json!(2)),
+        ("/skillbases?is_active=false", json!(0)),
+        ("/campaigns?status=running", json!(1)),
+        ("/campaigns?status=draft", json!(0)),
+        (&format!("/campaigns/{campaign}/tasks?limit=1"), json!(3)),
+        (&format!("/campaigns/{campaign}/tasks?status=pending"), json!(3)),
+        (&format!("/campaigns/{campaign}/tasks?status=completed"), json!(0)),
+        (&format!("/campaigns/{campaign}/tasks?outcome=success"), Value::Null),
+    ] {
+        assert_eq!(admin.get(list).await.expect(200)["total"], total, "{list}");
+    }
+    platform.stop().await;
+}
+
 #[tokio::test]
 async fn a_configuration_that_does_not_fit_is_422_with_the_path() {
     let platform = Platform::start().await;

@@ -243,7 +243,7 @@ impl List for TurnsOfCampaign {
         let CampaignTurns { mut page, last } = turns;
         app.store.persons().reveal(self.company_id, &mut page.rows).await?;
         let next_cursor = last.filter(|_| page.has_more).map(|place| place.write());
-        Ok(Answer::ok(position, Items { items: page.rows.into_iter().map(TurnView::from).collect(), next_cursor }))
+        Ok(Answer::ok(position, Items { items: page.rows.into_iter().map(TurnView::from).collect(), next_cursor, total: None }))
     }
 }
 

@@ -71,9 +71,11 @@ async fn list(
     let mut read = fresh.read(&app, by.company_id(), projections::campaigns::READS).await?;
     let position = read.position;
     let (status, after) = (filter.status.as_deref(), paging.after()?);
+    let total = projections::campaigns::count(&mut read, by.company_id(), status, filter.skillbase_id).await?;
     let rows = projections::campaigns::list(&mut read, by.company_id(), status, filter.skillbase_id, after, paging.rows_to_read()).await?;
     let rows = rows.into_iter().map(|row| CampaignDetails::of_row(row, position)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Answer::ok(position, Items::page(rows, &paging, Versioned::after, |campaign| CampaignView::new(by.company_id(), campaign))))
+    let items = Items::page(rows, &paging, Versioned::after, |campaign| CampaignView::new(by.company_id(), campaign));
+    Ok(Answer::ok(position, items.of(total)))
 }
 
 /// One campaign, at present or as of a given time.
@@ -166,10 +168,17 @@ impl List for Tasks {
         let position = read.position;
         let max_attempts = max_attempts(projections::campaigns::get(&mut read, self.company_id, self.campaign_id).await?)?;
         let (after, limit) = (paging.after()?, usize::from(paging.limit));
+        let total = match &self.filter {
+            TaskFilter { status, outcome: None, person_id: None } => {
+                Some(call_tasks::count(&mut read, self.company_id, self.campaign_id, status.as_deref()).await?)
+            }
+            _ => None,
+        };
         let mut page = call_tasks::list(&mut read, self.company_id, self.campaign_id, &self.filter, after, limit).await?;
         drop(read);
         app.store.persons().reveal(self.company_id, &mut page.rows).await?;
-        Ok(Answer::ok(position, Items::bounded(page, |row| row.position, |row| TaskView::of_row(row, max_attempts))))
+        let items = Items::bounded(page, |row| row.position, |row| TaskView::of_row(row, max_attempts));
+        Ok(Answer::ok(position, Items { total, ..items }))
     }
 }
 

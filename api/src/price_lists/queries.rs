@@ -112,7 +112,7 @@ async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Pagi
     let position = read.position;
     let page = projections::price_lists::list(&mut read, by.company_id(), paging.after()?, usize::from(paging.limit)).await?;
     let page = Items::bounded(page, |row: &PriceListRow| After { at: row.created_at, id: row.price_list_id }, view);
-    Ok(Answer::ok(position, Items { items: page.items.into_iter().collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
+    Ok(Answer::ok(position, Items { items: page.items.into_iter().collect::<Result<_, _>>()?, next_cursor: page.next_cursor, total: None }))
 }
 
 /// One price list.

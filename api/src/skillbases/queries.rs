@@ -110,9 +110,10 @@ async fn list(
         is_active: filter.is_active,
         is_published: filter.is_published,
     };
+    let total = projections::skillbases::count(&mut read, by.company_id(), filter).await?;
     let page = projections::skillbases::list(&mut read, by.company_id(), filter, paging.after()?, usize::from(paging.limit)).await?;
     let cursor = |row: &SkillbaseRow| After { at: row.created_at, id: row.skillbase_id };
-    Ok(Answer::ok(position, Items::bounded(page, cursor, SkillbaseView::from)))
+    Ok(Answer::ok(position, Items::bounded(page, cursor, SkillbaseView::from).of(total)))
 }
 
 async fn row(app: &App, by: &By<Viewer>, id: Uuid, fresh: &Fresh) -> Result<(SkillbaseRow, i64), Problem> {

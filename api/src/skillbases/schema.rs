@@ -55,9 +55,9 @@ pub struct FlowSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = SkillbaseTransition)]
 pub struct TransitionSchema {
-    /// Name of a state
+    /// Name of a state; `from_state` is read as well
     from: String,
-    /// Name of a state
+    /// Name of a state; `to_state` is read as well
     to: String,
     /// When to go there, in words for the language model; absent: always
     condition: Option<String>,
@@ -75,12 +75,15 @@ pub struct AgentSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = SkillbaseTool)]
 pub struct ToolConfigSchema {
-    /// `check_availability`, `book_appointment` and `transfer_to_operator` have parameters of their own; others have those that are given
+    /// `check_availability`, `book_appointment` and `transfer_to_operator` have parameters of their own; `calendar` without parameters stands
+    /// for the first two; others have those that are given
     name: String,
     /// Whether the bot may use it; absent: true
     enabled: Option<bool>,
     /// JSON schema of the tool's parameters, or the properties alone
     parameters: Option<HashMap<String, Value>>,
+    /// Settings for your engine: any data. They are stored unencrypted and kept: do not put secrets into them
+    config: Option<HashMap<String, Value>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -90,7 +93,7 @@ pub struct VoiceSchema {
     tts_provider: String,
     /// The provider's id of the voice
     tts_voice_id: Option<String>,
-    /// deepgram, openai, google, azure, whisper or custom
+    /// deepgram, openai, google, azure, whisper, assemblyai or custom
     stt_provider: String,
     /// The language to recognize, in the provider's form
     stt_language: Option<String>,
@@ -99,20 +102,23 @@ pub struct VoiceSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = SkillbaseLlm)]
 pub struct LlmSchema {
-    /// openai, groq, anthropic, gemini, openai_realtime, gemini_live or custom
+    /// openai, groq, anthropic, gemini, openai_realtime, gemini_live, ollama or custom
     provider: String,
     /// The provider's name of the model
     model: String,
     /// 0 to 2
     #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
+    /// Limit on the tokens of an answer
+    #[schema(minimum = 1, maximum = 10_000_000)]
+    max_tokens: Option<u32>,
 }
 
 /// A state with data of its own
 #[derive(Serialize, ToSchema)]
 #[schema(as = SkillbaseStateObject)]
 pub struct StateObjectSchema {
-    /// Name of the state
+    /// Name of the state. A state with an `id` has that as its name, and its name as `label`
     name: String,
     /// Any further fields for your dialog engine; a `prompt` becomes a part of the system prompt
     #[serde(flatten)]
@@ -239,12 +245,12 @@ mod tests {
         value.as_object().unwrap().keys().cloned().collect()
     }
 
-    /// The fields that the domain lists when it gets an unknown one.
+    /// The fields that the domain lists when it gets an unknown one, without the other names that it reads.
     fn known_to_the_domain(at: &str) -> BTreeSet<String> {
         let mut config = example();
         config.pointer_mut(at).unwrap().as_object_mut().unwrap().insert("?".to_owned(), Value::Null);
         let error = serde_json::from_value::<SkillbaseConfig>(config).unwrap_err().to_string();
-        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+        error.split('`').skip(3).step_by(2).filter(|name| !["from_state", "to_state"].contains(name)).map(str::to_owned).collect()
     }
 
     #[test]

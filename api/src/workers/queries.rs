@@ -77,7 +77,7 @@ impl From<WorkerStatus> for WorkerView {
 #[utoipa::path(get, path = "/workers", operation_id = "list_workers", tag = "operations", security(("bearer" = ["operator"])), responses((status = 200, body = Items<WorkerView>), (status = 403, body = Problem)))]
 async fn list(State(app): State<App>, _by: By<Operator>) -> Result<Answer<Items<WorkerView>>, Problem> {
     let workers = status::read(&app.access.work).await?;
-    let items = Items { items: workers.into_iter().map(WorkerView::from).collect(), next_cursor: None };
+    let items = Items { items: workers.into_iter().map(WorkerView::from).collect(), next_cursor: None, total: None };
     Ok(Answer::ok(app.store.head().position(), items))
 }
 

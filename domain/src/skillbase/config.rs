@@ -6,20 +6,23 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
 
+use super::alias::WrittenTransition;
 use crate::{
     Coded,
     decimal::{self, DecimalError},
     validation::{FieldFault, Invalid},
 };
 
-pub const LLM_PROVIDERS: &[&str] = &["openai", "groq", "anthropic", "gemini", "openai_realtime", "gemini_live", "custom"];
-pub const STT_PROVIDERS: &[&str] = &["deepgram", "openai", "google", "azure", "whisper", "custom"];
+pub const LLM_PROVIDERS: &[&str] = &["openai", "groq", "anthropic", "gemini", "openai_realtime", "gemini_live", "ollama", "custom"];
+pub const STT_PROVIDERS: &[&str] = &["deepgram", "openai", "google", "azure", "whisper", "assemblyai", "custom"];
 pub const TTS_PROVIDERS: &[&str] = &["cartesia", "elevenlabs", "openai", "deepgram", "google", "azure", "custom"];
 
 /// Longest single text in a configuration, in characters.
 pub const TEXT_MAX: usize = 20_000;
 /// Most entries of a list in a configuration: rules, facts, states, transitions, tools.
 pub const ENTRIES_MAX: usize = 1_000;
+/// Largest limit on the tokens of an answer.
+const TOKENS_MAX: u32 = 10_000_000;
 
 /// The configuration as the API accepts it. Fields that the client did not give stay absent, so that the API returns what the client sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,7 +104,7 @@ impl<'de> Deserialize<'de> for FlowState {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "WrittenTransition")]
 pub struct Transition {
     pub from: String,
     pub to: String,
@@ -126,6 +129,9 @@ pub struct Tool {
     pub enabled: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Map<String, Value>>,
+    /// Settings for the customer's engine; the language model does not get them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Map<String, Value>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,6 +152,9 @@ pub struct Llm {
     pub model: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Temperature>,
+    /// Limit on the tokens of an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
 }
 
 /// 0 to 2. A JSON number in the API, a decimal string in the log, which holds no floating-point numbers.
@@ -191,6 +200,9 @@ impl SkillbaseConfig {
         invalid.text("config.llm.model", &self.llm.model, 200);
         if let Some(Temperature(t)) = self.llm.temperature {
             invalid.range("config.llm.temperature", t, Decimal::ZERO, Decimal::TWO);
+        }
+        if let Some(tokens) = self.llm.max_tokens {
+            invalid.range("config.llm.max_tokens", tokens, 1, TOKENS_MAX);
         }
         invalid.into_result()
     }
@@ -270,9 +282,11 @@ impl Flow {
 /// What can be wrong with a configuration.
 #[derive(Clone, Debug, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
-enum ConfigFault {
+pub(super) enum ConfigFault {
     #[error("another tool has this name")]
     ToolRepeated,
+    #[error("the state has an id, so its name is its label, and the two are different")]
+    LabelDiffers,
     #[error("another state is named '{name}'")]
     StateRepeated { name: String },
     #[error("there is no state '{name}'")]
@@ -364,6 +378,12 @@ pub(crate) mod tests {
     fn temperature_is_from_zero_to_two() {
         assert_eq!(errors(|c| c["llm"]["temperature"] = json!(2.1)), ["config.llm.temperature"]);
         assert!(errors(|c| c["llm"]["temperature"] = json!(2)).is_empty());
+    }
+
+    #[test]
+    fn an_answer_has_at_least_one_token() {
+        assert_eq!(errors(|c| c["llm"]["max_tokens"] = json!(0)), ["config.llm.max_tokens"]);
+        assert!(errors(|c| c["llm"]["max_tokens"] = json!(1024)).is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A skillbase: a bot's configuration, with a version that increases whenever the configuration changes.
 
+mod alias;
 pub mod config;
 pub mod prompt;
 pub mod scenario;

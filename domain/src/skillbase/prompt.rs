@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::config::{FlowState, FlowType, SkillbaseConfig};
+use super::{
+    config::{FlowState, FlowType, SkillbaseConfig},
+    tools::functions,
+};
 
 /// First level: the rules for every bot on the phone.
 pub const BASE_PROMPT: &str = "\
@@ -22,7 +25,7 @@ pub fn build(config: &SkillbaseConfig) -> String {
     }
     bullets(&mut prompt, "Facts", config.context.facts.as_deref().unwrap_or_default());
     flow(&mut prompt, config);
-    bullets(&mut prompt, "Tools", &config.enabled_tools().map(|tool| tool.name.clone()).collect::<Vec<_>>());
+    bullets(&mut prompt, "Tools", &functions(config).into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>());
     if let Some(criteria) = config.agent.as_ref().and_then(|a| a.handoff_criteria.as_ref()).filter(|c| !c.is_empty()) {
         let lines: Vec<_> = criteria.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect();
         bullets(&mut prompt, "Hand over to a person when", &lines);

@@ -5,15 +5,34 @@ use serde_json::{Map, Value, json};
 
 use super::config::{SkillbaseConfig, Tool};
 
-/// Schemas of the enabled tools, in the configured order. Built-in tools have their own parameters; for other tools the configured
-/// `parameters` are the JSON schema.
-pub fn schemas(config: &SkillbaseConfig) -> Vec<Value> {
-    config.enabled_tools().map(schema).collect()
+/// The tool of NEW-VOICE that stands for two built-in tools, unless it has parameters of its own.
+const CALENDAR: &str = "calendar";
+const CALENDAR_TOOLS: [&str; 2] = ["check_availability", "book_appointment"];
+
+/// The functions of the enabled tools with their configuration, in the configured order; each name once.
+pub fn functions(config: &SkillbaseConfig) -> Vec<(&str, &Tool)> {
+    let mut functions: Vec<(&str, &Tool)> = Vec::new();
+    for tool in config.enabled_tools() {
+        let is_calendar = tool.name == CALENDAR && tool.parameters.is_none();
+        let names = if is_calendar { CALENDAR_TOOLS.as_slice() } else { &[tool.name.as_str()] };
+        for name in names {
+            if !functions.iter().any(|(other, _)| other == name) {
+                functions.push((name, tool));
+            }
+        }
+    }
+    functions
 }
 
-fn schema(tool: &Tool) -> Value {
-    let (description, parameters) = built_in(&tool.name).unwrap_or_else(|| (String::new(), own_parameters(tool.parameters.as_ref())));
-    json!({"type": "function", "function": {"name": tool.name, "description": description, "parameters": parameters}})
+/// Schemas of the functions of the enabled tools, in the configured order. Built-in tools have their own parameters; for other tools the
+/// configured `parameters` are the JSON schema.
+pub fn schemas(config: &SkillbaseConfig) -> Vec<Value> {
+    functions(config).into_iter().map(|(name, tool)| schema(name, tool)).collect()
+}
+
+fn schema(name: &str, tool: &Tool) -> Value {
+    let (description, parameters) = built_in(name).unwrap_or_else(|| (String::new(), own_parameters(tool.parameters.as_ref())));
+    json!({"type": "function", "function": {"name": name, "description": description, "parameters": parameters}})
 }
 
 fn own_parameters(parameters: Option<&Map<String, Value>>) -> Value {
@@ -77,5 +96,19 @@ mod tests {
         assert_eq!(names, ["check_availability", "lookup_order"]);
         assert_eq!(schemas[0]["function"]["parameters"]["required"], json!(["date"]));
         assert_eq!(schemas[1]["function"]["parameters"]["properties"]["order_id"]["type"], "string");
+    }
+
+    #[test]
+    fn a_calendar_stands_for_looking_at_appointments_and_making_them() {
+        let names = |tools: Value| {
+            let mut value = config();
+            value["tools"] = tools;
+            let config: SkillbaseConfig = serde_json::from_value(value).unwrap();
+            functions(&config).into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        let calendar = json!({"name": "calendar", "config": {"api_url": "https://calendar.example.com"}, "enabled": true});
+        assert_eq!(names(json!([calendar])), CALENDAR_TOOLS);
+        assert_eq!(names(json!([{"name": "book_appointment"}, calendar])), ["book_appointment", "check_availability"]);
+        assert_eq!(names(json!([{"name": "calendar", "parameters": {"day": {"type": "string"}}}])), ["calendar"]);
     }
 }

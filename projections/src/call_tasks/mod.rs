@@ -20,7 +20,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use query::{
-    ExpiredClaim, TaskFilter, TaskResultsAsOf, candidates, expired_claims, failed, get, list, results_as_of, waiting_for, waiting_of,
+    ExpiredClaim, TaskFilter, TaskResultsAsOf, candidates, count, expired_claims, failed, get, list, results_as_of, waiting_for, waiting_of,
 };
 pub use stats::{CampaignStatsRow, PacingCounts, STATS_READS, campaign_stats};
 

@@ -32,6 +32,21 @@ pub struct TaskFilter {
     pub person_id: Option<Uuid>,
 }
 
+/// Number of a campaign's tasks with a status, or of all; it does not depend on their number what that costs.
+pub async fn count(db: &mut PgConnection, company_id: Uuid, campaign_id: Uuid, status: Option<&str>) -> Result<i64, sqlx::Error> {
+    let counts = sqlx::query_scalar!(
+        r#"select case $3::text when 'pending' then pending when 'in_progress' then in_progress when 'retry' then retry
+                       when 'completed' then completed when 'failed' then failed when 'cancelled' then cancelled
+                       else pending + in_progress + retry + completed + failed + cancelled end as "n!"
+             from campaign_stats where company_id = $1 and campaign_id = $2"#,
+        company_id,
+        campaign_id,
+        status
+    );
+    // A campaign without tasks has no row.
+    Ok(counts.fetch_optional(db).await?.unwrap_or(0))
+}
+
 /// A campaign's tasks below log position `before`, newest first.
 pub async fn list(
     db: &mut PgConnection,

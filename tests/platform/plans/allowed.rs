@@ -35,6 +35,7 @@ pub const ALLOWED: &[(&str, &str, &str)] = &[
         "two days' keys of a company, at an erasure",
     ),
     ("status in ('completed', 'failed')", "", "most of a campaign's tasks are counted"),
+    ("select count(*) as \"n!\" from calls", "", "the calls of a company are counted, for clients of NEW-VOICE"),
     // Only `app` sends these, with a plan for the given filters.
     ("actor_id = $3) and ($4::uuid is null or request_id = $4)", "identity", OF_APP),
     ("from calls where company_id = $1 and ($2::uuid is null or campaign_id = $2)", "work", OF_APP),
