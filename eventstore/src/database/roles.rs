@@ -308,12 +308,15 @@ async fn restrict_public(owner: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Grants the roles their rights where they are missing: in a database that was restored without them.
+/// Grants the roles their rights where they are missing: in a new database, and in one that was restored without them. Roles that were
+/// there before the database have the rights on its tables from the migrations, and not on its schema.
 pub(super) async fn grant(owner: &Pool) -> Result<(), sqlx::Error> {
     let granted = sqlx::query_scalar!(
         r#"select not exists (select from table_access a, regexp_split_to_table(a.privileges, ', *') privilege
                                where to_regclass(a.table_name) is not null
-                                 and not has_table_privilege(service_role(a.role), to_regclass(a.table_name), privilege)) as "granted!""#
+                                 and not has_table_privilege(service_role(a.role), to_regclass(a.table_name), privilege))
+              and not exists (select from table_access a
+                               where not has_schema_privilege(service_role(a.role), current_schema(), 'usage')) as "granted!""#
     );
     if !granted.fetch_one(owner).await? {
         sqlx::query!("select protect_tables()").execute(owner).await?;

@@ -3,7 +3,7 @@
 use eventstore::Pool;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::{Connection as _, PgConnection};
-use support::{Platform, new_database, seed};
+use support::{Platform, empty_database, new_database, seed};
 use uuid::Uuid;
 
 async fn names(pool: &Pool, sql: &'static str) -> Vec<String> {
@@ -181,6 +181,21 @@ async fn a_restored_database_is_protected_again() {
     let again = admin.at(&restored.base());
     assert_eq!(again.get("/company").await.expect(200).body, company);
     restored.stop().await;
+}
+
+/// The roles belong to the server and survive the database: the migrations of the new one find them.
+#[tokio::test]
+async fn a_database_that_is_dropped_and_created_again_is_an_empty_one() {
+    let url = empty_database().await;
+    Platform::start_on(&url).await.stop().await;
+    let (server, name) = url.rsplit_once('/').unwrap();
+    let mut owner = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+    for command in [format!("drop database {name} with (force)"), format!("create database {name}")] {
+        sqlx::query(sqlx::AssertSqlSafe(command)).execute(&mut owner).await.unwrap();
+    }
+    let platform = Platform::start_on(&url).await;
+    platform.admin().await.get("/company").await.expect(200);
+    platform.stop().await;
 }
 
 /// Changes that a service role can make to itself with SQL do not survive a start: another password, or settings with which no session can
