@@ -151,7 +151,7 @@ async fn start_campaign(app: &App, company_id: Uuid) -> Result<(), DemoError> {
         memory: Arc::new(permit),
     };
     app.services.import_call_list(&context.clone().into(), campaign_id, import_id, file).await?;
-    app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now() }).await?;
+    app.store.execute::<Campaign>(&context, campaign_id, CampaignCommand::Start { now: now(), resumes: false }).await?;
     tracing::info!(campaign = %campaign_id, "demo: a campaign with {CONTACTS} contacts is running");
     Ok(())
 }

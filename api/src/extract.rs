@@ -1,8 +1,10 @@
 //! Inputs: bodies, path and query parameters. Problems name the invalid field.
 
+use std::convert::Infallible;
+
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
 use chrono::{DateTime, Utc};
@@ -128,6 +130,17 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(params) = Path::<T>::from_request_parts(parts, state).await?;
         Ok(Self(params))
+    }
+}
+
+/// Whether the request came over one of the unversioned paths, those of NEW-VOICE.
+pub struct IsUnversioned(pub bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for IsUnversioned {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get::<MatchedPath>().is_some_and(|path| !path.as_str().starts_with("/api/v1/"))))
     }
 }
 

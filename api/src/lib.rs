@@ -24,6 +24,7 @@ mod objects;
 mod openapi;
 mod operations;
 pub mod operators;
+mod originals;
 mod persons;
 mod phone_numbers;
 mod price_lists;

@@ -13,7 +13,7 @@ use utoipa::{
 use crate::{
     idempotency::{self, KEY_MAX_CHARS},
     problem::Problem,
-    words::{CampaignStatusName, CostGroupByName, DirectionName, OutcomeName, TableFormatName, TaskStatusName},
+    words::{CallProgressName, CampaignStatusName, CostGroupByName, DirectionName, OutcomeName, TableFormatName, TaskStatusName},
 };
 
 #[derive(utoipa::OpenApi)]
@@ -28,7 +28,7 @@ use crate::{
     modifiers(&Bearer),
     security(("bearer" = [])),
     // The words that only parameters use would be missing otherwise.
-    components(schemas(Problem, CampaignStatusName, CostGroupByName, DirectionName, OutcomeName, TableFormatName, TaskStatusName))
+    components(schemas(Problem, CallProgressName, CampaignStatusName, CostGroupByName, DirectionName, OutcomeName, TableFormatName, TaskStatusName))
 )]
 pub struct Document;
 

@@ -25,7 +25,7 @@ use crate::{
     edge::{self, QueryParameters, REQUEST_TIMEOUT},
     idempotency,
     openapi::{Document, complete},
-    operations,
+    operations, originals,
     problem::Problem,
     state::App,
 };
@@ -75,16 +75,13 @@ impl Predicate for IsData {
 /// The whole application.
 pub fn router(app: App) -> Router {
     let (api, document) = api().split_for_parts();
-    let api = api
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state((app.clone(), Arc::new(RouteNeeds::of(&document))), idempotency::middleware))
-        .layer(middleware::from_fn_with_state(Arc::new(QueryParameters::of(&document)), edge::refuse_unknown_parameters))
-        .layer(middleware::from_fn_with_state(app.clone(), edge::gate));
+    let (unversioned, unversioned_document) = self::api().merge(originals::router()).split_for_parts();
+    let gate = middleware::from_fn_with_state(app.clone(), edge::gate);
+    let adapt = middleware::from_fn_with_state(app.clone(), originals::adapt);
     let cors = cors(&app.settings.http.cors_origins);
     Router::new()
-        .nest("/api/v1", api.clone())
-        // The unversioned paths of the original systems.
-        .nest("/api", api)
+        .nest("/api/v1", checked(&app, api, &document).layer(gate.clone()))
+        .nest("/api", checked(&app, unversioned, &unversioned_document).layer(adapt).layer(gate))
         .merge(utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", complete(document)))
         .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
         .merge(operations::router())
@@ -103,6 +100,14 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(edge::secure))
         .layer(middleware::from_fn_with_state(app.settings.http.behind_proxy, edge::assign_origin))
         .with_state(app)
+}
+
+/// Routes with what the document says of them: the parameters that they have, and who may repeat a request under its key.
+fn checked(app: &App, routes: Router<App>, document: &utoipa::openapi::OpenApi) -> Router<App> {
+    routes
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state((app.clone(), Arc::new(RouteNeeds::of(document))), idempotency::middleware))
+        .layer(middleware::from_fn_with_state(Arc::new(QueryParameters::of(document)), edge::refuse_unknown_parameters))
 }
 
 /// The origins whose pages may call the API from a browser, and the headers that they may see. Credentials are in headers, never in

@@ -27,6 +27,8 @@ words! {
     /// `completed`: an attempt was completed, whatever its outcome; `failed`: no attempt was completed and none is left.
     TaskStatusName: Pending, InProgress, Retry, Completed, Failed, Cancelled;
     CallStatusName: Dialing, InProgress, Ended;
+    /// active: not ended; completed: ended, with another outcome than fail; failed: ended with outcome fail.
+    CallProgressName: Dialing, InProgress, Ended, Active, Completed, Failed;
     /// What decided the outcome: the agent said it, the final state, the caller's words, or nothing.
     OutcomeMethodName: Explicit, State, Keywords, None;
     BackoffName: Fixed, Exponential;
@@ -59,6 +61,7 @@ mod tests {
         user::UserStatus,
     };
     use eventstore::ActorKind;
+    use projections::calls::CallProgress;
     use serde::de::DeserializeOwned;
     use strum::VariantNames;
 
@@ -83,6 +86,7 @@ mod tests {
         all_parse::<CampaignStatusName, CampaignStatus>();
         all_parse::<TaskStatusName, TaskStatus>();
         all_parse::<CallStatusName, CallStatus>();
+        all_parse::<CallProgressName, CallProgress>();
         all_parse::<OutcomeMethodName, OutcomeMethod>();
         all_parse::<BackoffName, Backoff>();
         all_parse::<UserStatusName, UserStatus>();

@@ -13,6 +13,7 @@ use eventstore::{
     persons::{Envelope, PersonalValues},
 };
 use rust_decimal::Decimal;
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -263,9 +264,26 @@ pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Op
     .await
 }
 
+/// How far a call is: its status, or a status of NEW-VOICE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, strum::Display)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum CallProgress {
+    Dialing,
+    InProgress,
+    Ended,
+    /// Not ended.
+    Active,
+    /// Ended, with another outcome than `fail`.
+    Completed,
+    /// Ended with outcome `fail`.
+    Failed,
+}
+
 /// Which calls to list; `from` and `to` bound `started_at`, half-open.
 #[derive(Clone, Debug, Default)]
 pub struct CallFilter {
+    pub progress: Option<CallProgress>,
     pub campaign_id: Option<Uuid>,
     pub skillbase_id: Option<Uuid>,
     pub outcome: Option<String>,
@@ -281,7 +299,11 @@ pub async fn count(db: &mut PgConnection, company_id: Uuid, filter: &CallFilter)
         r#"select count(*) as "n!" from calls
             where company_id = $1 and ($2::uuid is null or campaign_id = $2) and ($3::uuid is null or skillbase_id = $3)
               and ($4::text is null or outcome = $4) and ($5::text is null or direction = $5) and ($6::uuid is null or person_id = $6)
-              and ($7::timestamptz is null or started_at >= $7) and ($8::timestamptz is null or started_at < $8)"#,
+              and ($7::timestamptz is null or started_at >= $7) and ($8::timestamptz is null or started_at < $8)
+              and case $9::text when 'active' then status <> 'ended'
+                                when 'completed' then status = 'ended' and outcome is distinct from 'fail'
+                                when 'failed' then status = 'ended' and outcome = 'fail'
+                                else $9::text is null or status = $9 end"#,
         company_id,
         filter.campaign_id,
         filter.skillbase_id,
@@ -289,7 +311,8 @@ pub async fn count(db: &mut PgConnection, company_id: Uuid, filter: &CallFilter)
         filter.direction,
         filter.person_id,
         filter.from,
-        filter.to
+        filter.to,
+        filter.progress.map(|progress| progress.to_string())
     )
     .fetch_one(db)
     .await
@@ -318,6 +341,10 @@ pub async fn list(
             and ($4::text is null or outcome = $4) and ($5::text is null or direction = $5) and ($6::uuid is null or person_id = $6)
             and ($7::timestamptz is null or started_at >= $7) and ($8::timestamptz is null or started_at < $8)
             and ($9::timestamptz is null or (started_at, call_id) < ($9, $10::uuid))
+            and case $12::text when 'active' then status <> 'ended'
+                               when 'completed' then status = 'ended' and outcome is distinct from 'fail'
+                               when 'failed' then status = 'ended' and outcome = 'fail'
+                               else $12::text is null or status = $12 end
           order by started_at desc, call_id desc limit $11",
         company_id,
         filter.campaign_id,
@@ -329,7 +356,8 @@ pub async fn list(
         filter.to,
         after.map(|a| a.at),
         after.map(|a| a.id),
-        limit
+        limit,
+        filter.progress.map(|progress| progress.to_string())
     )
     .fetch_all(db)
     .await

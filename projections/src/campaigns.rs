@@ -80,12 +80,7 @@ pub async fn get_with_counts(db: &mut PgConnection, company_id: Uuid, id: Uuid) 
 }
 
 /// Number of campaigns that are not deleted.
-pub async fn count(
-    db: &mut PgConnection,
-    company_id: Uuid,
-    status: Option<&str>,
-    skillbase_id: Option<Uuid>,
-) -> Result<i64, sqlx::Error> {
+pub async fn count(db: &mut PgConnection, company_id: Uuid, status: Option<&str>, skillbase_id: Option<Uuid>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select count(*) as "n!" from campaigns
             where company_id = $1 and deleted_at is null and ($2::text is null or status = $2) and ($3::uuid is null or skillbase_id = $3)"#,

@@ -112,14 +112,15 @@ impl Services {
         Ok(committed.position)
     }
 
-    /// Starts a draft, or a completed campaign to which tasks were added.
-    pub async fn start_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
-        self.run_campaign(op, id, "CampaignStarted", &CampaignCommand::Start { now: op.command.now }).await
+    /// Starts a draft, or a completed campaign to which tasks were added. With `resumes`, it resumes a paused campaign.
+    pub async fn start_campaign(&self, op: &OpContext, id: Uuid, resumes: bool) -> Result<Versioned<CampaignDetails>, ServiceError> {
+        let command = CampaignCommand::Start { now: op.command.now, resumes };
+        self.run_campaign(op, id, &["CampaignStarted", "CampaignResumed"], &command).await
     }
 
     /// Resumes a paused campaign.
     pub async fn resume_campaign(&self, op: &OpContext, id: Uuid) -> Result<Versioned<CampaignDetails>, ServiceError> {
-        self.run_campaign(op, id, "CampaignResumed", &CampaignCommand::Resume { now: op.command.now }).await
+        self.run_campaign(op, id, &["CampaignResumed"], &CampaignCommand::Resume { now: op.command.now }).await
     }
 
     /// Ends a campaign early: its waiting tasks are cancelled, no further task is claimed, and it completes when the calls in progress have
@@ -172,11 +173,12 @@ impl Services {
         &self,
         op: &OpContext,
         id: Uuid,
-        event_type: &str,
+        event_types: &[&str],
         command: &CampaignCommand,
     ) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let company_id = op.company_id();
-        if let Some(position) = self.store.recorded_before::<Campaign>(&op.command, id, &[event_type.to_owned()]).await? {
+        let event_types: Vec<_> = event_types.iter().map(|name| (*name).to_owned()).collect();
+        if let Some(position) = self.store.recorded_before::<Campaign>(&op.command, id, &event_types).await? {
             return self.campaign(company_id, id, position).await;
         }
         let run = self.store.transact(&op.command, |mut unit| async move {

@@ -16,6 +16,7 @@ mod idempotency;
 mod identity;
 mod language;
 mod log;
+mod originals;
 mod pacing_and_retries;
 mod plans;
 mod price_lists;

@@ -12,6 +12,8 @@ pub struct Client {
     http: reqwest::Client,
     pub base: String,
     pub token: Option<String>,
+    /// The beginning of all paths: `/api/v1` or `/api`.
+    root: &'static str,
     position: AtomicI64,
 }
 
@@ -69,7 +71,7 @@ impl Answer {
 impl Client {
     pub fn new(base: &str, token: Option<&str>) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { http, base: base.to_owned(), token: token.map(str::to_owned), position: AtomicI64::new(0) }
+        Self { http, base: base.to_owned(), token: token.map(str::to_owned), root: "/api/v1", position: AtomicI64::new(0) }
     }
 
     /// The same company with other credentials.
@@ -84,6 +86,11 @@ impl Client {
         let client = Self::new(base, self.token.as_deref());
         client.position.store(self.position.load(Ordering::Relaxed), Ordering::Relaxed);
         client
+    }
+
+    /// The same caller as a client of NEW-VOICE.
+    pub fn unversioned(&self) -> Self {
+        Self { root: "/api", ..self.at(&self.base) }
     }
 
     /// A client with the session of a user who has just registered.
@@ -101,7 +108,7 @@ impl Client {
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}/api/v1{path}", self.base));
+        let request = self.http.request(method, format!("{}{}{path}", self.base, self.root));
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

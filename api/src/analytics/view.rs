@@ -373,6 +373,8 @@ impl CallMetricsView {
 pub struct AggregateView {
     /// Number of calls
     pub call_count: i64,
+    /// Number of calls that have ended
+    pub ended_count: i64,
     /// Number of recorded turns
     pub turn_count: i64,
     /// Turns in which the caller interrupted the agent
@@ -422,6 +424,7 @@ impl AggregateView {
     pub fn new(aggregate: &Aggregate, costs: &Costs) -> Self {
         Self {
             call_count: aggregate.call_count,
+            ended_count: aggregate.ended_count,
             turn_count: aggregate.turn_count,
             interruption_count: aggregate.interruption_count,
             interruption_rate: share(aggregate.interruption_count, aggregate.turn_count).unwrap_or_default(),

@@ -1,6 +1,6 @@
 use chrono_tz::Tz;
 use domain::{call::Direction, outcome::Outcome};
-use projections::calls::CallFilter;
+use projections::calls::{CallFilter, CallProgress};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::{
     problem::Problem,
     state::App,
     times::WrittenTime,
-    words::{DirectionName, OutcomeName},
+    words::{CallProgressName, DirectionName, OutcomeName},
 };
 
 /// Which calls a list has.
@@ -25,6 +25,9 @@ pub struct CallParams {
     /// Only calls with this outcome
     #[param(value_type = Option<OutcomeName>)]
     outcome: Option<String>,
+    /// Only calls that are this far
+    #[param(value_type = Option<CallProgressName>)]
+    status: Option<CallProgress>,
     /// Only calls in this direction
     #[param(value_type = Option<DirectionName>)]
     direction: Option<String>,
@@ -49,6 +52,7 @@ impl CallParams {
         let [from, to] = read_period(self.from, self.to, Tz::UTC)?;
         let person_id = person_in_query(app, company_id, self.phone_number.as_deref(), raw_query).await?;
         Ok(CallFilter {
+            progress: self.status,
             campaign_id: self.campaign_id,
             skillbase_id: self.skillbase_id,
             outcome: self.outcome,

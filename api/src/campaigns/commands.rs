@@ -28,7 +28,7 @@ use crate::{
     answer::{Answer, Done, EVENT_POSITION},
     auth::{Agent, By, Manager},
     campaigns::CampaignView,
-    extract::{Body, Id, OptionalBody, Patch, given},
+    extract::{Body, Id, IsUnversioned, OptionalBody, Patch, given},
     problem::Problem,
     state::App,
     tasks::TaskView,
@@ -280,8 +280,14 @@ async fn clone(
 /// Start a draft, or a completed campaign to which tasks were added.
 #[utoipa::path(post, path = "/campaigns/{id}/start", operation_id = "start_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
-async fn start(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
-    Ok(answer(&by, app.services.start_campaign(&by.op(), id).await?))
+async fn start(
+    State(app): State<App>,
+    by: By<Manager>,
+    Id(id): Id,
+    // NEW-VOICE has no other way to resume a campaign.
+    IsUnversioned(resumes): IsUnversioned,
+) -> Result<Answer<CampaignView>, Problem> {
+    Ok(answer(&by, app.services.start_campaign(&by.op(), id, resumes).await?))
 }
 
 /// Pause: no further task is claimed; calls in progress continue.
@@ -303,7 +309,7 @@ async fn resume(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<A
 /// Until then the campaign is running, and nothing can be claimed.
 #[utoipa::path(post, path = "/campaigns/{id}/finish", operation_id = "finish_campaign", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)),
     responses((status = 200, body = CampaignView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 412, body = Problem)))]
-async fn finish(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
+pub(crate) async fn finish(State(app): State<App>, by: By<Manager>, Id(id): Id) -> Result<Answer<CampaignView>, Problem> {
     Ok(answer(&by, app.services.finish_campaign(&by.op(), id).await?))
 }
 

@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::App;
 
+pub(crate) use commands::finish;
 pub use view::{CampaignView, PacingView};
 
 pub fn router() -> OpenApiRouter<App> {

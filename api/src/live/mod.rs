@@ -14,7 +14,7 @@ use services::identity::Identity;
 
 use crate::state::App;
 
-pub use feed::LiveFeed;
+pub use feed::{LiveEvent, LiveFeed};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().merge(sse::router()).merge(ws::router())

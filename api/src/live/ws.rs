@@ -1,6 +1,6 @@
 //! A WebSocket per call: every event of the call, first the existing ones, then the new ones.
 
-use std::time::Duration;
+use std::{future, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -19,8 +19,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     auth::{By, Viewer},
     edge::connection_limiter::ConnectionPermit,
-    extract::Id,
+    extract::{Id, IsUnversioned},
     live::{Watch, follower::Follower},
+    originals::frames::Frames,
     problem::Problem,
     state::App,
 };
@@ -42,6 +43,7 @@ async fn call(
     State(app): State<App>,
     by: By<Viewer>,
     Id(id): Id,
+    IsUnversioned(is_unversioned): IsUnversioned,
     headers: HeaderMap,
     Extension(permit): Extension<ConnectionPermit>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -52,13 +54,23 @@ async fn call(
     if first.rows.is_empty() {
         return Err(Problem::not_found("call"));
     }
+    let frames = is_unversioned.then(|| Frames::new(app.clone(), by.company_id(), id));
     let filter = Filter { stream: Some(StreamName::of::<Call>(id)), ..Filter::default() };
     let events = Follower::new(app.clone(), by.company_id(), filter, 0)?;
     let watch = Watch::new(by.identity);
     // The size of a frame is checked before it is received, that of a message afterwards.
     let upgrade = upgrade.max_frame_size(MESSAGE_MAX_BYTES).max_message_size(MESSAGE_MAX_BYTES);
-    Ok(upgrade.on_upgrade(async move |socket| {
-        follow(app, watch, events, socket).await;
+    let init = match &frames {
+        Some(frames) => Some(frames.init(first.rows[0].position).await?),
+        None => None,
+    };
+    Ok(upgrade.on_upgrade(async move |mut socket| {
+        if let Some(init) = init
+            && socket.send(Message::text(init)).await.is_err()
+        {
+            return;
+        }
+        follow(app, watch, events, frames, socket).await;
         drop(permit);
     }))
 }
@@ -75,7 +87,8 @@ fn require_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-async fn follow(app: App, mut watch: Watch, mut events: Follower, mut socket: WebSocket) {
+/// Sends the events as the log has them, or as `frames`.
+async fn follow(app: App, mut watch: Watch, mut events: Follower, mut frames: Option<Frames>, mut socket: WebSocket) {
     let mut shutdown = app.shutdown.clone();
     let (mut pinged_at, mut unanswered) = (Instant::now(), 0);
     loop {
@@ -92,10 +105,25 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut socket: We
             }
             message = socket.recv() => match message {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => unanswered = 0,
+                Some(Ok(message)) => {
+                    unanswered = 0;
+                    let answer = message.to_text().ok().filter(|_| frames.is_some()).and_then(Frames::answer);
+                    if let Some(answer) = answer && socket.send(Message::text(answer)).await.is_err() {
+                        return;
+                    }
+                }
             },
             event = events.next() => {
-                if socket.send(Message::text(event.json.as_str())).await.is_err() {
+                let message = match &mut frames {
+                    Some(frames) => frames.of(&event),
+                    None => Some(event.json.clone()),
+                };
+                if let Some(message) = message && socket.send(Message::text(message)).await.is_err() {
+                    return;
+                }
+            }
+            metrics = metrics(&mut frames) => {
+                if let Some(metrics) = metrics && socket.send(Message::text(metrics)).await.is_err() {
                     return;
                 }
             }
@@ -108,6 +136,17 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut socket: We
             }
             (pinged_at, unanswered) = (Instant::now(), unanswered + 1);
         }
+    }
+}
+
+/// The next message with metrics; waits until one is due.
+async fn metrics(frames: &mut Option<Frames>) -> Option<String> {
+    match frames {
+        Some(frames) => {
+            frames.metrics_due().await;
+            frames.metrics().await
+        }
+        None => future::pending().await,
     }
 }
 

@@ -98,6 +98,8 @@ pub enum CampaignCommand {
     },
     Start {
         now: DateTime<Utc>,
+        /// Whether a paused campaign is resumed; otherwise it is refused.
+        resumes: bool,
     },
     Pause,
     Resume {
@@ -249,15 +251,15 @@ impl LiveCampaign {
                 Ok(vec![E::CallListImported { import_id, file_name, total, created, error_count, errors }])
             }
             (C::Start { .. }, Running) => Err(CampaignRefusal::Running),
-            (C::Start { .. }, Paused) => Err(CampaignRefusal::Paused),
+            (C::Start { resumes: false, .. }, Paused) => Err(CampaignRefusal::Paused),
             (C::Start { .. }, Completed) if self.tasks_since_completion == 0 => Err(CampaignRefusal::Completed),
             (C::Start { .. }, Draft) if self.total_tasks == 0 => Err(CampaignRefusal::NoTasks),
-            (C::Start { now }, Draft | Completed) if self.settings.schedule().is_over(now) => Err(CampaignRefusal::Over),
+            (C::Start { now, .. }, Draft | Completed) if self.settings.schedule().is_over(now) => Err(CampaignRefusal::Over),
             (C::Start { .. }, Draft | Completed) => Ok(vec![E::CampaignStarted {}]),
             (C::Pause, Running) => Ok(vec![E::CampaignPaused {}]),
             (C::Pause, Paused) | (C::Resume { .. }, Running) => Ok(vec![]),
-            (C::Resume { now }, Paused) if self.settings.schedule().is_over(now) => Err(CampaignRefusal::Over),
-            (C::Resume { .. }, Paused) => Ok(vec![E::CampaignResumed {}]),
+            (C::Resume { now } | C::Start { now, .. }, Paused) if self.settings.schedule().is_over(now) => Err(CampaignRefusal::Over),
+            (C::Resume { .. } | C::Start { .. }, Paused) => Ok(vec![E::CampaignResumed {}]),
             (C::Pause | C::Resume { .. }, Draft) => Err(CampaignRefusal::Draft),
             (C::Pause | C::Resume { .. }, Completed) => Err(CampaignRefusal::Completed),
             (C::Finish, Draft) => Err(CampaignRefusal::Draft),
@@ -299,7 +301,7 @@ mod tests {
     const STARTED: CampaignEvent = CampaignEvent::CampaignStarted {};
     const PAUSED: CampaignEvent = CampaignEvent::CampaignPaused {};
     const COMPLETED: CampaignEvent = CampaignEvent::CampaignCompleted {};
-    const START: CampaignCommand = CampaignCommand::Start { now: NOW };
+    const START: CampaignCommand = CampaignCommand::Start { now: NOW, resumes: false };
 
     #[test]
     fn a_draft_with_tasks_starts() {
@@ -315,6 +317,10 @@ mod tests {
     fn starting_a_running_or_paused_campaign_is_refused() {
         given::<Campaign>([created(), added(3), STARTED]).when(START).then_refused(CampaignRefusal::Running);
         given::<Campaign>([created(), added(3), STARTED, PAUSED]).when(START).then_refused(CampaignRefusal::Paused);
+        let resume = CampaignCommand::Start { now: NOW, resumes: true };
+        given::<Campaign>([created(), added(3), STARTED, PAUSED]).when(resume.clone()).then([CampaignEvent::CampaignResumed {}]);
+        given::<Campaign>([created(), added(3), STARTED]).when(resume.clone()).then_refused(CampaignRefusal::Running);
+        given::<Campaign>([created(), added(3)]).when(resume).then([STARTED]);
     }
 
     #[test]

@@ -149,7 +149,7 @@ async fn no_decision_rests_on_what_did_not_happen() {
     let id = Uuid::now_v7();
     let add = |n: u64| CampaignCommand::AddTasks { import_id: Uuid::now_v7(), count: n + 1 };
     let settings = Box::new(CampaignSettings::new("c".into(), Uuid::nil()));
-    for command in [CampaignCommand::Create { settings }, add(0), CampaignCommand::Start { now: now() }] {
+    for command in [CampaignCommand::Create { settings }, add(0), CampaignCommand::Start { now: now(), resumes: false }] {
         first.execute::<Campaign>(&context(COMPANY), id, command).await.unwrap();
     }
     let tasks = (0..24_u64).map(|n| {

@@ -178,7 +178,7 @@ impl RandomHistory {
                 error_count: 2,
                 errors: vec!["Row 4: not a phone number".into()],
             },
-            5..7 => CampaignCommand::Start { now: now() },
+            5..7 => CampaignCommand::Start { now: now(), resumes: false },
             7 if self.flip() => CampaignCommand::ReopenTasks { batch_id: import_id, count: 1 },
             7 => CampaignCommand::Pause,
             8 => CampaignCommand::Resume { now: now() },
