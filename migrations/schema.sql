@@ -759,7 +759,8 @@ CREATE TABLE newvoice.cost_price_lists (
     price_list_id uuid NOT NULL,
     effective_from timestamp with time zone NOT NULL,
     "position" bigint NOT NULL,
-    rates jsonb NOT NULL
+    rates jsonb NOT NULL,
+    is_withdrawn boolean DEFAULT false NOT NULL
 );
 
 ALTER TABLE ONLY newvoice.cost_price_lists FORCE ROW LEVEL SECURITY;
@@ -900,7 +901,8 @@ CREATE TABLE newvoice.price_lists (
     effective_from timestamp with time zone NOT NULL,
     rates jsonb NOT NULL,
     "position" bigint NOT NULL,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    withdrawn_at timestamp with time zone
 );
 
 ALTER TABLE ONLY newvoice.price_lists FORCE ROW LEVEL SECURITY;

@@ -1,4 +1,4 @@
-//! A price list: rates that apply from a given time on. Lists are published, never changed.
+//! A price list: rates that apply from a given time on. Lists are published and can be withdrawn; they do not change.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,13 @@ use crate::{Coded, Decider, DomainEvent, Lifecycle, Refusal, RefusalKind, decide
 /// These names are part of the storage format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 pub enum PriceListEvent {
-    PriceListPublished { name: String, effective_from: DateTime<Utc>, rates: Vec<Rate> },
+    PriceListPublished {
+        name: String,
+        effective_from: DateTime<Utc>,
+        rates: Vec<Rate>,
+    },
+    /// The list prices nothing any more, as if it had never been published: the list before it is in force in its period.
+    PriceListWithdrawn {},
 }
 
 impl DomainEvent for PriceListEvent {}
@@ -23,6 +29,7 @@ pub struct PublishedPriceList {
 #[derive(Clone, Debug)]
 pub enum PriceListCommand {
     Publish { name: String, effective_from: DateTime<Utc>, rates: Vec<Rate> },
+    Withdraw,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -30,6 +37,8 @@ pub enum PriceListCommand {
 pub enum PriceListRefusal {
     #[error("this price list is published already, with other content")]
     PublishedAlready,
+    #[error("there is no such price list")]
+    Unknown,
 }
 
 impl Coded for PriceListRefusal {
@@ -38,7 +47,10 @@ impl Coded for PriceListRefusal {
 
 impl Refusal for PriceListRefusal {
     fn kind(&self) -> RefusalKind {
-        RefusalKind::Conflict
+        match self {
+            Self::PublishedAlready => RefusalKind::Conflict,
+            Self::Unknown => RefusalKind::NotFound("price list"),
+        }
     }
 }
 
@@ -52,8 +64,12 @@ impl Decider for PriceList {
     type Refusal = PriceListRefusal;
 
     fn evolve(state: &mut Lifecycle<PublishedPriceList>, event: &PriceListEvent) {
-        let PriceListEvent::PriceListPublished { name, effective_from, rates } = event;
-        *state = Lifecycle::new(PublishedPriceList { name: name.clone(), effective_from: *effective_from, rates: rates.clone() });
+        *state = match event {
+            PriceListEvent::PriceListPublished { name, effective_from, rates } => {
+                Lifecycle::new(PublishedPriceList { name: name.clone(), effective_from: *effective_from, rates: rates.clone() })
+            }
+            PriceListEvent::PriceListWithdrawn {} => Lifecycle::Deleted,
+        };
     }
 
     fn size_of(state: &Lifecycle<PublishedPriceList>) -> usize {
@@ -61,11 +77,20 @@ impl Decider for PriceList {
     }
 
     fn decide(state: &Lifecycle<PublishedPriceList>, command: PriceListCommand) -> Result<Vec<PriceListEvent>, PriceListRefusal> {
-        let PriceListCommand::Publish { name, effective_from, rates } = command;
-        match state.present() {
-            None => Ok(vec![PriceListEvent::PriceListPublished { name, effective_from, rates }]),
-            Some(published) if *published == (PublishedPriceList { name, effective_from, rates }) => Ok(vec![]),
-            Some(_) => Err(PriceListRefusal::PublishedAlready),
+        use PriceListCommand::{Publish, Withdraw};
+        match (state, command) {
+            (Lifecycle::None, Publish { name, effective_from, rates }) => {
+                Ok(vec![PriceListEvent::PriceListPublished { name, effective_from, rates }])
+            }
+            (Lifecycle::Present(published), Publish { name, effective_from, rates })
+                if (&published.name, published.effective_from, &published.rates) == (&name, effective_from, &rates) =>
+            {
+                Ok(vec![])
+            }
+            (Lifecycle::Present(_) | Lifecycle::Deleted, Publish { .. }) => Err(PriceListRefusal::PublishedAlready),
+            (Lifecycle::Present(_), Withdraw) => Ok(vec![PriceListEvent::PriceListWithdrawn {}]),
+            (Lifecycle::Deleted, Withdraw) => Ok(vec![]),
+            (Lifecycle::None, Withdraw) => Err(PriceListRefusal::Unknown),
         }
     }
 }
@@ -88,5 +113,14 @@ mod tests {
         given::<PriceList>([]).when(publish("a")).then([published("a")]);
         given::<PriceList>([published("a")]).when(publish("a")).then_nothing();
         given::<PriceList>([published("a")]).when(publish("b")).then_refused(PriceListRefusal::PublishedAlready);
+    }
+
+    #[test]
+    fn a_list_is_withdrawn_once_and_does_not_come_back() {
+        let withdrawn = || PriceListEvent::PriceListWithdrawn {};
+        given::<PriceList>([published("a")]).when(PriceListCommand::Withdraw).then([withdrawn()]);
+        given::<PriceList>([published("a"), withdrawn()]).when(PriceListCommand::Withdraw).then_nothing();
+        given::<PriceList>([published("a"), withdrawn()]).when(publish("a")).then_refused(PriceListRefusal::PublishedAlready);
+        given::<PriceList>([]).when(PriceListCommand::Withdraw).then_refused(PriceListRefusal::Unknown);
     }
 }

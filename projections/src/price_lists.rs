@@ -27,6 +27,7 @@ pub struct PriceListRow {
     /// [`domain::price::Rate`]s.
     pub rates: Value,
     pub created_at: DateTime<Utc>,
+    pub withdrawn_at: Option<DateTime<Utc>>,
 }
 
 crate::register!(PriceLists);
@@ -47,7 +48,14 @@ impl Projection for PriceLists {
 
     async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
         for event in events {
-            let Fact::PriceList(PriceListEvent::PriceListPublished { name, effective_from, rates }) = &event.fact else { continue };
+            let (name, effective_from, rates) = match &event.fact {
+                Fact::PriceList(PriceListEvent::PriceListPublished { name, effective_from, rates }) => (name, effective_from, rates),
+                Fact::PriceList(PriceListEvent::PriceListWithdrawn {}) => {
+                    withdraw(db, event).await?;
+                    continue;
+                }
+                _ => continue,
+            };
             sqlx::query!(
                 "insert into price_lists (company_id, price_list_id, name, effective_from, rates, position, created_at)
                  values ($1, $2, $3, $4, $5, $6, $7)",
@@ -66,10 +74,23 @@ impl Projection for PriceLists {
     }
 }
 
+async fn withdraw(db: &mut PgConnection, event: &Recorded) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update price_lists set withdrawn_at = $3 where company_id = $1 and price_list_id = $2",
+        event.company_id,
+        event.id,
+        event.recorded_at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(
         PriceListRow,
-        "select price_list_id, name, effective_from, rates, created_at from price_lists where company_id = $1 and price_list_id = $2",
+        "select price_list_id, name, effective_from, rates, created_at, withdrawn_at from price_lists
+          where company_id = $1 and price_list_id = $2",
         company_id,
         id
     )
@@ -77,19 +98,26 @@ pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Op
     .await
 }
 
-/// Number of lists of a company.
+/// Number of lists of a company, withdrawn ones included.
 pub async fn count(db: &mut PgConnection, company_id: Uuid) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from price_lists where company_id = $1"#, company_id).fetch_one(db).await
 }
 
-/// The list in force at `at`.
-pub async fn in_force(db: &mut PgConnection, company_id: Uuid, at: DateTime<Utc>) -> Result<Option<PriceListRow>, sqlx::Error> {
+/// The list in force at `at`, or, if that is `without`, the one that would be in force without it.
+pub async fn in_force(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    at: DateTime<Utc>,
+    without: Option<Uuid>,
+) -> Result<Option<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(
         PriceListRow,
-        "select price_list_id, name, effective_from, rates, created_at from price_lists
-          where company_id = $1 and effective_from <= $2 order by effective_from desc, position desc limit 1",
+        "select price_list_id, name, effective_from, rates, created_at, withdrawn_at from price_lists
+          where company_id = $1 and effective_from <= $2 and withdrawn_at is null and ($3::uuid is null or price_list_id <> $3)
+          order by effective_from desc, position desc limit 1",
         company_id,
-        at
+        at,
+        without
     )
     .fetch_optional(db)
     .await
@@ -97,9 +125,13 @@ pub async fn in_force(db: &mut PgConnection, company_id: Uuid, at: DateTime<Utc>
 
 /// When the list that follows one with this date is in force.
 pub async fn next_date(db: &mut PgConnection, company_id: Uuid, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    sqlx::query_scalar!("select min(effective_from) from price_lists where company_id = $1 and effective_from > $2", company_id, after)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        "select min(effective_from) from price_lists where company_id = $1 and effective_from > $2 and withdrawn_at is null",
+        company_id,
+        after
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Newest first.
@@ -121,7 +153,7 @@ pub async fn list(
 async fn rows(db: &mut PgConnection, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<PriceListRow>, sqlx::Error> {
     sqlx::query_as!(
         PriceListRow,
-        "select price_list_id, name, effective_from, rates, created_at from price_lists
+        "select price_list_id, name, effective_from, rates, created_at, withdrawn_at from price_lists
           where company_id = $1 and ($2::timestamptz is null or (created_at, price_list_id) < ($2, $3::uuid))
           order by created_at desc, price_list_id desc limit $4",
         company_id,

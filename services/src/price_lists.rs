@@ -24,7 +24,7 @@ const PRICE_LISTS_MAX: i64 = 500;
 /// Maximum time to compute what a price list changes.
 const REPRICING_MAX: Duration = Duration::from_secs(15);
 
-/// What a price list changes.
+/// What a price list or its withdrawal changes.
 #[derive(Clone, Debug, Default)]
 pub struct Repricing {
     /// Calls that began in the list's period until now.
@@ -37,8 +37,37 @@ impl Services {
     /// What a price list would change. Refuses what publishing it would refuse.
     pub async fn try_price_list(&self, company_id: Uuid, effective_from: DateTime<Utc>, rates: &[Rate]) -> Result<Repricing, ServiceError> {
         self.require_free_price_list(company_id).await?;
-        let repricing = self.repricing(company_id, effective_from, rates).await?;
-        repricing.ok_or_else(|| ServiceError::Unavailable("the list's period has too many calls to price them in time".to_owned()))
+        self.repricing(company_id, effective_from, rates).await?.ok_or_else(too_many_calls)
+    }
+
+    /// What the withdrawal of a price list would change. Refuses a list that is not there, or is withdrawn already.
+    pub async fn try_withdrawal(&self, company_id: Uuid, id: Uuid) -> Result<Repricing, ServiceError> {
+        let loaded = self.store.load::<PriceList>(company_id, id).await?;
+        let effective_from = loaded.state.require("price list")?.effective_from;
+        self.withdrawal_repricing(company_id, id, effective_from).await?.ok_or_else(too_many_calls)
+    }
+
+    /// What calls in the period of a list cost with it, and with the list before it; `None` if they are too many to price in time.
+    async fn withdrawal_repricing(
+        &self,
+        company_id: Uuid,
+        id: Uuid,
+        effective_from: DateTime<Utc>,
+    ) -> Result<Option<Repricing>, ServiceError> {
+        self.wait_for_log(&[price_lists::READ_MODEL]).await?;
+        let mut read = self.read(company_id, &[price_lists::READ_MODEL], None).await?;
+        let in_force = price_lists::in_force(&mut read, company_id, effective_from, None).await?;
+        if in_force.is_none_or(|list| list.price_list_id != id) {
+            // Another list with the same date was published later.
+            return Ok(Some(Repricing::default()));
+        }
+        let before = price_lists::in_force(&mut read, company_id, effective_from, Some(id)).await?;
+        drop(read);
+        let rates: Vec<Rate> = match before {
+            Some(list) => serde_json::from_value(list.rates).map_err(|error| ServiceError::internal(&error))?,
+            None => Vec::new(),
+        };
+        self.repricing(company_id, effective_from, &rates).await
     }
 
     /// The calls that began in a list's period, which ends at the date of the next list, and what they cost before and under the list; `None`
@@ -92,4 +121,23 @@ impl Services {
         let loaded = self.store.load::<PriceList>(op.company_id(), id).await?;
         Ok((Versioned::of_committed(id, &committed, &loaded, ()), reprices))
     }
+
+    /// Withdraws a price list: the list before it is in force in its period. Waits and returns like [`Self::publish_price_list`]. A list that
+    /// is withdrawn already stays withdrawn.
+    pub async fn withdraw_price_list(&self, op: &OpContext, id: Uuid) -> Result<(Versioned<()>, Option<Repricing>), ServiceError> {
+        let company_id = op.company_id();
+        let published = self.store.load::<PriceList>(company_id, id).await?;
+        let mut reprices = None;
+        if let Some(list) = published.state.present() {
+            reprices = self.withdrawal_repricing(company_id, id, list.effective_from).await?;
+            self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;
+        }
+        let committed = self.store.execute_if::<PriceList>(&op.command, id, op.expected_version, PriceListCommand::Withdraw).await?;
+        let loaded = self.store.load::<PriceList>(company_id, id).await?;
+        Ok((Versioned::of_committed(id, &committed, &loaded, ()), reprices))
+    }
+}
+
+fn too_many_calls() -> ServiceError {
+    ServiceError::Unavailable("the list's period has too many calls to price them in time".to_owned())
 }

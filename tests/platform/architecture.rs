@@ -218,6 +218,7 @@ GET /events/stream viewer
 GET /price-lists viewer
 GET /price-lists/{id} viewer
 POST /price-lists admin
+POST /price-lists/{id}/withdraw admin
 POST /price-lists/what-if viewer
 GET /price-lists/estimate viewer
 GET /price-lists/presets viewer

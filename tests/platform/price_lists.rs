@@ -88,6 +88,79 @@ async fn a_list_tells_what_it_reprices_and_a_dry_run_publishes_nothing() {
     platform.stop().await;
 }
 
+/// A withdrawn list prices nothing, and the list before it is in force in its period.
+#[tokio::test]
+async fn a_withdrawn_list_is_as_if_it_had_never_been_published() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let turn = |at: &str| json!({"turn_index": 0, "occurred_at": at, "stt_duration_sec": 10});
+    let before = call(&admin, "2026-01-10T00:00:00Z", turn("2026-01-10T00:00:01Z")).await;
+    let within = call(&admin, "2026-02-10T00:00:00Z", turn("2026-02-10T00:00:01Z")).await;
+    let after = call(&admin, "2026-03-10T00:00:00Z", turn("2026-03-10T00:00:01Z")).await;
+    let costs =
+        async || [cost(&admin, &before, "cost_stt").await, cost(&admin, &within, "cost_stt").await, cost(&admin, &after, "cost_stt").await];
+    let totals = async || admin.get("/analytics/costs").await.expect(200)["totals"].clone();
+    let march = admin.post("/price-lists", &list("March", "2026-03-01T00:00:00Z", "0.01")).await.expect(201).id();
+    let (unchanged, total) = (costs().await, totals().await);
+    assert_eq!(unchanged, ["0.043", "0.043", "0.1"]);
+    let wrong = admin.post("/price-lists", &list("Wrong", "2026-02-01T00:00:00Z", "0.9")).await.expect(201).id();
+    let overtaken = admin.post("/price-lists", &list("Overtaken", "2026-02-15T00:00:00Z", "7")).await.expect(201).id();
+    let later = admin.post("/price-lists", &list("Later", "2026-02-15T00:00:00Z", "8")).await.expect(201).id();
+    assert_eq!(costs().await, ["0.043", "9", "0.1"]);
+
+    let path = format!("/price-lists/{wrong}/withdraw");
+    let dry = admin.act(&format!("{path}?dry_run=true")).await.expect(200);
+    let expected = json!({"calls": 1, "cost_before": "9", "cost_after": "0.047"});
+    assert_eq!((&dry["reprices"], &dry["dry_run"], &dry["withdrawn_at"]), (&expected, &json!(true), &json!(null)));
+    assert_eq!(costs().await[1], "9");
+    let viewer = admin.post("/api-keys", &json!({"name": "viewer", "role": "viewer"})).await.expect(201);
+    admin.with_token(viewer["key"].as_str().unwrap()).act(&path).await.problem(403);
+    platform.admin().await.act(&path).await.problem(404);
+    admin.act(&format!("{path}?dry_run=perhaps")).await.problem(400);
+    let done = admin.act(&path).await.expect(200);
+    assert_eq!((&done["reprices"], &done["dry_run"]), (&expected, &json!(false)));
+    assert_eq!((costs().await, totals().await), (unchanged.clone(), total.clone()));
+    // The bill says why it changed, and names the list.
+    let bill = admin.get(&format!("/analytics/calls/{within}/costs")).await.expect(200);
+    let repricings = bill["repricings"].as_array().unwrap();
+    assert_eq!(repricings.len(), 2);
+    assert!(repricings[1]["why"].as_str().unwrap().contains("was withdrawn"), "{}", repricings[1]["why"]);
+    assert_eq!(repricings[1]["changes"][0]["price_lists_before"][0]["name"], "Wrong");
+    // It stays readable, and a second withdrawal changes nothing.
+    let read = admin.get(&format!("/price-lists/{wrong}")).await.expect(200);
+    assert_eq!((&read["withdrawn_at"], &read["name"]), (&done["withdrawn_at"], &json!("Wrong")));
+    let again = admin.act(&path).await.expect(200);
+    assert_eq!((&again["reprices"], &again["withdrawn_at"]), (&json!(null), &done["withdrawn_at"]));
+    admin.act(&format!("{path}?dry_run=true")).await.problem(404);
+
+    // A list that another one with its date has overtaken prices nothing; without the other one it does.
+    let nothing = json!({"calls": 0, "cost_before": "0", "cost_after": "0"});
+    assert_eq!(admin.act(&format!("/price-lists/{overtaken}/withdraw?dry_run=true")).await.expect(200)["reprices"], nothing);
+    admin.act(&format!("/price-lists/{later}/withdraw")).await.expect(200);
+    let own = call(&admin, "2026-02-20T00:00:00Z", turn("2026-02-20T00:00:01Z")).await;
+    assert_eq!(cost(&admin, &own, "cost_stt").await, "70");
+    admin.act(&format!("/price-lists/{overtaken}/withdraw")).await.expect(200);
+    assert_eq!(cost(&admin, &own, "cost_stt").await, "0.043");
+    // A rebuild from the log gives the same.
+    admin.act(&format!("/price-lists/{march}/withdraw")).await.expect(200);
+    let (expected, all) = (costs().await, totals().await);
+    assert_eq!(expected, ["0.043", "0.043", "0.043"]);
+    platform.operator().await.act("/projections/cost_rollups/rebuild").await.expect(202);
+    let rebuilt = async {
+        let state = async || admin.get("/projections").await.expect(200)["items"].clone();
+        while state().await.as_array().unwrap().iter().any(|projection| projection["status"] != "live") {}
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), rebuilt).await.expect("the rebuild ends in time");
+    assert_eq!((costs().await, totals().await), (expected, all));
+    // Without any list, usage is unpriced.
+    let first = admin.get("/price-lists").await.expect(200)["items"].as_array().unwrap().last().unwrap()["id"].clone();
+    admin.act(&format!("/price-lists/{}/withdraw", first.as_str().unwrap())).await.expect(200);
+    let unpriced = totals().await;
+    assert_eq!((&unpriced["cost_total"], unpriced["unpriced"].as_array().unwrap().len()), (&json!("0"), 2));
+    assert_eq!(admin.get("/price-lists/estimate").await.expect(200)["cost_per_minute"]["cost_total"], "0");
+    platform.stop().await;
+}
+
 /// Each preset can be published as it is; the corrected one has a sixtieth of the original's price of speech.
 #[tokio::test]
 async fn presets_can_be_published_as_they_are() {

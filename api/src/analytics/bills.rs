@@ -15,7 +15,8 @@ use crate::{
     words::{ComponentName, UnitName},
 };
 
-/// The costs of one call and their reasons: each line of the bill, and each later change by a new price list.
+/// The costs of one call and their reasons: each line of the bill, and each later change by a new price list or its
+/// withdrawal.
 #[derive(Serialize, ToSchema)]
 pub struct BillView {
     /// Id of the call
@@ -68,14 +69,14 @@ pub struct PriceListName {
     pub effective_from: DateTime<Utc>,
 }
 
-/// A publication of a price list that was in force when the call took place.
+/// A publication or withdrawal of a price list that was in force when the call took place.
 #[derive(Serialize, ToSchema)]
 pub struct RepricingView {
-    /// When it was published
+    /// When it was published or withdrawn
     pub repriced_at: DateTime<Utc>,
-    /// Position of the publication in the log
+    /// Position of the publication or withdrawal in the log
     pub position: i64,
-    /// The list that was published
+    /// The list that was published or withdrawn
     pub price_list: Option<PriceListName>,
     /// The reason, a sentence in English
     pub why: String,
@@ -92,7 +93,7 @@ pub struct ChangeView {
     pub provider: Option<String>,
     /// Cost before, an exact decimal
     pub cost_before: Decimal,
-    /// Cost under the new list, an exact decimal
+    /// Cost afterwards, an exact decimal
     pub cost_after: Decimal,
     /// The lists that priced the call before
     pub price_lists_before: Vec<PriceListName>,
@@ -149,11 +150,12 @@ fn line_view(line: Line, lists: &PriceLists) -> LineView {
 fn repricing_view(repricing: Repricing, lists: &PriceLists) -> RepricingView {
     let price_list = lists.name(repricing.price_list_id);
     let name = price_list.as_ref().and_then(|list| list.name.as_deref()).unwrap_or_default();
-    let why = format!(
-        "price list '{name}', published {}, is in force from {} on: what the call used from then on is priced by it",
-        repricing.repriced_at.to_rfc3339(),
-        repricing.effective_from.to_rfc3339()
-    );
+    let (at, from) = (repricing.repriced_at.to_rfc3339(), repricing.effective_from.to_rfc3339());
+    let why = if repricing.is_withdrawal {
+        format!("price list '{name}', in force from {from} on, was withdrawn {at}: what it priced is priced by the list before it")
+    } else {
+        format!("price list '{name}', published {at}, is in force from {from} on: what the call used from then on is priced by it")
+    };
     let change = |change: Change| ChangeView {
         component: change.component.to_string(),
         provider: change.provider,

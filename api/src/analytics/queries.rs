@@ -160,7 +160,7 @@ async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fre
     Ok(Answer::ok(position, CallMetricsView::new(&row, &costs)))
 }
 
-/// The costs of one call and their reasons: the lines of the bill, and each change by a price list that was published later.
+/// The costs of one call and their reasons: the lines of the bill, and each change by a price list that was published or withdrawn later.
 #[utoipa::path(get, path = "/analytics/calls/{id}/costs", operation_id = "get_call_costs", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
     responses((status = 200, body = BillView), (status = 404, body = Problem)))]
 async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<BillView>, Problem> {

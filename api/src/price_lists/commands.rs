@@ -19,7 +19,7 @@ use crate::{
     answer::Answer,
     auth::{Admin, By},
     edge::Unchanged,
-    extract::{Body, QueryOf},
+    extract::{Body, Id, QueryOf},
     price_lists::rates::{RateInput, RateView, parse_rates},
     problem::Problem,
     state::App,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(publish))
+    OpenApiRouter::new().routes(routes!(publish)).routes(routes!(withdraw))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -79,14 +79,14 @@ struct PublishedPriceList {
     created_at: Option<DateTime<Utc>>,
 }
 
-/// What a price list changes.
+/// What a price list or its withdrawal changes.
 #[derive(Serialize, ToSchema)]
 struct RepricesView {
     /// Number of calls with costs
     calls: u64,
     /// What they cost before, an exact decimal
     cost_before: Decimal,
-    /// What they cost under the list, an exact decimal
+    /// What they cost afterwards, an exact decimal
     cost_after: Decimal,
 }
 
@@ -133,4 +133,50 @@ async fn publish(
     let published = app.services.publish_price_list(&by.op(), input.name.clone(), effective_from, rates.clone()).await?;
     let (published, reprices) = published;
     Ok((None, Answer::of_new(published, |given| list(Some(given.id), reprices, rates, Some(given.created_at)))))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WithdrawParams {
+    /// true: only answer what the withdrawal would change; the list stays
+    #[param(default = false)]
+    dry_run: Option<bool>,
+}
+
+/// A withdrawal and what it changes.
+#[derive(Serialize, ToSchema)]
+struct Withdrawal {
+    /// Id of the price list
+    id: Uuid,
+    /// Whether nothing was withdrawn
+    dry_run: bool,
+    /// The calls that began in the list's period until now, without those that began earlier and go on in it; null if they are too many to
+    /// price them in time, or if the list was withdrawn already
+    reprices: Option<RepricesView>,
+    /// When the list was withdrawn; null for a dry run
+    withdrawn_at: Option<DateTime<Utc>>,
+}
+
+/// Withdraw a price list.
+///
+/// It prices nothing any more, as if it had never been published: what was used in its period is priced by the list before it, and bills say so.
+/// The list stays readable. `dry_run=true` answers the same and withdraws nothing.
+#[utoipa::path(post, path = "/price-lists/{id}/withdraw", operation_id = "withdraw_price_list", tag = "prices", security(("bearer" = ["admin"])), params(("id" = Uuid, Path), WithdrawParams),
+    responses((status = 200, body = Withdrawal), (status = 403, body = Problem), (status = 404, body = Problem), (status = 412, body = Problem)))]
+async fn withdraw(
+    State(app): State<App>,
+    by: By<Admin>,
+    Id(id): Id,
+    QueryOf(WithdrawParams { dry_run }): QueryOf<WithdrawParams>,
+) -> Result<(Option<Extension<Unchanged>>, Answer<Withdrawal>), Problem> {
+    let _turn = app.shares.of_price_list(by.company_id()).await?;
+    let _share = app.shares.of_expensive(by.company_id()).await?;
+    if dry_run.unwrap_or_default() {
+        let reprices = app.services.try_withdrawal(by.company_id(), id).await?;
+        let withdrawal = Withdrawal { id, dry_run: true, reprices: Some(reprices.into()), withdrawn_at: None };
+        return Ok((Some(Extension(Unchanged)), Answer::ok(app.store.head().position(), withdrawal)));
+    }
+    let (withdrawn, reprices) = app.services.withdraw_price_list(&by.op(), id).await?;
+    let reprices = reprices.map(RepricesView::from);
+    Ok((None, Answer::of(withdrawn, |given| Withdrawal { id, dry_run: false, reprices, withdrawn_at: Some(given.updated_at) })))
 }

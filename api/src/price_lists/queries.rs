@@ -63,12 +63,14 @@ pub struct PriceListView {
     pub unpriced: Vec<Component>,
     /// When the list was published
     pub created_at: DateTime<Utc>,
+    /// When the list was withdrawn: then it prices nothing, as if it had never been published; null otherwise
+    pub withdrawn_at: Option<DateTime<Utc>>,
 }
 
 fn view(row: PriceListRow) -> Result<PriceListView, Problem> {
     let rates: Vec<Rate> = serde_json::from_value(row.rates).map_err(|e| Problem::internal(&e))?;
-    let PriceListRow { price_list_id: id, name, effective_from, created_at, .. } = row;
-    Ok(PriceListView { id, name, effective_from, unpriced: price::without_rate(&rates), rates, created_at })
+    let PriceListRow { price_list_id: id, name, effective_from, created_at, withdrawn_at, .. } = row;
+    Ok(PriceListView { id, name, effective_from, unpriced: price::without_rate(&rates), rates, created_at, withdrawn_at })
 }
 
 /// Rates that a company can publish.
@@ -104,7 +106,7 @@ async fn presets(State(app): State<App>, _by: By<Viewer>, fresh: Fresh) -> Resul
     Ok(Answer::ok(position, Presets { items: price::presets().map(view).into() }))
 }
 
-/// Price lists, the most recently published first. A new company has the original's list; `GET /price-lists/presets` says what is wrong with
+/// Price lists, the most recently published first, withdrawn ones included. A new company has the original's list; `GET /price-lists/presets` says what is wrong with
 /// its price of speech recognition.
 #[utoipa::path(get, path = "/price-lists", operation_id = "list_price_lists", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
@@ -122,7 +124,8 @@ async fn get(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -
     let mut read = fresh.read_by_key(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
     let position = read.position;
     let row = projections::price_lists::get(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("price list"))?;
-    Ok(Answer::ok(position, view(row)?).version(1))
+    let version = 1 + i64::from(row.withdrawn_at.is_some());
+    Ok(Answer::ok(position, view(row)?).version(version))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -241,7 +244,7 @@ async fn estimate(
 ) -> Result<Answer<Estimate>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
     let position = read.position;
-    let row = projections::price_lists::in_force(&mut read, by.company_id(), now()).await?;
+    let row = projections::price_lists::in_force(&mut read, by.company_id(), now(), None).await?;
     let rates = row.map(view).transpose()?.map(|list| list.rates).unwrap_or_default();
     let quantity = |field: &str, number: Decimal| {
         let is_in_range = (Decimal::ZERO..=Decimal::from(QUANTITY_MAX)).contains(&number);

@@ -36,12 +36,20 @@ pub(super) async fn save_list(db: &mut PgConnection, company_id: Uuid, list: &Li
     Ok(())
 }
 
-/// The lists of some companies.
+/// Marks a list as withdrawn: it prices nothing any more, and repricings of the past still name it.
+pub(super) async fn withdraw_list(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("update cost_price_lists set is_withdrawn = true where company_id = $1 and price_list_id = $2", company_id, id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The lists of some companies, without those that are withdrawn.
 pub(super) async fn lists(db: &mut PgConnection, mut companies: Vec<Uuid>) -> Result<HashMap<Uuid, Lists>, ApplyError> {
     companies.sort_unstable();
     companies.dedup();
     let rows = sqlx::query!(
-        "select company_id, price_list_id, effective_from, position from cost_price_lists where company_id = any($1)",
+        "select company_id, price_list_id, effective_from, position from cost_price_lists where company_id = any($1) and not is_withdrawn",
         &companies
     );
     let mut lists: HashMap<Uuid, Vec<List>> = HashMap::new();
@@ -159,18 +167,18 @@ pub(super) async fn save(db: &mut PgConnection, calls: &[LedgerCall]) -> Result<
     Ok(())
 }
 
-/// Stores which calls a publication priced again, with their bills before and after.
-pub(super) async fn explain(db: &mut PgConnection, published: &Recorded, before: &Calls, after: &[LedgerCall]) -> Result<(), sqlx::Error> {
+/// Stores which calls a publication or a withdrawal priced again, with their bills before and after.
+pub(super) async fn explain(db: &mut PgConnection, of_list: &Recorded, before: &Calls, after: &[LedgerCall]) -> Result<(), sqlx::Error> {
     let none = Vec::new();
     let changes = after.iter().map(|call| (call.call_id, changes(before.get(&call.call_id).map_or(&none, |b| &b.lines), &call.lines)));
     let (ids, changes): (Vec<_>, Vec<_>) = changes.filter(|(_, changes)| !changes.is_empty()).map(|(id, c)| (id, Json(c))).unzip();
     sqlx::query!(
         "insert into call_repricings (company_id, call_id, position, price_list_id, repriced_at, changes)
          select $1, call_id, $2, $3, $4, changes from unnest($5::uuid[], $6::jsonb[]) as t(call_id, changes)",
-        published.company_id,
-        published.position,
-        published.id,
-        published.recorded_at,
+        of_list.company_id,
+        of_list.position,
+        of_list.id,
+        of_list.recorded_at,
         &ids,
         &changes as &[Json<Vec<Change>>]
     )

@@ -33,6 +33,10 @@ impl Lists {
         later.checked_sub(1).and_then(|i| self.0.get(i)).map(|list| list.id)
     }
 
+    pub fn get(&self, id: Uuid) -> Option<&List> {
+        self.0.iter().find(|list| list.id == id)
+    }
+
     /// When the list that follows `id` comes into force.
     pub fn end_of(&self, id: Uuid) -> Option<DateTime<Utc>> {
         let after = self.0.iter().skip_while(|list| list.id != id).skip(1);

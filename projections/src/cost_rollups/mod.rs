@@ -1,6 +1,6 @@
 //! The cost ledger: what each call used and costs, and the totals of the calls. Each turn is priced by the list that was in force when it
-//! happened. A list that is published later for an earlier date prices the turns that it covers again, and the ledger stores what that
-//! changed.
+//! happened. A list that is published later for an earlier date prices the turns that it covers again, and so does the withdrawal of a list;
+//! the ledger stores what that changed.
 
 mod bill;
 mod ledger;
@@ -139,22 +139,28 @@ impl Projection for CostRollups {
         &[Call::CATEGORY, PriceList::CATEGORY]
     }
 
-    /// A list for the past prices calls again.
+    /// A list for the past prices calls again, and a withdrawal may.
     fn may_take_long(&self, event: &Recorded) -> bool {
         match &event.fact {
             Fact::PriceList(PriceListEvent::PriceListPublished { effective_from, .. }) => *effective_from < event.recorded_at,
+            Fact::PriceList(PriceListEvent::PriceListWithdrawn {}) => true,
             _ => false,
         }
     }
 
     async fn apply(&self, db: &mut PgConnection, events: &[&Recorded]) -> Result<(), ApplyError> {
-        // A new list ends a stretch of calls: the turns that it covers are priced again before the next call is folded.
+        // A new or a withdrawn list ends a stretch of calls: the turns that it covers are priced again before the next call is folded.
         for stretch in events.chunk_by(|_, next| !matches!(next.fact, Fact::PriceList(_))) {
             let (lists, calls): (Vec<&Recorded>, Vec<&Recorded>) = stretch.iter().partition(|e| matches!(e.fact, Fact::PriceList(_)));
             for event in lists {
-                let Fact::PriceList(PriceListEvent::PriceListPublished { effective_from, rates, .. }) = &event.fact else { continue };
-                let list = List { id: event.id, effective_from: *effective_from, position: event.position };
-                publish(db, event, list, rates).await?;
+                match &event.fact {
+                    Fact::PriceList(PriceListEvent::PriceListPublished { effective_from, rates, .. }) => {
+                        let list = List { id: event.id, effective_from: *effective_from, position: event.position };
+                        publish(db, event, list, rates).await?;
+                    }
+                    Fact::PriceList(PriceListEvent::PriceListWithdrawn {}) => withdraw(db, event).await?,
+                    _ => {}
+                }
             }
             if !calls.is_empty() {
                 apply_calls(db, &calls).await?;
@@ -190,23 +196,49 @@ async fn apply_calls(db: &mut PgConnection, events: &[&Recorded]) -> Result<(), 
 /// Calls that are priced again in one batch.
 const REPRICE_CALLS: i64 = 500;
 
-/// Adds the list and prices the turns that it covers again, from the log: the ledger itself does not store single turns.
+/// Adds the list and prices the turns that it covers again.
 async fn publish(db: &mut PgConnection, published: &Recorded, list: List, rates: &[Rate]) -> Result<(), ApplyError> {
     let company_id = published.company_id;
     ledger::save_list(db, company_id, &list, rates).await?;
-    let lists = ledger::lists(db, vec![company_id]).await?.remove(&company_id).unwrap_or_default();
-    let until = lists.end_of(list.id);
+    let lists = lists_in_force(db, company_id).await?;
+    reprice(db, published, &lists, list.effective_from, lists.end_of(list.id)).await
+}
+
+/// Removes the list from those in force and prices the turns that it covered again.
+async fn withdraw(db: &mut PgConnection, withdrawn: &Recorded) -> Result<(), ApplyError> {
+    let (company_id, id) = (withdrawn.company_id, withdrawn.id);
+    let before = lists_in_force(db, company_id).await?;
+    let list = before.get(id).ok_or_else(|| ApplyError::Contradiction(format!("price list {id} is not published")))?;
+    ledger::withdraw_list(db, company_id, id).await?;
+    let lists = lists_in_force(db, company_id).await?;
+    reprice(db, withdrawn, &lists, list.effective_from, before.end_of(id)).await
+}
+
+async fn lists_in_force(db: &mut PgConnection, company_id: Uuid) -> Result<Lists, ApplyError> {
+    Ok(ledger::lists(db, vec![company_id]).await?.remove(&company_id).unwrap_or_default())
+}
+
+/// Prices again what calls used in `[from, until)`, from the log: the ledger itself does not store single turns. `of_list` is the event that
+/// is the reason.
+async fn reprice(
+    db: &mut PgConnection,
+    of_list: &Recorded,
+    lists: &Lists,
+    from: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+) -> Result<(), ApplyError> {
+    let company_id = of_list.company_id;
     let mut after = Uuid::nil();
     loop {
-        let ids = ledger::calls_using(db, company_id, list.effective_from, until, after, REPRICE_CALLS).await?;
+        let ids = ledger::calls_using(db, company_id, from, until, after, REPRICE_CALLS).await?;
         let Some(last) = ids.last() else { return Ok(()) };
         after = *last;
         let before = ledger::load(db, ids.iter().map(|id| (company_id, *id)).collect()).await?;
-        let again = ledger::refold(db, company_id, &ids, list.position, &lists).await?;
+        let again = ledger::refold(db, company_id, &ids, of_list.position, lists).await?;
         let again: Vec<_> = again.into_values().filter(|call| before.get(&call.call_id) != Some(call)).collect();
         rollups::replace(db, &before, &again).await?;
         ledger::save(db, &again).await?;
-        ledger::explain(db, published, &before, &again).await?;
+        ledger::explain(db, of_list, &before, &again).await?;
     }
 }
 

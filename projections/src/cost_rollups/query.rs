@@ -43,11 +43,12 @@ pub async fn bill_of(db: &mut PgConnection, company_id: Uuid, call_id: Uuid) -> 
     Ok(row.fetch_optional(db).await?.map(|row| CallCosts { costs: Costs::of(&row.lines), lines: row.lines.0 }))
 }
 
-/// Why a call's bill changed: a price list was published for a period in which the call took place.
+/// Why a call's bill changed: a price list was published for a period in which the call took place, or withdrawn.
 #[derive(Clone, Debug)]
 pub struct Repricing {
-    /// Position of the publication in the log.
+    /// Position of the publication or withdrawal in the log.
     pub position: i64,
+    pub is_withdrawal: bool,
     pub repriced_at: DateTime<Utc>,
     pub price_list_id: Uuid,
     pub effective_from: DateTime<Utc>,
@@ -69,7 +70,7 @@ pub struct Change {
 /// A call's repricings, oldest first.
 pub async fn repricings_of(db: &mut PgConnection, company_id: Uuid, call_id: Uuid) -> Result<Vec<Repricing>, sqlx::Error> {
     let rows = sqlx::query!(
-        r#"select r.position, r.repriced_at, r.price_list_id, l.effective_from, r.changes as "changes!: Json<Vec<Change>>"
+        r#"select r.position, r.position <> l.position as "is_withdrawal!", r.repriced_at, r.price_list_id, l.effective_from, r.changes as "changes!: Json<Vec<Change>>"
              from call_repricings r join cost_price_lists l on l.company_id = r.company_id and l.price_list_id = r.price_list_id
             where r.company_id = $1 and r.call_id = $2 order by r.position"#,
         company_id,
@@ -77,6 +78,7 @@ pub async fn repricings_of(db: &mut PgConnection, company_id: Uuid, call_id: Uui
     );
     let repricings = rows.fetch_all(db).await?.into_iter().map(|row| Repricing {
         position: row.position,
+        is_withdrawal: row.is_withdrawal,
         repriced_at: row.repriced_at,
         price_list_id: row.price_list_id,
         effective_from: row.effective_from,

@@ -59,6 +59,9 @@ async fn history(client: &Client) {
         let rates = json!([{"component": "stt", "price": price, "per": 1, "unit": "minute"}, {"component": "tts", "provider": "cartesia", "price": "1", "per": 7, "unit": "character"}]);
         client.post("/price-lists", &json!({"name": name, "effective_from": from, "rates": rates})).await.expect(201);
     }
+    let wrong = json!({"name": "D", "effective_from": "2026-01-15T00:00:00Z", "rates": [{"component": "stt", "price": "9", "per": 1, "unit": "minute"}]});
+    let wrong = client.post("/price-lists", &wrong).await.expect(201).id();
+    client.act(&format!("/price-lists/{wrong}/withdraw")).await.expect(200);
     client.act(&format!("/campaigns/{other}/pause")).await.expect(200);
     client.delete(&format!("/campaigns/{other}")).await.expect(204);
     let skillbase = client.skillbase().await;

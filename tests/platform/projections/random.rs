@@ -55,6 +55,7 @@ struct OfCompany {
     keys: Vec<Uuid>,
     names: Vec<Uuid>,
     users: Vec<Uuid>,
+    price_lists: Vec<Uuid>,
 }
 
 impl RandomHistory {
@@ -112,7 +113,7 @@ impl RandomHistory {
                 3..12 => self.campaign(&mut company).await,
                 12..32 => self.task(&mut company).await,
                 32..36 => self.identity(&mut company).await,
-                36..39 => self.price(&company).await,
+                36..39 => self.price(&mut company).await,
                 _ => self.call(&mut company).await,
             }
             self.companies[n] = company;
@@ -339,7 +340,12 @@ impl RandomHistory {
         }
     }
 
-    async fn price(&mut self, company: &OfCompany) {
+    async fn price(&mut self, company: &mut OfCompany) {
+        let withdrawn = company.price_lists.choose(&mut self.rng).copied();
+        if let Some(id) = withdrawn.filter(|_| self.rng.random_bool(0.3)) {
+            self.run::<PriceList>(company.id, id, PriceListCommand::Withdraw).await;
+            return;
+        }
         let rng = &mut self.rng;
         let mut rates: Vec<Rate> = Vec::new();
         for (component, provider, model, unit) in [
@@ -359,6 +365,7 @@ impl RandomHistory {
         let effective_from = self.moment();
         let command = PriceListCommand::Publish { name: "List".into(), effective_from, rates };
         let id = self.new_id();
+        company.price_lists.push(id);
         self.run::<PriceList>(company.id, id, command).await;
     }
 
