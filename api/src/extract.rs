@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Number of items on a list page: default and maximum.
-const LIMIT_DEFAULT: u16 = 50;
+pub const LIMIT_DEFAULT: u16 = 50;
 pub const LIMIT_MAX: u16 = 200;
 /// Maximum number of events in a history that is requested without a limit.
 const HISTORY_LIMIT_DEFAULT: u16 = 5_000;

@@ -23,6 +23,9 @@ use crate::edge::AuditSubject;
 /// The `Retry-After` in seconds when the platform is overloaded or its database is not available.
 const RETRY_AFTER_SEC: u32 = 1;
 
+/// Most invalid fields that an answer names.
+const ERRORS_MAX: usize = 100;
+
 /// `application/problem+json`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -38,7 +41,7 @@ pub struct Problem {
     #[serde(flatten)]
     #[schema(value_type = CodeIfAny)]
     pub code: Option<Box<Code>>,
-    /// The invalid fields and their errors.
+    /// The invalid fields and their errors; of more than 100, the first 100
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
     #[serde(skip)]
@@ -178,8 +181,10 @@ fn field_problems(invalid: Invalid) -> Vec<FieldProblem> {
 }
 
 impl From<Invalid> for Problem {
-    fn from(invalid: Invalid) -> Self {
-        let detail = invalid.to_string();
+    fn from(mut invalid: Invalid) -> Self {
+        let further = invalid.0.len().saturating_sub(ERRORS_MAX);
+        invalid.0.truncate(ERRORS_MAX);
+        let detail = if further == 0 { invalid.to_string() } else { format!("{invalid}; and {further} more") };
         Self { errors: field_problems(invalid), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 }

@@ -25,7 +25,8 @@ use crate::{
     edge::{self, QueryParameters, REQUEST_TIMEOUT},
     idempotency,
     openapi::{Document, complete},
-    operations, originals,
+    operations,
+    originals::{self, Originals},
     problem::Problem,
     state::App,
 };
@@ -77,7 +78,8 @@ pub fn router(app: App) -> Router {
     let (api, document) = api().split_for_parts();
     let (unversioned, unversioned_document) = self::api().merge(originals::router()).split_for_parts();
     let gate = middleware::from_fn_with_state(app.clone(), edge::gate);
-    let adapt = middleware::from_fn_with_state(app.clone(), originals::adapt);
+    let originals = Originals::new(app.clone(), RouteNeeds::of(&unversioned_document));
+    let adapt = middleware::from_fn_with_state(Arc::new(originals), originals::adapt);
     let cors = cors(&app.settings.http.cors_origins);
     Router::new()
         .nest("/api/v1", checked(&app, api, &document).layer(gate.clone()))

@@ -13,7 +13,7 @@ pub enum WrittenTime {
 }
 
 impl WrittenTime {
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         // The parser for dates takes years of more than four digits.
         if text.len() == 10
             && text.starts_with(|first: char| first.is_ascii_digit())

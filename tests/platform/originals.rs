@@ -7,8 +7,9 @@ use futures::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Client, Platform};
+use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    connect_async,
+    MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Message, client::IntoClientRequest},
 };
 use uuid::Uuid;
@@ -249,7 +250,11 @@ async fn the_campaigns_of_new_voice() {
     assert_eq!((&list["total"], list["items"].as_array().unwrap().len()), (&json!(1), 1));
     has_shape(&list["items"][0], CAMPAIGN);
     has_shape(&client.act(&format!("{path}/stop")).await.expect(200), CAMPAIGN);
-    let completed = async { while client.get(&path).await.expect(200)["status"] != "completed" {} };
+    let completed = async {
+        while client.get(&path).await.expect(200)["status"] != "completed" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
     tokio::time::timeout(Duration::from_secs(30), completed).await.expect("the campaign is completed in time");
     client.delete(&path).await.expect(204);
     assert_eq!(client.get("/campaigns").await.expect(200)["total"], 0);
@@ -279,10 +284,12 @@ async fn the_analytics_of_new_voice() {
     let active = json!({"direction": "inbound", "phone_number": "+12025550101", "started_at": "2026-10-04T10:00:00Z"});
     client.post("/calls", &active).await.expect(201);
 
+    let all = client.get("/analytics/calls").await.expect(200);
+    all["items"].as_array().unwrap().iter().for_each(|call| has_shape(call, CALL));
+    assert_eq!((&all["page"], &all["page_size"], &all["items"][0]["duration_sec"]), (&json!(1), &json!(50), &json!(0)));
     let page = client.get("/analytics/calls?page=2&page_size=2").await.expect(200);
     assert_eq!((&page["total"], &page["page"], &page["page_size"]), (&json!(4), &json!(2), &json!(2)));
     let ended = page["items"].as_array().unwrap();
-    ended.iter().for_each(|call| has_shape(call, CALL));
     assert_eq!(
         ended.iter().map(|call| call["started_at"].as_str().unwrap()).collect::<Vec<_>>(),
         ["2026-10-02T00:00:00Z", "2026-10-01T23:59:59Z"]
@@ -291,6 +298,7 @@ async fn the_analytics_of_new_voice() {
     for (filter, total) in [
         ("start_date=2026-10-01&end_date=2026-10-01", 1),
         ("start_date=2026-10-02&end_date=2026-10-03", 2),
+        ("start_date=2026-10-02&end_date=9999-12-31", 3),
         ("outcome=fail", 1),
         ("status=active", 1),
         ("status=completed", 2),
@@ -323,11 +331,55 @@ async fn the_analytics_of_new_voice() {
     assert_eq!((&all["start_date"], &all["total_calls"]), (&json!("2026-10-01"), &json!(4)));
     let of_campaign = client.get(&format!("/analytics/metrics?campaign_id={autumn}")).await.expect(200);
     assert_eq!((&of_campaign["total_calls"], &of_campaign["campaign_id"]), (&json!(1), &json!(autumn)));
+    for (query, days) in [
+        ("from=2026-10-02T05:00:00Z&to=2026-10-04", ("2026-10-02", "2026-10-03")),
+        ("end_date=2020-01-02", ("2020-01-02", "2020-01-02")),
+        ("start_date=2030-01-02", ("2030-01-02", "2030-01-02")),
+    ] {
+        let answer = client.get(&format!("/analytics/metrics?{query}")).await.expect(200);
+        assert_eq!((&answer["start_date"], &answer["end_date"]), (&json!(days.0), &json!(days.1)), "{query}");
+    }
     // The platform's own fields are there as well, and groups are as ever.
     assert_eq!(all["totals"]["call_count"], 4);
     let groups = client.get("/analytics/metrics?group_by=day&start_date=2026-10-01&end_date=2026-10-02").await.expect(200);
     assert_eq!((groups["groups"].as_array().unwrap().len(), groups.get("total_calls")), (2, None));
     platform.stop().await;
+}
+
+/// The text messages of a call's WebSocket.
+struct Messages(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Messages {
+    async fn of(client: &Client, call: &str) -> Self {
+        let url = format!("{}/api/analytics/ws/calls/{call}", client.base.replace("http", "ws"));
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {}", client.token.clone().unwrap()).parse().unwrap());
+        Self(connect_async(request).await.unwrap().0)
+    }
+
+    async fn text(&mut self) -> String {
+        loop {
+            let message = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("a message in time");
+            if let Message::Text(text) = message.unwrap().unwrap() {
+                return text.to_string();
+            }
+        }
+    }
+
+    async fn next(&mut self) -> (String, Value) {
+        let message: Value = serde_json::from_str(&self.text().await).unwrap();
+        (message["type"].as_str().unwrap().to_owned(), message["data"].clone())
+    }
+
+    /// The next message of a kind.
+    async fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let (found, data) = self.next().await;
+            if found == kind {
+                return data;
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -336,37 +388,81 @@ async fn the_websocket_of_new_voice() {
     let (client, _) = client(&platform).await;
     let started = json!({"direction": "inbound", "phone_number": "+12025550100", "started_at": "2026-10-01T10:00:00Z"});
     let call = client.post("/calls", &started).await.expect(201).id();
-    let url = format!("{}/api/analytics/ws/calls/{call}", platform.base().replace("http", "ws"));
-    let mut request = url.into_client_request().unwrap();
-    request.headers_mut().insert("authorization", format!("Bearer {}", client.token.clone().unwrap()).parse().unwrap());
-    let (mut socket, _) = connect_async(request).await.unwrap();
-    let mut next = async || loop {
-        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("messages in time").unwrap().unwrap();
-        if let Message::Text(text) = message {
-            let message: Value = serde_json::from_str(&text).unwrap();
-            break (message["type"].as_str().unwrap().to_owned(), message["data"].clone());
-        }
-    };
-    let init = next().await;
-    assert_eq!(init, ("init".to_owned(), json!({"call_id": call, "status": "in_progress", "started_at": "2026-10-01T10:00:00Z"})));
-    assert_eq!(next().await.0, "status", "what has happened so far");
-    client.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "user_text": "hi", "eou_latency_ms": 500})).await.expect(201);
-    let (kind, turn) = next().await;
-    assert_eq!((kind.as_str(), &turn["turn_index"], &turn["user_text"], &turn["call_id"]), ("turn", &json!(0), &json!("hi"), &json!(call)));
-    let (kind, metrics) = next().await;
-    assert_eq!((kind.as_str(), &metrics["avg_eou_latency"]), ("metrics", &json!(500.0)));
-    has_shape(&metrics, CALL_METRICS);
-    client.post(&format!("/calls/{call}/end"), &json!({"duration_sec": 60, "outcome": "success"})).await.expect(200);
-    let mut ended = [next().await, next().await, next().await];
-    assert_eq!(ended.each_ref().map(|(kind, _)| kind.as_str()), ["status", "status", "metrics"]);
+    let turn =
+        json!({"turn_index": 0, "occurred_at": "2026-10-01T10:00:05Z", "user_text": "hi", "eou_latency_ms": 500, "stt_duration_sec": 1.5});
+    client.post(&format!("/calls/{call}/turns"), &turn).await.expect(201);
+    let mut messages = Messages::of(&client, &call).await;
+    let (kind, init) = messages.next().await;
     assert_eq!(
-        (&ended[0].1["status"], &ended[0].1["duration_sec"], &ended[1].1["outcome"]),
-        (&json!("ended"), &json!(60.0), &json!("success"))
+        (kind.as_str(), &init["call_id"], &init["status"], &init["started_at"]),
+        ("init", &json!(call), &json!("in_progress"), &started["started_at"])
     );
-    assert_eq!(ended[2].1["outcome"].take(), "success");
-    socket.send(Message::text("ping")).await.unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.expect("an answer in time").unwrap().unwrap();
-    assert_eq!(answer, Message::text("pong"));
+    let (kind, shown) = messages.next().await;
+    assert_eq!((kind.as_str(), &shown["call_id"], &shown["agent_text"]), ("turn", &json!(call), &Value::Null));
+    assert_eq!(
+        (&shown["turn_index"], &shown["user_text"], &shown["occurred_at"]),
+        (&turn["turn_index"], &turn["user_text"], &turn["occurred_at"])
+    );
+    assert_eq!((&shown["eou_latency_ms"], &shown["stt_duration_sec"]), (&json!(500.0), &json!(1.5)));
+    let metrics = messages.next_of("metrics").await;
+    has_shape(&metrics, CALL_METRICS);
+    assert_eq!(metrics["avg_eou_latency"], 500.0);
+    client.post(&format!("/calls/{call}/end"), &json!({"duration_sec": 60, "outcome": "success"})).await.expect(200);
+    let ended = messages.next_of("status").await;
+    assert_eq!((&ended["status"], &ended["duration_sec"], &ended["outcome"]), (&json!("ended"), &json!(60.0), &Value::Null));
+    assert_eq!(messages.next_of("status").await["outcome"], "success");
+    assert_eq!(messages.next_of("metrics").await["outcome"], "success");
+    // A turn that arrives after the end does not begin the call again.
+    client.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 1, "occurred_at": "2026-10-01T10:00:07Z"})).await.expect(201);
+    assert_eq!(messages.next().await.0, "turn");
+    assert_eq!(messages.next().await.0, "metrics");
+    // Texts of the client do not delay the metrics.
+    client.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 2, "occurred_at": "2026-10-01T10:00:08Z"})).await.expect(201);
+    messages.0.send(Message::text("ping")).await.unwrap();
+    messages.0.send(Message::binary(b"ping".to_vec())).await.unwrap();
+    messages.0.send(Message::text("hello")).await.unwrap();
+    let answers = [messages.text().await, messages.text().await, messages.text().await];
+    assert_eq!(answers.iter().filter(|text| *text == "pong").count(), 1, "{answers:?}");
+    assert!(answers.iter().any(|text| text.contains("\"metrics\"")), "{answers:?}");
+    platform.stop().await;
+}
+
+/// A client that connects after the end learns of the end first, and the turns of the past are no news of the call's state.
+#[tokio::test]
+async fn the_websocket_of_a_call_that_has_ended() {
+    let platform = Platform::start().await;
+    let (client, _) = client(&platform).await;
+    let call = call(&client, None, "2026-10-01T10:00:00Z", "fail").await;
+    let mut messages = Messages::of(&client, &call).await;
+    let (kind, init) = messages.next().await;
+    assert_eq!(
+        (kind.as_str(), &init["status"], &init["duration_sec"], &init["outcome"]),
+        ("init", &json!("ended"), &json!(60.0), &json!("fail"))
+    );
+    let kinds = [messages.next().await.0, messages.next().await.0, messages.next().await.0];
+    assert_eq!(kinds, ["turn", "turn", "metrics"]);
+    platform.stop().await;
+}
+
+/// Clients of NEW-VOICE read what they have written without `min_position`.
+#[tokio::test]
+async fn what_was_written_is_read() {
+    let platform = Platform::start().await;
+    let (client, _) = client(&platform).await;
+    let read = async |path: &str| client.send(client.request(Method::GET, path)).await;
+    for n in 0..20 {
+        let body = json!({"name": "Salon", "slug": format!("salon-{n}"), "config": config()});
+        let id = client.post("/skillbases", &body).await.expect(201).id();
+        read(&format!("/skillbases/{id}")).await.expect(200);
+        assert_eq!(read("/skillbases?limit=1").await.expect(200)["total"], n + 1);
+    }
+    // A command that is repeated under its key answers the same, in the same shape.
+    let body = json!({"name": "Salon", "slug": "salon", "config": config()});
+    let create =
+        async || client.send(client.request(Method::POST, "/skillbases").header("idempotency-key", "k").json(&body)).await.expect(201);
+    let (first, again) = (create().await, create().await);
+    assert_eq!((&first.body, again.header("idempotent-replayed")), (&again.body, Some("true")));
+    assert_eq!(first["config"]["flow"]["states"], config()["flow"]["states"]);
     platform.stop().await;
 }
 
@@ -388,7 +484,18 @@ async fn lists_are_read_to_their_end_with_skip() {
     assert_eq!(ids(&after), all[205..210]);
     assert!(ids(&tasks("skip=9000").await.expect(200)).is_empty());
     assert!(tasks("skip=9990&limit=11").await.problem(400)["detail"].as_str().unwrap().contains("cursor"));
+    // HEAD is answered as GET.
+    for path in [format!("/campaigns/{campaign}/tasks?skip=1&limit=5"), "/analytics/calls?page=1&start_date=2026-10-01".to_owned()] {
+        let head = client.request(Method::HEAD, &path).send().await.unwrap();
+        let get = client.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!((head.status().as_u16(), get.status().as_u16()), (200, 200), "{path}");
+        assert!(head.text().await.unwrap().is_empty());
+    }
     // A table has no parts.
+    for part in ["skip=0", "page=2"] {
+        let problem = client.get(&format!("/analytics/calls?format=csv&{part}")).await.problem(400);
+        assert!(problem["detail"].as_str().unwrap().contains("skip, page"));
+    }
     let table = client.request(Method::GET, &format!("/campaigns/{campaign}/tasks?format=csv")).send().await.unwrap();
     assert_eq!(table.text().await.unwrap().lines().count(), 231);
     platform.stop().await;
@@ -414,7 +521,19 @@ async fn what_does_not_fit_is_refused_by_name() {
         let detail = client.get(path).await.problem(400)["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(named), "{path}: {detail}");
     }
-    client.get("/analytics/calls?page_size=201").await.problem(422);
+    for (query, path) in [("page_size=201", "page_size"), ("start_date=2026-10-02&end_date=2026-10-01", "end_date"), ("limit=201", "limit")]
+    {
+        assert_eq!(client.get(&format!("/analytics/calls?{query}")).await.problem(422).paths(), [path]);
+    }
+    client.get("/skillbases?limit=2&limit=1").await.problem(400);
+    client.get("/skillbases?skip=").await.problem(400);
+    client.get("/skillbases?is_active=perhaps").await.problem(400);
+    assert_eq!(client.get("/skillbases?is_active=True&is_published=0").await.expect(200)["total"], 0);
+    // An unchanged query is not written again, and a changed one may be too long.
+    let (long, reader) = ("!".repeat(30_000), platform.admin().await.unversioned());
+    let read = async |path: &str| reader.send(reader.request(Method::GET, &format!("{path}={long}"))).await;
+    read("/analytics/costs?group_by").await.problem(400);
+    read("/campaigns?skip=1&status").await.problem(414);
     client.get("/analytics/calls?page_size=20&limit=10").await.problem(422);
     client.get("/analytics/calls?start_date=2026-10-01&from=2026-10-02").await.problem(422);
     let skillbase = json!({"name": "Salon", "slug": "salon", "config": config()});
@@ -423,6 +542,18 @@ async fn what_does_not_fit_is_refused_by_name() {
         body[field] = value;
         assert_eq!(client.post("/skillbases", &body).await.problem(422).paths(), [field]);
     }
+    // Of many faults, the first ones are named.
+    let mut body = skillbase.clone();
+    body["config"]["flow"]["states"] = (0..900).map(|_| json!("")).collect();
+    let problem = client.post("/skillbases", &body).await.problem(422);
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 100);
+    assert!(problem["detail"].as_str().unwrap().contains(" more") && problem.body.to_string().len() < 40_000);
+    // Null leaves a field of a skillbase as it is.
+    let mut body = skillbase.clone();
+    body["description"] = json!("A salon");
+    let id = client.post("/skillbases", &body).await.expect(201).id();
+    let kept = client.put(&format!("/skillbases/{id}"), &json!({"description": null, "config": null, "name": "Salon 2"})).await.expect(200);
+    assert_eq!((&kept["description"], &kept["name"]), (&json!("A salon"), &json!("Salon 2")));
     let body = json!({"name": "Autumn", "skillbase_id": client.skillbase().await, "company_id": company, "max_retries": -1});
     assert_eq!(client.post("/campaigns", &body).await.problem(422).paths(), ["max_retries"]);
     // The versioned paths have none of this.

@@ -114,7 +114,7 @@ async fn a_configuration_of_new_voice_is_read() {
         assert_eq!(admin.put(&path, &json!({"config": config})).await.expect(200)["version"], 1, "it is the same configuration");
     }
     let for_call = admin.get(&format!("{path}/for-call")).await.expect(200);
-    assert!(for_call["prompt"].as_str().unwrap().contains("- greeting: Greet warmly"));
+    assert!(for_call["prompt"].as_str().unwrap().contains("- greeting (Greeting): Greet warmly"));
     assert_eq!(for_call["scenario"]["states"][0]["transitions"][0]["to"], "booking");
     let tools: Vec<_> = for_call["tools"].as_array().unwrap().iter().map(|tool| tool["function"]["name"].as_str().unwrap()).collect();
     assert_eq!(tools, ["check_availability", "book_appointment"]);
@@ -122,6 +122,8 @@ async fn a_configuration_of_new_voice_is_read() {
         ("/flow/states/0/label", json!("Hello"), "config.flow.states[0].label"),
         ("/flow/transitions/0/from", json!("booking"), "config.flow.transitions[0]"),
         ("/flow/states/1/id", json!("greeting"), "config.flow.states[1].name"),
+        ("/flow/states/1/id", json!(7), "config.flow.states[1].id"),
+        ("/flow/states/1/prompt", json!({}), "config.flow.states[1].prompt"),
         ("/llm/max_tokens", json!(0), "config.llm.max_tokens"),
         ("/llm/max_tokens", json!(-1), "config.llm.max_tokens"),
         ("/tools/0/config", json!("none"), "config.tools[0].config"),

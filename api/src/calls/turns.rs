@@ -155,6 +155,35 @@ row!(TurnView {
     tts_provider,
 });
 
+impl TurnView {
+    /// A turn as its event has it.
+    pub fn of_event(call_id: Uuid, turn: Turn, occurred_at: DateTime<Utc>, recorded_at: DateTime<Utc>) -> Self {
+        let text = |text: Option<Personal<String>>| text.map(|text| text.reveal().clone());
+        Self {
+            call_id,
+            turn_index: i64::from(turn.turn_index),
+            occurred_at,
+            recorded_at,
+            user_text: text(turn.user_text),
+            agent_text: text(turn.agent_text),
+            state: text(turn.state),
+            ttfb_stt_ms: turn.ttfb_stt_us.map(ms),
+            latency_llm_ms: turn.latency_llm_us.map(ms),
+            ttfb_tts_ms: turn.ttfb_tts_us.map(ms),
+            eou_latency_ms: turn.eou_latency_us.map(ms),
+            stt_duration_sec: turn.stt_duration_sec.map(seconds),
+            llm_input_tokens: turn.llm_input_tokens,
+            llm_output_tokens: turn.llm_output_tokens,
+            tts_characters: turn.tts_characters,
+            interrupted: turn.interrupted,
+            stt_provider: turn.stt_provider,
+            llm_provider: turn.llm_provider,
+            llm_model: turn.llm_model,
+            tts_provider: turn.tts_provider,
+        }
+    }
+}
+
 impl From<CallLogRow> for TurnView {
     fn from(row: CallLogRow) -> Self {
         Self {

@@ -88,8 +88,8 @@ async fn run(app: &App, identity: Option<&Identity>, bill: Bill, action: &str, r
         (request, bill.stores(body_bytes.unwrap_or_default()), Some(memory))
     };
     // A table takes a share for each of its pages.
-    let share =
-        if is_table(action, &request) { Ok(None) } else { app.shares.of_request(identity.company_id, action, request.uri().query()).await };
+    let is_table = is_table(action, request.uri(), request.headers());
+    let share = if is_table { Ok(None) } else { app.shares.of_request(identity.company_id, action, request.uri().query()).await };
     match share {
         Ok(Some(share)) => share.answer(bill.answer(next.run(request))).await,
         Ok(None) if has_long_body => answer_apart(bill.answer(next.run(request))).await,

@@ -2,6 +2,7 @@
 //! reads of other companies are not delayed.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::{Arc, LazyLock},
     task::{Context, Poll},
@@ -44,6 +45,8 @@ const EXPENSIVE: &[&str] = &[
     "/tasks/{id}/history",
     "POST /price-lists/what-if",
 ];
+/// Parameters that make any read expensive.
+const EXPENSIVE_WITH: &[&str] = &["as_of", "skip"];
 /// Streams hold no share while they are open; each page that they read from the log takes one.
 const STREAMS: &[&str] = &["/analytics/ws/calls/{id}", "/events/stream"];
 /// Expensive reads and requests with long bodies run on separate threads, so that writing and parsing megabytes of JSON does not delay other
@@ -114,12 +117,14 @@ impl Shares {
     }
 
     /// Acquires a share for a request if it is a read. Answers 429 if the company's own reads release no place in time, and 503 if the
-    /// reads of all companies do not. A read as of a given time (`?as_of=`) is also expensive, because the stream is folded.
+    /// reads of all companies do not. A read as of a given time (`?as_of=`) is also expensive, because the stream is folded, and so is a list
+    /// with `?skip=`, because the entries before are read, too.
     pub async fn of_request(&self, company_id: Uuid, action: &str, query: Option<&str>) -> Result<Option<Share>, Problem> {
         // HEAD is answered as GET, without the body.
         let read = action.strip_prefix("HEAD ").or_else(|| action.strip_prefix("GET "));
-        let folds = || form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "as_of");
-        if EXPENSIVE.contains(&read.unwrap_or(action)) || read.is_some_and(|_| folds()) {
+        let has = |name: Cow<str>| EXPENSIVE_WITH.contains(&name.as_ref());
+        let is_long = || form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| has(name));
+        if EXPENSIVE.contains(&read.unwrap_or(action)) || read.is_some_and(|_| is_long()) {
             return self.of_expensive(company_id).await.map(Some);
         }
         if read.is_none_or(|path| STREAMS.contains(&path)) {

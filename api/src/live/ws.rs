@@ -6,7 +6,7 @@ use axum::{
     body::Bytes,
     extract::{
         Extension, State,
-        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code, rejection::WebSocketUpgradeRejection},
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, HeaderValue, header},
     response::Response,
@@ -20,6 +20,7 @@ use crate::{
     auth::{By, Viewer},
     edge::connection_limiter::ConnectionPermit,
     extract::{Id, IsUnversioned},
+    freshness::Fresh,
     live::{Watch, follower::Follower},
     originals::frames::Frames,
     problem::Problem,
@@ -43,7 +44,7 @@ async fn call(
     State(app): State<App>,
     by: By<Viewer>,
     Id(id): Id,
-    IsUnversioned(is_unversioned): IsUnversioned,
+    form: (IsUnversioned, Fresh),
     headers: HeaderMap,
     Extension(permit): Extension<ConnectionPermit>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -54,19 +55,17 @@ async fn call(
     if first.rows.is_empty() {
         return Err(Problem::not_found("call"));
     }
-    let frames = is_unversioned.then(|| Frames::new(app.clone(), by.company_id(), id));
+    let (IsUnversioned(is_unversioned), fresh) = form;
+    let position = fresh.min_position.unwrap_or(first.rows[0].position);
+    let frames = if is_unversioned { Some(Frames::begin(app.clone(), by.company_id(), id, position).await?) } else { None };
     let filter = Filter { stream: Some(StreamName::of::<Call>(id)), ..Filter::default() };
     let events = Follower::new(app.clone(), by.company_id(), filter, 0)?;
     let watch = Watch::new(by.identity);
     // The size of a frame is checked before it is received, that of a message afterwards.
     let upgrade = upgrade.max_frame_size(MESSAGE_MAX_BYTES).max_message_size(MESSAGE_MAX_BYTES);
-    let init = match &frames {
-        Some(frames) => Some(frames.init(first.rows[0].position).await?),
-        None => None,
-    };
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        if let Some(init) = init
-            && socket.send(Message::text(init)).await.is_err()
+        if let Some(frames) = &frames
+            && socket.send(Message::text(frames.init())).await.is_err()
         {
             return;
         }
@@ -107,23 +106,30 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut frames: Op
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 Some(Ok(message)) => {
                     unanswered = 0;
-                    let answer = message.to_text().ok().filter(|_| frames.is_some()).and_then(Frames::answer);
-                    if let Some(answer) = answer && socket.send(Message::text(answer)).await.is_err() {
+                    let answer = match &message {
+                        Message::Text(text) => Frames::answer(text).filter(|_| frames.is_some()),
+                        _ => None,
+                    };
+                    if !send(&mut socket, answer).await {
                         return;
                     }
                 }
             },
             event = events.next() => {
-                let message = match &mut frames {
+                let messages = match &mut frames {
                     Some(frames) => frames.of(&event),
-                    None => Some(event.json.clone()),
+                    None => Ok(vec![event.json.clone()]),
                 };
-                if let Some(message) = message && socket.send(Message::text(message)).await.is_err() {
+                let Ok(messages) = messages else {
+                    close(&mut socket, close_code::ERROR, "an event of the call cannot be read").await;
+                    return;
+                };
+                if !send(&mut socket, messages).await {
                     return;
                 }
             }
             metrics = metrics(&mut frames) => {
-                if let Some(metrics) = metrics && socket.send(Message::text(metrics)).await.is_err() {
+                if !send(&mut socket, Some(metrics)).await {
                     return;
                 }
             }
@@ -139,13 +145,20 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut frames: Op
     }
 }
 
-/// The next message with metrics; waits until one is due.
-async fn metrics(frames: &mut Option<Frames>) -> Option<String> {
-    match frames {
-        Some(frames) => {
-            frames.metrics_due().await;
-            frames.metrics().await
+/// Sends texts; false if the client is gone.
+async fn send(socket: &mut WebSocket, texts: impl IntoIterator<Item = impl Into<Utf8Bytes>>) -> bool {
+    for text in texts {
+        if socket.send(Message::text(text)).await.is_err() {
+            return false;
         }
+    }
+    true
+}
+
+/// The next message with metrics, if there are such messages.
+async fn metrics(frames: &mut Option<Frames>) -> String {
+    match frames {
+        Some(frames) => frames.metrics().await,
         None => future::pending().await,
     }
 }

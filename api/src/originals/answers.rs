@@ -4,23 +4,35 @@ use axum::{
     extract::{FromRequestParts as _, Path},
     http::request::Parts,
 };
+use domain::latency::Latency;
 use projections::calls::CallRow;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use services::identity::Identity;
+use strum::IntoEnumIterator as _;
 use uuid::Uuid;
 
-use super::query::{CALLS, METRICS, Period, Query};
+use super::query::{CALLS, METRICS, Query};
 use crate::{numbers::share, problem::Problem, state::App};
 
-const LATENCIES: [&str; 4] = ["ttfb_stt", "latency_llm", "ttfb_tts", "eou_latency"];
 /// Decimal places of a quotient of money, as in all answers.
 const COST_SCALE: u32 = 12;
+
+/// The operations whose answers are changed. Lists that are read with `skip` are changed as well.
+pub const ADAPTED: &[&str] = &[
+    "POST /skillbases",
+    "GET /skillbases",
+    "GET /skillbases/{id}",
+    "PUT /skillbases/{id}",
+    CALLS,
+    METRICS,
+    "GET /analytics/calls/{id}/metrics",
+];
 
 type Fields = Map<String, Value>;
 
 /// Adds the fields of NEW-VOICE to an answer.
-pub async fn adapt(app: &App, caller: &Identity, action: &str, mut parts: Parts, period: &Period, body: &mut Value) -> Result<(), Problem> {
+pub async fn adapt(app: &App, caller: &Identity, action: &str, mut parts: Parts, body: &mut Value) -> Result<(), Problem> {
     let Some(fields) = body.as_object_mut() else { return Ok(()) };
     match action {
         "GET /skillbases" => entries(fields).for_each(skillbase),
@@ -35,7 +47,7 @@ pub async fn adapt(app: &App, caller: &Identity, action: &str, mut parts: Parts,
         METRICS if !fields.contains_key("group_by") => {
             let query = Query::parse(parts.uri.query());
             metrics(fields, &query);
-            add_period(app, caller, period, fields).await?;
+            add_period(app, caller, &query, fields).await?;
         }
         _ => {}
     }
@@ -64,7 +76,9 @@ fn skillbase(fields: &mut Fields) {
 /// `{name, label}` becomes `{id, name}`, unless the state has an `id` of its own.
 fn state(state: &mut Fields) {
     let Some(name) = state.get("name").filter(|_| !state.contains_key("id")).cloned() else { return };
-    if let Some(label) = state.remove("label") {
+    if state.get("label").is_some_and(Value::is_string)
+        && let Some(label) = state.remove("label")
+    {
         state.insert("name".to_owned(), label);
     }
     state.insert("id".to_owned(), name);
@@ -72,6 +86,10 @@ fn state(state: &mut Fields) {
 
 /// An entry of the list of calls.
 fn call(fields: &mut Fields) {
+    // In NEW-VOICE a call has a duration from its beginning.
+    if fields.get("duration_sec").is_some_and(Value::is_null) {
+        fields.insert("duration_sec".to_owned(), json!(0));
+    }
     let metrics = fields.get("metrics").cloned().unwrap_or_default();
     fields.insert("turn_count".to_owned(), metrics.get("turn_count").cloned().unwrap_or_else(|| json!(0)));
     fields.insert("avg_eou_latency".to_owned(), metrics.get("eou_latency_avg").cloned().unwrap_or_default());
@@ -79,7 +97,7 @@ fn call(fields: &mut Fields) {
 
 /// The metrics of a call, with what its row tells beside them.
 pub fn call_metrics(fields: &mut Fields, row: Option<&CallRow>) {
-    for latency in LATENCIES {
+    for latency in Latency::iter() {
         for figure in ["avg", "min", "max"] {
             let value = fields.get(&format!("{latency}_{figure}")).cloned().unwrap_or_default();
             fields.insert(format!("{figure}_{latency}"), value);
@@ -126,19 +144,20 @@ const fn f64_of(count: i64) -> f64 {
     count as f64
 }
 
-/// The first and the last day. Without them in the request: the day of the company's first call, and today.
-async fn add_period(app: &App, caller: &Identity, period: &Period, fields: &mut Fields) -> Result<(), Problem> {
+/// The first and the last day of the period. Without a period in the request: the day of the company's first call, and today.
+async fn add_period(app: &App, caller: &Identity, query: &Query, fields: &mut Fields) -> Result<(), Problem> {
     let today = eventstore::now().date_naive();
-    let start = match period.start_date {
+    let (from, to) = (query.day("from"), query.last_day("to"));
+    let start = match from {
         Some(day) => day,
         None => {
             let mut read = app.services.read(caller.company_id, &[projections::calls::READ_MODEL], None).await?;
-            let first = projections::calls::first_started_at(&mut read, caller.company_id).await?;
-            first.map_or(today, |time| time.date_naive())
+            let first = projections::calls::first_started_at(&mut read, caller.company_id).await?.map_or(today, |time| time.date_naive());
+            to.map_or(first, |to| first.min(to))
         }
     };
     fields.insert("start_date".to_owned(), json!(start));
-    fields.insert("end_date".to_owned(), json!(period.end_date.unwrap_or(today)));
+    fields.insert("end_date".to_owned(), json!(to.unwrap_or_else(|| today.max(start))));
     Ok(())
 }
 

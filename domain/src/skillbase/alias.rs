@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::config::{ConfigFault, FlowState, SkillbaseConfig, Transition};
+use super::config::{ConfigFault, FlowState, STATE_NAME_MAX, SkillbaseConfig, Transition};
 use crate::validation::Invalid;
 
 /// A transition with its canonical names, those of NEW-VOICE, or both.
@@ -43,23 +43,29 @@ impl SkillbaseConfig {
     pub fn with_canonical_names(mut self) -> Result<Self, Invalid> {
         let mut invalid = Invalid::default();
         for (i, state) in self.flow.states.iter_mut().enumerate() {
-            if let FlowState::Object(object) = state
-                && !rename(object)
-            {
-                invalid.add(format!("config.flow.states[{i}].label"), ConfigFault::LabelDiffers);
+            if let FlowState::Object(object) = state {
+                rename(object, &format!("config.flow.states[{i}]"), &mut invalid);
             }
         }
         invalid.into_result().map(|()| self)
     }
 }
 
-/// Gives a state its canonical names; false if it has a label already, and another one.
-fn rename(state: &mut Map<String, Value>) -> bool {
-    // A field `id` that is not a text is a field of the customer's own.
-    let Some(id) = state.get("id").filter(|id| id.is_string()).cloned() else { return true };
+/// The fields of a state that have a meaning beside its name. All of them are texts.
+const TEXTS: [&str; 4] = ["id", "label", "prompt", "description"];
+
+/// Gives a state its canonical names.
+fn rename(state: &mut Map<String, Value>, path: &str, invalid: &mut Invalid) {
+    for field in TEXTS {
+        let is_text = state.get(field).is_none_or(|value| value.is_string() || value.is_null());
+        invalid.require(is_text, &format!("{path}.{field}"), ConfigFault::NotText);
+    }
+    let Some(Value::String(id)) = state.get("id").cloned() else { return };
+    invalid.text(&format!("{path}.id"), &id, STATE_NAME_MAX);
     state.remove("id");
-    let Some(label) = state.insert("name".to_owned(), id.clone()).filter(|name| *name != id) else { return true };
-    *state.entry("label").or_insert_with(|| label.clone()) == label
+    let Some(label) = state.insert("name".to_owned(), Value::from(id.clone())).filter(|name| *name != id) else { return };
+    let has_this_label = *state.entry("label").or_insert_with(|| label.clone()) == label;
+    invalid.require(has_this_label, &format!("{path}.label"), ConfigFault::LabelDiffers);
 }
 
 #[cfg(test)]
@@ -98,6 +104,17 @@ mod tests {
         let state = |state: Value| read(|config| config["flow"]["states"] = json!([state]));
         assert_eq!(state(json!({"id": "a", "name": "A", "label": "B"})).unwrap_err(), "config.flow.states[0].label");
         assert!(state(json!({"id": "a", "name": "A", "label": "A"})).is_ok());
-        assert_eq!(state(json!({"id": 7, "name": "A"})).unwrap()["flow"]["states"], json!([{"id": 7, "name": "A"}]));
+        assert_eq!(state(json!({"id": null, "name": "A"})).unwrap()["flow"]["states"], json!([{"id": null, "name": "A"}]));
+    }
+
+    #[test]
+    fn what_has_a_meaning_is_a_text() {
+        for field in TEXTS {
+            let mut state = json!({"name": "A"});
+            state[field] = json!(7);
+            assert_eq!(read(|config| config["flow"]["states"][1] = state).unwrap_err(), format!("config.flow.states[1].{field}"));
+        }
+        let state = json!({"id": " ", "name": "A"});
+        assert_eq!(read(|config| config["flow"]["states"][1] = state).unwrap_err(), "config.flow.states[1].id");
     }
 }

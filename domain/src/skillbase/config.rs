@@ -21,6 +21,8 @@ pub const TTS_PROVIDERS: &[&str] = &["cartesia", "elevenlabs", "openai", "deepgr
 pub const TEXT_MAX: usize = 20_000;
 /// Most entries of a list in a configuration: rules, facts, states, transitions, tools.
 pub const ENTRIES_MAX: usize = 1_000;
+/// Longest name of a state, in characters.
+pub(super) const STATE_NAME_MAX: usize = 200;
 /// Largest limit on the tokens of an answer.
 const TOKENS_MAX: u32 = 10_000_000;
 
@@ -208,6 +210,8 @@ impl SkillbaseConfig {
     }
 
     fn validate_tools(&self, invalid: &mut Invalid) {
+        let count = self.tools.iter().flatten().count();
+        invalid.require(count <= ENTRIES_MAX, "config.tools", FieldFault::TooManyEntries { max: ENTRIES_MAX });
         let mut names = BTreeSet::new();
         for (i, tool) in self.tools.iter().flatten().enumerate() {
             let path = format!("config.tools[{i}].name");
@@ -246,7 +250,7 @@ impl Flow {
                 FlowState::Name(_) => format!("config.flow.states[{i}]"),
                 FlowState::Object(_) => format!("config.flow.states[{i}].name"),
             };
-            invalid.text(&path, state.name(), 200);
+            invalid.text(&path, state.name(), STATE_NAME_MAX);
             if index.insert(state.name(), i).is_some() {
                 invalid.add(path, ConfigFault::StateRepeated { name: state.name().to_owned() });
             }
@@ -287,6 +291,8 @@ pub(super) enum ConfigFault {
     ToolRepeated,
     #[error("the state has an id, so its name is its label, and the two are different")]
     LabelDiffers,
+    #[error("must be a text")]
+    NotText,
     #[error("another state is named '{name}'")]
     StateRepeated { name: String },
     #[error("there is no state '{name}'")]
@@ -378,6 +384,13 @@ pub(crate) mod tests {
     fn temperature_is_from_zero_to_two() {
         assert_eq!(errors(|c| c["llm"]["temperature"] = json!(2.1)), ["config.llm.temperature"]);
         assert!(errors(|c| c["llm"]["temperature"] = json!(2)).is_empty());
+    }
+
+    #[test]
+    fn a_configuration_has_a_thousand_tools_at_most() {
+        let tools = |count: usize| (0..count).map(|i| json!({"name": format!("tool{i}")})).collect::<Value>();
+        assert!(errors(|c| c["tools"] = tools(ENTRIES_MAX)).is_empty());
+        assert_eq!(errors(|c| c["tools"] = tools(ENTRIES_MAX + 1)), ["config.tools"]);
     }
 
     #[test]

@@ -36,9 +36,13 @@ pub fn build(config: &SkillbaseConfig) -> String {
 
 fn flow(prompt: &mut String, config: &SkillbaseConfig) {
     let flow = &config.flow;
-    let step = |state: &FlowState| match state.text("prompt").or_else(|| state.text("description")) {
-        Some(text) => format!("{}: {}", state.name(), text.trim()),
+    let title = |state: &FlowState| match state.text("label") {
+        Some(label) => format!("{} ({})", state.name(), label.trim()),
         None => state.name().to_owned(),
+    };
+    let step = |state: &FlowState| match state.text("prompt").or_else(|| state.text("description")) {
+        Some(text) => format!("{}: {}", title(state), text.trim()),
+        None => title(state),
     };
     match flow.flow_type {
         FlowType::Linear => {
@@ -100,7 +104,7 @@ mod tests {
     #[test]
     fn a_linear_flow_is_numbered() {
         let mut value = config();
-        value["flow"] = serde_json::json!({"type": "linear", "states": ["hello", "bye"]});
-        assert!(build(&serde_json::from_value(value).unwrap()).contains("1. hello\n2. bye\n"));
+        value["flow"] = serde_json::json!({"type": "linear", "states": ["hello", {"name": "s2", "label": "Say goodbye"}]});
+        assert!(build(&serde_json::from_value(value).unwrap()).contains("1. hello\n2. s2 (Say goodbye)\n"));
     }
 }

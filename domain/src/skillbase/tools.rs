@@ -9,16 +9,16 @@ use super::config::{SkillbaseConfig, Tool};
 const CALENDAR: &str = "calendar";
 const CALENDAR_TOOLS: [&str; 2] = ["check_availability", "book_appointment"];
 
-/// The functions of the enabled tools with their configuration, in the configured order; each name once.
+/// The functions of the enabled tools with their configuration, in the configured order. A function that has an entry of its own, enabled or
+/// not, is not one of the calendar's.
 pub fn functions(config: &SkillbaseConfig) -> Vec<(&str, &Tool)> {
+    let has_entry = |name: &str| config.tools.iter().flatten().any(|tool| tool.name == name);
     let mut functions: Vec<(&str, &Tool)> = Vec::new();
     for tool in config.enabled_tools() {
-        let is_calendar = tool.name == CALENDAR && tool.parameters.is_none();
-        let names = if is_calendar { CALENDAR_TOOLS.as_slice() } else { &[tool.name.as_str()] };
-        for name in names {
-            if !functions.iter().any(|(other, _)| other == name) {
-                functions.push((name, tool));
-            }
+        if tool.name == CALENDAR && tool.parameters.is_none() {
+            functions.extend(CALENDAR_TOOLS.into_iter().filter(|name| !has_entry(name)).map(|name| (name, tool)));
+        } else {
+            functions.push((&tool.name, tool));
         }
     }
     functions
@@ -109,6 +109,7 @@ mod tests {
         let calendar = json!({"name": "calendar", "config": {"api_url": "https://calendar.example.com"}, "enabled": true});
         assert_eq!(names(json!([calendar])), CALENDAR_TOOLS);
         assert_eq!(names(json!([{"name": "book_appointment"}, calendar])), ["book_appointment", "check_availability"]);
+        assert_eq!(names(json!([calendar, {"name": "book_appointment", "enabled": false}])), ["check_availability"]);
         assert_eq!(names(json!([{"name": "calendar", "parameters": {"day": {"type": "string"}}}])), ["calendar"]);
     }
 }
