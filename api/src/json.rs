@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use domain::{decimal::find_rounded_number, validation::FieldFault};
+use domain::{json::find_fault, validation::FieldFault};
 use serde::{
     Deserializer,
     de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -25,7 +25,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     from_value(read(bytes)?)
 }
 
-/// Reads JSON, with or without a byte-order mark. A number that would be rounded is refused.
+/// Reads JSON, with or without a byte-order mark. A number that would be rounded, a field that is there twice and a NUL character are refused.
 /// A value takes up to a hundred times the memory of its text, so the number of values is limited.
 pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -38,8 +38,8 @@ pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     }
     let not_json = |error: &dyn fmt::Display| Problem::bad_request(format!("the body is not JSON: {error}"));
     let value = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
-    match find_rounded_number(str::from_utf8(bytes).map_err(|error| not_json(&error))?) {
-        Some(path) => Err(Problem::invalid(path, FieldFault::RoundedNumber)),
+    match find_fault(str::from_utf8(bytes).map_err(|error| not_json(&error))?) {
+        Some((path, fault)) => Err(Problem::invalid(shorten(path), fault)),
         None => Ok(value),
     }
 }

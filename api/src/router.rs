@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     auth::RouteNeeds,
-    edge::{self, QueryParameters, REQUEST_TIMEOUT},
+    edge::{self, QueryParameters, REQUEST_TIMEOUT, WithoutBody},
     idempotency,
     openapi::{Document, complete},
     operations,
@@ -104,10 +104,11 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Routes with what the document says of them: the parameters that they have, and who may repeat a request under its key.
+/// Routes with what the document says of them: their parameters, whether they take a body, and who may repeat a request under its key.
 fn checked(app: &App, routes: Router<App>, document: &utoipa::openapi::OpenApi) -> Router<App> {
     routes
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::new(WithoutBody::of(document)), edge::refuse_needless_body))
         .layer(middleware::from_fn_with_state((app.clone(), Arc::new(RouteNeeds::of(document))), idempotency::middleware))
         .layer(middleware::from_fn_with_state(Arc::new(QueryParameters::of(document)), edge::refuse_unknown_parameters))
 }

@@ -12,6 +12,7 @@ pub mod decider;
 pub mod decimal;
 pub mod email;
 pub mod fact;
+pub mod json;
 pub mod latency;
 mod lifecycle;
 pub mod outcome;

@@ -168,7 +168,7 @@ impl Services {
         self.campaign(op.company_id(), id, committed.position).await
     }
 
-    /// Starts or resumes a campaign. Its skillbase must exist and must not be in deletion; the append checks both.
+    /// Starts or resumes a campaign, which appends an event of one of these types. Its skillbase must exist and must not be in deletion; the append checks both.
     async fn run_campaign(
         &self,
         op: &OpContext,
@@ -177,9 +177,10 @@ impl Services {
         command: &CampaignCommand,
     ) -> Result<Versioned<CampaignDetails>, ServiceError> {
         let company_id = op.company_id();
-        let event_types: Vec<_> = event_types.iter().map(|name| (*name).to_owned()).collect();
-        if let Some(position) = self.store.recorded_before::<Campaign>(&op.command, id, &event_types).await? {
-            return self.campaign(company_id, id, position).await;
+        for event_type in event_types {
+            if let Some(position) = self.store.recorded_before::<Campaign>(&op.command, id, &[(*event_type).to_owned()]).await? {
+                return self.campaign(company_id, id, position).await;
+            }
         }
         let run = self.store.transact(&op.command, |mut unit| async move {
             unit.require::<Campaign>(id, op.expected_version).await?;

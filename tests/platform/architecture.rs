@@ -283,6 +283,21 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
     admin.send(not_utf8).await.problem(400);
     let large = admin.request(reqwest::Method::POST, "/campaigns").header("content-type", "application/json").body(vec![b' '; 40 << 20]);
     admin.send(large).await.problem(413);
+    // A field that is there twice, a NUL character and a body that has no effect are refused by name.
+    let send = async |path: &str, body: &'static str| {
+        let request = admin.request(reqwest::Method::POST, path).header("content-type", "application/json").body(body);
+        admin.send(request).await
+    };
+    assert_eq!(send("/campaigns", r#"{"name": "A", "skillbase_id": null, "name": "B"}"#).await.problem(422).paths(), ["name"]);
+    assert_eq!(
+        send("/skillbases", r#"{"name": "A", "config": {"agent": {"x": ["\u0000"]}}}"#).await.problem(422).paths(),
+        ["config.agent.x[0]"]
+    );
+    let id = uuid::Uuid::new_v4();
+    assert!(send(&format!("/campaigns/{id}/start"), "{\"x\": 1}").await.problem(400)["detail"].as_str().unwrap().contains("no body"));
+    for nothing in ["", "{}", "null"] {
+        send(&format!("/campaigns/{id}/start"), nothing).await.problem(404);
+    }
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/"] {
         assert_eq!(reqwest::get(format!("{}{path}", platform.base())).await.unwrap().status(), 200, "{path}");
     }

@@ -387,9 +387,12 @@ async fn a_transition_that_comes_again_under_its_key_is_answered_as_the_first_ti
     let admin = platform.admin().await;
     let id = admin.campaign(json!({})).await;
     admin.upload(&id, "list.csv", b"phone_number\n+12025550100\n".to_vec()).await.expect(200);
-    for action in ["start", "pause", "resume"] {
+    let mover = admin.unversioned();
+    // A client of NEW-VOICE resumes with start.
+    for (client, action) in [(&admin, "start"), (&admin, "pause"), (&admin, "resume"), (&mover, "pause"), (&mover, "start")] {
         let path = format!("/campaigns/{id}/{action}");
-        let send = async || admin.send(admin.request(reqwest::Method::POST, &path).header("idempotency-key", "k")).await;
+        let key = if std::ptr::eq(client, &mover) { "mover" } else { "k" };
+        let send = async || client.send(client.request(reqwest::Method::POST, &path).header("idempotency-key", key)).await;
         let first = send().await.expect(200);
         // Simulates that the process died between effect and answer.
         sqlx::query("update idempotency_keys set status = null, sealed_answer = null, locked_until = '-infinity'")

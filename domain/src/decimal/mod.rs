@@ -1,17 +1,15 @@
 //! Reads decimals exactly or refuses them: reading never rounds a number.
 
-mod json;
-
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::Coded;
 
-pub use json::find_rounded_number;
-
 /// Decimal digits of the largest mantissa, 2^96 - 1.
 const DIGITS_MAX: usize = 29;
+/// Decimal digits that every `f64` holds.
+const DIGITS_EXACT: usize = 15;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +56,15 @@ pub fn read_value(value: &Value) -> Result<Decimal, DecimalError> {
     }
 }
 
+/// Whether a JSON number reads back as another one.
+pub(crate) fn is_rounded(literal: &str) -> bool {
+    if literal.len() <= DIGITS_EXACT && !literal.contains(['e', 'E']) {
+        return false;
+    }
+    let read = literal.parse::<Number>().map(|number| Literal::read(&number.to_string()));
+    read.ok().is_none_or(|read| read != Literal::read(literal))
+}
+
 /// A number as written: digits without zeros at either end, times a power of ten. Zero has no digits.
 #[derive(Debug, PartialEq, Eq)]
 struct Literal {
@@ -100,7 +107,7 @@ fn read_exponent(text: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use num_bigint::BigInt;
     use num_rational::BigRational;
     use num_traits::Pow as _;
@@ -157,7 +164,7 @@ mod tests {
     }
 
     /// The value by arithmetic with numbers of any size.
-    pub(in crate::decimal) fn oracle(whole: &str, fraction: &str, exponent: i32) -> BigRational {
+    pub(crate) fn oracle(whole: &str, fraction: &str, exponent: i32) -> BigRational {
         let mantissa = BigRational::from_integer(format!("0{whole}{fraction}").parse::<BigInt>().unwrap());
         let ten = BigRational::from_integer(10.into());
         mantissa * ten.pow(exponent - i32::try_from(fraction.len()).unwrap())

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 use domain::{
-    decimal::find_rounded_number,
+    json::find_fault,
     price::{Rate, validate_rates},
 };
 use eventstore::{Database, Pool};
@@ -82,8 +82,8 @@ fn read_rates(path: &Path) -> anyhow::Result<Vec<Rate>> {
 /// Parses rates in the format of the API: a list, or an object with the list as `rates`.
 fn parse_rates(text: &str) -> Result<Vec<Rate>, String> {
     let value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    if let Some(number) = find_rounded_number(text) {
-        return Err(format!("{number} has more digits than a JSON number holds exactly: write it as a string"));
+    if let Some((path, fault)) = find_fault(text) {
+        return Err(format!("{path}: {fault}"));
     }
     let rates = value.get("rates").cloned().unwrap_or(value);
     let rates: Vec<Rate> = serde_json::from_value(rates).map_err(|e| e.to_string())?;

@@ -1,23 +1,21 @@
-//! Finds the numbers in a JSON text that the JSON reader rounds.
+//! Finds what a JSON text has and the value that is read from it has not: numbers that are rounded, and fields that are there twice. It also
+//! finds NUL characters, which PostgreSQL does not store.
 //!
 //! serde_json reads a number as `u64`, `i64` or `f64`. Beyond some 15 digits an `f64` is only close to the written number, and its shortest
-//! form is another number. Only the text itself has the number as written.
+//! form is another number. Of two fields with one name, it reads the last one.
 
-use serde_json::Number;
+use std::collections::HashSet;
 
-use super::Literal;
-
-/// Decimal digits that every `f64` holds.
-const DIGITS_EXACT: usize = 15;
+use crate::{decimal::is_rounded, validation::FieldFault};
 
 /// Where a value is in the document.
 enum Place {
-    Field(String),
+    Field { name: String, names: HashSet<String> },
     Item(usize),
 }
 
-/// The path (`rates[0].price`) of the first number in a valid JSON text that reads back as a different number.
-pub fn find_rounded_number(json: &str) -> Option<String> {
+/// The first fault in a valid JSON text, and its path (`rates[0].price`).
+pub fn find_fault(json: &str) -> Option<(String, FieldFault)> {
     let mut path: Vec<Place> = Vec::new();
     let mut last_text = "";
     let mut rest = json;
@@ -29,13 +27,27 @@ pub fn find_rounded_number(json: &str) -> Option<String> {
         };
         let (token, after) = rest.split_at(length);
         match first {
-            b'"' => last_text = token,
-            b'{' => path.push(Place::Field(String::new())),
+            b'"' => {
+                last_text = token;
+                let is_value = !after.trim_ascii_start().starts_with(':');
+                if is_value && has_nul(token) {
+                    return Some((written(&path), FieldFault::NulCharacter));
+                }
+            }
+            b'{' => path.push(Place::Field { name: String::new(), names: HashSet::new() }),
             b'[' => path.push(Place::Item(0)),
             b'}' | b']' => drop(path.pop()),
             b':' => {
-                if let Some(Place::Field(name)) = path.last_mut() {
+                if let Some(Place::Field { name, names }) = path.last_mut() {
                     *name = serde_json::from_str(last_text).ok()?;
+                    let fault = match names.insert(name.clone()) {
+                        _ if has_nul(last_text) => Some(FieldFault::NulCharacter),
+                        true => None,
+                        false => Some(FieldFault::Repeated),
+                    };
+                    if let Some(fault) = fault {
+                        return Some((written(&path), fault));
+                    }
                 }
             }
             b',' => {
@@ -43,7 +55,7 @@ pub fn find_rounded_number(json: &str) -> Option<String> {
                     *index += 1;
                 }
             }
-            b'-' | b'0'..=b'9' if is_rounded(token) => return Some(written(&path)),
+            b'-' | b'0'..=b'9' if is_rounded(token) => return Some((written(&path), FieldFault::RoundedNumber)),
             _ => {}
         }
         rest = after;
@@ -62,18 +74,15 @@ fn text_length(rest: &str) -> usize {
     end.map_or(rest.len(), |end| end + 2)
 }
 
-fn is_rounded(literal: &str) -> bool {
-    if literal.len() <= DIGITS_EXACT && !literal.contains(['e', 'E']) {
-        return false;
-    }
-    let read = literal.parse::<Number>().map(|number| Literal::read(&number.to_string()));
-    read.ok().is_none_or(|read| read != Literal::read(literal))
+/// Whether a quoted text has a NUL character, which can only be written as an escape.
+fn has_nul(text: &str) -> bool {
+    text.contains("\\u0000") && serde_json::from_str::<String>(text).is_ok_and(|text| text.contains('\0'))
 }
 
 fn written(path: &[Place]) -> String {
     path.iter().fold(String::new(), |path, place| match place {
-        Place::Field(name) if path.is_empty() => name.clone(),
-        Place::Field(name) => format!("{path}.{name}"),
+        Place::Field { name, .. } if path.is_empty() => name.clone(),
+        Place::Field { name, .. } => format!("{path}.{name}"),
         Place::Item(index) => format!("{path}[{index}]"),
     })
 }
@@ -86,6 +95,39 @@ mod tests {
 
     use super::*;
     use crate::decimal::tests::oracle;
+
+    fn find_rounded_number(json: &str) -> Option<String> {
+        find_fault(json).map(|(path, fault)| {
+            assert_eq!(fault, FieldFault::RoundedNumber, "{json}");
+            path
+        })
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_found() {
+        for (json, path) in [
+            (r#"{"a": 1, "b": 2, "a": 1}"#, Some("a")),
+            (r#"{"a": {"x": 1}, "b": [{"x": 1}, {"x": 1, "\u0078": 2}]}"#, Some("b[1].x")),
+            (r#"{"a": {"a": {"a": 1}}, "b": "a"}"#, None),
+            (r#"[{"a": 1}, {"a": 1}]"#, None),
+            (r#"{"": 1, "": 2}"#, Some("")),
+        ] {
+            let found = path.map(|path| (path.to_owned(), FieldFault::Repeated));
+            assert_eq!(find_fault(json), found, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_nul_character_is_found() {
+        for (json, path) in [
+            (r#"{"a": ["x", "y\u0000"]}"#, Some("a[1]")),
+            (r#"{"a": {"b\u0000" : 1}}"#, Some("a.b\0")),
+            (r#"{"a": "\\u0000", "b": "u0000"}"#, None),
+        ] {
+            let found = path.map(|path| (path.to_owned(), FieldFault::NulCharacter));
+            assert_eq!(find_fault(json), found, "{json}");
+        }
+    }
 
     #[test]
     fn a_number_that_reads_back_as_another_is_found_with_its_path() {
