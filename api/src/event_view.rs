@@ -53,7 +53,7 @@ pub struct EventView {
     pub occurred_at: DateTime<Utc>,
     /// When the platform appended the event
     pub recorded_at: DateTime<Utc>,
-    /// The facts of the event; its fields depend on `event_type` and `schema_version`
+    /// The facts of the event; its fields depend on `event_type` and `schema_version`: `docs/events.md` shows an example of each
     #[schema(value_type = HashMap<String, Value>)]
     pub payload: Value,
     /// Who caused the event, and why

@@ -263,7 +263,10 @@ impl From<StoreError> for Problem {
         match error {
             error @ (StoreError::Conflict(_) | StoreError::Overtaken | StoreError::DuplicateEventId) => Self::conflict(error.to_string()),
             StoreError::PreconditionFailed { expected, actual } => {
-                let detail = format!("If-Match names version {expected}, the resource has version {actual}");
+                let detail = match expected {
+                    ..0 => format!("If-Match has no ETag of the platform; the resource has version {actual}"),
+                    _ => format!("If-Match names version {expected}, the resource has version {actual}"),
+                };
                 Self::new(StatusCode::PRECONDITION_FAILED, detail)
             }
             StoreError::NotStorable(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason.to_string()),

@@ -1,9 +1,11 @@
 //! The OpenAPI document: complete for readers and generators, and its examples work as they stand. `tests/clients/run` makes clients from it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use serde_json::{Map, Value, json};
 use support::{Client, Platform};
+
+use crate::architecture;
 
 fn document() -> Value {
     serde_json::to_value(newvoice_api::router::openapi()).unwrap()
@@ -249,12 +251,40 @@ fn skillbase_reference(document: &Value) -> String {
 }
 
 /// `NEWVOICE_WRITE_DOCS=1` writes it.
-#[test]
-fn the_reference_of_skillbases_is_what_the_document_says() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/skillbase.md");
-    let reference = skillbase_reference(&document());
-    if std::env::var_os("NEWVOICE_WRITE_DOCS").is_some() {
-        std::fs::write(&path, &reference).unwrap();
+/// The reference of all event types: an example of each payload, from the golden files.
+fn event_reference() -> String {
+    let mut page = "# Events\n\nEverything that happened is an event in the log. `GET /events`, the live streams and the histories of calls, tasks and campaigns show \
+        events;\ntheir `payload` depends on `event_type`. This page shows an example of each payload, as the log stores it: latencies are in\n\
+        microseconds, decimals are texts, and a field without a value is left out. Personal fields are encrypted in the log, and read `erased`\n\
+        after the person was erased. New fields can be added; a field that is there keeps its meaning, and if the shape of a payload changes,\n\
+        `schema_version` increases.\n\nA test writes this page.\n"
+        .to_owned();
+    let golden = architecture::root().join("domain/golden");
+    let mut category_before = "";
+    for (category, event_type, version) in domain::Fact::catalogue() {
+        if category != category_before {
+            write!(page, "\n## {category}\n").unwrap();
+            category_before = category;
+        }
+        let example = std::fs::read_to_string(golden.join(category).join(format!("{event_type}.v{version}.json"))).unwrap();
+        write!(page, "\n### {event_type}\n\n").unwrap();
+        let personal = domain::Fact::personal_fields(category, event_type);
+        if !personal.is_empty() {
+            let fields: Vec<_> = personal.iter().map(|field| format!("`{}`", field.trim_start_matches('/').replace('/', "."))).collect();
+            write!(page, "Personal: {}.\n\n", fields.join(", ")).unwrap();
+        }
+        write!(page, "```json\n{}\n```\n", example.trim_end()).unwrap();
     }
-    assert!(std::fs::read_to_string(&path).unwrap() == reference, "docs/skillbase.md is old: set NEWVOICE_WRITE_DOCS=1");
+    page
+}
+
+#[test]
+fn the_references_are_what_the_types_say() {
+    for (file, reference) in [("skillbase.md", skillbase_reference(&document())), ("events.md", event_reference())] {
+        let path = architecture::root().join("docs").join(file);
+        if std::env::var_os("NEWVOICE_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &reference).unwrap();
+        }
+        assert!(std::fs::read_to_string(&path).unwrap() == reference, "docs/{file} is old: set NEWVOICE_WRITE_DOCS=1");
+    }
 }
