@@ -9,8 +9,11 @@ use eventstore::database::OpenError;
 use newvoice_api::settings::{RegistrationMode, StoreSettings};
 use serde_json::{Value, json};
 use services::identity::credentials;
-use support::{MASTER_KEY, Platform, Proxy, binary, empty_database, master_key, new_database, settings};
-use tokio::sync::Notify;
+use support::{MASTER_KEY, Platform, Process, Proxy, binary, empty_database, master_key, new_database, settings};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Notify,
+};
 use uuid::Uuid;
 
 fn register(name: &str) -> Value {
@@ -298,6 +301,50 @@ async fn a_pooler_between_platform_and_database_is_refused() {
         .await
         .unwrap();
     assert_eq!(made, 0);
+}
+
+/// As it is delivered, PgBouncer answers a start with a parameter that it does not know with this error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_refuses_the_start_of_a_connection_is_refused_in_one_sentence() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let pooler = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut start = vec![0; 4];
+            client.read_exact(&mut start).await.unwrap();
+            let mut rest = vec![0; usize::try_from(u32::from_be_bytes(start.try_into().unwrap())).unwrap() - 4];
+            client.read_exact(&mut rest).await.unwrap();
+            let fields = b"SFATAL\0C08P01\0Munsupported startup parameter: extra_float_digits\0\0";
+            let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            client.write_all(&[b"E".as_slice(), &length, fields].concat()).await.unwrap();
+        }
+    });
+    let url = format!("postgres://newvoice@127.0.0.1:{port}/newvoice?sslmode=disable");
+    let refused = tokio::task::spawn_blocking(move || newvoice(&url, MASTER_KEY, &["--listen", "127.0.0.1:0"])).await.unwrap();
+    pooler.abort();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    assert!(error.contains("PgBouncer") && error.contains("extra_float_digits"), "{error}");
+}
+
+/// Every request through a misconfigured proxy has the fault: the log tells it once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_whose_addresses_cannot_be_read_is_told_once() {
+    let (url, log) = (new_database().await, tempfile::NamedTempFile::new().unwrap());
+    let process = Process::start(|command| {
+        command.env("DATABASE_URL", &url).env("NEWVOICE_MASTER_KEY", MASTER_KEY).env("NEWVOICE_REGISTRATION", "open");
+        command.env("NEWVOICE_BEHIND_PROXY", "x-forwarded-for").stderr(log.reopen().unwrap());
+    })
+    .await;
+    for n in 0..5 {
+        let request = process.client.request(reqwest::Method::GET, "/company").header("x-forwarded-for", format!("unknown-{n}"));
+        process.client.send(request).await.expect(200);
+    }
+    drop(process);
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    assert_eq!(log.matches("names no client address that can be read").count(), 1, "{log}");
+    assert_eq!(log.matches("unknown-").count(), 1, "{log}");
 }
 
 /// Two processes with different keys start on an empty database at the same time: one of them becomes the platform, the other stops.
