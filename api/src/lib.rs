@@ -11,6 +11,7 @@ mod calls;
 mod campaigns;
 mod company;
 pub mod demo;
+mod documented;
 pub mod edge;
 mod event_view;
 mod events;

@@ -9,22 +9,18 @@ use utoipa::openapi::OpenApi;
 use services::identity::Identity;
 
 use super::{Needs as _, Operator};
+use crate::documented::operations;
 
 /// The lowest role that each operation requires, or `operator`, by method and path.
 pub struct RouteNeeds(HashMap<String, String>);
 
 impl RouteNeeds {
-    #[expect(clippy::expect_used, reason = "it is served as JSON")]
     pub fn of(document: &OpenApi) -> Self {
-        let document = serde_json::to_value(document).expect("the OpenAPI document can be written as JSON");
-        let paths = document["paths"].as_object().into_iter().flatten();
-        let operations = paths.flat_map(|(path, item)| {
-            item.as_object().into_iter().flatten().filter_map(move |(method, operation)| {
-                let needed = operation["security"][0]["bearer"][0].as_str()?;
-                Some((format!("{} {path}", method.to_uppercase()), needed.to_owned()))
-            })
+        let needs = operations(document).into_iter().filter_map(|(action, operation)| {
+            let needed = operation["security"][0]["bearer"][0].as_str()?.to_owned();
+            Some((action, needed))
         });
-        Self(operations.collect())
+        Self(needs.collect())
     }
 
     /// Whether the operation's handler will refuse the caller. `action` is the method and path.

@@ -12,7 +12,7 @@ use axum::{
 use utoipa::openapi::OpenApi;
 
 use super::gate::action;
-use crate::{extract::unread, problem::Problem};
+use crate::{documented::operations, extract::unread, problem::Problem};
 
 /// Longest body that is read.
 const READ_MAX_BYTES: usize = 1 << 10;
@@ -21,16 +21,12 @@ const READ_MAX_BYTES: usize = 1 << 10;
 pub struct WithoutBody(HashSet<String>);
 
 impl WithoutBody {
-    #[expect(clippy::expect_used, reason = "it is served as JSON")]
     pub fn of(document: &OpenApi) -> Self {
-        let document = serde_json::to_value(document).expect("the OpenAPI document can be written as JSON");
-        let paths = document["paths"].as_object().into_iter().flatten();
-        let operations = paths.flat_map(|(path, item)| {
-            let operations = item.as_object().into_iter().flatten();
-            let commands = operations.filter(|(method, operation)| *method != "get" && operation["requestBody"].is_null());
-            commands.map(move |(method, _)| format!("{} {path}", method.to_uppercase()))
+        let commands = operations(document).into_iter().filter(|(action, operation)| {
+            let is_read = action.starts_with("GET ");
+            !is_read && operation["requestBody"].is_null()
         });
-        Self(operations.collect())
+        Self(commands.map(|(action, _)| action).collect())
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
 use super::gate::route;
-use crate::problem::Problem;
+use crate::{documented::operations, problem::Problem};
 
 /// Parameters that every GET takes: a position to wait for, and the ticket of a browser.
 const OF_EVERY_GET: [&str; 2] = ["min_position", "ticket"];
@@ -26,15 +26,12 @@ const REPEATED_MAX_CHARS: usize = 100;
 pub struct QueryParameters(HashMap<String, BTreeSet<String>>);
 
 impl QueryParameters {
-    #[expect(clippy::expect_used, reason = "it is served as JSON")]
     pub fn of(document: &OpenApi) -> Self {
-        let document = serde_json::to_value(document).expect("the OpenAPI document can be written as JSON");
-        let paths = document["paths"].as_object().into_iter().flatten();
-        let operations = paths.flat_map(|(path, item)| {
-            let operations = item.as_object().into_iter().flatten();
-            operations.map(move |(method, operation)| (format!("{} {path}", method.to_uppercase()), names(method, operation)))
+        let parameters = operations(document).into_iter().map(|(action, operation)| {
+            let names = names(&action, &operation);
+            (action, names)
         });
-        Self(operations.collect())
+        Self(parameters.collect())
     }
 
     /// The problem of the first parameter that the operation does not have.
@@ -49,10 +46,10 @@ impl QueryParameters {
 }
 
 /// The names of an operation's query parameters.
-fn names(method: &str, operation: &Value) -> BTreeSet<String> {
+fn names(action: &str, operation: &Value) -> BTreeSet<String> {
     let declared = operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "query");
     let declared = declared.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned));
-    let of_every_get = OF_EVERY_GET.iter().filter(|_| method == "get").map(|name| (*name).to_owned());
+    let of_every_get = OF_EVERY_GET.iter().filter(|_| action.starts_with("GET ")).map(|name| (*name).to_owned());
     declared.chain(of_every_get).collect()
 }
 
