@@ -33,14 +33,14 @@ struct AuditFilter {
     refused: Option<bool>,
     /// Id of a user or an API key
     actor_id: Option<Uuid>,
-    /// The path of the request below `/api/v1`, without its query: `/campaigns`
+    /// Exactly this path of the request, below `/api/v1` and without its query: `/campaigns/{id}/start` with the campaign's id
     path: Option<String>,
     /// The correlation_id of events
     request_id: Option<Uuid>,
     /// Only entries at or after this time; a date means the beginning of the day, UTC
     #[param(value_type = Option<String>, example = "2026-11-20")]
     from: Option<WrittenTime>,
-    /// Only entries before this time, or this day
+    /// Only entries before this time, or before the beginning of this day
     #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
     to: Option<WrittenTime>,
 }

@@ -197,7 +197,9 @@ impl From<PathRejection> for Problem {
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Self::bad_request(rejection.body_text())
+        // What follows names the parameter.
+        let text = rejection.body_text();
+        Self::bad_request(text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text))
     }
 }
 

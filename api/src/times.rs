@@ -45,6 +45,13 @@ impl<'de> Deserialize<'de> for WrittenTime {
     }
 }
 
+/// For `#[serde(default, deserialize_with = "moment")]`: a time with its zone, or none.
+pub fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let wrong = |_| D::Error::custom("must be a time with its zone, as 2026-11-20T09:30:00Z or 2026-11-20T09:30:00+01:00");
+    text.map(|text| text.parse().map_err(wrong)).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use chrono_tz::{Africa, Europe};

@@ -122,7 +122,7 @@ enum Command {
         /// beginning of the day, UTC.
         #[arg(long, value_parser = parse_time)]
         from: Option<DateTime<Utc>>,
-        /// Only rows before this time, or this day.
+        /// Only rows before this time, or before the beginning of this day.
         #[arg(long, value_parser = parse_time)]
         to: Option<DateTime<Utc>>,
         /// Only rows of this company.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use domain::{
-    price::Rate,
+    price::{Component, Rate, without_rate},
     price_list::{PriceList, PriceListCommand},
 };
 use projections::{
@@ -24,6 +24,15 @@ const PRICE_LISTS_MAX: i64 = 500;
 /// Maximum time to compute what a price list changes.
 const REPRICING_MAX: Duration = Duration::from_secs(15);
 
+/// What the withdrawal of a price list changes.
+#[derive(Clone, Debug, Default)]
+pub struct Withdrawal {
+    /// `None` if the calls are too many, or the list is withdrawn already.
+    pub reprices: Option<Repricing>,
+    /// Components for which the list that takes its place has no rate; all of them if there is no such list.
+    pub unpriced: Vec<Component>,
+}
+
 /// What a price list or its withdrawal changes.
 #[derive(Clone, Debug, Default)]
 pub struct Repricing {
@@ -41,25 +50,21 @@ impl Services {
     }
 
     /// What the withdrawal of a price list would change. Refuses a list that is not there, or is withdrawn already.
-    pub async fn try_withdrawal(&self, company_id: Uuid, id: Uuid) -> Result<Repricing, ServiceError> {
+    pub async fn try_withdrawal(&self, company_id: Uuid, id: Uuid) -> Result<Withdrawal, ServiceError> {
         let loaded = self.store.load::<PriceList>(company_id, id).await?;
         let effective_from = loaded.state.require("price list")?.effective_from;
-        self.withdrawal_repricing(company_id, id, effective_from).await?.ok_or_else(too_many_calls)
+        let withdrawal = self.withdrawal(company_id, id, effective_from).await?;
+        if withdrawal.reprices.is_none() { Err(too_many_calls()) } else { Ok(withdrawal) }
     }
 
-    /// What calls in the period of a list cost with it, and with the list before it; `None` if they are too many to price in time.
-    async fn withdrawal_repricing(
-        &self,
-        company_id: Uuid,
-        id: Uuid,
-        effective_from: DateTime<Utc>,
-    ) -> Result<Option<Repricing>, ServiceError> {
+    /// What calls in the period of a list cost with it, and with the list before it.
+    async fn withdrawal(&self, company_id: Uuid, id: Uuid, effective_from: DateTime<Utc>) -> Result<Withdrawal, ServiceError> {
         self.wait_for_log(&[price_lists::READ_MODEL]).await?;
         let mut read = self.read(company_id, &[price_lists::READ_MODEL], None).await?;
         let in_force = price_lists::in_force(&mut read, company_id, effective_from, None).await?;
         if in_force.is_none_or(|list| list.price_list_id != id) {
             // Another list with the same date was published later.
-            return Ok(Some(Repricing::default()));
+            return Ok(Withdrawal { reprices: Some(Repricing::default()), unpriced: Vec::new() });
         }
         let before = price_lists::in_force(&mut read, company_id, effective_from, Some(id)).await?;
         drop(read);
@@ -67,7 +72,7 @@ impl Services {
             Some(list) => serde_json::from_value(list.rates).map_err(|error| ServiceError::internal(&error))?,
             None => Vec::new(),
         };
-        self.repricing(company_id, effective_from, &rates).await
+        Ok(Withdrawal { reprices: self.repricing(company_id, effective_from, &rates).await?, unpriced: without_rate(&rates) })
     }
 
     /// The calls that began in a list's period, which ends at the date of the next list, and what they cost before and under the list; `None`
@@ -124,17 +129,17 @@ impl Services {
 
     /// Withdraws a price list: the list before it is in force in its period. Waits and returns like [`Self::publish_price_list`]. A list that
     /// is withdrawn already stays withdrawn.
-    pub async fn withdraw_price_list(&self, op: &OpContext, id: Uuid) -> Result<(Versioned<()>, Option<Repricing>), ServiceError> {
+    pub async fn withdraw_price_list(&self, op: &OpContext, id: Uuid) -> Result<Versioned<Withdrawal>, ServiceError> {
         let company_id = op.company_id();
         let published = self.store.load::<PriceList>(company_id, id).await?;
-        let mut reprices = None;
+        let mut withdrawal = Withdrawal::default();
         if let Some(list) = published.state.present() {
-            reprices = self.withdrawal_repricing(company_id, id, list.effective_from).await?;
+            withdrawal = self.withdrawal(company_id, id, list.effective_from).await?;
             self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;
         }
         let committed = self.store.execute_if::<PriceList>(&op.command, id, op.expected_version, PriceListCommand::Withdraw).await?;
         let loaded = self.store.load::<PriceList>(company_id, id).await?;
-        Ok((Versioned::of_committed(id, &committed, &loaded, ()), reprices))
+        Ok(Versioned::of_committed(id, &committed, &loaded, withdrawal))
     }
 }
 

@@ -177,6 +177,11 @@ async fn an_array_of_turns_is_all_or_nothing() {
     assert_eq!(invalid.paths(), ["turns[1].tts_characters"]);
     let unknown = admin.post(&path, &json!([{"turn_index": 2}, {"turn_index": 3, "mood": "good"}])).await.problem(422);
     assert_eq!(unknown.paths(), ["turns[1].mood"]);
+    let twice = r#"[{"turn_index": 5}, {"turn_index": 6, "turn_index": 7}]"#;
+    let twice = admin.request(reqwest::Method::POST, &path).header("content-type", "application/json").body(twice);
+    assert_eq!(admin.send(twice).await.problem(422).paths(), ["turns[1].turn_index"]);
+    let day = admin.post(&path, &json!({"turn_index": 5, "occurred_at": "2026-11-27"})).await.problem(422);
+    assert!(day["detail"].as_str().unwrap().contains("must be a time with its zone"), "{}", day["detail"]);
     admin.post(&path, &json!([])).await.problem(422);
     admin.post(&path, &json!({"turn_index": -1})).await.problem(422);
     admin.post(&path, &json!({"turn_index": 2, "user_text": "a\u{0}"})).await.problem(422);

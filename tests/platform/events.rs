@@ -110,6 +110,10 @@ async fn a_websocket_shows_a_call_from_its_beginning_and_as_it_goes_on() {
     // If there is no event for a client, the server pings it.
     let silence = async { while !matches!(socket.next().await.unwrap().unwrap(), Message::Ping(_)) {} };
     tokio::time::timeout(Duration::from_secs(30), silence).await.expect("a ping in time");
+    // The server answers the client's close frame.
+    socket.close(None).await.unwrap();
+    assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
+    assert!(socket.next().await.is_none());
     // A client of another company gets no information.
     let mut request = url.into_client_request().unwrap();
     let other = platform.admin().await;

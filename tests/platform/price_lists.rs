@@ -153,8 +153,10 @@ async fn a_withdrawn_list_is_as_if_it_had_never_been_published() {
     tokio::time::timeout(std::time::Duration::from_secs(60), rebuilt).await.expect("the rebuild ends in time");
     assert_eq!((costs().await, totals().await), (expected, all));
     // Without any list, usage is unpriced.
+    assert_eq!(dry["unpriced"], json!([]), "the default list takes its place");
     let first = admin.get("/price-lists").await.expect(200)["items"].as_array().unwrap().last().unwrap()["id"].clone();
-    admin.act(&format!("/price-lists/{}/withdraw", first.as_str().unwrap())).await.expect(200);
+    let last = admin.act(&format!("/price-lists/{}/withdraw", first.as_str().unwrap())).await.expect(200);
+    assert_eq!(last["unpriced"], json!(["stt", "llm_input", "llm_output", "tts", "livekit"]), "no list is left");
     let unpriced = totals().await;
     assert_eq!((&unpriced["cost_total"], unpriced["unpriced"].as_array().unwrap().len()), (&json!("0"), 2));
     assert_eq!(admin.get("/price-lists/estimate").await.expect(200)["cost_per_minute"]["cost_total"], "0");

@@ -27,7 +27,7 @@ fn rows(csv: &str) -> Vec<HashMap<String, String>> {
 async fn csv(client: &Client, path: &str) -> String {
     let separator = if path.contains('?') { '&' } else { '?' };
     let answer = client.get(&format!("{path}{separator}format=csv")).await.expect(200);
-    assert_eq!(answer.header("content-type"), Some("text/csv"));
+    assert_eq!(answer.header("content-type"), Some("text/csv; charset=utf-8"));
     answer.body.as_str().unwrap().to_owned()
 }
 

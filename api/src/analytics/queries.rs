@@ -253,7 +253,7 @@ struct GroupParams {
     /// Only calls that started at or after this time; a date means the beginning of the day in `timezone`
     #[param(value_type = Option<String>, example = "2026-11-20")]
     from: Option<WrittenTime>,
-    /// Only calls that started before this time, or this day
+    /// Only calls that started before this time, or before the beginning of this day
     #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
     to: Option<WrittenTime>,
     /// Only calls of this campaign
@@ -273,6 +273,15 @@ impl GroupParams {
         let timezone = timezone.map_err(|_| Problem::bad_request("timezone must be an IANA time zone, e.g. Europe/Prague"))?;
         let [from, to] = read_period(self.from, self.to, timezone)?;
         Ok(Scope { company_id, campaign_id: self.campaign_id, skillbase_id: self.skillbase_id, from, to, timezone })
+    }
+
+    /// The group of calls, for metrics.
+    fn group_of_calls(&self) -> Result<Option<GroupBy>, Problem> {
+        match self.group_by() {
+            Ok(None) => Ok(None),
+            Ok(Some(CostGroupBy::Calls(group_by))) => Ok(Some(group_by)),
+            Ok(Some(_)) | Err(_) => Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
+        }
     }
 
     fn group_by(&self) -> Result<Option<CostGroupBy>, Problem> {
@@ -329,11 +338,7 @@ async fn metrics(
     fresh: Fresh,
 ) -> Result<Answer<MetricsView>, Problem> {
     let scope = params.scope(by.company_id())?;
-    let group_by = match params.group_by()? {
-        None => None,
-        Some(CostGroupBy::Calls(group_by)) => Some(group_by),
-        Some(_) => return Err(Problem::bad_request("group_by must be hour, day, campaign or skillbase")),
-    };
+    let group_by = params.group_of_calls()?;
     let mut snapshot = fresh.snapshot(&app, by.company_id(), &with_names(METRICS, group_by.map(CostGroupBy::Calls))).await?;
     let position = snapshot.position;
     let whole = aggregates(&mut snapshot, &scope, None).await?;

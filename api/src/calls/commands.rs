@@ -23,6 +23,7 @@ use crate::{
     problem::Problem,
     state::App,
     tables::row,
+    times::moment,
     words::{CallStatusName, DirectionName, OutcomeMethodName, OutcomeName},
 };
 
@@ -50,6 +51,7 @@ struct StartCall {
     phone_number: String,
     /// At most five minutes ahead of the server's clock, not after the end of the call, and at most ten days before an end that has no
     /// `duration_sec`; absent: now
+    #[serde(default, deserialize_with = "moment")]
     started_at: Option<DateTime<Utc>>,
 }
 
@@ -193,6 +195,7 @@ async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCal
 #[serde(deny_unknown_fields)]
 struct EndCall {
     /// At most ten days ahead of the server's clock; absent: `started_at` + `duration_sec` if that is given, else now
+    #[serde(default, deserialize_with = "moment")]
     ended_at: Option<DateTime<Utc>>,
     /// Absent: the time from `started_at` to `ended_at`, in whichever order the two are recorded; at most ten days unless the server set
     /// both

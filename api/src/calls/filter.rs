@@ -34,7 +34,7 @@ pub struct CallParams {
     /// Only calls that started at or after this time; a date means the beginning of the day, UTC
     #[param(value_type = Option<String>, example = "2026-11-20")]
     from: Option<WrittenTime>,
-    /// Only calls that started before this time, or this day
+    /// Only calls that started before this time, or before the beginning of this day
     #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
     to: Option<WrittenTime>,
     /// With `+` and the country code; in a URL, encode `+` as `%2B` (`%2B12025550100`)

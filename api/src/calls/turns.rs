@@ -27,6 +27,7 @@ use crate::{
     problem::Problem,
     state::App,
     tables::row,
+    times::moment,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -47,6 +48,7 @@ pub struct TurnInput {
     /// Place of the turn in the call, from 0
     turn_index: u32,
     /// When the turn took place; absent: now
+    #[serde(default, deserialize_with = "moment")]
     occurred_at: Option<DateTime<Utc>>,
     /// What the caller said
     user_text: Option<String>,
@@ -258,10 +260,19 @@ fn count_fault(turns: usize) -> FieldFault {
     if turns == 0 { FieldFault::TooFewEntries { min: 1 } } else { FieldFault::TooManyEntries { max: TURNS_MAX } }
 }
 
+/// The problem of a list, whose paths begin with an index.
+fn within_turns(mut problem: Problem) -> Problem {
+    for error in problem.errors.iter_mut().filter(|error| error.path.starts_with('[')) {
+        error.path.insert_str(0, "turns");
+        problem.detail = format!("{}: {}", error.path, error.message);
+    }
+    problem
+}
+
 /// One turn, or an array of up to 500.
 fn parse_turns(bytes: &[u8]) -> Result<Vec<Turn>, Problem> {
     let mut invalid = Invalid::default();
-    let turns = match json::read(bytes)? {
+    let turns = match json::read(bytes).map_err(within_turns)? {
         Value::Array(items) => {
             if items.is_empty() || items.len() > TURNS_MAX {
                 return Err(Problem::invalid("turns", count_fault(items.len())));

@@ -33,6 +33,8 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// Maximum size of a message from the client, which only needs to send control frames.
 const MESSAGE_MAX_BYTES: usize = 1 << 16;
+/// How long the end of a closed connection is waited for.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Number of unanswered pings after which the connection is closed.
 const UNANSWERED_MAX: u32 = 6;
@@ -103,7 +105,12 @@ async fn follow(app: App, mut watch: Watch, mut events: Follower, mut frames: Op
                 return;
             }
             message = socket.recv() => match message {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Message::Close(_))) => {
+                    // The next read sends the answer to the client's close frame.
+                    let _ = tokio::time::timeout(CLOSE_MAX, socket.recv()).await;
+                    return;
+                }
+                Some(Err(_)) | None => return,
                 Some(Ok(message)) => {
                     unanswered = 0;
                     let answer = match &message {

@@ -10,7 +10,7 @@ use domain::{
 use eventstore::now;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use services::Repricing;
+use services::{Repricing, Versioned, Withdrawal};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -145,7 +145,8 @@ struct WithdrawParams {
 
 /// A withdrawal and what it changes.
 #[derive(Serialize, ToSchema)]
-struct Withdrawal {
+#[schema(as = Withdrawal)]
+struct WithdrawalView {
     /// Id of the price list
     id: Uuid,
     /// Whether nothing was withdrawn
@@ -153,6 +154,9 @@ struct Withdrawal {
     /// The calls that began in the list's period until now, without those that began earlier and go on in it; null if they are too many to
     /// price them in time, or if the list was withdrawn already
     reprices: Option<RepricesView>,
+    /// Components for which the list that takes its place has no rate: their usage costs nothing. All components, if no list is left
+    #[schema(value_type = Vec<ComponentName>)]
+    unpriced: Vec<Component>,
     /// When the list was withdrawn; null for a dry run
     withdrawn_at: Option<DateTime<Utc>>,
 }
@@ -162,21 +166,25 @@ struct Withdrawal {
 /// It prices nothing any more, as if it had never been published: what was used in its period is priced by the list before it, and bills say so.
 /// The list stays readable. `dry_run=true` answers the same and withdraws nothing.
 #[utoipa::path(post, path = "/price-lists/{id}/withdraw", operation_id = "withdraw_price_list", tag = "prices", security(("bearer" = ["admin"])), params(("id" = Uuid, Path), WithdrawParams),
-    responses((status = 200, body = Withdrawal), (status = 403, body = Problem), (status = 404, body = Problem), (status = 412, body = Problem)))]
+    responses((status = 200, body = WithdrawalView), (status = 403, body = Problem), (status = 404, body = Problem), (status = 412, body = Problem)))]
 async fn withdraw(
     State(app): State<App>,
     by: By<Admin>,
     Id(id): Id,
     QueryOf(WithdrawParams { dry_run }): QueryOf<WithdrawParams>,
-) -> Result<(Option<Extension<Unchanged>>, Answer<Withdrawal>), Problem> {
+) -> Result<(Option<Extension<Unchanged>>, Answer<WithdrawalView>), Problem> {
     let _turn = app.shares.of_price_list(by.company_id()).await?;
     let _share = app.shares.of_expensive(by.company_id()).await?;
     if dry_run.unwrap_or_default() {
-        let reprices = app.services.try_withdrawal(by.company_id(), id).await?;
-        let withdrawal = Withdrawal { id, dry_run: true, reprices: Some(reprices.into()), withdrawn_at: None };
+        let Withdrawal { reprices, unpriced } = app.services.try_withdrawal(by.company_id(), id).await?;
+        let withdrawal = WithdrawalView { id, dry_run: true, reprices: reprices.map(RepricesView::from), unpriced, withdrawn_at: None };
         return Ok((Some(Extension(Unchanged)), Answer::ok(app.store.head().position(), withdrawal)));
     }
-    let (withdrawn, reprices) = app.services.withdraw_price_list(&by.op(), id).await?;
-    let reprices = reprices.map(RepricesView::from);
-    Ok((None, Answer::of(withdrawn, |given| Withdrawal { id, dry_run: false, reprices, withdrawn_at: Some(given.updated_at) })))
+    let withdrawn = app.services.withdraw_price_list(&by.op(), id).await?;
+    let view = |given: Versioned<Withdrawal>| {
+        let Withdrawal { reprices, unpriced } = given.value;
+        let reprices = reprices.map(RepricesView::from);
+        WithdrawalView { id, dry_run: false, reprices, unpriced, withdrawn_at: Some(given.updated_at) }
+    };
+    Ok((None, Answer::of(withdrawn, view)))
 }

@@ -106,8 +106,9 @@ async fn presets(State(app): State<App>, _by: By<Viewer>, fresh: Fresh) -> Resul
     Ok(Answer::ok(position, Presets { items: price::presets().map(view).into() }))
 }
 
-/// Price lists, the most recently published first, withdrawn ones included. A new company has the original's list; `GET /price-lists/presets` says what is wrong with
-/// its price of speech recognition.
+/// Price lists, the most recently published first, withdrawn ones included.
+///
+/// A new company has one list, whose price of speech recognition is 60 times the public one: `GET /price-lists/presets` has another one.
 #[utoipa::path(get, path = "/price-lists", operation_id = "list_price_lists", tag = "prices", security(("bearer" = ["viewer"])), params(Fresh, PagingParams), responses((status = 200, body = Items<PriceListView>)))]
 async fn list(State(app): State<App>, by: By<Viewer>, fresh: Fresh, paging: Paging) -> Result<Answer<Items<PriceListView>>, Problem> {
     let mut read = fresh.read(&app, by.company_id(), &[projections::price_lists::READ_MODEL]).await?;
@@ -142,7 +143,7 @@ struct WhatIf {
     /// A date means the beginning of the day, UTC
     #[schema(value_type = String, example = "2026-11-01")]
     from: WrittenTime,
-    /// Only calls that started before this time, or this day
+    /// Only calls that started before this time, or before the beginning of this day
     #[schema(value_type = String, example = "2026-12-01T00:00:00Z")]
     to: WrittenTime,
     /// Only calls of this campaign

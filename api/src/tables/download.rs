@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
 use super::{
-    CSV, List, Row, TableFormat, TableRequest, XLSX,
+    CSV_UTF8, List, Row, TableFormat, TableRequest, XLSX,
     columns::{Columns, NoColumn},
 };
 use crate::{
@@ -85,7 +85,7 @@ pub async fn answer<L: List>(app: App, identity: Identity, table: TableRequest, 
         body(download, format, permit)
     };
     let (media_type, extension) = match format {
-        TableFormat::Csv { .. } => (CSV, "csv"),
+        TableFormat::Csv { .. } => (CSV_UTF8, "csv"),
         TableFormat::Xlsx => (XLSX, "xlsx"),
     };
     let headers = [

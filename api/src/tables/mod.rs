@@ -28,6 +28,8 @@ pub use download::Exported;
 const ROUTES: &[&str] =
     &["GET /analytics/calls", "GET /analytics/calls/{id}/turns", "GET /calls", "GET /campaigns/{id}/tasks", "GET /campaigns/{id}/turns"];
 const CSV: &str = "text/csv";
+/// Without the character set, some clients read CSV as Latin-1 (RFC 4180, section 3: the parameter may be given).
+const CSV_UTF8: &str = "text/csv; charset=utf-8";
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
 /// What is requested of a list.

@@ -32,7 +32,7 @@ pub struct TaskView {
     pub priority: i32,
     /// Attempts that have begun
     pub attempt_count: i64,
-    /// After how many attempts the task has failed: `max_retries` of its campaign. A company that retries failed tasks allows further ones
+    /// After how many attempts the task has failed: `max_retries` of its campaign. Each time the company puts a failed task back, there is one attempt more
     pub max_attempts: u32,
     /// When the last attempt began
     pub last_attempt_at: Option<DateTime<Utc>>,
