@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     canonical::{self, NotStorable},
+    clock::DatabaseClock,
     error::StoreError,
     persons::{self, Cipher, Envelope, HoldsPersonal, PersonalFields, PersonalValues},
 };
@@ -142,6 +143,8 @@ impl Metadata {
 /// their cause; the first event itself, and others of its type, have the cause of the command.
 pub(crate) struct Provenance<'a> {
     context: &'a CommandContext,
+    /// When events happened that name no time: not after they are recorded, even if this process's clock is ahead of the database's.
+    made_at: DateTime<Utc>,
     own: Option<Arc<str>>,
     /// The command's first event: id and type.
     first: Option<(Uuid, String)>,
@@ -149,8 +152,9 @@ pub(crate) struct Provenance<'a> {
 }
 
 impl<'a> Provenance<'a> {
-    pub fn new(context: &'a CommandContext) -> Self {
-        Self { context, own: None, first: None, of_followers: None }
+    pub fn new(context: &'a CommandContext, database_clock: &DatabaseClock) -> Self {
+        let made_at = database_clock.now().map_or(context.now, |now| now.min(context.now));
+        Self { context, made_at, own: None, first: None, of_followers: None }
     }
 
     /// The metadata for the next event, which has this id and type.
@@ -235,7 +239,8 @@ impl NewEvent {
             _ => Uuid::now_v7(),
         };
         let metadata = provenance.of(event_id, &event_type)?;
-        let occurred_at = whole_micros(occurred_at.unwrap_or(context.now));
+        // The command's own time is one that the platform made.
+        let occurred_at = whole_micros(occurred_at.filter(|at| *at != context.now).unwrap_or(provenance.made_at));
         let content = canonical::Content {
             company_id: context.company_id,
             event_id,

@@ -17,7 +17,10 @@ use sqlx::{
 use tokio::{sync::watch, time::timeout};
 use uuid::Uuid;
 
-use crate::database::{DatabaseHealth, Pool};
+use crate::{
+    clock::DatabaseClock,
+    database::{DatabaseHealth, Pool},
+};
 
 /// How often the head is read without a notification, in milliseconds.
 const POLL_MS: u64 = 200;
@@ -30,6 +33,7 @@ pub struct Head {
     appended: watch::Sender<i64>,
     erasures: watch::Sender<Erasures>,
     health: DatabaseHealth,
+    clock: DatabaseClock,
 }
 
 /// The erasures of persons, as far as this process has seen them.
@@ -52,7 +56,13 @@ impl Erasures {
 impl Head {
     /// Starts the tasks that watch the head and notify other processes; they end when the pool is closed.
     pub(crate) fn watch(pool: Pool, options: PgConnectOptions, channel: String, health: DatabaseHealth) -> Self {
-        let head = Self { position: watch::Sender::new(0), appended: watch::Sender::new(0), erasures: watch::Sender::default(), health };
+        let head = Self {
+            position: watch::Sender::new(0),
+            appended: watch::Sender::new(0),
+            erasures: watch::Sender::default(),
+            health,
+            clock: DatabaseClock::default(),
+        };
         let own_backend = Arc::new(AtomicU32::new(0));
         tokio::spawn(follow(pool.clone(), options.clone(), channel.clone(), head.clone(), Arc::clone(&own_backend)));
         tokio::spawn(tell(pool, options, channel, head.appended.subscribe(), own_backend));
@@ -62,6 +72,10 @@ impl Head {
     /// The last position that this process has seen.
     pub fn position(&self) -> i64 {
         *self.position.borrow()
+    }
+
+    pub(crate) fn clock(&self) -> &DatabaseClock {
+        &self.clock
     }
 
     /// Whether the database answers.

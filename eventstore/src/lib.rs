@@ -4,6 +4,7 @@ mod ahead;
 mod append;
 mod bounded_page;
 pub mod canonical;
+mod clock;
 mod contention;
 pub mod database;
 mod error;

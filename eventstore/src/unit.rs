@@ -46,7 +46,7 @@ impl EventStore {
             remembered: Vec::new(),
             required: Vec::new(),
             loaded: Vec::new(),
-            provenance: Provenance::new(context),
+            provenance: Provenance::new(context, self.head().clock()),
             position: 0,
         }
     }

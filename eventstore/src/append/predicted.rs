@@ -4,9 +4,7 @@
 //! The statement holds the same lock as `append_events`. Its snapshot may be older than the lock, but not than the head that it expects: if
 //! another process has appended since, the head's row has another position, and the update finds no row.
 
-use std::time::Instant;
-
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -14,16 +12,13 @@ use super::{
     batch::Batch,
     columns::{Columns, Places, copy_in},
 };
-use crate::canonical;
+use crate::{canonical, clock::DatabaseClock};
 
 /// Where the log continues, unless another process appends.
 pub(super) struct Prediction {
     pub position: i64,
     pub hash: [u8; 32],
     pub recorded_at: DateTime<Utc>,
-    /// The database's clock, and when it was read. A time that is computed from them is late by the transit time of one answer, and never
-    /// early.
-    pub clock: (DateTime<Utc>, Instant),
 }
 
 /// The end of the log after an append.
@@ -33,13 +28,12 @@ pub(super) struct Predicted {
 }
 
 impl Prediction {
-    /// The places of a batch; `None` if the batch depends on versions that only the log has.
-    pub fn place(&self, batch: &Batch, columns: &Columns<'_>) -> Option<Predicted> {
+    /// The places of a batch at this time of the database; `None` if the batch depends on versions that only the log has.
+    pub fn place(&self, batch: &Batch, columns: &Columns<'_>, now: DateTime<Utc>) -> Option<Predicted> {
         if batch.streams.iter().any(|slot| slot.count == 0 || slot.expected.version().is_none()) {
             return None;
         }
-        let (clock, read) = self.clock;
-        let recorded_at = self.recorded_at.max(clock + TimeDelta::microseconds(i64::try_from(read.elapsed().as_micros()).ok()?));
+        let recorded_at = self.recorded_at.max(now);
         let (mut hash, mut position) = (self.hash, self.position);
         let mut places = Places { first_position: position + 1, recorded_at, versions: Vec::new(), hashes: Vec::new() };
         for ((slot, event), offset) in batch.events().zip(&columns.offsets) {
@@ -49,7 +43,7 @@ impl Prediction {
             places.versions.push(version);
             places.hashes.push(hash.to_vec());
         }
-        Some(Predicted { places, last: Prediction { position, hash, recorded_at, clock: self.clock } })
+        Some(Predicted { places, last: Prediction { position, hash, recorded_at } })
     }
 }
 
@@ -60,24 +54,28 @@ pub(super) async fn write(
     batch: &Batch,
     columns: &Columns<'_>,
     predicted: Predicted,
+    clock: &DatabaseClock,
 ) -> Result<Option<(i64, Prediction)>, sqlx::Error> {
     let Predicted { places, last } = predicted;
     let before = places.first_position - 1;
-    let clock = if columns.have_content() {
+    let told = if columns.have_content() {
         let rows = Rows { slots: &columns.slots, event_ids: &columns.event_ids, versions: &places.versions, hashes: &places.hashes };
         move_head(connection, columns, &rows, before, &last).await?
     } else {
         let mut transaction = connection.begin().await?;
-        let clock = move_head(&mut transaction, columns, &Rows::default(), before, &last).await?;
-        if clock.is_some() {
+        let told = move_head(&mut transaction, columns, &Rows::default(), before, &last).await?;
+        if told.is_some() {
             copy_in(&mut transaction, batch, columns, &places).await?;
             transaction.commit().await?;
         } else {
             transaction.rollback().await?;
         }
-        clock
+        told
     };
-    Ok(clock.map(|clock| (before, Prediction { clock, ..last })))
+    Ok(told.map(|time| {
+        clock.note(time);
+        (before, last)
+    }))
 }
 
 /// The values that the statement inserts itself, beside the columns' content; empty if the events are copied in.
@@ -97,7 +95,7 @@ async fn move_head(
     rows: &Rows<'_>,
     before: i64,
     last: &Prediction,
-) -> Result<Option<(DateTime<Utc>, Instant)>, sqlx::Error> {
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let moved = sqlx::query!(
         r#"with held as materialized (
                select pg_advisory_xact_lock(hashtextextended(current_schema() || '.log_head', 0))
@@ -144,5 +142,5 @@ async fn move_head(
         &columns.occurred,
         rows.hashes as &[Vec<u8>]
     );
-    Ok(moved.fetch_optional(connection).await?.map(|row| (row.clock, Instant::now())))
+    Ok(moved.fetch_optional(connection).await?.map(|row| row.clock))
 }

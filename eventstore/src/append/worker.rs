@@ -63,9 +63,9 @@ impl Worker {
     pub fn new(options: PgConnectOptions, may_copy: bool, head: Head, pending: mpsc::Receiver<Pending>) -> Self {
         Self {
             options: options.options(SESSION),
+            writer: Writer::new(may_copy, head.clock().clone()),
             head,
             connection: None,
-            writer: Writer::new(may_copy),
             pending,
             deferred: VecDeque::new(),
             last_commands: 0,

@@ -1,7 +1,7 @@
 //! Writes a batch: to its predicted places, or to places that the database assigns. A large batch is copied in, because that costs half as
 //! much per event.
 
-use std::{collections::HashMap, time::Instant};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::count;
@@ -14,6 +14,7 @@ use super::{
     columns::{Columns, Places, copy_in},
     predicted::{self, Prediction},
 };
+use crate::clock::DatabaseClock;
 
 /// A batch with at least this many events is copied in.
 const COPY_EVENTS_MIN: usize = 500;
@@ -31,28 +32,31 @@ pub(super) struct Writer {
     /// Whether it may copy into the log.
     may_copy: bool,
     prediction: Option<Prediction>,
+    clock: DatabaseClock,
     /// Position of the last event that this process appended.
     last_position: Option<i64>,
 }
 
 impl Writer {
-    pub const fn new(may_copy: bool) -> Self {
-        Self { may_copy, prediction: None, last_position: None }
+    pub const fn new(may_copy: bool, clock: DatabaseClock) -> Self {
+        Self { may_copy, prediction: None, clock, last_position: None }
     }
 
     /// Writes the whole batch or nothing. `again`: an answer was lost, the events may be in the log already.
     pub async fn write(&mut self, connection: &mut PgConnection, batch: &Batch, again: bool) -> Result<Written, sqlx::Error> {
         let columns = Columns::of(batch, batch.size.events < COPY_EVENTS_MIN || !self.may_copy);
         let prediction = self.prediction.take().filter(|_| !again);
-        if let Some(predicted) = prediction.and_then(|prediction| prediction.place(batch, &columns)) {
-            match predicted::write(connection, batch, &columns, predicted).await {
+        let now = self.clock.now();
+        if let Some(predicted) = prediction.zip(now).and_then(|(prediction, now)| prediction.place(batch, &columns, now)) {
+            match predicted::write(connection, batch, &columns, predicted, &self.clock).await {
                 Ok(Some((position, prediction))) => {
                     let recorded_at = prediction.recorded_at;
                     self.last_position = Some(prediction.position);
                     self.prediction = Some(prediction);
                     return Ok(Written::At { position, recorded_at });
                 }
-                Ok(None) => {}
+                // Another process has appended, or the known time was ahead of the database's.
+                Ok(None) => self.clock.doubt(),
                 // A stream is not as expected, or the content cannot be stored: append_events finds out which.
                 Err(error) if is_refusal(&error) => {}
                 Err(error) => return Err(error),
@@ -68,28 +72,36 @@ impl Writer {
         columns: &Columns<'_>,
         again: bool,
     ) -> Result<Written, sqlx::Error> {
-        let (answer, read) = if columns.have_content() {
-            (append(connection, columns, again, true).await?, Instant::now())
+        let answer = if columns.have_content() {
+            let answer = append(connection, columns, again, true).await?;
+            self.note(&answer);
+            answer
         } else {
             let mut transaction = connection.begin().await?;
             let mut answer = append(&mut transaction, columns, again, false).await?;
-            let read = Instant::now();
+            self.note(&answer);
             if let Some(places) = answer.take_places(columns) {
                 copy_in(&mut transaction, batch, columns, &places).await?;
                 transaction.commit().await?;
             } else {
                 transaction.rollback().await?;
             }
-            (answer, read)
+            answer
         };
         let Some(position) = answer.position else { return Ok(Written::Not(answer.found())) };
         let recorded_at = answer.recorded_at;
         // Prediction is worth a try once no other process has appended in between.
         if self.last_position == Some(position) {
-            self.prediction = answer.prediction(position, batch, read);
+            self.prediction = answer.prediction(position, batch);
         }
         self.last_position = Some(position + count::to_i64(batch.size.events));
         Ok(Written::At { position, recorded_at })
+    }
+
+    fn note(&self, answer: &Answer) {
+        if let Some(clock) = answer.clock {
+            self.clock.note(clock);
+        }
     }
 }
 
@@ -128,10 +140,10 @@ impl Answer {
         Some(Places { first_position, recorded_at: self.recorded_at, versions, hashes: self.hashes.take().unwrap_or_default() })
     }
 
-    fn prediction(&self, before: i64, batch: &Batch, read: Instant) -> Option<Prediction> {
+    fn prediction(&self, before: i64, batch: &Batch) -> Option<Prediction> {
         let hash = self.last_hash.as_deref()?.try_into().ok()?;
         let position = before + count::to_i64(batch.size.events);
-        Some(Prediction { position, hash, recorded_at: self.recorded_at, clock: (self.clock?, read) })
+        Some(Prediction { position, hash, recorded_at: self.recorded_at })
     }
 
     #[expect(clippy::expect_used, reason = "recorded_at is a server's clock")]

@@ -1,5 +1,6 @@
 //! Single appends: repeated commands, multi-stream appends, and refusals.
 
+use chrono::TimeDelta;
 use domain::{
     call::{Call, CallCommand, Turn},
     campaign::{Campaign, CampaignCommand, CampaignEvent, CampaignRefusal, CampaignSettings},
@@ -7,7 +8,7 @@ use domain::{
     reserved_name::{NameCommand, ReservedName},
 };
 use eventstore::{
-    CommandContext, CommandIdentity, Conflict, EventStore, ExecuteError, ExpectedVersion, StoreError, StreamName, now, verify,
+    CommandContext, CommandIdentity, Conflict, EventStore, ExecuteError, ExpectedVersion, StoreError, StoredEvent, StreamName, now, verify,
 };
 use support::new_database;
 use uuid::Uuid;
@@ -136,6 +137,25 @@ async fn a_transaction_is_decided_again_when_another_command_was_first() {
         Ok::<_, StoreError>((unit, ()))
     });
     assert!(matches!(refused.await, Err(StoreError::PreconditionFailed { expected: 1, .. })));
+}
+
+/// The clock of a process may be ahead of the database's.
+#[tokio::test]
+async fn what_the_platform_makes_does_not_happen_after_it_is_recorded() {
+    let (_database, store) = open(&new_database().await).await;
+    let id = Uuid::now_v7();
+    let settings = Box::new(CampaignSettings::new("c".into(), Uuid::nil()));
+    store.execute::<Campaign>(&context(COMPANY), id, CampaignCommand::Create { settings }).await.unwrap();
+    for n in 0..200 {
+        let ahead = CommandContext { now: now() + TimeDelta::seconds(2 * (n % 2)), ..context(COMPANY) };
+        let add = CampaignCommand::AddTasks { import_id: Uuid::now_v7(), count: 1 };
+        store.execute::<Campaign>(&ahead, id, add).await.unwrap();
+    }
+    let events = store.read_stream(&StreamName::of::<Campaign>(id), None).await.unwrap();
+    let late: Vec<_> = events.iter().skip(1).filter(|event| event.occurred_at > event.recorded_at).map(|event| event.version).collect();
+    assert!(events.len() == 201 && late.is_empty(), "{late:?} of {}", events.len());
+    let recent = |event: &StoredEvent| event.recorded_at - event.occurred_at < TimeDelta::seconds(10);
+    assert!(events.iter().all(recent));
 }
 
 /// One process pauses and resumes a campaign, many times at once, so that commands are decided ahead of the log; another process adds tasks
