@@ -14,7 +14,10 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Answer, Client, Cut, MASTER_KEY, Proxy, binary, new_database, seed, setting};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 static NEWVOICE: LazyLock<PathBuf> = LazyLock::new(|| binary("newvoice"));
 
@@ -69,7 +72,8 @@ impl Drop for Node {
 fn spawn(url: &str, port: u16) -> Child {
     let mut command = Command::new(&*NEWVOICE);
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--seal-every-sec", "0", "--drain-sec", "0"]);
-    command.env("DATABASE_URL", url).env("NEWVOICE_MASTER_KEY", MASTER_KEY);
+    // Calls of the simulator last longer than a test.
+    command.env("DATABASE_URL", url).env("NEWVOICE_MASTER_KEY", MASTER_KEY).env("NEWVOICE_SIMULATOR_SPEED", "0.001");
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -298,6 +302,63 @@ async fn a_claim_that_is_cut_off_at_any_point_by_a_crash_of_postgres_is_answered
     let port = server.options().get_port();
     drop(node);
     require_sound(&url(port)).await;
+}
+
+/// The statements of a claim of the dialer. The platform's other appends have no claim among their events.
+const DIALER_POINTS: [(&str, &[&str], Cut); 5] = [
+    ("before the dialer's slot", &["take_claim_slot"], Cut::Before),
+    ("between the dialer's slot and append", &["TaskClaimed"], Cut::Before),
+    ("between the dialer's append and its acknowledgement", &["TaskClaimed"], Cut::After),
+    ("between the dialer's append and confirmation", &["as \"confirmed!\""], Cut::Before),
+    ("after the dialer's confirmation", &["as \"confirmed!\""], Cut::After),
+];
+/// Attempts of a campaign at once.
+const DIALER_LIMIT: usize = 2;
+
+/// A slot that the dialer took before it was killed blocks no call: the campaign has as many attempts as before, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_of_the_dialer_that_is_cut_off_at_any_point_blocks_no_other() {
+    let rounds = setting("NEWVOICE_TEST_CLAIM_POINTS", 1);
+    let url = new_database().await;
+    let proxy = Proxy::start(port_of(&url)).await;
+    let node = Node::start(&url.replace(&format!(":{}/", port_of(&url)), &format!(":{}/", proxy.port)));
+    let (admin, _) = campaign(&node, 1, 1).await;
+    for (point, needles, cut) in DIALER_POINTS {
+        let mut slowest = Duration::ZERO;
+        for round in 0..rounds {
+            let id =
+                admin.campaign(json!({"dialed_by": "simulator", "max_concurrent_calls": DIALER_LIMIT, "calls_per_minute": 1_000})).await;
+            let rows: String = (0..5).map(|i| format!("+420602{i:06}\n")).collect();
+            admin.upload(&id, "list.csv", format!("phone_number\n{rows}").into_bytes()).await.expect(200);
+            let (child, killed) = (Arc::clone(&node.child), Arc::new(Notify::new()));
+            let done = Arc::clone(&killed);
+            proxy.set_trap(needles, cut, move || {
+                child.lock().unwrap().kill().unwrap();
+                done.notify_one();
+            });
+            // The dialer may be killed before this is answered.
+            drop(try_send(&admin, &format!("/campaigns/{id}/start"), &format!("start {id}"), None).await);
+            let killed = tokio::time::timeout(ANSWER_TIMEOUT, killed.notified()).await;
+            killed.unwrap_or_else(|_| panic!("{point}: the statement never came"));
+            node.restart();
+            node.ready().await;
+            let ready = Instant::now();
+            let dialed = async {
+                let stats = format!("/campaigns/{id}/stats");
+                while admin.send(admin.request(Method::GET, &stats)).await["tasks"]["in_progress"] != DIALER_LIMIT {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(ANSWER_TIMEOUT, dialed).await.unwrap_or_else(|_| panic!("{point}, round {round}: calls are missing"));
+            slowest = slowest.max(ready.elapsed());
+            answered(&admin, &format!("/campaigns/{id}/finish"), &format!("finish {id}"), None).await.expect(200);
+            let claimed = admin.get(&format!("/campaigns/{id}/stats")).await.expect(200)["attempts"].clone();
+            assert_eq!(claimed, DIALER_LIMIT, "{point}, round {round}");
+        }
+        println!("{point}: {rounds} times; slowest return to all calls after readiness: {slowest:?}");
+    }
+    drop(node);
+    require_sound(&url).await;
 }
 
 fn port_of(url: &str) -> u16 {

@@ -43,7 +43,7 @@ pub struct Proxy {
 
 /// An action that runs once, at a matching statement, in addition to the cut.
 struct Trap {
-    /// Parts of the statement's text; any of them is enough.
+    /// Parts of the statement's text or parameters; any of them is enough.
     needles: &'static [&'static str],
     cut: Cut,
     action: Box<dyn FnOnce() + Send>,
@@ -115,8 +115,8 @@ impl Proxy {
         self.drops_options.store(true, Ordering::SeqCst);
     }
 
-    /// Runs `action` at the next statement that contains one of the needles: before PostgreSQL gets it, or after PostgreSQL has run it and
-    /// before the client gets the answer. Then the connection is closed.
+    /// Runs `action` at the next statement that contains one of the needles, in its text or its parameters: before PostgreSQL gets it, or
+    /// after PostgreSQL has run it and before the client gets the answer. Then the connection is closed.
     pub fn set_trap(&self, needles: &'static [&'static str], cut: Cut, action: impl FnOnce() + Send + 'static) {
         *self.trap.lock().unwrap() = Some(Trap { needles, cut, action: Box::new(action) });
     }
@@ -177,7 +177,10 @@ impl Proxy {
                     let (name, sql) = (string_at(&body, 0), string_at(&body, 1));
                     prepared.insert(name, sql);
                 }
-                b'B' => text = prepared.get(&string_at(&body, 1)).cloned().unwrap_or_default(),
+                b'B' => {
+                    let statement = prepared.get(&string_at(&body, 1)).map(String::as_str).unwrap_or_default();
+                    text = format!("{statement}\n{}", String::from_utf8_lossy(&body));
+                }
                 b'Q' => text = string_at(&body, 0),
                 _ => {}
             }
