@@ -25,7 +25,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     from_value(read(bytes)?)
 }
 
-/// Reads JSON, with or without a byte-order mark. A number that would be rounded, a field that is there twice and a NUL character are refused.
+/// Reads JSON, with or without a byte-order mark. A number that would be rounded and a field that is there twice are refused.
 /// A value takes up to a hundred times the memory of its text, so the number of values is limited.
 pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -41,6 +41,20 @@ pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     match find_fault(str::from_utf8(bytes).map_err(|error| not_json(&error))?) {
         Some((path, fault)) => Err(Problem::invalid(shorten(path), fault)),
         None => Ok(value),
+    }
+}
+
+/// The path of the first text with a NUL character, which PostgreSQL does not store.
+pub fn find_nul(value: &Value) -> Option<String> {
+    let below = |place: String, value: &Value| find_nul(value).map(|path| place + &path);
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(items) => items.iter().enumerate().find_map(|(i, item)| below(format!("[{i}]"), item)),
+        Value::Object(fields) => fields.iter().find_map(|(name, field)| {
+            let place = format!(".{name}");
+            if name.contains('\0') { Some(place) } else { below(place, field) }
+        }),
+        _ => None,
     }
 }
 
@@ -173,6 +187,17 @@ mod tests {
         let problem = read(br#"{"rates": [{"price": 0.12345678901234567890}]}"#).unwrap_err();
         assert_eq!((problem.status, problem.errors[0].path.as_str()), (422, "rates[0].price"));
         assert_eq!(read(b"[0.5, 1e3, 12345678901234567]").unwrap(), serde_json::json!([0.5, 1e3, 12345678901234567_u64]));
+    }
+
+    #[test]
+    fn a_nul_character_is_found_by_its_path() {
+        for (value, path) in [
+            (serde_json::json!({"a": [1, {"b": "x\0"}]}), Some(".a[1].b")),
+            (serde_json::json!({"a": {"b\0": 1}}), Some(".a.b\0")),
+            (serde_json::json!({"a": ["b", null, true]}), None),
+        ] {
+            assert_eq!(find_nul(&value).as_deref(), path);
+        }
     }
 
     #[test]

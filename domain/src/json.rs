@@ -1,5 +1,4 @@
-//! Finds what a JSON text has and the value that is read from it has not: numbers that are rounded, and fields that are there twice. It also
-//! finds NUL characters, which PostgreSQL does not store.
+//! Finds what a JSON text has and the value that is read from it has not: numbers that are rounded, and fields that are there twice.
 //!
 //! serde_json reads a number as `u64`, `i64` or `f64`. Beyond some 15 digits an `f64` is only close to the written number, and its shortest
 //! form is another number. Of two fields with one name, it reads the last one.
@@ -27,26 +26,15 @@ pub fn find_fault(json: &str) -> Option<(String, FieldFault)> {
         };
         let (token, after) = rest.split_at(length);
         match first {
-            b'"' => {
-                last_text = token;
-                let is_value = !after.trim_ascii_start().starts_with(':');
-                if is_value && has_nul(token) {
-                    return Some((written(&path), FieldFault::NulCharacter));
-                }
-            }
+            b'"' => last_text = token,
             b'{' => path.push(Place::Field { name: String::new(), names: HashSet::new() }),
             b'[' => path.push(Place::Item(0)),
             b'}' | b']' => drop(path.pop()),
             b':' => {
                 if let Some(Place::Field { name, names }) = path.last_mut() {
                     *name = serde_json::from_str(last_text).ok()?;
-                    let fault = match names.insert(name.clone()) {
-                        _ if has_nul(last_text) => Some(FieldFault::NulCharacter),
-                        true => None,
-                        false => Some(FieldFault::Repeated),
-                    };
-                    if let Some(fault) = fault {
-                        return Some((written(&path), fault));
+                    if !names.insert(name.clone()) {
+                        return Some((written(&path), FieldFault::Repeated));
                     }
                 }
             }
@@ -72,11 +60,6 @@ fn text_length(rest: &str) -> usize {
         ends
     });
     end.map_or(rest.len(), |end| end + 2)
-}
-
-/// Whether a quoted text has a NUL character, which can only be written as an escape.
-fn has_nul(text: &str) -> bool {
-    text.contains("\\u0000") && serde_json::from_str::<String>(text).is_ok_and(|text| text.contains('\0'))
 }
 
 fn written(path: &[Place]) -> String {
@@ -113,18 +96,6 @@ mod tests {
             (r#"{"": 1, "": 2}"#, Some("")),
         ] {
             let found = path.map(|path| (path.to_owned(), FieldFault::Repeated));
-            assert_eq!(find_fault(json), found, "{json}");
-        }
-    }
-
-    #[test]
-    fn a_nul_character_is_found() {
-        for (json, path) in [
-            (r#"{"a": ["x", "y\u0000"]}"#, Some("a[1]")),
-            (r#"{"a": {"b\u0000" : 1}}"#, Some("a.b\0")),
-            (r#"{"a": "\\u0000", "b": "u0000"}"#, None),
-        ] {
-            let found = path.map(|path| (path.to_owned(), FieldFault::NulCharacter));
             assert_eq!(find_fault(json), found, "{json}");
         }
     }

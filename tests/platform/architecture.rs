@@ -290,7 +290,7 @@ async fn paths_and_methods_that_are_not_there_are_problems_too() {
     };
     assert_eq!(send("/campaigns", r#"{"name": "A", "skillbase_id": null, "name": "B"}"#).await.problem(422).paths(), ["name"]);
     assert_eq!(
-        send("/skillbases", r#"{"name": "A", "config": {"agent": {"x": ["\u0000"]}}}"#).await.problem(422).paths(),
+        send("/skillbases", r#"{"name": "A", "slug": "a", "config": {"agent": {"x": ["\u0000"]}}}"#).await.problem(422).paths(),
         ["config.agent.x[0]"]
     );
     let id = uuid::Uuid::new_v4();

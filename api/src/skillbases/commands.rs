@@ -1,7 +1,10 @@
 //! Skillbases.
 
 use axum::extract::State;
-use domain::skillbase::{LiveSkillbase, SkillbaseConfig, SkillbaseContent};
+use domain::{
+    skillbase::{LiveSkillbase, SkillbaseConfig, SkillbaseContent},
+    validation::FieldFault,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use services::{SkillbaseChange, Versioned};
@@ -12,7 +15,7 @@ use crate::{
     answer::{Answer, Done},
     auth::{By, Manager},
     extract::{Body, Id, Patch, given},
-    json::from_value,
+    json::{find_nul, from_value},
     problem::Problem,
     skillbases::{queries::SkillbaseView, schema::ConfigSchema},
     state::App,
@@ -63,6 +66,9 @@ struct UpdateSkillbase {
 
 /// Parses a configuration; the paths of problems begin with `config.`.
 fn parse_config(config: Value) -> Result<SkillbaseConfig, Problem> {
+    if let Some(path) = find_nul(&config) {
+        return Err(Problem::invalid(format!("config{path}"), FieldFault::NulCharacter));
+    }
     from_value::<SkillbaseConfig>(config).map_err(|mut problem| {
         for error in &mut problem.errors {
             error.path = if error.path.is_empty() { "config".to_owned() } else { format!("config.{}", error.path) };
