@@ -293,7 +293,7 @@ pub struct CallFilter {
     pub to: Option<DateTime<Utc>>,
 }
 
-/// Number of calls that pass the filter; it reads the index entry of each.
+/// Number of calls that pass the filter. It reads each of them.
 pub async fn count(db: &mut PgConnection, company_id: Uuid, filter: &CallFilter) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select count(*) as "n!" from calls

@@ -18,7 +18,7 @@ use crate::{numbers::share, problem::Problem, state::App};
 /// Decimal places of a quotient of money, as in all answers.
 const COST_SCALE: u32 = 12;
 
-/// The operations whose answers are changed. Lists that are read with `skip` are changed as well.
+/// The operations whose answers are changed.
 pub const ADAPTED: &[&str] = &[
     "POST /skillbases",
     "GET /skillbases",

@@ -32,7 +32,7 @@ pub struct TaskFilter {
     pub person_id: Option<Uuid>,
 }
 
-/// Number of a campaign's tasks with a status, or of all; it does not depend on their number what that costs.
+/// Number of a campaign's tasks with a status, or of all. It reads one row, however many tasks there are.
 pub async fn count(db: &mut PgConnection, company_id: Uuid, campaign_id: Uuid, status: Option<&str>) -> Result<i64, sqlx::Error> {
     let counts = sqlx::query_scalar!(
         r#"select case $3::text when 'pending' then pending when 'in_progress' then in_progress when 'retry' then retry
