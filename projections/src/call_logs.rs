@@ -14,14 +14,13 @@ use eventstore::{
     persons::{Envelope, PersonalValues},
 };
 use rust_decimal::Decimal;
-use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
     page::{After, long_rows},
-    personal::{envelopes, text_of},
+    personal::text_of,
 };
 
 pub const READ_MODEL: ReadModel = ReadModel::new("call_logs");
@@ -61,7 +60,7 @@ pub struct CallLogRow {
     pub llm_model: Option<String>,
     pub tts_provider: Option<String>,
     /// What was said, and the state; the columns have placeholders until this envelope is opened.
-    pub personal: Option<Value>,
+    pub personal: Option<Json<Envelope>>,
 }
 
 impl HoldsPersonal for CallLogRow {
@@ -70,7 +69,7 @@ impl HoldsPersonal for CallLogRow {
     }
 
     fn envelopes(&self) -> Vec<Envelope> {
-        envelopes([&self.personal]).into_iter().map(|envelope| envelope.beside("/turn_index", self.turn_index)).collect()
+        self.personal.iter().map(|Json(envelope)| envelope.clone().beside("/turn_index", self.turn_index)).collect()
     }
 
     fn reveal(&mut self, values: PersonalValues) {
@@ -148,7 +147,7 @@ async fn insert(db: &mut PgConnection, turns: &[(&Recorded, &Turn)]) -> Result<(
         &column(turns, |_, t| t.llm_provider.clone()) as &[Option<String>],
         &column(turns, |_, t| t.llm_model.clone()) as &[Option<String>],
         &column(turns, |_, t| t.tts_provider.clone()) as &[Option<String>],
-        &column(turns, |e, _| e.personal_json()) as &[Option<Value>]
+        &column(turns, |e, _| e.personal.clone().map(Json)) as &[Option<Json<Envelope>>]
     )
     .execute(db)
     .await?;
@@ -256,11 +255,11 @@ async fn of_call(
 ) -> Result<Vec<CallLogRow>, sqlx::Error> {
     sqlx::query_as!(
         CallLogRow,
-        "select call_id, turn_index, occurred_at, recorded_at, user_text, agent_text, state, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us,
+        r#"select call_id, turn_index, occurred_at, recorded_at, user_text, agent_text, state, ttfb_stt_us, latency_llm_us, ttfb_tts_us, eou_latency_us,
                 stt_duration_sec, llm_input_tokens, llm_output_tokens, tts_characters, interrupted, stt_provider, llm_provider, llm_model,
-                tts_provider, personal
+                tts_provider, personal as "personal: Json<Envelope>"
            from call_logs where company_id = $1 and call_id = $2 and ($3::int is null or turn_index > $3)
-          order by turn_index limit $4",
+          order by turn_index limit $4"#,
         company_id,
         call_id,
         after,

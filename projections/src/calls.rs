@@ -14,14 +14,13 @@ use eventstore::{
 };
 use rust_decimal::Decimal;
 use serde::Deserialize;
-use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
     page::After,
-    personal::{envelopes, text_of},
+    personal::text_of,
 };
 
 pub const READ_MODEL: ReadModel = ReadModel::new("calls");
@@ -43,7 +42,7 @@ pub struct CallRow {
     /// Number of the person that the call is with; [`ERASED`](domain::ERASED) until `personal` is opened.
     pub phone_number: String,
     pub person_id: Option<Uuid>,
-    pub personal: Option<Value>,
+    pub personal: Option<Json<Envelope>>,
     pub status: String,
     pub started_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
@@ -154,7 +153,7 @@ impl CallRow {
         self.skillbase_id = subject.skillbase_id;
         self.skillbase_version = subject.skillbase_version.map(fit).transpose()?;
         self.phone_number.clone_from(subject.phone_number.reveal());
-        (self.person_id, self.personal) = (subject.person_id, event.personal_json());
+        (self.person_id, self.personal) = (subject.person_id, event.personal.clone().map(Json));
         Ok(())
     }
 
@@ -176,7 +175,7 @@ impl HoldsPersonal for CallRow {
     }
 
     fn envelopes(&self) -> Vec<Envelope> {
-        envelopes([&self.personal])
+        self.personal.iter().map(|Json(envelope)| envelope.clone()).collect()
     }
 
     fn reveal(&mut self, values: PersonalValues) {
@@ -192,10 +191,10 @@ async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uui
     let (companies, ids): (Vec<_>, Vec<_>) = events.iter().map(|event| (event.company_id, event.id)).unzip();
     let rows = sqlx::query_as!(
         CallRow,
-        "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
+        r#"select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
                 ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
-                stream_version, created_at, person_id, personal
-           from calls where (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
+                stream_version, created_at, person_id, personal as "personal: Json<Envelope>"
+           from calls where (company_id, call_id) in (select * from unnest($1::uuid[], $2::uuid[]))"#,
         &companies,
         &ids
     );
@@ -243,7 +242,7 @@ async fn save(db: &mut PgConnection, rows: Vec<CallRow>) -> Result<(), sqlx::Err
         &column(rows, |r| r.stream_version),
         &column(rows, |r| r.created_at),
         &column(rows, |r| r.person_id) as &[Option<Uuid>],
-        &column(rows, |r| r.personal.clone()) as &[Option<Value>]
+        &column(rows, |r| r.personal.clone()) as &[Option<Json<Envelope>>]
     )
     .execute(db)
     .await?;
@@ -253,10 +252,10 @@ async fn save(db: &mut PgConnection, rows: Vec<CallRow>) -> Result<(), sqlx::Err
 pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CallRow>, sqlx::Error> {
     sqlx::query_as!(
         CallRow,
-        "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
+        r#"select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
                 ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
-                stream_version, created_at, person_id, personal
-           from calls where company_id = $1 and call_id = $2",
+                stream_version, created_at, person_id, personal as "personal: Json<Envelope>"
+           from calls where company_id = $1 and call_id = $2"#,
         company_id,
         id
     )
@@ -333,9 +332,9 @@ pub async fn list(
 ) -> Result<Vec<CallRow>, sqlx::Error> {
     sqlx::query_as!(
         CallRow,
-        "select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
+        r#"select company_id, call_id, campaign_id, task_id, skillbase_id, skillbase_version, direction, phone_number, status, started_at,
                 ended_at, duration_sec, final_state, hangup_by, outcome, outcome_confidence_percent, outcome_method, last_event_at,
-                stream_version, created_at, person_id, personal
+                stream_version, created_at, person_id, personal as "personal: Json<Envelope>"
            from calls
           where company_id = $1 and ($2::uuid is null or campaign_id = $2) and ($3::uuid is null or skillbase_id = $3)
             and ($4::text is null or outcome = $4) and ($5::text is null or direction = $5) and ($6::uuid is null or person_id = $6)
@@ -345,7 +344,7 @@ pub async fn list(
                                when 'completed' then status = 'ended' and outcome is distinct from 'fail'
                                when 'failed' then status = 'ended' and outcome = 'fail'
                                else $12::text is null or status = $12 end
-          order by started_at desc, call_id desc limit $11",
+          order by started_at desc, call_id desc limit $11"#,
         company_id,
         filter.campaign_id,
         filter.skillbase_id,

@@ -6,8 +6,8 @@ use domain::{
     ERASED,
     user::{KnownUser, User},
 };
-use eventstore::{Persons, StoreError};
-use sqlx::PgConnection;
+use eventstore::{Persons, StoreError, persons::Envelope};
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -27,15 +27,22 @@ pub async fn addresses(
 ) -> Result<HashMap<Uuid, String>, StoreError> {
     let mut rows = with_ids(db, company_id, ids).await?;
     persons.reveal(company_id, &mut rows).await?;
-    let addresses = rows.into_iter().filter_map(|row| Some((row.id(), row.into_data().ok()?.email.into_inner())));
-    Ok(addresses.filter(|(_, address)| address != ERASED).collect())
+    let mut addresses = HashMap::new();
+    for row in rows {
+        let (id, address) = (row.id(), row.into_data().map_err(|error| sqlx::Error::Decode(error.into()))?.email.into_inner());
+        if address != ERASED {
+            addresses.insert(id, address);
+        }
+    }
+    Ok(addresses)
 }
 
 async fn with_ids(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]) -> Result<Vec<Document<User>>, sqlx::Error> {
     let rows = sqlx::query_as!(
         DocumentRow,
-        "select company_id, user_id as id, stream_version, created_at, updated_at, deleted_at, body, personal from users
-          where company_id = $1 and user_id = any($2)",
+        r#"select company_id, user_id as id, stream_version, created_at, updated_at, deleted_at, body,
+                  personal as "personal: Json<Envelope>" from users
+          where company_id = $1 and user_id = any($2)"#,
         company_id,
         ids
     );
@@ -46,9 +53,10 @@ async fn with_ids(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid]) -> Resu
 pub async fn list(db: &mut PgConnection, company_id: Uuid, after: Option<After>, limit: i64) -> Result<Vec<Document<User>>, sqlx::Error> {
     let rows = sqlx::query_as!(
         DocumentRow,
-        "select company_id, user_id as id, stream_version, created_at, updated_at, deleted_at, body, personal from users
+        r#"select company_id, user_id as id, stream_version, created_at, updated_at, deleted_at, body,
+                  personal as "personal: Json<Envelope>" from users
           where company_id = $1 and ($2::timestamptz is null or (created_at, user_id) < ($2, $3::uuid))
-          order by created_at desc, user_id desc limit $4",
+          order by created_at desc, user_id desc limit $4"#,
         company_id,
         after.map(|a| a.at),
         after.map(|a| a.id),

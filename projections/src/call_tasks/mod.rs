@@ -16,7 +16,7 @@ use eventstore::{
     persons::{Envelope, PersonalValues},
 };
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 pub use query::{
@@ -26,7 +26,7 @@ pub use stats::{CampaignStatsRow, PacingCounts, STATS_READS, campaign_stats};
 
 use crate::{
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},
-    personal::{envelopes, text_of},
+    personal::text_of,
 };
 
 pub const READ_MODEL: ReadModel = ReadModel::new("call_tasks");
@@ -74,9 +74,9 @@ pub struct CallTaskRow {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     /// The envelope of the contact data; the columns have placeholders until it is opened.
-    pub personal: Option<Value>,
+    pub personal: Option<Json<Envelope>>,
     /// The envelope of the last failed attempt's message.
-    pub failure_personal: Option<Value>,
+    pub failure_personal: Option<Json<Envelope>>,
 }
 
 impl HoldsPersonal for CallTaskRow {
@@ -86,9 +86,8 @@ impl HoldsPersonal for CallTaskRow {
 
     fn envelopes(&self) -> Vec<Envelope> {
         // Only the last attempt can be the failed one: when another attempt begins, the failure is removed.
-        let failures =
-            envelopes([&self.failure_personal]).into_iter().map(|envelope| envelope.beside("/failure/call_id", json!(self.call_id)));
-        envelopes([&self.personal]).into_iter().chain(failures).collect()
+        let failure = self.failure_personal.iter().map(|Json(envelope)| envelope.clone().beside("/failure/call_id", json!(self.call_id)));
+        self.personal.iter().map(|Json(envelope)| envelope.clone()).chain(failure).collect()
     }
 
     fn reveal(&mut self, values: PersonalValues) {
@@ -159,7 +158,7 @@ fn fold(rows: &mut HashMap<Uuid, CallTaskRow>, event: &Recorded, fact: &TaskEven
                 stream_version: event.version,
                 created_at: event.recorded_at,
                 updated_at: event.recorded_at,
-                personal: event.personal_json(),
+                personal: event.personal.clone().map(Json),
                 failure_personal: None,
             },
         );
@@ -203,7 +202,7 @@ impl CallTaskRow {
         self.status = status.to_owned();
         self.outcome = failure.and_then(|(f, _)| f.outcome).map(|o| o.to_string());
         self.error_message = failure.map(|(f, _)| f.error_message.reveal().clone());
-        self.failure_personal = failure.and_then(|(_, event)| event.personal_json());
+        self.failure_personal = failure.and_then(|(_, event)| event.personal.clone().map(Json));
         (self.next_attempt_at, self.lease_sec) = (None, None);
     }
 }
@@ -213,10 +212,10 @@ async fn load(db: &mut PgConnection, events: &[&Recorded]) -> Result<HashMap<Uui
     let (companies, ids): (Vec<_>, Vec<_>) = old.map(|event| (event.company_id, event.id)).unzip();
     let rows = sqlx::query_as!(
         CallTaskRow,
-        "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
+        r#"select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
                 next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
-                person_id, personal, failure_personal, was_reopened
-           from call_tasks where (company_id, task_id) in (select * from unnest($1::uuid[], $2::uuid[]))",
+                person_id, personal as "personal: Json<Envelope>", failure_personal as "failure_personal: Json<Envelope>", was_reopened
+           from call_tasks where (company_id, task_id) in (select * from unnest($1::uuid[], $2::uuid[]))"#,
         &companies,
         &ids
     );
@@ -261,8 +260,8 @@ async fn save(db: &mut PgConnection, rows: Vec<CallTaskRow>) -> Result<(), sqlx:
         &column(rows, |r| r.created_at),
         &column(rows, |r| r.updated_at),
         &column(rows, |r| r.person_id) as &[Option<Uuid>],
-        &column(rows, |r| r.personal.clone()) as &[Option<Value>],
-        &column(rows, |r| r.failure_personal.clone()) as &[Option<Value>],
+        &column(rows, |r| r.personal.clone()) as &[Option<Json<Envelope>>],
+        &column(rows, |r| r.failure_personal.clone()) as &[Option<Json<Envelope>>],
         &column(rows, |r| r.was_reopened)
     )
     .execute(db)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::count;
 use eventstore::{BoundedPage, HoldsPersonal as _, Pool, persons::Envelope};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::CallTaskRow;
@@ -12,10 +12,10 @@ use crate::page::{json_bytes, long_rows};
 pub async fn get(db: &mut PgConnection, company_id: Uuid, id: Uuid) -> Result<Option<CallTaskRow>, sqlx::Error> {
     sqlx::query_as!(
         CallTaskRow,
-        "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
+        r#"select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
                 next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
-                person_id, personal, failure_personal, was_reopened
-           from call_tasks where company_id = $1 and task_id = $2",
+                person_id, personal as "personal: Json<Envelope>", failure_personal as "failure_personal: Json<Envelope>", was_reopened
+           from call_tasks where company_id = $1 and task_id = $2"#,
         company_id,
         id
     )
@@ -75,13 +75,13 @@ async fn rows(
 ) -> Result<Vec<CallTaskRow>, sqlx::Error> {
     sqlx::query_as!(
         CallTaskRow,
-        "select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
+        r#"select company_id, task_id, campaign_id, phone_number, contact_name, contact_data, status, priority, attempt_count, last_attempt_at,
                 next_attempt_at, call_id, outcome, error_message, lease_sec, position, stream_version, created_at, updated_at,
-                person_id, personal, failure_personal, was_reopened
+                person_id, personal as "personal: Json<Envelope>", failure_personal as "failure_personal: Json<Envelope>", was_reopened
            from call_tasks
           where company_id = $1 and campaign_id = $2 and ($3::text is null or status = $3) and ($4::text is null or outcome = $4)
             and ($5::uuid is null or person_id = $5) and ($6::bigint is null or position < $6)
-          order by position desc limit $7",
+          order by position desc limit $7"#,
         company_id,
         campaign_id,
         filter.status.as_deref(),

@@ -14,10 +14,10 @@ use eventstore::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::projection::{ApplyError, Recorded};
-use crate::personal::envelopes;
 
 /// An aggregate whose states are stored as documents.
 pub trait Stored: Decider<State = Lifecycle<<Self as Stored>::Data>> {
@@ -38,7 +38,7 @@ pub struct DocumentRow {
     /// The data of the aggregate; after a deletion, the data from before. Personal values are placeholders.
     pub body: Value,
     /// The envelope with the personal values, as in the log. Its fields have the same names in the body.
-    pub personal: Option<Value>,
+    pub personal: Option<Json<Envelope>>,
 }
 
 /// A row with the aggregate that it belongs to.
@@ -92,7 +92,7 @@ impl<D: Stored> HoldsPersonal for Document<D> {
     }
 
     fn envelopes(&self) -> Vec<Envelope> {
-        envelopes([&self.row.personal])
+        self.row.personal.iter().map(|Json(envelope)| envelope.clone()).collect()
     }
 
     fn reveal(&mut self, values: PersonalValues) {
@@ -157,7 +157,7 @@ impl<D: Stored> Folding<D> {
             _ => {}
         }
         (self.row.stream_version, self.row.updated_at) = (event.version, event.recorded_at);
-        self.row.personal = event.personal_json().or_else(|| mem::take(&mut self.row.personal));
+        self.row.personal = event.personal.clone().map(Json).or_else(|| mem::take(&mut self.row.personal));
         Ok(())
     }
 
@@ -227,7 +227,7 @@ macro_rules! document {
                 let (companies, ids): (Vec<_>, Vec<_>) = events.iter().map(|event| (event.company_id, event.id)).unzip();
                 let stored = sqlx::query_as!(
                     $crate::engine::document::DocumentRow,
-                    "select company_id, " + $id + " as id, stream_version, created_at, updated_at, deleted_at, body, personal from " + $table
+                    "select company_id, " + $id + r#" as id, stream_version, created_at, updated_at, deleted_at, body, personal as "personal: sqlx::types::Json<eventstore::persons::Envelope>" from "# + $table
                         + " where (company_id, " + $id + ") in (select * from unnest($1::uuid[], $2::uuid[]))",
                     &companies,
                     &ids
@@ -247,7 +247,7 @@ macro_rules! document {
                     &rows.iter().map(|row| row.updated_at).collect::<Vec<_>>(),
                     &rows.iter().map(|row| row.deleted_at).collect::<Vec<_>>() as &[Option<chrono::DateTime<chrono::Utc>>],
                     &rows.iter().map(|row| row.body.clone()).collect::<Vec<_>>(),
-                    &rows.iter().map(|row| row.personal.clone()).collect::<Vec<_>>() as &[Option<serde_json::Value>]
+                    &rows.iter().map(|row| row.personal.clone()).collect::<Vec<_>>() as &[Option<sqlx::types::Json<eventstore::persons::Envelope>>]
                 )
                 .execute(db)
                 .await?;
@@ -263,7 +263,7 @@ macro_rules! document {
         ) -> Result<Option<$crate::Document<$aggregate>>, sqlx::Error> {
             let row = sqlx::query_as!(
                 $crate::engine::document::DocumentRow,
-                "select company_id, " + $id + " as id, stream_version, created_at, updated_at, deleted_at, body, personal from " + $table
+                "select company_id, " + $id + r#" as id, stream_version, created_at, updated_at, deleted_at, body, personal as "personal: sqlx::types::Json<eventstore::persons::Envelope>" from "# + $table
                     + " where company_id = $1 and " + $id + " = $2",
                 company_id,
                 id

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{Fact, fact::UnreadableEvent};
 use eventstore::{StoredEvent, persons::Envelope};
-use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -40,11 +39,6 @@ impl Recorded {
             fact,
             personal: stored.envelope(),
         })
-    }
-
-    /// The envelope in the form in which read models store it.
-    pub(crate) fn personal_json(&self) -> Option<Value> {
-        self.personal.as_ref().map(|envelope| json!(envelope))
     }
 }
 
