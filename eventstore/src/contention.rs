@@ -50,3 +50,37 @@ where
     }
     attempt().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Conflict, StoreError};
+
+    /// Number of attempts and the result, when the attempts fail with these errors one after the other.
+    async fn tried(errors: Vec<StoreError>) -> (usize, Result<(), StoreError>) {
+        let mut errors = errors.into_iter();
+        let mut attempts = 0;
+        let result = retry_conflicts(|| {
+            attempts += 1;
+            std::future::ready(errors.next().map_or(Ok(()), Err))
+        });
+        let result = result.await;
+        (attempts, result)
+    }
+
+    fn conflict() -> StoreError {
+        Conflict { stream: "call-1".to_owned(), expected: 1, actual: 2 }.into()
+    }
+
+    #[tokio::test]
+    async fn a_command_decided_on_what_did_not_happen_is_decided_again_as_one_that_lost_a_race_is() {
+        let (attempts, result) = tried(vec![StoreError::Overtaken, conflict(), StoreError::Overtaken]).await;
+        assert!(attempts == 4 && result.is_ok(), "{attempts} {result:?}");
+    }
+
+    #[tokio::test]
+    async fn an_error_that_is_no_lost_race_is_answered_at_once() {
+        let (attempts, result) = tried(vec![StoreError::Overloaded]).await;
+        assert!(attempts == 1 && matches!(result, Err(StoreError::Overloaded)), "{attempts} {result:?}");
+    }
+}

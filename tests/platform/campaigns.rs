@@ -67,72 +67,110 @@ async fn a_waiting_task_is_cancelled_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
+async fn a_draft_is_started_once_it_has_tasks() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;
-    let id = admin.campaign(json!({"max_concurrent_calls": 2, "calls_per_minute": 100, "max_retries": 2, "retry_delay_minutes": 0})).await;
+    let id = admin.campaign(json!({})).await;
     let path = format!("/campaigns/{id}");
     admin.act(&format!("{path}/start")).await.problem(409);
     admin.act(&format!("{path}/pause")).await.problem(409);
-    let upload = admin
-        .upload(&id, "list.csv", b"phone_number,name,priority,city\n+12025550100,Low,1,Brno\n+12025550101,High,9,Praha\n".to_vec())
-        .await
-        .expect(200);
+    let upload = admin.upload(&id, "list.csv", b"phone_number\n+12025550100\n+12025550101\n".to_vec()).await.expect(200);
     assert_eq!((&upload["total"], &upload["created"], &upload["errors"]), (&json!(2), &json!(2), &json!([])));
     assert_eq!(admin.act(&format!("{path}/start")).await.expect(200)["status"], "running");
     admin.act(&format!("{path}/start")).await.problem(409);
+    platform.stop().await;
+}
 
-    // The task with the higher priority is claimed first.
+#[tokio::test]
+async fn tasks_are_claimed_by_priority_until_none_is_left() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({"max_concurrent_calls": 2})).await;
+    let path = format!("/campaigns/{id}");
+    let list = b"phone_number,name,priority,city\n+12025550100,Low,1,Brno\n+12025550101,High,9,Praha\n";
+    admin.upload(&id, "list.csv", list.to_vec()).await.expect(200);
+    admin.act(&format!("{path}/start")).await.expect(200);
     let first = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
-    assert_eq!(first["task"]["contact_name"], "High");
-    assert_eq!(first["task"]["contact_data"], json!({"city": "Praha"}));
+    assert_eq!((&first["task"]["contact_name"], &first["task"]["contact_data"]), (&json!("High"), &json!({"city": "Praha"})));
     assert_eq!((&first["task"]["status"], &first["task"]["attempt_count"]), (&json!("in_progress"), &json!(1)));
     let call = first["call_id"].as_str().unwrap();
     assert_eq!(admin.get(&format!("/calls/{call}")).await["status"], "dialing");
     let second = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
-    // Both tasks are in progress, so none is left to claim; the reason is not the limit of two.
+    assert_eq!(second["task"]["contact_name"], "Low");
+    // The reason is that no task is left, not the limit of two.
     let nothing = admin.act(&format!("{path}/tasks/claim")).await.expect(204);
     assert_eq!(nothing.header("reason"), Some("empty"));
+    platform.stop().await;
+}
 
-    // The call itself.
-    let started =
-        admin.post("/calls", &json!({"call_id": call, "direction": "outbound", "phone_number": "+12025550101"})).await.expect(200);
-    assert_eq!(
-        (&started["status"], &started["campaign_id"], &started["skillbase_version"]),
-        (&json!("in_progress"), &json!(id), &json!(1))
-    );
+#[tokio::test]
+async fn a_claimed_call_belongs_to_its_campaign_and_its_result_is_final() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({})).await;
+    let claim = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(200);
+    let (task, call) = (claim["task"]["id"].as_str().unwrap(), claim["call_id"].as_str().unwrap());
+    let start = json!({"call_id": call, "direction": "outbound", "phone_number": claim["task"]["phone_number"]});
+    let started = admin.post("/calls", &start).await.expect(200);
+    assert_eq!((&started["status"], &started["campaign_id"]), (&json!("in_progress"), &json!(id)));
+    assert_eq!(started["skillbase_version"], 1);
     admin.post(&format!("/calls/{call}/turns"), &json!({"turn_index": 0, "agent_text": "Hello"})).await.expect(201);
     admin.post(&format!("/calls/{call}/end"), &json!({"final_state": "booked"})).await.expect(200);
-
-    // The result is recorded once and is final.
-    let task = first["task"]["id"].as_str().unwrap();
     let complete = format!("/tasks/{task}/complete");
     let done = admin.post(&complete, &json!({"call_id": call, "outcome": "success"})).await.expect(200);
     assert_eq!((&done["status"], &done["outcome"]), (&json!("completed"), &json!("success")));
     admin.post(&complete, &json!({"call_id": call, "outcome": "success"})).await.expect(200);
     admin.post(&complete, &json!({"call_id": call, "outcome": "fail"})).await.problem(409);
+    platform.stop().await;
+}
 
-    // A failed attempt is retried; the result of the earlier call is then refused.
-    let task = second["task"]["id"].as_str().unwrap();
-    let call = second["call_id"].as_str().unwrap();
+/// Claims the task once it is due again.
+async fn claimed_again(admin: &Client, campaign: &str) -> Value {
+    for _ in 0..400 {
+        let claim = admin.act(&format!("/campaigns/{campaign}/tasks/claim")).await;
+        if claim.status == 200 {
+            return claim.body;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("no task of {campaign} became due");
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_tried_again_and_its_own_result_then_refused() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({"max_retries": 2, "retry_delay_minutes": 0})).await;
+    let first = admin.act(&format!("/campaigns/{id}/tasks/claim")).await.expect(200);
+    let (task, call) = (first["task"]["id"].as_str().unwrap(), &first["call_id"]);
     let fail = format!("/tasks/{task}/fail");
     let retry = admin.post(&fail, &json!({"call_id": call, "error_message": "busy", "outcome": "busy"})).await.expect(200);
     assert_eq!((&retry["status"], &retry["error_message"]), (&json!("retry"), &json!("busy")));
-    let again = loop {
-        let claim = admin.act(&format!("{path}/tasks/claim")).await;
-        if claim.status == 200 {
-            break claim;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    };
+    let again = claimed_again(&admin, &id).await;
     assert_eq!((&again["task"]["id"], &again["task"]["attempt_count"]), (&json!(task), &json!(2)));
-    assert_ne!(again["call_id"], second["call_id"]);
+    assert_ne!(&again["call_id"], call);
     admin.post(&fail, &json!({"call_id": call, "error_message": "late"})).await.problem(409);
     let failed =
         admin.post(&fail, &json!({"call_id": again["call_id"], "error_message": "busy again", "outcome": "busy"})).await.expect(200);
     assert_eq!(failed["status"], "failed");
+    let history = admin.get(&format!("/tasks/{task}/history")).await.expect(200);
+    let types: Vec<_> = history["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(types, ["TaskCreated", "TaskClaimed", "CallDialed", "TaskRetryScheduled", "TaskClaimed", "CallDialed", "TaskFailed"]);
+    platform.stop().await;
+}
 
-    // No task is left: the campaign completes automatically.
+#[tokio::test]
+async fn a_campaign_without_tasks_left_completes_and_starts_again_with_new_ones() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(2, json!({"max_retries": 1})).await;
+    let path = format!("/campaigns/{id}");
+    for (verb, body) in [("complete", json!({"outcome": "success"})), ("fail", json!({"error_message": "busy", "outcome": "busy"}))] {
+        let claim = admin.act(&format!("{path}/tasks/claim")).await.expect(200);
+        let mut body = body;
+        body["call_id"] = claim["call_id"].clone();
+        admin.post(&format!("/tasks/{}/{verb}", claim["task"]["id"].as_str().unwrap()), &body).await.expect(200);
+    }
     let campaign = until(&admin, &path, "/status", json!("completed")).await;
     assert_eq!((&campaign["total_tasks"], &campaign["completed_tasks"], &campaign["failed_tasks"]), (&json!(2), &json!(1), &json!(1)));
     let stats = admin.get(&format!("{path}/stats")).await.expect(200);
@@ -141,13 +179,8 @@ async fn a_campaign_lives_from_draft_to_completed_over_the_api_alone() {
         json!({"total": 2, "pending": 0, "in_progress": 0, "retry": 0, "completed": 1, "failed": 1, "cancelled": 0})
     );
     assert_eq!(stats["outcomes"], json!({"success": 1, "fail": 0, "voicemail": 0, "no_answer": 0, "busy": 1}));
-    assert_eq!((&stats["attempts"], &stats["success_rate"]), (&json!(3), &json!(0.5)));
+    assert_eq!((&stats["attempts"], &stats["success_rate"]), (&json!(2), &json!(0.5)));
     admin.act(&format!("{path}/start")).await.problem(409);
-    let history = admin.get(&format!("/tasks/{task}/history")).await.expect(200);
-    let types: Vec<_> = history["items"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(types, ["TaskCreated", "TaskClaimed", "CallDialed", "TaskRetryScheduled", "TaskClaimed", "CallDialed", "TaskFailed"]);
-
-    // After an upload it can be started once more.
     admin.upload(&id, "more.csv", b"phone_number\n+12025550102\n".to_vec()).await.expect(200);
     assert_eq!(admin.act(&format!("{path}/start")).await.expect(200)["status"], "running");
     platform.stop().await;

@@ -162,7 +162,7 @@ async fn a_network_that_goes_silent_is_503_and_passes() {
 /// The network becomes silent while every connection is being acquired and released: after this was detected, the pool has its full size.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_connection_is_lost_to_a_network_that_goes_silent() {
-    const CONNECTIONS: usize = 12;
+    const CONNECTIONS: u32 = 12;
     let (url, silence) = silent_network(&new_database().await).await;
     let (database, store) = open(&url).await;
     let mut users = tokio::task::JoinSet::new();
@@ -170,14 +170,19 @@ async fn no_connection_is_lost_to_a_network_that_goes_silent() {
         let pool = database.pool.clone();
         users.spawn(async move { while sqlx::query("select 1").execute(&pool).await.is_ok() {} });
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let in_use = async {
+        while database.pool.size() < CONNECTIONS {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), in_use).await.expect("all connections are in use");
     silence.send(true).unwrap();
     store.head().health().or_unavailable(std::future::pending::<()>()).await.unwrap_err();
     users.shutdown().await;
     silence.send(false).unwrap();
     let all = futures::future::join_all((0..CONNECTIONS).map(|_| database.pool.acquire())).await;
     let had = all.iter().filter(|connection| connection.is_ok()).count();
-    assert_eq!(had, CONNECTIONS);
+    assert_eq!(had, CONNECTIONS as usize);
 }
 
 /// All connections break at once. After one is found broken, none of the recently used connections is trusted.

@@ -146,7 +146,7 @@ async fn an_appending_process_is_killed_again_and_again() {
         acknowledged.extend(reader.join().unwrap());
     }
     // Statements that the server runs when a process dies may still be committed.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    no_append_runs(&database.pool).await;
     stop.send(Some(store.last_position().await.unwrap())).unwrap();
     following.await.unwrap();
     assert!(acknowledged.len() > kills, "only {} appends succeeded", acknowledged.len());
@@ -159,6 +159,24 @@ async fn an_appending_process_is_killed_again_and_again() {
     }
     assert!(batches.values().all(|batches| batches.len() <= 2), "more was written than was on its way: {batches:?}");
     assert!(audit.events >= acknowledged.len());
+}
+
+/// Waits until the server runs no append.
+async fn no_append_runs(pool: &eventstore::Pool) {
+    let running = || {
+        let running = sqlx::query_scalar::<_, i64>(
+            "select count(*) from pg_stat_activity
+              where datname = current_database() and state = 'active' and pid <> pg_backend_pid()
+                and (query like '%append_events(%' or query like '%insert into events (%')",
+        );
+        running.fetch_one(pool)
+    };
+    let ended = async {
+        while running().await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("appends of killed processes end");
 }
 
 fn kill_server(pid_file: &std::path::Path) -> bool {

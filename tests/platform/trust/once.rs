@@ -2,9 +2,10 @@
 
 use std::{collections::HashSet, process::Stdio, time::Duration};
 
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, MASTER_KEY, Platform, binary, new_database};
+use support::{Client, MASTER_KEY, Platform, binary, new_database, seed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_equal_requests_at_once_have_one_effect_and_one_answer() {
@@ -53,7 +54,9 @@ async fn a_process_that_is_killed_between_effect_and_answer_has_done_it_once() {
     let registered = until_answered(|| nobody.request(Method::POST, "/auth/register").header("idempotency-key", "r").json(&body)).await;
     let admin = nobody.with_token(registered["token"].as_str().unwrap());
     let mut answered = Vec::new();
-    for round in 0..6_u64 {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let moments: [u64; 6] = std::array::from_fn(|_| rng.random_range(0..20_000));
+    for round in 0..moments.len() {
         let keys: Vec<String> = (0..8).map(|n| format!("{round}-{n}")).collect();
         let calls = keys.iter().map(|key| {
             let body = json!({"direction": "inbound", "phone_number": "+12025550100"});
@@ -61,7 +64,7 @@ async fn a_process_that_is_killed_between_effect_and_answer_has_done_it_once() {
             until_answered(move || admin.request(Method::POST, "/calls").header("idempotency-key", key).json(&body))
         });
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(2 + round * 3)).await;
+            tokio::time::sleep(Duration::from_micros(moments[round])).await;
             process.kill().unwrap();
             process.wait().unwrap();
             process = start();
