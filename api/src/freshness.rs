@@ -1,7 +1,7 @@
 //! Parameters for how recent an answer must be, or for which time it is requested.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use domain::validation::Invalid;
 use projections::ReadModel;
@@ -67,7 +67,7 @@ pub struct AsOf(pub Option<DateTime<Utc>>);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AsOfParams {
-    /// The state at this time, by recorded_at; a date means the beginning of the day, UTC
+    /// The state at this time, by recorded_at; not in the future; a date means the beginning of the day, UTC
     #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
     as_of: Option<WrittenTime>,
 }
@@ -81,6 +81,10 @@ impl<S: Send + Sync> FromRequestParts<S> for AsOf {
         let mut invalid = Invalid::default();
         invalid.time("as_of", as_of);
         invalid.into_result()?;
+        // The caller's clock may be ahead.
+        if as_of.is_some_and(|as_of| as_of > eventstore::now() + TimeDelta::minutes(1)) {
+            return Err(Problem::bad_request("as_of must not be in the future"));
+        }
         Ok(Self(as_of))
     }
 }

@@ -66,7 +66,7 @@ pub struct FieldProblem {
 }
 
 /// A reason for programs, beside the sentence.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Code {
     /// `too_long`; it does not change
     pub code: String,
@@ -237,7 +237,9 @@ impl From<ServiceError> for Problem {
             error @ ServiceError::ConflictAt(_) => {
                 let detail = error.to_string();
                 let ServiceError::ConflictAt(fields) = error else { return Self::conflict(detail) };
-                Self { errors: field_problems(fields), ..Self::conflict(detail) }
+                let errors = field_problems(fields);
+                let code = errors.first().map(|error| Box::new(error.code.clone()));
+                Self { errors, code, ..Self::conflict(detail) }
             }
             ServiceError::Unauthenticated(detail) => Self::unauthorized(detail),
             ServiceError::Forbidden(detail) => Self::forbidden(detail),
@@ -290,10 +292,7 @@ impl From<StoreError> for Problem {
 
 impl From<ApplyError> for Problem {
     fn from(error: ApplyError) -> Self {
-        match error {
-            ApplyError::Sql(error) => error.into(),
-            ApplyError::Contradiction(_) => Self::internal(&error),
-        }
+        ServiceError::from(error).into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use domain::Decider;
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
@@ -156,6 +156,12 @@ impl EventStore {
     /// The position before the first event recorded at or after `moment`: the events after it were recorded since then.
     pub async fn position_before(&self, moment: DateTime<Utc>) -> Result<i64, StoreError> {
         read::position_before(&self.history, moment).await
+    }
+
+    /// Position of the last event that was recorded until `moment`.
+    pub async fn position_as_of(&self, moment: DateTime<Utc>) -> Result<i64, StoreError> {
+        // Times of the log have microseconds.
+        read::position_before(&self.history, moment.trunc_subsecs(6) + TimeDelta::microseconds(1)).await
     }
 
     /// The events with these ids, at any position.

@@ -36,6 +36,14 @@ impl GroupBy {
     }
 }
 
+/// A time in the past, for answers as of then: they follow from the events that were recorded until then.
+#[derive(Clone, Copy, Debug)]
+pub struct AsOf {
+    pub moment: DateTime<Utc>,
+    /// Position of the last event that was recorded until then.
+    pub position: i64,
+}
+
 /// Which calls an aggregate covers; `from` and `to` bound `started_at`, half-open.
 #[derive(Clone, Debug)]
 pub struct Scope {

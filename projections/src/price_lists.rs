@@ -123,17 +123,6 @@ pub async fn in_force(
     .await
 }
 
-/// When the list that follows one with this date is in force.
-pub async fn next_date(db: &mut PgConnection, company_id: Uuid, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "select min(effective_from) from price_lists where company_id = $1 and effective_from > $2 and withdrawn_at is null",
-        company_id,
-        after
-    )
-    .fetch_one(db)
-    .await
-}
-
 /// Newest first.
 pub async fn list(
     db: &mut PgConnection,

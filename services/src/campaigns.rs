@@ -11,7 +11,7 @@ use domain::{
 };
 use eventstore::{CommandContext, CommandError as _, ExecuteError, Loaded, StoreError, now};
 use projections::{
-    call_tasks,
+    call_tasks::{self, CampaignStatsRow},
     campaigns::{self, CountedCampaign},
 };
 use uuid::Uuid;
@@ -204,7 +204,9 @@ impl Services {
         let campaign = loaded.state.require("campaign")?.clone();
         let mut read = self.read_by_key(company_id, call_tasks::STATS_READS, None).await?;
         let row = call_tasks::campaign_stats(&mut read, company_id, id).await?;
-        let counters = row.map(|row| Counters { completed_tasks: row.completed, failed_tasks: row.failed }).unwrap_or_default();
+        let row = row.unwrap_or_default();
+        let counters = Counters { completed_tasks: row.completed, failed_tasks: row.failed };
+        // The counts may not include the command.
         Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters, pacing: None }))
     }
 
@@ -226,6 +228,20 @@ impl Services {
             self.store.count_streams_in::<Task>(company_id, &results.maybe_failed, ["TaskFailed", "TaskReopened"], moment).await?;
         let counters = Counters { completed_tasks: results.completed, failed_tasks: results.failed + failed_then };
         Ok(Versioned::of_loaded(id, &loaded, position, CampaignDetails { campaign, deleted_at: None, counters, pacing: None }))
+    }
+
+    /// The statistics of a campaign as of a given time, and the position of the read models that name its tasks and calls.
+    pub async fn campaign_stats_as_of(
+        &self,
+        company_id: Uuid,
+        id: Uuid,
+        moment: DateTime<Utc>,
+    ) -> Result<(CampaignStatsRow, i64), ServiceError> {
+        if self.store.load_as_of::<Campaign>(company_id, id, moment).await?.version == 0 {
+            return Err(ServiceError::not_found("campaign at that moment"));
+        }
+        let (mut read, as_of) = self.snapshot_as_of(company_id, call_tasks::STATS_AS_OF_READS, moment).await?;
+        Ok((call_tasks::campaign_stats_as_of(&mut read, company_id, id, as_of).await?, read.position))
     }
 
     /// The skillbase of a campaign must belong to the same company.

@@ -1,6 +1,6 @@
 use domain::{Absent, Coded, Reason, Refusal, RefusalKind, task::TaskStatus, user::UserStatus, validation::Invalid};
 use eventstore::{CommandError, ExecuteError, StoreError};
-use projections::{NotReached, UnreadableDocument};
+use projections::{ApplyError, NotReached, UnreadableDocument};
 use serde::Serialize;
 
 use crate::UserRef;
@@ -82,6 +82,8 @@ pub enum StateConflict {
     UserNeverJoined,
     #[error("the company would have no admin left")]
     NoAdminLeft,
+    #[error("events that the answer needs are in a detached part of the log; ask an operator to attach it")]
+    EventsDetached,
 }
 
 impl Coded for StateConflict {
@@ -200,6 +202,16 @@ impl ServiceError {
 impl From<UnreadableDocument> for ServiceError {
     fn from(error: UnreadableDocument) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<ApplyError> for ServiceError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Sql(error) => Self::Database(error),
+            ApplyError::Contradiction(_) => Self::internal(&error),
+            ApplyError::Detached { .. } => Self::conflict(StateConflict::EventsDetached),
+        }
     }
 }
 

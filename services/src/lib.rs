@@ -43,7 +43,7 @@ pub use identity::UserRef;
 pub use op::{Ids, KeyedCommand, OpContext};
 pub use pacing::Pacing;
 pub use persons::ErasedPerson;
-pub use price_lists::{Repricing, Withdrawal};
+pub use price_lists::Withdrawal;
 pub use read::Read;
 pub use registration::{NewCompany, RegisteredCompany};
 pub use skillbases::SkillbaseChange;

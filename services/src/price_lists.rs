@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use domain::{
     price::{Component, Rate, without_rate},
     price_list::{PriceList, PriceListCommand},
 };
 use projections::{
-    analytics::Scope,
-    cost_rollups::{self, UsageFrom},
+    ApplyError,
+    cost_rollups::{self, ListChange, Repriced},
     price_lists,
 };
-use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::{OpContext, ServiceError, Services, StateConflict, Versioned};
@@ -28,25 +26,16 @@ const REPRICING_MAX: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, Default)]
 pub struct Withdrawal {
     /// `None` if the calls are too many, or the list is withdrawn already.
-    pub reprices: Option<Repricing>,
+    pub reprices: Option<Repriced>,
     /// Components for which the list that takes its place has no rate; all of them if there is no such list.
     pub unpriced: Vec<Component>,
 }
 
-/// What a price list or its withdrawal changes.
-#[derive(Clone, Debug, Default)]
-pub struct Repricing {
-    /// Calls that began in the list's period until now.
-    pub calls: u64,
-    pub cost_before: Decimal,
-    pub cost_after: Decimal,
-}
-
 impl Services {
     /// What a price list would change. Refuses what publishing it would refuse.
-    pub async fn try_price_list(&self, company_id: Uuid, effective_from: DateTime<Utc>, rates: &[Rate]) -> Result<Repricing, ServiceError> {
+    pub async fn try_price_list(&self, company_id: Uuid, effective_from: DateTime<Utc>, rates: &[Rate]) -> Result<Repriced, ServiceError> {
         self.require_free_price_list(company_id).await?;
-        self.repricing(company_id, effective_from, rates).await?.ok_or_else(too_many_calls)
+        self.repriced(company_id, ListChange::Publish { effective_from, rates }).await?.ok_or_else(too_many_calls)
     }
 
     /// What the withdrawal of a price list would change. Refuses a list that is not there, or is withdrawn already.
@@ -57,14 +46,14 @@ impl Services {
         if withdrawal.reprices.is_none() { Err(too_many_calls()) } else { Ok(withdrawal) }
     }
 
-    /// What calls in the period of a list cost with it, and with the list before it.
+    /// What the withdrawal of a list with this date changes.
     async fn withdrawal(&self, company_id: Uuid, id: Uuid, effective_from: DateTime<Utc>) -> Result<Withdrawal, ServiceError> {
         self.wait_for_log(&[price_lists::READ_MODEL]).await?;
         let mut read = self.read(company_id, &[price_lists::READ_MODEL], None).await?;
         let in_force = price_lists::in_force(&mut read, company_id, effective_from, None).await?;
         if in_force.is_none_or(|list| list.price_list_id != id) {
             // Another list with the same date was published later.
-            return Ok(Withdrawal { reprices: Some(Repricing::default()), unpriced: Vec::new() });
+            return Ok(Withdrawal { reprices: Some(Repriced::default()), unpriced: Vec::new() });
         }
         let before = price_lists::in_force(&mut read, company_id, effective_from, Some(id)).await?;
         drop(read);
@@ -72,25 +61,21 @@ impl Services {
             Some(list) => serde_json::from_value(list.rates).map_err(|error| ServiceError::internal(&error))?,
             None => Vec::new(),
         };
-        Ok(Withdrawal { reprices: self.repricing(company_id, effective_from, &rates).await?, unpriced: without_rate(&rates) })
+        let reprices = self.repriced(company_id, ListChange::Withdraw { price_list_id: id }).await?;
+        Ok(Withdrawal { reprices, unpriced: without_rate(&rates) })
     }
 
-    /// The calls that began in a list's period, which ends at the date of the next list, and what they cost before and under the list; `None`
-    /// if they are too many to price in time.
-    async fn repricing(&self, company_id: Uuid, effective_from: DateTime<Utc>, rates: &[Rate]) -> Result<Option<Repricing>, ServiceError> {
-        if effective_from >= eventstore::now() {
-            return Ok(Some(Repricing::default()));
+    /// What the change would change in bills; `None` if the calls are too many to price them in time.
+    async fn repriced(&self, company_id: Uuid, change: ListChange<'_>) -> Result<Option<Repriced>, ServiceError> {
+        if matches!(change, ListChange::Publish { effective_from, .. } if effective_from >= eventstore::now()) {
+            return Ok(Some(Repriced::default()));
         }
         self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;
-        let mut read = self.read(company_id, &[price_lists::READ_MODEL], None).await?;
-        let to = price_lists::next_date(&mut read, company_id, effective_from).await?;
-        drop(read);
-        let scope = Scope { company_id, campaign_id: None, skillbase_id: None, from: Some(effective_from), to, timezone: Tz::UTC };
-        let found =
-            tokio::time::timeout(REPRICING_MAX, cost_rollups::what_if(&self.access, &scope, rates, UsageFrom::Ledger, |_| ())).await;
-        let Ok(found) = found else { return Ok(None) };
-        let found = found.map_err(|error| ServiceError::internal(&error))?;
-        Ok(Some(Repricing { calls: found.calls, cost_before: found.actual.total(), cost_after: found.other.total() }))
+        match tokio::time::timeout(REPRICING_MAX, cost_rollups::preview(&self.access, company_id, change)).await {
+            // The list can be published although a call that it reprices has events in a detached partition.
+            Ok(Err(ApplyError::Detached { .. })) | Err(_) => Ok(None),
+            Ok(repriced) => Ok(Some(repriced?)),
+        }
     }
 
     async fn require_free_price_list(&self, company_id: Uuid) -> Result<(), ServiceError> {
@@ -111,13 +96,13 @@ impl Services {
         name: String,
         effective_from: DateTime<Utc>,
         rates: Vec<Rate>,
-    ) -> Result<(Versioned<()>, Option<Repricing>), ServiceError> {
+    ) -> Result<(Versioned<()>, Option<Repriced>), ServiceError> {
         let id: Uuid = op.ids.make("price_list");
         let is_repeated = self.store.load::<PriceList>(op.company_id(), id).await?.state.present().is_some();
         let mut reprices = None;
         if !is_repeated {
             self.require_free_price_list(op.company_id()).await?;
-            reprices = self.repricing(op.company_id(), effective_from, &rates).await?;
+            reprices = self.repriced(op.company_id(), ListChange::Publish { effective_from, rates: &rates }).await?;
         }
         if effective_from < op.command.now {
             self.wait_for_log(&[cost_rollups::READ_MODEL]).await?;

@@ -1,6 +1,7 @@
 use std::ops::{Deref, DerefMut};
 
-use projections::{ReadModel, WAIT_MAX};
+use chrono::{DateTime, Utc};
+use projections::{ReadModel, WAIT_MAX, analytics::AsOf};
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -45,6 +46,18 @@ impl Services {
     pub async fn snapshot(&self, company_id: Uuid, models: &[ReadModel], min_position: Option<i64>) -> Result<Read, ServiceError> {
         let position = self.wait_for(models, min_position).await?;
         Ok(Read { transaction: projections::snapshot(&self.access, Some(company_id), models).await?, position })
+    }
+
+    /// Begins a snapshot for answers as of a time in the past: the read models have every event that was recorded until then.
+    pub async fn snapshot_as_of(
+        &self,
+        company_id: Uuid,
+        models: &[ReadModel],
+        moment: DateTime<Utc>,
+    ) -> Result<(Read, AsOf), ServiceError> {
+        let position = self.store.position_as_of(moment).await?;
+        let read = self.snapshot(company_id, models, Some(position)).await?;
+        Ok((read, AsOf { moment, position }))
     }
 
     /// Waits until the read models have reached `min_position`; returns the position of the slowest one. A position beyond the end of the

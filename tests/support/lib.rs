@@ -29,6 +29,11 @@ pub fn skillbase_config() -> Value {
     })
 }
 
+/// A time after everything that has been recorded, for `?as_of=`; it is as far ahead as a client's clock may be.
+pub fn present() -> String {
+    (chrono::Utc::now() + chrono::TimeDelta::seconds(30)).format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The seed of a random test: `NEWVOICE_TEST_SEED`, or a new one for each run, which is printed so that a failure can be repeated.
 pub fn seed() -> u64 {
     let seed = std::env::var("NEWVOICE_TEST_SEED").ok().map_or_else(rand::random, |seed| seed.parse().expect("a seed is a number"));

@@ -6,9 +6,10 @@ use axum::{
     extract::{RawQuery, State},
     response::Response,
 };
+use chrono::{DateTime, Utc};
 use projections::{
     ReadModel,
-    analytics::{GroupBy, Scope},
+    analytics::{self, GroupBy, Scope},
     call_logs::CampaignTurns,
     call_metrics::{self, Aggregate, CallMetricsRow},
     calls::{CallFilter, CallRow},
@@ -16,7 +17,7 @@ use projections::{
 };
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use services::{Versioned, tables::Cell};
+use services::{Read, Versioned, tables::Cell};
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -31,7 +32,7 @@ use crate::{
     auth::{By, Viewer},
     calls::{CallParams, CallView, TurnView},
     extract::{Cursor as _, Id, Paging, PagingParams, QueryOf, read_period},
-    freshness::Fresh,
+    freshness::{AsOf, AsOfParams, Fresh},
     problem::Problem,
     state::App,
     tables::{FormatParams, List, Listing, Row, WorkbookFile},
@@ -160,15 +161,23 @@ async fn metrics_of_call(State(app): State<App>, by: By<Viewer>, Id(id): Id, fre
     Ok(Answer::ok(position, CallMetricsView::new(&row, &costs)))
 }
 
-/// The costs of one call and their reasons: the lines of the bill, and each change by a price list that was published or withdrawn later.
-#[utoipa::path(get, path = "/analytics/calls/{id}/costs", operation_id = "get_call_costs", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+/// The costs of one call and their reasons: the lines of the bill, and each change by a price list that was published or withdrawn later; at
+/// present or as of a given time.
+#[utoipa::path(get, path = "/analytics/calls/{id}/costs", operation_id = "get_call_costs", tag = "analytics", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOfParams, Fresh),
     responses((status = 200, body = BillView), (status = 404, body = Problem)))]
-async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<BillView>, Problem> {
-    let models = &[projections::cost_rollups::READ_MODEL, projections::price_lists::READ_MODEL];
-    let mut snapshot = fresh.snapshot(&app, by.company_id(), models).await?;
+async fn bill(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf(as_of): AsOf, fresh: Fresh) -> Result<Answer<BillView>, Problem> {
+    let (mut snapshot, as_of) = costs_snapshot(&app, &by, fresh, as_of, &[projections::price_lists::READ_MODEL]).await?;
     let position = snapshot.position;
-    let bill = cost_rollups::bill_of(&mut snapshot, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
-    let repricings = cost_rollups::repricings_of(&mut snapshot, by.company_id(), id).await?;
+    let (bill, repricings) = match as_of {
+        None => {
+            let bill = cost_rollups::bill_of(&mut snapshot, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("call"))?;
+            (bill, cost_rollups::repricings_of(&mut snapshot, by.company_id(), id).await?)
+        }
+        Some(as_of) => {
+            let bill = cost_rollups::bill_as_of(&mut snapshot, by.company_id(), id, as_of).await?;
+            bill.ok_or_else(|| Problem::not_found("call at that moment"))?
+        }
+    };
     let mut named: Vec<_> = bill.lines.iter().flat_map(|line| &line.usage).filter_map(|piece| piece.price_list_id).collect();
     named.extend(repricings.iter().map(|repricing| repricing.price_list_id));
     named.extend(repricings.iter().flat_map(|r| &r.changes).flat_map(|change| &change.price_lists_before));
@@ -298,6 +307,28 @@ impl GroupParams {
     }
 }
 
+/// A snapshot of the ledger and of other read models, at present or for an answer as of a time.
+async fn costs_snapshot(
+    app: &App,
+    by: &By<Viewer>,
+    fresh: Fresh,
+    moment: Option<DateTime<Utc>>,
+    others: &[ReadModel],
+) -> Result<(Read, Option<analytics::AsOf>), Problem> {
+    match moment {
+        None => {
+            let models = [&[cost_rollups::READ_MODEL], others].concat();
+            Ok((fresh.snapshot(app, by.company_id(), &models).await?, None))
+        }
+        Some(moment) => {
+            fresh.of_log(app).await?;
+            let models = [cost_rollups::AS_OF_READS, others].concat();
+            let (snapshot, as_of) = app.services.snapshot_as_of(by.company_id(), &models, moment).await?;
+            Ok((snapshot, Some(as_of)))
+        }
+    }
+}
+
 /// Names of the groups whose keys are ids.
 async fn names(
     db: &mut PgConnection,
@@ -369,23 +400,39 @@ async fn aggregates(
     Ok(views.collect())
 }
 
-/// The costs of calls, in total or by group. The groups sum exactly to the totals.
-#[utoipa::path(get, path = "/analytics/costs", operation_id = "get_costs", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, Fresh), responses((status = 200, body = CostsView)))]
+/// The costs of calls, in total or by group, at present or as of a given time. The groups sum exactly to the totals.
+///
+/// As of a time, the answer is the one of that time: without later turns and ends, and with the price lists that were published until then.
+/// Every event of the calls is read: a long period can take longer than a request may, and is answered with 503. Names of groups are the
+/// present ones.
+#[utoipa::path(get, path = "/analytics/costs", operation_id = "get_costs", tag = "analytics", security(("bearer" = ["viewer"])), params(GroupParams, AsOfParams, Fresh), responses((status = 200, body = CostsView)))]
 async fn costs(
     State(app): State<App>,
     by: By<Viewer>,
     QueryOf(params): QueryOf<GroupParams>,
+    AsOf(as_of): AsOf,
     fresh: Fresh,
 ) -> Result<Answer<CostsView>, Problem> {
     let (scope, group_by) = (params.scope(by.company_id())?, params.group_by()?);
-    let mut snapshot = fresh.snapshot(&app, by.company_id(), &with_names(&[cost_rollups::READ_MODEL], group_by)).await?;
+    let (mut snapshot, as_of) = costs_snapshot(&app, &by, fresh, as_of, &with_names(&[], group_by)).await?;
     let position = snapshot.position;
-    let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?;
-    let whole = whole.into_values().next().unwrap_or_default();
+    let (whole, of_groups) = match as_of {
+        None => {
+            let whole = cost_rollups::costs(&mut snapshot, &scope, None).await?.into_values().next().unwrap_or_default();
+            let of_groups = match group_by {
+                None => BTreeMap::new(),
+                some => cost_rollups::costs(&mut snapshot, &scope, some).await?,
+            };
+            (whole, of_groups)
+        }
+        Some(as_of) => {
+            let costs = cost_rollups::costs_as_of(&mut snapshot, &scope, group_by, as_of).await?;
+            (costs.totals, costs.groups)
+        }
+    };
     let Some(group_by) = group_by else {
         return Ok(Answer::ok(position, CostsView { group_by: None, totals: CostFields::of_calls(&whole), groups: None }));
     };
-    let of_groups = cost_rollups::costs(&mut snapshot, &scope, Some(group_by)).await?;
     let names = names(&mut snapshot, by.company_id(), Some(group_by), &of_groups.keys().flatten().cloned().collect()).await?;
     let by_part = matches!(group_by, CostGroupBy::Component | CostGroupBy::Provider);
     let fields = |row: &CostRow| if by_part { CostFields::of_part(row) } else { CostFields::of_calls(row) };

@@ -224,25 +224,33 @@ struct Stats {
     last_attempt_at: Option<DateTime<Utc>>,
     /// Attempts ÷ hours from the first to the last attempt, at least one hour
     calls_per_hour: Option<f64>,
-    /// Why no call of the campaign begins at the moment, and when the next one can
-    pacing: PacingView,
+    /// Why no call of the campaign begins at the moment, and when the next one can; null as of a time in the past
+    pacing: Option<PacingView>,
 }
 
-/// Statistics of the campaign.
-#[utoipa::path(get, path = "/campaigns/{id}/stats", operation_id = "get_campaign_stats", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), Fresh),
+/// Statistics of the campaign, at present or as of a given time.
+///
+/// As of a time, every event of its tasks and calls is read: for a campaign of some hundred thousand tasks this can take longer than a request
+/// may, and is answered with 503.
+#[utoipa::path(get, path = "/campaigns/{id}/stats", operation_id = "get_campaign_stats", tag = "campaigns", security(("bearer" = ["viewer"])), params(("id" = Uuid, Path), AsOfParams, Fresh),
     responses((status = 200, body = Stats), (status = 404, body = Problem)))]
-async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, fresh: Fresh) -> Result<Answer<Stats>, Problem> {
+async fn stats(State(app): State<App>, by: By<Viewer>, Id(id): Id, AsOf(as_of): AsOf, fresh: Fresh) -> Result<Answer<Stats>, Problem> {
+    if let Some(moment) = as_of {
+        fresh.of_log(&app).await?;
+        let (row, position) = app.services.campaign_stats_as_of(by.company_id(), id, moment).await?;
+        return Ok(Answer::ok(position, Stats::new(id, &row, None)));
+    }
     let mut read = fresh.read_by_key(&app, by.company_id(), call_tasks::STATS_READS).await?;
     let position = read.position;
     let row = call_tasks::campaign_stats(&mut read, by.company_id(), id).await?.ok_or_else(|| Problem::not_found("campaign"))?;
     let campaign = row.campaign().map_err(|error| Problem::internal(&error))?;
     let pacing = Pacing::of(&campaign, row.pacing(), eventstore::now());
-    Ok(Answer::ok(position, Stats::new(id, &row, pacing)))
+    Ok(Answer::ok(position, Stats::new(id, &row, Some(pacing))))
 }
 
 impl Stats {
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    fn new(campaign_id: Uuid, row: &CampaignStatsRow, pacing: Pacing) -> Self {
+    fn new(campaign_id: Uuid, row: &CampaignStatsRow, pacing: Option<Pacing>) -> Self {
         let tasks = TaskCounts {
             total: row.pending + row.in_progress + row.retry + row.completed + row.failed + row.cancelled,
             pending: row.pending,
@@ -274,7 +282,7 @@ impl Stats {
             first_attempt_at: row.first_attempt_at,
             last_attempt_at: row.last_attempt_at,
             calls_per_hour: hours.map(|hours| row.attempts as f64 / hours),
-            pacing: pacing.into(),
+            pacing: pacing.map(PacingView::from),
         }
     }
 }

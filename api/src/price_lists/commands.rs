@@ -8,9 +8,10 @@ use domain::{
     validation::Invalid,
 };
 use eventstore::now;
+use projections::cost_rollups::Repriced;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use services::{Repricing, Versioned, Withdrawal};
+use services::{Versioned, Withdrawal};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -72,7 +73,7 @@ struct PublishedPriceList {
     /// Components for which the list has no rate at all: their usage costs nothing
     #[schema(value_type = Vec<ComponentName>)]
     unpriced: Vec<Component>,
-    /// The calls that began in the list's period until now, without those that began earlier and go on in it; null if they are too many to price them in time, or if the request repeats one that
+    /// The calls whose bills the list changes; null if its period has too many calls to price them in time, or if the request repeats one that
     /// has published the list
     reprices: Option<RepricesView>,
     /// When the list was published; null for a dry run
@@ -82,27 +83,27 @@ struct PublishedPriceList {
 /// What a price list or its withdrawal changes.
 #[derive(Serialize, ToSchema)]
 struct RepricesView {
-    /// Number of calls with costs
+    /// Number of calls whose bills change
     calls: u64,
-    /// What they cost before, an exact decimal
+    /// What these calls cost before, an exact decimal
     cost_before: Decimal,
-    /// What they cost afterwards, an exact decimal
+    /// What these calls cost afterwards, an exact decimal
     cost_after: Decimal,
 }
 
-impl From<Repricing> for RepricesView {
-    fn from(repricing: Repricing) -> Self {
-        let Repricing { calls, cost_before, cost_after } = repricing;
+impl From<Repriced> for RepricesView {
+    fn from(repriced: Repriced) -> Self {
+        let Repriced { calls, cost_before, cost_after } = repriced;
         Self { calls, cost_before: cost_before.normalize(), cost_after: cost_after.normalize() }
     }
 }
 
 /// Publish a price list.
 ///
-/// It is a complete list, in force from `effective_from` until the date of the next list; a list with an earlier date changes the prices of what
-/// was used in its period, and the answer says what the calls that began in it cost before and after. A call that began earlier and used
-/// something in the period changes too. `dry_run=true` answers the same and publishes nothing. A company's lists are published
-/// one after the other, a list with an earlier date once the costs include all events before it (503 if that takes more than a few seconds).
+/// It is a complete list, in force from `effective_from` until the date of the next list. A list with an earlier date changes the prices of
+/// what was used in its period, and the answer says which bills change: how many, and what these calls cost before and after.
+/// `dry_run=true` answers the same and publishes nothing. A company's lists are published one after the other, a list with an earlier date
+/// once the costs include all events before it (503 if that takes more than a few seconds).
 #[utoipa::path(post, path = "/price-lists", operation_id = "publish_price_list", tag = "prices", security(("bearer" = ["admin"])), params(PublishParams), request_body = PublishPriceList,
     responses((status = 201, body = PublishedPriceList), (status = 200, description = "A dry run: nothing was published", body = PublishedPriceList), (status = 403, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn publish(
@@ -122,7 +123,7 @@ async fn publish(
     // The calls of the list's period are priced.
     let _share = if effective_from < now() { Some(app.shares.of_expensive(by.company_id()).await?) } else { None };
     let unpriced = without_rate(&rates);
-    let list = |id, reprices: Option<Repricing>, rates, created_at| {
+    let list = |id, reprices: Option<Repriced>, rates, created_at| {
         let (name, reprices) = (input.name.clone(), reprices.map(RepricesView::from));
         PublishedPriceList { id, dry_run, name, effective_from, rates, unpriced, reprices, created_at }
     };
@@ -151,8 +152,8 @@ struct WithdrawalView {
     id: Uuid,
     /// Whether nothing was withdrawn
     dry_run: bool,
-    /// The calls that began in the list's period until now, without those that began earlier and go on in it; null if they are too many to
-    /// price them in time, or if the list was withdrawn already
+    /// The calls whose bills the withdrawal changes; null if the list's period has too many calls to price them in time, or if the list was
+    /// withdrawn already
     reprices: Option<RepricesView>,
     /// Components for which the list that takes its place has no rate: their usage costs nothing. All components, if no list is left
     #[schema(value_type = Vec<ComponentName>)]

@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub use query::{
     ExpiredClaim, TaskFilter, TaskResultsAsOf, candidates, count, expired_claims, failed, get, list, results_as_of, waiting_for, waiting_of,
 };
-pub use stats::{CampaignStatsRow, PacingCounts, STATS_READS, campaign_stats};
+pub use stats::{CampaignStatsRow, PacingCounts, STATS_AS_OF_READS, STATS_READS, campaign_stats, campaign_stats_as_of};
 
 use crate::{
     engine::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table, fit},

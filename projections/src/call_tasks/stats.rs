@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use domain::{
-    Fact,
+    Decider as _, Fact,
     campaign::LiveCampaign,
     outcome::{Outcome, OutcomeCounts},
-    task::{TaskEvent, TaskStatus},
+    task::{Task, TaskEvent, TaskStatus},
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -15,11 +16,20 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::CallTaskRow;
-use crate::engine::{ApplyError, ReadModel, Recorded};
+use crate::{
+    analytics::{AsOf, Scope},
+    cost_rollups::{CostsAsOf, costs_as_of},
+    engine::{ApplyError, ReadModel, Recorded, read_streams},
+};
 
 /// What [`campaign_stats`] reads.
 pub const STATS_READS: &[ReadModel] =
     &[crate::campaigns::READ_MODEL, super::READ_MODEL, crate::call_metrics::READ_MODEL, crate::cost_rollups::READ_MODEL];
+/// What [`campaign_stats_as_of`] reads, beside the log.
+pub const STATS_AS_OF_READS: &[ReadModel] = &[super::READ_MODEL, crate::calls::READ_MODEL, crate::cost_rollups::READ_MODEL];
+
+/// Tasks whose streams are read in one batch.
+const TASKS_AT_ONCE: i64 = 1_000;
 
 #[derive(Clone, Default)]
 struct Delta {
@@ -36,6 +46,15 @@ impl Delta {
         let status = row.status.parse().expect("a status is stored by its name");
         *self.statuses.entry(status).or_default() += sign;
         self.outcomes.add(row.outcome.as_deref(), sign);
+    }
+
+    /// Counts the event, if it is a claim.
+    fn note_claim(&mut self, fact: &TaskEvent) {
+        if let TaskEvent::TaskClaimed { claimed_at, .. } = fact {
+            self.attempts += 1;
+            self.first_attempt_at = self.first_attempt_at.into_iter().chain([*claimed_at]).min();
+            self.last_attempt_at = self.last_attempt_at.into_iter().chain([*claimed_at]).max();
+        }
     }
 }
 
@@ -54,11 +73,8 @@ pub(super) async fn add(
         deltas.entry((row.company_id, row.campaign_id)).or_default().add(row, 1);
     }
     for event in events {
-        if let Fact::Task(TaskEvent::TaskClaimed { campaign_id, claimed_at, .. }) = &event.fact {
-            let delta = deltas.entry((event.company_id, *campaign_id)).or_default();
-            delta.attempts += 1;
-            delta.first_attempt_at = delta.first_attempt_at.into_iter().chain([*claimed_at]).min();
-            delta.last_attempt_at = delta.last_attempt_at.into_iter().chain([*claimed_at]).max();
+        if let Fact::Task(fact @ TaskEvent::TaskClaimed { campaign_id, .. }) = &event.fact {
+            deltas.entry((event.company_id, *campaign_id)).or_default().note_claim(fact);
         }
     }
     save(db, deltas.into_iter().collect()).await?;
@@ -107,6 +123,55 @@ async fn save(db: &mut PgConnection, deltas: Vec<((Uuid, Uuid), Delta)>) -> Resu
     Ok(())
 }
 
+/// A campaign's tasks, attempts, ended calls and costs as of a time in the past. It reads every event of the campaign's tasks and calls, from
+/// one [`snapshot`](crate::snapshot).
+pub async fn campaign_stats_as_of(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    as_of: AsOf,
+) -> Result<CampaignStatsRow, ApplyError> {
+    let mut found = Delta::default();
+    let mut before = as_of.position + 1;
+    loop {
+        let ids = created_before(db, company_id, campaign_id, before, TASKS_AT_ONCE).await?;
+        let Some((_, oldest)) = ids.last() else { break };
+        before = *oldest;
+        let ids: Vec<_> = ids.into_iter().map(|(id, _)| id).collect();
+        let mut rows = HashMap::new();
+        let fold = |event: Recorded| {
+            let Fact::Task(fact) = &event.fact else { return Ok(()) };
+            found.note_claim(fact);
+            super::fold(&mut rows, &event, fact)
+        };
+        read_streams(db, company_id, Task::CATEGORY, &ids, as_of.position, fold).await?;
+        rows.values().for_each(|row| found.add(row, 1));
+    }
+    let scope = Scope { company_id, campaign_id: Some(campaign_id), skillbase_id: None, from: None, to: None, timezone: Tz::UTC };
+    let calls = costs_as_of(db, &scope, None, as_of).await?;
+    Ok(CampaignStatsRow::as_of(&found, &calls))
+}
+
+/// Tasks of a campaign that were created below log position `before`, newest first: id and position.
+async fn created_before(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    campaign_id: Uuid,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select task_id, position from call_tasks
+          where company_id = $1 and campaign_id = $2 and position < $3
+          order by position desc limit $4",
+        company_id,
+        campaign_id,
+        before,
+        limit
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.task_id, row.position)).collect())
+}
+
 /// What the pace of a campaign's calls depends on, beside its settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacingCounts {
@@ -149,6 +214,31 @@ pub struct CampaignStatsRow {
 }
 
 impl CampaignStatsRow {
+    /// Without the campaign and its pace.
+    fn as_of(tasks: &Delta, calls: &CostsAsOf) -> Self {
+        let status = |status: TaskStatus| tasks.statuses.get(&status).copied().unwrap_or_default();
+        Self {
+            pending: status(TaskStatus::Pending),
+            in_progress: status(TaskStatus::InProgress),
+            retry: status(TaskStatus::Retry),
+            completed: status(TaskStatus::Completed),
+            failed: status(TaskStatus::Failed),
+            cancelled: status(TaskStatus::Cancelled),
+            success: tasks.outcomes.of(Outcome::Success),
+            fail: tasks.outcomes.of(Outcome::Fail),
+            voicemail: tasks.outcomes.of(Outcome::Voicemail),
+            no_answer: tasks.outcomes.of(Outcome::NoAnswer),
+            busy: tasks.outcomes.of(Outcome::Busy),
+            attempts: tasks.attempts,
+            first_attempt_at: tasks.first_attempt_at,
+            last_attempt_at: tasks.last_attempt_at,
+            ended_count: calls.ended_count,
+            duration_sec: calls.duration_sec,
+            cost_total: calls.totals.costs.total(),
+            ..Self::default()
+        }
+    }
+
     pub const fn pacing(&self) -> PacingCounts {
         PacingCounts {
             in_progress: self.slots_in_progress,

@@ -7,8 +7,8 @@ use domain::{
     Decider, Fact,
     call::Call,
     price::{Component, Rate},
+    price_list::{PriceList, PriceListEvent},
 };
-use futures::TryStreamExt as _;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use super::{
     lists::{List, Lists, Rates},
     query::Change,
 };
-use crate::engine::{ApplyError, Recorded};
+use crate::engine::{ApplyError, Recorded, read_streams};
 
 pub(super) async fn save_list(db: &mut PgConnection, company_id: Uuid, list: &List, rates: &[Rate]) -> Result<(), ApplyError> {
     let rates = serde_json::to_value(rates).map_err(|e| ApplyError::Contradiction(e.to_string()))?;
@@ -60,8 +60,35 @@ pub(super) async fn lists(db: &mut PgConnection, mut companies: Vec<Uuid>) -> Re
     Ok(lists.into_iter().map(|(company, lists)| (company, Lists::new(lists))).collect())
 }
 
+/// The lists of a company as of a log position: those that were published until then and not withdrawn.
+pub(super) async fn lists_as_of(db: &mut PgConnection, company_id: Uuid, until: i64) -> Result<Lists, ApplyError> {
+    let published = sqlx::query!(
+        "select price_list_id, effective_from, position, is_withdrawn from cost_price_lists where company_id = $1 and position <= $2",
+        company_id,
+        until
+    );
+    let published = published.fetch_all(&mut *db).await?;
+    let withdrawn: Vec<_> = published.iter().filter(|row| row.is_withdrawn).map(|row| row.price_list_id).collect();
+    let mut withdrawn_then = HashSet::new();
+    let collect = |event: Recorded| {
+        if let Fact::PriceList(PriceListEvent::PriceListWithdrawn {}) = &event.fact {
+            withdrawn_then.insert(event.id);
+        }
+        Ok(())
+    };
+    read_streams(db, company_id, PriceList::CATEGORY, &withdrawn, until, collect).await?;
+    let lists = published.into_iter().filter(|row| !withdrawn_then.contains(&row.price_list_id));
+    let list = lists.map(|row| List { id: row.price_list_id, effective_from: row.effective_from, position: row.position });
+    Ok(Lists::new(list.collect()))
+}
+
 /// Bills calls, each under the lists of its company. Only the rates of lists that a call used are read: a company may have many long lists.
 pub(super) async fn bill(db: &mut PgConnection, calls: Vec<(&mut LedgerCall, &Lists)>) -> Result<(), ApplyError> {
+    bill_with(db, calls, Rates::new()).await
+}
+
+/// Bills calls like [`bill`], with `rates` of lists that are not stored.
+pub(super) async fn bill_with(db: &mut PgConnection, calls: Vec<(&mut LedgerCall, &Lists)>, mut rates: Rates) -> Result<(), ApplyError> {
     let used = calls.into_iter().map(|(call, lists)| (call.whole_usage(lists), call)).collect::<Vec<_>>();
     let lists_of = |(usage, call): &(Usage, &mut LedgerCall)| {
         let company_id = call.company_id;
@@ -74,7 +101,6 @@ pub(super) async fn bill(db: &mut PgConnection, calls: Vec<(&mut LedgerCall, &Li
         &companies,
         &lists
     );
-    let mut rates = Rates::new();
     for row in rows.fetch_all(db).await? {
         let list = serde_json::from_value(row.rates).map_err(|e| ApplyError::Contradiction(format!("price list: {e}")))?;
         rates.insert(row.price_list_id, list);
@@ -188,7 +214,7 @@ pub(super) async fn explain(db: &mut PgConnection, of_list: &Recorded, before: &
 }
 
 /// Lines whose lists or prices differ from before.
-fn changes(before: &[Line], after: &[Line]) -> Vec<Change> {
+pub(super) fn changes(before: &[Line], after: &[Line]) -> Vec<Change> {
     let key = |line: &Line| (line.component, line.provider.clone());
     let before: BTreeMap<_, _> = before.iter().map(|line| (key(line), line)).collect();
     let is_used = |line: &Line| line.usage.iter().any(|piece| !piece.quantity.is_zero());
@@ -230,48 +256,26 @@ pub(super) async fn calls_using(
 
 /// Folds the calls from the log again, up to a position, and bills them under `lists`.
 pub(super) async fn refold(db: &mut PgConnection, company_id: Uuid, ids: &[Uuid], until: i64, lists: &Lists) -> Result<Calls, ApplyError> {
-    let streams: Vec<_> = ids.iter().map(|id| format!("{}-{id}", Call::CATEGORY)).collect();
-    let rows = sqlx::query!(
-        // The streams are read first: to get the order, PostgreSQL would read the log of all companies up to the position.
-        r#"select position, stream, version, event_type, schema_version, payload::text as "payload!", occurred_at, recorded_at
-             from (select * from events where stream = any($1) offset 0) e
-            where company_id = $2 and position <= $3 order by position"#,
-        &streams,
-        company_id,
-        until
-    );
-    let mut calls = Calls::new();
-    let mut versions: HashMap<Uuid, i64> = HashMap::new();
-    let mut rows = rows.fetch(&mut *db);
-    while let Some(row) = rows.try_next().await? {
-        let unreadable = |reason: String| ApplyError::Contradiction(format!("position {}: {reason}", row.position));
-        let fact =
-            Fact::decode(Call::CATEGORY, &row.event_type, row.schema_version, &row.payload).map_err(|e| unreadable(e.to_string()))?;
-        let id = row.stream.split_once('-').and_then(|(_, id)| Uuid::try_parse(id).ok()).ok_or_else(|| unreadable("stream".into()))?;
-        // Without all of its events a call's bill would be wrong, but look right.
-        let version = versions.entry(id).or_default();
-        *version += 1;
-        if row.version != *version {
-            return Err(unreadable(format!("version {version} of {} is not in the log", row.stream)));
-        }
-        let event = Recorded {
-            position: row.position,
-            id,
-            version: row.version,
-            company_id,
-            occurred_at: row.occurred_at,
-            recorded_at: row.recorded_at,
-            fact,
-            personal: None,
-        };
-        if let Fact::Call(fact) = &event.fact {
-            calls.entry(id).or_insert_with(|| LedgerCall::new(&event)).fold(&event, fact, lists);
-        }
-    }
-    drop(rows);
-    if let Some(missing) = ids.iter().find(|id| !calls.contains_key(id)) {
-        return Err(ApplyError::Contradiction(format!("call {missing} is not in the log")));
-    }
+    let mut calls = refold_usage(db, company_id, ids, until, lists).await?;
     bill(db, calls.values_mut().map(|call| (call, lists)).collect()).await?;
+    Ok(calls)
+}
+
+/// Folds the calls from the log again, up to a position, and leaves their bills empty.
+pub(super) async fn refold_usage(
+    db: &mut PgConnection,
+    company_id: Uuid,
+    ids: &[Uuid],
+    until: i64,
+    lists: &Lists,
+) -> Result<Calls, ApplyError> {
+    let mut calls = Calls::new();
+    let fold = |event: Recorded| {
+        if let Fact::Call(fact) = &event.fact {
+            calls.entry(event.id).or_insert_with(|| LedgerCall::new(&event)).fold(&event, fact, lists);
+        }
+        Ok(())
+    };
+    read_streams(db, company_id, Call::CATEGORY, ids, until, fold).await?;
     Ok(calls)
 }

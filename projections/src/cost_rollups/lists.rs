@@ -33,6 +33,18 @@ impl Lists {
         later.checked_sub(1).and_then(|i| self.0.get(i)).map(|list| list.id)
     }
 
+    #[must_use]
+    pub fn with(mut self, list: List) -> Self {
+        self.0.push(list);
+        Self::new(self.0)
+    }
+
+    #[must_use]
+    pub fn without(mut self, id: Uuid) -> Self {
+        self.0.retain(|list| list.id != id);
+        self
+    }
+
     pub fn get(&self, id: Uuid) -> Option<&List> {
         self.0.iter().find(|list| list.id == id)
     }

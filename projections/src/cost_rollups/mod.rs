@@ -2,9 +2,11 @@
 //! happened. A list that is published later for an earlier date prices the turns that it covers again, and so does the withdrawal of a list;
 //! the ledger stores what that changed.
 
+mod as_of;
 mod bill;
 mod ledger;
 mod lists;
+mod preview;
 mod query;
 mod rollups;
 mod what_if;
@@ -23,7 +25,9 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub use as_of::{AS_OF_READS, CostsAsOf, bill_as_of, costs_as_of};
 pub use bill::{Billed, Costs, Line, Piece, costs_of};
+pub use preview::{ListChange, Repriced, preview};
 pub use query::{
     CallCosts, Change, CostGroupBy, CostRow, NamedList, Repricing, Unpriced, bill_of, costs, count, lists_of, of_calls, repricings_of,
 };

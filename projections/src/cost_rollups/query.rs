@@ -149,6 +149,13 @@ pub struct CostRow {
     pub unpriced: BTreeMap<Unpriced, Decimal>,
 }
 
+impl CostRow {
+    /// Whether it has no cost, no call and nothing unpriced.
+    pub(super) fn is_empty(&self) -> bool {
+        self.costs == Costs::default() && self.call_count == 0 && self.unpriced.is_empty()
+    }
+}
+
 /// Costs by group, from one [`snapshot`](crate::snapshot); the key is `None` for calls without one, and for everything when `group_by` is
 /// `None`.
 pub async fn costs(
@@ -196,6 +203,8 @@ pub async fn costs(
     for (key, unpriced, quantity) in unpriced(db, scope, group_by).await? {
         *groups.entry(key).or_default().unpriced.entry(unpriced).or_default() += quantity;
     }
+    // The rollups have no rows of components that cost nothing; the calls at the edges do.
+    groups.retain(|_, row| !row.is_empty());
     Ok(groups)
 }
 
@@ -239,6 +248,34 @@ async fn unpriced(
         Ok((key(scope, group_by, row.at, row.id, row.name), unpriced, row.quantity))
     });
     found.collect()
+}
+
+/// Ids above `after` of the calls that existed at `moment` and may have been in the scope then. A call may have had other starts before its
+/// present one: each of them counts as a time of usage. Until a call has started, it counts as started when it was dialed.
+pub(super) async fn calls_as_of(
+    db: &mut PgConnection,
+    scope: &Scope,
+    moment: DateTime<Utc>,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let (from, to) = scope.bounds();
+    let ids = sqlx::query_scalar!(
+        "select c.call_id from cost_calls c join calls k on k.company_id = c.company_id and k.call_id = c.call_id
+          where c.company_id = $1 and k.created_at <= $2
+            and ((c.last_usage_at >= $3 and c.first_usage_at < $4) or (k.created_at >= $3 and k.created_at < $4))
+            and ($5::uuid is null or c.campaign_id = $5) and ($6::uuid is null or c.skillbase_id = $6) and c.call_id > $7
+          order by c.call_id limit $8",
+        scope.company_id,
+        moment,
+        from,
+        to,
+        scope.campaign_id,
+        scope.skillbase_id,
+        after,
+        limit
+    );
+    ids.fetch_all(db).await
 }
 
 /// How many calls are in the scope.

@@ -28,7 +28,7 @@ pub(crate) async fn apply_caught(projection: &dyn Projection, db: &mut PgConnect
 pub(crate) fn is_passing(error: &ApplyError) -> bool {
     match error {
         ApplyError::Sql(error) => is_passing_sql(error),
-        ApplyError::Contradiction(_) => false,
+        ApplyError::Contradiction(_) | ApplyError::Detached { .. } => false,
     }
 }
 

@@ -11,6 +11,7 @@ mod projection;
 mod projector;
 pub mod rebuild;
 pub mod status;
+mod streams;
 
 pub use document::{Document, Stored, UnreadableDocument};
 pub use feed::Feed;
@@ -19,3 +20,4 @@ pub use positions::{NotReached, Positions, WAIT_MAX};
 pub(crate) use projection::fit;
 pub use projection::{ApplyError, PersonalColumns, Projection, ReadModel, Recorded, Table};
 pub use projector::Projectors;
+pub(crate) use streams::read_streams;

@@ -100,6 +100,9 @@ pub enum ApplyError {
     /// The event contradicts what the projection holds.
     #[error("{0}")]
     Contradiction(String),
+    /// Events that have to be folded again are not in the log.
+    #[error("events of {stream} are not in the log; was their partition detached?")]
+    Detached { stream: String },
 }
 
 /// A number of an event as the type of its column.

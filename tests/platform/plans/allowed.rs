@@ -19,6 +19,7 @@ pub const ALLOWED: &[(&str, &str, &str)] = &[
     ("select (select count(*) from streams)", "log", "replay-tool stats counts all streams"),
     ("from user_credentials where operator_since is not null", "identity", "a list for the command line"),
     ("select 'user_credentials' as", "", "replay-tool compare reads all credentials"),
+    ("from log_seal_keys order by named_at", "", "seal keys: one for each replacement"),
     // Statements at the start of the platform.
     ("delete from person_keys k using streams s", "log", "keys that a restored backup has of erased people, at the start"),
     // Registration.
@@ -26,9 +27,14 @@ pub const ALLOWED: &[(&str, &str, &str)] = &[
     // Statements over one stream, or a few.
     ("as ended from events where stream = any($1)", "", "the streams of tasks, which are short"),
     ("select max(position) as position, array_agg(distinct event_type)", "", "one stream, which is folded at the same time"),
-    ("from (select * from events where stream = any($1) offset 0) e", "", "calls that are billed again, with what came since"),
+    (
+        "from (select * from events where stream = any($1) offset 0) e",
+        "",
+        "calls, tasks and price lists as of a position, with what came since",
+    ),
     // Statements over one company, page by page.
     ("select call_id from cost_calls where company_id = $1 and last_usage_at >= $2", "", "all calls of a company are looked at once"),
+    ("select c.call_id from cost_calls c join calls k", "", "all calls of a company are looked at once, for costs as of a time"),
     (
         "and exists (select from unnest($2::text[]) start where starts_with(path, start))",
         "app",

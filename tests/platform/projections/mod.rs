@@ -1,5 +1,7 @@
+mod as_of;
 mod crash_points;
 mod oracle;
+mod previews;
 mod processes;
 mod random;
 mod readers;

@@ -31,10 +31,10 @@ use uuid::Uuid;
 
 use super::{differences, oracle::compare_with_deciders};
 
-/// When the calls take place: long before the history is created, so that price lists take effect between them.
 /// Number of further events after which every event type must have occurred.
 const RARE_TYPES_WITHIN: i64 = 20_000;
-const EPOCH: DateTime<Utc> = DateTime::from_timestamp(1_770_000_000, 0).unwrap();
+/// When the calls take place: long before the history is created, so that price lists take effect between them.
+pub const EPOCH: DateTime<Utc> = DateTime::from_timestamp(1_770_000_000, 0).unwrap();
 
 pub struct RandomHistory {
     store: EventStore,
@@ -71,6 +71,11 @@ impl RandomHistory {
             history.companies.push(company);
         }
         history
+    }
+
+    /// The companies with their campaigns and calls, as far as commands named them.
+    pub fn objects(&self) -> impl Iterator<Item = (Uuid, &[Uuid], &[Uuid])> {
+        self.companies.iter().map(|company| (company.id, &company.campaigns[..], &company.calls[..]))
     }
 
     /// An id that is derived from the seed.
@@ -278,7 +283,7 @@ impl RandomHistory {
         let known = self.some(&company.calls);
         let Some(id) = known.filter(|_| self.rng.random_bool(0.9)) else {
             let (id, subject) = (self.new_id(), self.subject(company, None));
-            let started_at = Some(self.moment());
+            let started_at = self.rng.random_bool(0.8).then(|| self.moment());
             self.run::<Call>(company.id, id, CallCommand::Start { subject, started_at, now: now() }).await;
             return company.calls.push(id);
         };
@@ -303,7 +308,8 @@ impl RandomHistory {
     fn end(&mut self, started_at: Option<DateTime<Utc>>) -> EndRequest {
         let seconds = self.rng.random_range(1..300_000);
         EndRequest {
-            ended_at: started_at.map(|at| at + TimeDelta::milliseconds(seconds)),
+            // An end before the start moves the start, if the server's clock set it, and is refused otherwise.
+            ended_at: started_at.map(|at| at + TimeDelta::milliseconds(if self.rng.random_bool(0.9) { seconds } else { -seconds })),
             duration_sec: Some(Decimal::new(seconds, 3)),
             final_state: self.flip().then(|| "booked".to_owned()),
             hangup_by: Some("caller".to_owned()),
@@ -431,6 +437,39 @@ impl RandomHistory {
     }
 }
 
+/// All projections, which run.
+pub struct Projecting {
+    positions: Positions,
+    stop: watch::Sender<bool>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Projecting {
+    pub fn start(database: &Database, store: &EventStore) -> Self {
+        let positions = Positions::default();
+        let (stop, stopped) = watch::channel(false);
+        let projectors = Projectors {
+            projections: all(),
+            pool: database.access.work.clone(),
+            owner: database.pool.clone(),
+            feed: Feed::new(store.clone()),
+            positions: positions.clone(),
+        };
+        Self { positions, stop, running: tokio::spawn(projectors.run(stopped)) }
+    }
+
+    /// Waits until every read model has reached the position.
+    pub async fn reached(&self, position: i64) {
+        let models: Vec<_> = all().iter().map(|projection| projection.read_model()).collect();
+        self.positions.reached(&models, position, std::time::Duration::from_secs(180)).await.unwrap();
+    }
+
+    pub async fn stop(self) {
+        self.stop.send(true).unwrap();
+        self.running.await.unwrap();
+    }
+}
+
 /// Projecting event by event during the history, and projecting from the beginning in large pages, give the same tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn live_equals_rebuilt_after_random_histories() {
@@ -439,21 +478,10 @@ async fn live_equals_rebuilt_after_random_histories() {
         let url = new_database().await;
         let database = Database::open(&support::settings(&url).store.database(Some(support::master_key()))).await.unwrap();
         let store = EventStore::open(&database);
-        let positions = Positions::default();
-        let (stop, stopped) = watch::channel(false);
-        let feed = Feed::new(store.clone());
-        let projectors = Projectors {
-            projections: all(),
-            pool: database.access.work.clone(),
-            owner: database.pool.clone(),
-            feed,
-            positions: positions.clone(),
-        };
-        let projectors = tokio::spawn(projectors.run(stopped));
+        let projecting = Projecting::start(&database, &store);
         let mut history = RandomHistory::begin(store.clone(), seed).await;
         history.until_all_types(i64::try_from(setting("NEWVOICE_TEST_HISTORY_EVENTS", 2_000)).unwrap()).await;
-        let models: Vec<_> = all().iter().map(|projection| projection.read_model()).collect();
-        positions.reached(&models, store.head().position(), std::time::Duration::from_secs(180)).await.unwrap();
+        projecting.reached(store.head().position()).await;
         for projection in all() {
             let name = projection.name();
             let found = differences(&database.pool, &store, Arc::clone(&projection), Purpose::Compare).await;
@@ -461,7 +489,6 @@ async fn live_equals_rebuilt_after_random_histories() {
         }
         let compared = compare_with_deciders(&database.pool, &store).await;
         assert!(compared > 100, "{compared} rows");
-        stop.send(true).unwrap();
-        projectors.await.unwrap();
+        projecting.stop().await;
     }
 }

@@ -71,7 +71,7 @@ fn questions(ids: &Ids) -> Vec<(Method, String, Option<Value>)> {
     let Ids { company, campaign, task, call, skillbase, price_list, api_key, user, .. } = ids;
     let get = |path: String| (Method::GET, path, None);
     let post = |path: String, body: Value| (Method::POST, path, Some(body));
-    let now = "as_of=2030-01-01T00:00:00Z";
+    let now = format!("as_of={}", support::present());
     let mut all = vec![
         (Method::PUT, format!("/campaigns/{campaign}"), Some(json!({"name": "x"}))),
         (Method::DELETE, format!("/campaigns/{campaign}"), None),
@@ -108,6 +108,7 @@ fn questions(ids: &Ids) -> Vec<(Method, String, Option<Value>)> {
         format!("/campaigns/{campaign}"),
         format!("/campaigns/{campaign}?{now}"),
         format!("/campaigns/{campaign}/stats"),
+        format!("/campaigns/{campaign}/stats?{now}"),
         format!("/campaigns/{campaign}/tasks"),
         format!("/campaigns/{campaign}/imports"),
         format!("/campaigns/{campaign}/history"),
@@ -121,11 +122,13 @@ fn questions(ids: &Ids) -> Vec<(Method, String, Option<Value>)> {
         format!("/analytics/calls/{call}/metrics"),
         format!("/analytics/calls/{call}/turns"),
         format!("/analytics/calls/{call}/costs"),
+        format!("/analytics/calls/{call}/costs?{now}"),
         format!("/analytics/calls?campaign_id={campaign}"),
         format!("/analytics/calls?skillbase_id={skillbase}"),
         format!("/analytics/calls?phone_number=%2B{}", ids.phone_number.trim_start_matches('+')),
         format!("/analytics/metrics?campaign_id={campaign}&group_by=campaign"),
         format!("/analytics/costs?skillbase_id={skillbase}&group_by=skillbase"),
+        format!("/analytics/costs?campaign_id={campaign}&group_by=campaign&{now}"),
         format!("/skillbases/{skillbase}"),
         format!("/skillbases/{skillbase}/versions"),
         format!("/skillbases/{skillbase}/versions/1"),
@@ -181,7 +184,7 @@ async fn another_companys_ids_are_ids_of_nothing() {
     let mut asked = 0;
     for (of_them, of_nobody) in questions(&theirs).iter().zip(&questions(&nobodys)) {
         let (found, nothing) = (ask(&b, of_them).await, ask(&b, of_nobody).await);
-        assert!(found.status < 500, "{of_them:?}");
+        assert!(found.status < 500 && found.status != 400, "{of_them:?}: {}", found.status);
         let mut said = found.body.to_string();
         // An answer may repeat ids of the request.
         for (their, nobody) in theirs.all().iter().zip(nobodys.all()) {
@@ -283,7 +286,7 @@ async fn another_companys_events_are_not_read() {
     let turns: Vec<_> = (0..150).map(|index| json!({"turn_index": index})).collect();
     a.post(&format!("/calls/{call}/turns"), &json!(turns)).await.expect(201);
     let (history, events) = (format!("/calls/{call}/history"), format!("/events?stream=call-{call}"));
-    let as_of = format!("/calls/{call}?as_of=2090-01-01T00:00:00Z");
+    let as_of = format!("/calls/{call}?as_of={}", support::present());
     let owner = &platform.app().owner;
     sqlx::raw_sql(VIEW_OF_LOG).execute(owner).await.unwrap();
     // A past state, and the state for a command, are folded from a hundred events at a time: the first ones show the company.

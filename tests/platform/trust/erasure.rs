@@ -118,7 +118,7 @@ async fn shown(client: &Client, campaign: &str, task: &str, call: &str) -> Strin
         format!("/tasks/{task}"),
         format!("/tasks/{task}/history"),
         format!("/calls/{call}"),
-        format!("/calls/{call}?as_of=2100-01-01T00:00:00Z"),
+        format!("/calls/{call}?as_of={}", support::present()),
         format!("/calls/{call}/history"),
         format!("/analytics/calls/{call}/turns"),
         format!("/analytics/calls?phone_number=%2B{}", &NUMBER[1..]),
