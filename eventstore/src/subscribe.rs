@@ -15,7 +15,7 @@ use crate::{
     read::{self, PAGE_EVENTS_MAX},
 };
 
-/// How long to wait before the database is tried again.
+/// How long to wait before the database is tried again, unless the subscription was made with another pause.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// A place in the log that moves forward.
@@ -24,6 +24,7 @@ pub struct Subscription {
     head: Head,
     after: i64,
     page_events: i64,
+    retry_every: Duration,
     /// The page after the one that is being processed.
     ahead: Option<JoinHandle<Result<Vec<StoredEvent>, StoreError>>>,
 }
@@ -38,13 +39,20 @@ impl Drop for Subscription {
 
 impl Subscription {
     pub(crate) fn new(pool: Pool, head: Head, after: i64) -> Self {
-        Self { pool, head, after, page_events: PAGE_EVENTS_MAX, ahead: None }
+        Self { pool, head, after, page_events: PAGE_EVENTS_MAX, retry_every: RETRY_EVERY, ahead: None }
     }
 
     /// With pages of at most so many events.
     #[must_use]
     pub fn page_events(mut self, max: i64) -> Self {
         self.page_events = max.clamp(1, PAGE_EVENTS_MAX);
+        self
+    }
+
+    /// Waits so long before it tries again to read what the database did not give.
+    #[must_use]
+    pub fn retry_every(mut self, pause: Duration) -> Self {
+        self.retry_every = pause;
         self
     }
 
@@ -66,7 +74,7 @@ impl Subscription {
                 Ok(page) if page.is_empty() => {
                     // After a failover the log may be shorter than this process has seen.
                     if known > self.after {
-                        tokio::time::sleep(RETRY_EVERY.min(remaining)).await;
+                        tokio::time::sleep(self.retry_every.min(remaining)).await;
                     }
                     self.head.beyond(self.after, remaining).await;
                 }
@@ -84,7 +92,7 @@ impl Subscription {
                 Err(error) if remaining.is_zero() => return Err(error),
                 Err(error) => {
                     tracing::debug!(%error, after = self.after, "a subscription waits for the database");
-                    tokio::time::sleep(RETRY_EVERY.min(remaining)).await;
+                    tokio::time::sleep(self.retry_every.min(remaining)).await;
                 }
             }
         }

@@ -23,7 +23,7 @@ fn keyed() -> CommandContext {
     CommandContext { identity: Some(CommandIdentity { id: Uuid::now_v7(), begun_at: now(), comes_again: false }), ..context(COMPANY) }
 }
 
-async fn push(
+pub async fn push(
     store: &EventStore,
     context: &CommandContext,
     stream: u128,

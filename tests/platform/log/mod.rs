@@ -5,6 +5,7 @@ mod cancelled;
 mod fire;
 mod load;
 mod parts;
+mod subscribing;
 mod tampering;
 
 use domain::{
