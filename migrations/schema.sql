@@ -872,6 +872,16 @@ CREATE TABLE newvoice.log_head (
     CONSTRAINT log_head_only_row_check CHECK (only_row)
 );
 
+CREATE TABLE newvoice.log_seal_keys (
+    public_key bytea NOT NULL,
+    named_by bytea NOT NULL,
+    named_at timestamp with time zone NOT NULL,
+    signature bytea NOT NULL,
+    CONSTRAINT log_seal_keys_named_by_check CHECK ((length(named_by) = 32)),
+    CONSTRAINT log_seal_keys_public_key_check CHECK ((length(public_key) = 32)),
+    CONSTRAINT log_seal_keys_signature_check CHECK ((length(signature) = 64))
+);
+
 CREATE TABLE newvoice.log_seals (
     "position" bigint NOT NULL,
     hash bytea NOT NULL,
@@ -1150,6 +1160,9 @@ ALTER TABLE ONLY newvoice.latency_rollups
 ALTER TABLE ONLY newvoice.log_head
     ADD CONSTRAINT log_head_pkey PRIMARY KEY (only_row);
 
+ALTER TABLE ONLY newvoice.log_seal_keys
+    ADD CONSTRAINT log_seal_keys_pkey PRIMARY KEY (public_key, signature);
+
 ALTER TABLE ONLY newvoice.log_seals
     ADD CONSTRAINT log_seals_pkey PRIMARY KEY ("position");
 
@@ -1209,7 +1222,7 @@ CREATE INDEX audit_log_at ON newvoice.audit_log USING brin (at);
 
 CREATE INDEX audit_log_newest ON newvoice.audit_log USING btree (company_id, at DESC, audit_id DESC);
 
-CREATE INDEX audit_log_path ON newvoice.audit_log USING btree (company_id, path, at DESC, audit_id DESC);
+CREATE INDEX audit_log_path ON newvoice.audit_log USING btree (company_id, path COLLATE "C", at DESC, audit_id DESC);
 
 CREATE INDEX audit_log_refused ON newvoice.audit_log USING btree (company_id, at DESC, audit_id DESC) WHERE (status >= 400);
 
@@ -1296,6 +1309,10 @@ CREATE INDEX users_newest ON newvoice.users USING btree (company_id, created_at 
 CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE ON newvoice.events FOR EACH ROW EXECUTE FUNCTION newvoice.refuse_change();
 
 CREATE TRIGGER events_no_truncate BEFORE TRUNCATE ON newvoice.events FOR EACH STATEMENT EXECUTE FUNCTION newvoice.refuse_change();
+
+CREATE TRIGGER log_seal_keys_append_only BEFORE DELETE OR UPDATE ON newvoice.log_seal_keys FOR EACH ROW EXECUTE FUNCTION newvoice.refuse_change();
+
+CREATE TRIGGER log_seal_keys_no_truncate BEFORE TRUNCATE ON newvoice.log_seal_keys FOR EACH STATEMENT EXECUTE FUNCTION newvoice.refuse_change();
 
 CREATE TRIGGER log_seals_append_only BEFORE DELETE OR UPDATE ON newvoice.log_seals FOR EACH ROW EXECUTE FUNCTION newvoice.refuse_change();
 

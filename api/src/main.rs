@@ -48,6 +48,8 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Replace the key that seals the log by a new one, which the old one names: `replay-tool verify` with the old public key accepts both.
+    RotateSealKey(Settings),
 }
 
 /// glibc's allocator does not return freed memory of threads (1.7 GB after some long answers) and makes threads wait for each other.
@@ -85,6 +87,7 @@ async fn run_command() -> ExitCode {
         Some(Command::Demo(settings)) => run(demo::faster(settings), true).await,
         Some(Command::Operator { command, settings }) => operate(&settings, command).await,
         Some(Command::RotateSigningKey { revoke, settings }) => rotate(&settings, revoke).await,
+        Some(Command::RotateSealKey(settings)) => rotate_seal_key(&settings).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -167,6 +170,15 @@ async fn rotate(settings: &Settings, revoke: bool) -> anyhow::Result<()> {
     Tokens::load(pool, &master, settings.identity.token_minutes).await?.rotate(pool, revoke).await?;
     println!("a new key will sign tokens{}", if revoke { "; the earlier keys are no longer valid" } else { "" });
     database.close().await;
+    Ok(())
+}
+
+async fn rotate_seal_key(settings: &Settings) -> anyhow::Result<()> {
+    let (database, _) = open_existing(settings).await?;
+    let rotated = eventstore::seal::rotate(&settings.store.seal_key_file(), &database.pool).await;
+    database.close().await;
+    let [old, new] = rotated?;
+    println!("the key {new} seals the log from now on; {old} has named it");
     Ok(())
 }
 

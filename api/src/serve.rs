@@ -166,6 +166,7 @@ fn sealing(settings: &Settings, app: &App) -> Option<Box<dyn Worker>> {
             match sealer.seal(&pool).await {
                 Ok(_) => Ok(()),
                 Err(SealError::Store(error)) => Err(error.into()),
+                Err(error @ SealError::Key(_)) => Err(ServiceError::internal(&error)),
                 Err(error @ SealError::NotSound(_)) => {
                     tracing::error!(%error, "the log was tampered with");
                     Err(ServiceError::internal(&error))

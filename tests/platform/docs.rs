@@ -39,7 +39,7 @@ fn programs(dir: &Path) {
     let tools = [("replay-tool", binary("replay-tool"), ""), ("newvoice", binary("newvoice"), "timeout 5 ")];
     let postgres = ["pg_dump", "pg_restore"].map(|name| (name, postgres_binary(name), ""));
     for (name, path, before) in tools.into_iter().chain(postgres) {
-        let script = format!("#!/bin/sh\n{before}'{}' \"$@\"\n[ $? = 124 ] || exit $?\n", path.display());
+        let script = format!("#!/bin/sh\n{before}'{}' \"$@\"\nstatus=$?\n[ $status = 124 ] || exit $status\n", path.display());
         let script = if before.is_empty() { format!("#!/bin/sh\nexec '{}' \"$@\"\n", path.display()) } else { script };
         fs::write(dir.join(name), script).unwrap();
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).unwrap();
@@ -98,21 +98,29 @@ async fn a_backup_is_restored_as_written_and_its_log_stays_sound() {
     Place::assert_done(&second.run(restore).await);
     let process = Process::start(|command| second.configure(command)).await;
     assert_eq!(process.client.get(&format!("/campaigns/{campaign}/tasks")).await.expect(200).body, tasks, "numbers and names are readable");
-    // A seal of the new place.
-    let appended = process.client.act(&format!("/campaigns/{campaign}/pause")).await.expect(200).position();
     let verify = r#"replay-tool verify --json --seals seals.jsonl --seal-key "$SECRETS/seal-key.pub""#;
     let sealed_until = async || {
         let verified = second.run(verify).await;
         Place::assert_done(&verified);
         serde_json::from_slice::<serde_json::Value>(&verified.stdout).unwrap()["sealed_until"].as_i64().unwrap()
     };
-    for _ in 0..60 {
-        if sealed_until().await >= appended {
-            return;
+    let sealed = async |position: i64| {
+        for _ in 0..60 {
+            if sealed_until().await >= position {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    panic!("the restored platform seals nothing");
+        panic!("position {position} is not sealed");
+    };
+    // A seal of the new place, and one with a new key: the public key that was stored with the backup is enough for both.
+    sealed(process.client.act(&format!("/campaigns/{campaign}/pause")).await.expect(200).position()).await;
+    Place::assert_done(&second.run("newvoice rotate-seal-key").await);
+    sealed(process.client.act(&format!("/campaigns/{campaign}/resume")).await.expect(200).position()).await;
+    Place::assert_done(&second.run("replay-tool seals > later.jsonl; test \"$(grep -c named_by later.jsonl)\" = 1").await);
+    // The new key names none before it.
+    let later = r#"replay-tool verify --json --seal-key "$NEWVOICE_DATA_DIR/seal-key.pub""#;
+    assert_eq!(second.run(later).await.status.code(), Some(1));
 }
 
 /// Another key would make everything personal unreadable, and hide that the right one is missing.

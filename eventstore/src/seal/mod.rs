@@ -13,6 +13,7 @@
 //! each line ended by a line feed.
 
 mod sealer;
+mod succession;
 
 use std::{fmt, io, path::Path};
 
@@ -23,7 +24,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{database::Pool, error::StoreError, event::now};
 
-pub use sealer::{SealError, Sealer};
+pub use sealer::{RotateError, SealError, Sealer, rotate};
+pub use succession::Succession;
+pub(crate) use succession::with_successors;
 
 /// A signed statement that the event at `position` has `hash`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,12 @@ impl fmt::Display for KeyFingerprint {
     }
 }
 
+/// The bytes of a column that has a fixed length.
+fn of_length<const N: usize>(bytes: Vec<u8>) -> Result<[u8; N], StoreError> {
+    let found = bytes.len();
+    bytes.try_into().map_err(|_| sqlx::Error::Decode(format!("{found} bytes of a seal or a seal key, where {N} belong").into()).into())
+}
+
 impl Seal {
     fn text(position: i64, hash: &[u8; 32], sealed_at: DateTime<Utc>) -> String {
         format!("newvoice log seal 1\nposition {position}\nhash {}\nsealed_at_us {}\n", hex::encode(hash), sealed_at.timestamp_micros())
@@ -96,16 +105,16 @@ impl Seal {
             "select position, hash, sealed_at, public_key, signature from log_seals where position > $1 order by position",
             after
         );
-        let seals = rows.fetch_all(pool).await?.into_iter().filter_map(|row| {
-            Some(Self {
+        let seals = rows.fetch_all(pool).await?.into_iter().map(|row| {
+            Ok(Self {
                 position: row.position,
-                hash: row.hash.try_into().ok()?,
+                hash: of_length(row.hash)?,
                 sealed_at: row.sealed_at,
-                public_key: row.public_key.try_into().ok()?,
-                signature: row.signature.try_into().ok()?,
+                public_key: of_length(row.public_key)?,
+                signature: of_length(row.signature)?,
             })
         });
-        Ok(seals.collect())
+        seals.collect()
     }
 
     pub(super) async fn store(&self, pool: &Pool) -> Result<(), StoreError> {

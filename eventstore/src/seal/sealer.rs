@@ -3,8 +3,8 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
 };
 
 use ed25519_dalek::{
@@ -12,7 +12,7 @@ use ed25519_dalek::{
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, spki::der::pem::LineEnding},
 };
 
-use super::{KeyFingerprint, Seal};
+use super::{KeyFingerprint, Seal, Succession};
 use crate::{
     database::Pool,
     error::StoreError,
@@ -30,12 +30,26 @@ const SEAL_EVENTS: i64 = 10_000;
 pub enum SealError {
     #[error("the log cannot be sealed, it is not what it was: {0}")]
     NotSound(Fault),
+    #[error("the seal key cannot be read: {0}")]
+    Key(io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the seal key was not replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    #[error(transparent)]
+    Key(#[from] io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Signs the end of the log, after verifying that it follows from the previous seal.
-pub struct Sealer(SigningKey);
+pub struct Sealer {
+    path: PathBuf,
+    fingerprint: KeyFingerprint,
+}
 
 impl Sealer {
     /// Reads the key from a PKCS#8 PEM file (RFC 8410), which is created if it does not exist; the public half is stored beside it, in a
@@ -44,16 +58,17 @@ impl Sealer {
         if !path.exists() {
             make_key(path)?;
         }
-        let key = SigningKey::read_pkcs8_pem_file(path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
+        let key = read_key(path)?;
         // The key may be in a place where only its owner can write: sealing does not depend on the public half.
         if let Err(error) = write_public_half(path, &key) {
             tracing::warn!(%error, file = %path.display(), "the public half of the seal key could not be written beside it");
         }
-        Ok(Self(key))
+        Ok(Self { path: path.to_owned(), fingerprint: KeyFingerprint::of(key.verifying_key().as_bytes()) })
     }
 
+    /// Of the key that the file had when it was opened.
     pub fn fingerprint(&self) -> KeyFingerprint {
-        KeyFingerprint::of(self.0.verifying_key().as_bytes())
+        self.fingerprint
     }
 
     async fn last(pool: &Pool) -> Result<Option<Seal>, StoreError> {
@@ -62,7 +77,8 @@ impl Sealer {
     }
 
     /// Seals the events that were appended since the last seal, a part at a time; events that are appended meanwhile are sealed the next
-    /// time. Returns the last new seal, if there was anything to seal.
+    /// time. Returns the last new seal, if there was anything to seal. The key is read from its file each time: [`rotate`] may have replaced
+    /// it.
     pub async fn seal(&self, pool: &Pool) -> Result<Option<Seal>, SealError> {
         let end = sqlx::query_scalar!("select position from log_head").fetch_one(pool).await.map_err(StoreError::from)?;
         let mut made = None;
@@ -82,11 +98,39 @@ impl Sealer {
             if let Some(fault) = checked.fault {
                 return Err(SealError::NotSound(fault));
             }
-            let seal = Seal::sign(&self.0, until, checked.last_hash);
+            let key = read_key(&self.path).map_err(SealError::Key)?;
+            let seal = Seal::sign(&key, until, checked.last_hash);
             seal.store(pool).await?;
             made = Some(seal);
         }
     }
+}
+
+/// Replaces the key in the file by a new one, which the old one names. Returns the fingerprints of both.
+///
+/// The new key is in a file with the extension `next` until the database knows it. If the process dies meanwhile, the next run continues
+/// with this key.
+pub async fn rotate(path: &Path, owner: &Pool) -> Result<[KeyFingerprint; 2], RotateError> {
+    let old = read_key(path)?;
+    let next_path = path.with_extension("next");
+    if !next_path.exists() {
+        make_key(&next_path)?;
+    }
+    let next = read_key(&next_path)?;
+    // The platform may run as another user than this process.
+    let of_old = fs::metadata(path)?;
+    chown(&next_path, Some(of_old.uid()), Some(of_old.gid()))?;
+    Succession::sign(&old, &next.verifying_key()).store(owner).await?;
+    fs::rename(&next_path, path)?;
+    fs::File::open(directory(path))?.sync_all()?;
+    if let Err(error) = write_public_half(path, &next) {
+        tracing::warn!(%error, file = %path.display(), "the public half of the seal key could not be written beside it");
+    }
+    Ok([old, next].map(|key| KeyFingerprint::of(key.verifying_key().as_bytes())))
+}
+
+fn read_key(path: &Path) -> io::Result<SigningKey> {
+    SigningKey::read_pkcs8_pem_file(path).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
 /// Where the next seal belongs: at `end`, or before it if a partition ends or the seal covers enough events.
@@ -106,6 +150,10 @@ fn make_key(path: &Path) -> io::Result<()> {
     secret_file::create_once(path, private.as_bytes()).map(drop)
 }
 
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes the public half beside the key unless it is already there, for people who verify seals elsewhere. The file is replaced as a
 /// whole: if the process is killed meanwhile, the previous file stays.
 fn write_public_half(path: &Path, key: &SigningKey) -> io::Result<()> {
@@ -114,7 +162,7 @@ fn write_public_half(path: &Path, key: &SigningKey) -> io::Result<()> {
     if fs::read(&public_path).is_ok_and(|content| content == public.as_bytes()) {
         return Ok(());
     }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = directory(path);
     // Every user may read it, as far as the umask allows.
     let readable = fs::Permissions::from_mode(0o666);
     let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(dir)?;

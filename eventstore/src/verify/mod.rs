@@ -12,7 +12,7 @@ use self::{
 use crate::{
     database::Pool,
     error::StoreError,
-    seal::{KeyFingerprint, Seal},
+    seal::{KeyFingerprint, Seal, Succession, with_successors},
 };
 
 /// Events that are checked in one go.
@@ -52,8 +52,10 @@ pub struct Scope {
     pub from: Option<i64>,
     /// Seals in addition to those in the database.
     pub seals: Vec<Seal>,
-    /// Only seals of these keys are accepted; if no key is given, seals of any key.
+    /// Only seals of these keys, and of keys that followed them, are accepted; if no key is given, seals of any key.
     pub keys: Vec<KeyFingerprint>,
+    /// Which key followed which, in addition to what the database has.
+    pub successions: Vec<Succession>,
 }
 
 /// The result of a verification.
@@ -78,13 +80,16 @@ pub async fn verify(pool: &Pool, scope: Scope, progress: impl FnMut(i64)) -> Res
     // The log may grow meanwhile: seals are read before the head, so that none is beyond it.
     let mut seals = Seal::all(pool).await?;
     seals.extend(scope.seals);
+    let mut successions = Succession::all(pool).await?;
+    successions.extend(scope.successions);
+    let keys = with_successors(scope.keys, &successions);
     let head = sqlx::query!("select position, hash from log_head").fetch_one(pool).await?;
     let beginning = chain::beginning(pool).await?;
     seals.sort_by_key(|seal| seal.position);
     let first = scope.from.unwrap_or(beginning).clamp(beginning, head.position + 1);
     let compared = seals.iter().filter(|seal| seal.position >= first - 1).count();
     let mut walk = Walk::new(first, compared, seals.last().map(|seal| seal.position).filter(|_| compared > 0));
-    if let Some(seal) = seals.iter().find(|seal| !seal.is_genuine(&scope.keys)) {
+    if let Some(seal) = seals.iter().find(|seal| !seal.is_genuine(&keys)) {
         return Ok(walk.end(Some(Fault::SealForged { position: seal.position, key: seal.key() })));
     }
     // Only a seal has the hash of the event before the first partition.

@@ -9,9 +9,10 @@ use std::{
 use anyhow::Context as _;
 use eventstore::{
     EventStore, Pool,
-    seal::{KeyFingerprint, Seal},
+    seal::{KeyFingerprint, Seal, Succession},
     verify::{self, Scope, Verdict},
 };
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
@@ -31,14 +32,17 @@ pub async fn run(
     if from.is_some_and(|from| from < 1 || from > head.max(1)) {
         return Err(WrongUse(format!("--from must be a position from 1 to {head}")).into());
     }
-    let seals = seals.map(read_seals).transpose()?.unwrap_or_default();
+    let (successions, seals) = match seals {
+        Some(file) => read_seals(file)?,
+        None => (Vec::new(), Vec::new()),
+    };
     let keys = keys.iter().map(|path| KeyFingerprint::read(path).with_context(|| format!("no public key in {}", path.display())));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let any_key = keys.is_empty();
     let first = from.unwrap_or(1);
     let bar = output.progress("verifying", head - first + 1);
     let progress = |position: i64| bar.set_position(steps(position - first + 1));
-    let verdict = verify::verify(pool, Scope { from, seals, keys }, progress).await?;
+    let verdict = verify::verify(pool, Scope { from, seals, keys, successions }, progress).await?;
     bar.finish_and_clear();
     let fault = verdict.fault.as_ref().map(ToString::to_string);
     let value = json!({
@@ -72,12 +76,24 @@ fn report(verdict: &Verdict, fault: Option<&str>, any_key: bool) -> String {
     )
 }
 
-fn read_seals(path: &Path) -> anyhow::Result<Vec<Seal>> {
+/// A line that `seals` writes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Succession(Succession),
+    Seal(Seal),
+}
+
+fn read_seals(path: &Path) -> anyhow::Result<(Vec<Succession>, Vec<Seal>)> {
     let file = fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let lines = (1..).zip(BufReader::new(file).lines());
-    let seals = lines.filter(|(_, line)| line.as_ref().map_or(true, |line| !line.trim().is_empty())).map(|(n, line)| {
-        let seal = serde_json::from_str(&line?).map_err(|e| WrongUse(format!("line {n} of {} is no seal: {e}", path.display())))?;
-        anyhow::Ok(seal)
-    });
-    seals.collect()
+    let (mut successions, mut seals) = (Vec::new(), Vec::new());
+    for (n, line) in lines.filter(|(_, line)| line.as_ref().map_or(true, |line| !line.trim().is_empty())) {
+        let line = serde_json::from_str(&line?);
+        match line.map_err(|_| WrongUse(format!("line {n} of {} is neither a seal nor the naming of a key", path.display())))? {
+            Line::Succession(succession) => successions.push(succession),
+            Line::Seal(seal) => seals.push(seal),
+        }
+    }
+    Ok((successions, seals))
 }

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use domain::call::Call;
+use domain::{
+    call::Call,
+    company::{Company, CompanyCommand},
+};
 use eventstore::{
     Database, EventStore, ExpectedVersion, Pool,
-    seal::{KeyFingerprint, Seal, Sealer},
+    seal::{self, KeyFingerprint, Seal, Sealer, Succession},
     verify::{self, Fault, Scope, Verdict},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -15,7 +18,7 @@ use uuid::Uuid;
 use super::{
     PERSON, context,
     load::{COMPANY, turn},
-    open,
+    open, profile,
 };
 
 async fn verify(pool: &Pool) -> Verdict {
@@ -137,6 +140,38 @@ async fn a_chain_that_was_made_anew_is_found_by_a_seal_kept_elsewhere() {
     let broken = Seal { position: 30, ..kept };
     let found = verify::verify(&database.pool, scope(vec![broken], Vec::new()), |_| ()).await.unwrap().fault;
     assert!(matches!(found, Some(Fault::SealForged { position: 30, .. })), "{found:?}");
+}
+
+/// The seal key is replaced: the first public key is enough to accept the seals of the keys that follow it, and of no other.
+#[tokio::test]
+async fn one_public_key_is_enough_for_the_seals_of_all_keys_that_follow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key.pem");
+    let (database, store) = open(&new_database().await).await;
+    let sealer = Sealer::open(&path).unwrap();
+    let first = sealer.fingerprint();
+    fill(&store).await;
+    sealer.seal(&database.pool).await.unwrap().unwrap();
+    for _ in 0..2 {
+        // A process that ran `rotate` before may have died after it had created the new key.
+        Sealer::open(&path.with_extension("next")).unwrap();
+        let [old, new] = seal::rotate(&path, &database.pool).await.unwrap();
+        assert!(old != new && KeyFingerprint::read(&path.with_extension("pub")).unwrap() == new);
+        store.execute::<Company>(&context(Uuid::now_v7()), Uuid::now_v7(), CompanyCommand::Register(profile("x"))).await.unwrap();
+        assert_eq!(sealer.seal(&database.pool).await.unwrap().unwrap().key(), new, "the sealer reads its key again");
+    }
+    let with_key = |key| verify::verify(&database.pool, Scope { keys: vec![key], ..Scope::default() }, |_| ());
+    let verdict = with_key(first).await.unwrap();
+    assert_eq!((verdict.fault, verdict.seals), (None, 3));
+    // Seals of earlier keys are not accepted from the later one.
+    let last = KeyFingerprint::read(&path.with_extension("pub")).unwrap();
+    assert!(matches!(with_key(last).await.unwrap().fault, Some(Fault::SealForged { .. })));
+    // The naming is in the seals that are stored elsewhere, if someone removes it here.
+    let successions = Succession::all(&database.pool).await.unwrap();
+    tamper(&database, "delete from log_seal_keys").await;
+    assert!(matches!(with_key(first).await.unwrap().fault, Some(Fault::SealForged { .. })));
+    let scope = Scope { keys: vec![first], successions, ..Scope::default() };
+    assert_eq!(verify::verify(&database.pool, scope, |_| ()).await.unwrap().fault, None);
 }
 
 /// Recomputes the digests of the forged events; the database then recomputes the links.

@@ -41,7 +41,7 @@ async fn every_table_of_companies_is_confined_by_force_and_with_a_check() {
 /// choose, are exempt.
 #[tokio::test]
 async fn unique_keys_lead_with_the_company() {
-    const RANDOM: [&str; 12] = [
+    const RANDOM: [&str; 13] = [
         // Tables of the log, to which only the platform appends; ids of streams and events are random or derived from random ones.
         "events",
         "streams",
@@ -56,6 +56,7 @@ async fn unique_keys_lead_with_the_company() {
         // Only workers write it; their items are ids and positions.
         "worker_failures",
         "log_seals",
+        "log_seal_keys",
         "signing_keys",
         "auth_tickets",
     ];
