@@ -13,6 +13,7 @@ mod company;
 pub mod demo;
 mod documented;
 pub mod edge;
+mod event_schemas;
 mod event_view;
 mod events;
 mod extract;

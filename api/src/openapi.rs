@@ -11,6 +11,7 @@ use utoipa::{
 };
 
 use crate::{
+    event_schemas,
     idempotency::{self, KEY_MAX_CHARS},
     problem::Problem,
     words::{CallProgressName, CampaignStatusName, CostGroupByName, DirectionName, OutcomeName, TableFormatName, TaskStatusName},
@@ -44,6 +45,7 @@ impl Modify for Bearer {
 /// Adds the parts that handlers do not repeat: the problem that any operation may answer, `Event-Position`, and the headers of commands.
 pub fn complete(mut document: OpenApi) -> OpenApi {
     refer_parts(&mut document);
+    event_schemas::describe(&mut document);
     let text = || ObjectBuilder::new().schema_type(Type::String);
     for (path, item) in &mut document.paths.paths {
         for (is_get, operation) in [(true, &mut item.get), (false, &mut item.post), (false, &mut item.put), (false, &mut item.delete)] {

@@ -31,6 +31,8 @@ words! {
     CallProgressName: Dialing, InProgress, Ended, Active, Completed, Failed;
     /// What decided the outcome: the agent said it, the final state, the caller's words, or nothing.
     OutcomeMethodName: Explicit, State, Keywords, None;
+    /// reported: by the worker; lease_expired: the call gave no sign of life; call_ended: the call ended and no result was reported.
+    FailureCauseName: Reported, LeaseExpired, CallEnded;
     BackoffName: Fixed, Exponential;
     UserStatusName: Invited, Active, Disabled;
     ActorKindName: User, ApiKey, Dialer, System;
@@ -57,7 +59,7 @@ mod tests {
         retry::Backoff,
         role::Role,
         skillbase::FlowType,
-        task::TaskStatus,
+        task::{FailureCause, TaskStatus},
         user::UserStatus,
     };
     use eventstore::ActorKind;
@@ -88,6 +90,7 @@ mod tests {
         all_parse::<CallStatusName, CallStatus>();
         all_parse::<CallProgressName, CallProgress>();
         all_parse::<OutcomeMethodName, OutcomeMethod>();
+        all_parse::<FailureCauseName, FailureCause>();
         all_parse::<BackoffName, Backoff>();
         all_parse::<UserStatusName, UserStatus>();
         all_parse::<ActorKindName, ActorKind>();

@@ -36,6 +36,7 @@ from newvoice_client.models import (
     SkillbaseVoice,
     StartCall,
     TaskStatusName,
+    TurnRecordedEvent,
     TurnInput,
     UnitName,
     UploadForm,
@@ -104,7 +105,9 @@ def main(base: str) -> None:
     what_if = good(ask_what_if.sync(client=client, body=WhatIf(from_=period["from_"], to=period["to"], rates=rates), min_position=position))
     assert what_if.actual.cost_total == bill.cost_total and what_if.unpriced
     history = good(get_call_history.sync(call_id, client=client))
-    assert [event.event_type for event in history.items][-2:] == ["CallEnded", "CallOutcomeClassified"], history
+    assert [event.event_type.value for event in history.items][-2:] == ["CallEnded", "CallOutcomeClassified"], history
+    # `event_type` tells the type of the payload.
+    assert [event.payload.user_text for event in history.items if isinstance(event, TurnRecordedEvent)] == ["Yes?"], history
     print("the walk is done:", len(history.items), "events of the call, the last by", history.items[-1].metadata.actor.kind.value)
 
 

@@ -84,4 +84,6 @@ const whatIf = await client.POST("/price-lists/what-if", {
 equal(good(whatIf).actual.cost_total, bill.cost_total);
 const history = good(await client.GET("/calls/{id}/history", ofCall));
 equal(history.items.at(-2)?.event_type, "CallEnded");
+// `event_type` tells the type of the payload.
+equal(history.items.filter((event) => event.event_type === "TurnRecorded")[0]?.payload.user_text, "Yes?");
 console.log("the walk is done:", history.items.length, "events of the call");
