@@ -187,6 +187,17 @@ async fn a_campaign_without_tasks_left_completes_and_starts_again_with_new_ones(
 }
 
 #[tokio::test]
+async fn a_change_that_a_running_campaign_refuses_names_its_field() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.running_campaign(1, json!({})).await;
+    let refused = admin.put(&format!("/campaigns/{id}"), &json!({"calls_per_minute": 5, "timezone": "Europe/Prague"})).await.problem(409);
+    assert_eq!((&refused["errors"][0]["path"], &refused["code"]), (&json!("timezone"), &json!("campaign_fixed_while_running")));
+    admin.put(&format!("/campaigns/{id}"), &json!({"calls_per_minute": 5})).await.expect(200);
+    platform.stop().await;
+}
+
+#[tokio::test]
 async fn what_does_not_fit_a_campaign_is_422_with_the_path() {
     let platform = Platform::start().await;
     let admin = platform.admin().await;

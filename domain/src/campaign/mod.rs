@@ -140,8 +140,8 @@ pub enum CampaignRefusal {
     NoTasks,
     #[error("the campaign's end_time has passed; set a later one first")]
     Over,
-    #[error("while the campaign runs only name, description, end_time, max_concurrent_calls and calls_per_minute can change")]
-    FixedWhileRunning,
+    #[error("it cannot change while the campaign runs; name, description, end_time, max_concurrent_calls and calls_per_minute can")]
+    FixedWhileRunning { field: &'static str },
 }
 
 impl Coded for CampaignRefusal {
@@ -152,6 +152,7 @@ impl Refusal for CampaignRefusal {
     fn kind(&self) -> RefusalKind {
         match self {
             Self::Unknown => RefusalKind::NotFound("campaign"),
+            Self::FixedWhileRunning { field } => RefusalKind::ConflictAt((*field).to_owned()),
             _ => RefusalKind::Conflict,
         }
     }
@@ -233,10 +234,10 @@ impl LiveCampaign {
         match (command, self.status) {
             (C::Create { .. }, _) => Err(CampaignRefusal::CreatedAlready),
             (C::Update { settings }, _) if *settings == self.settings => Ok(vec![]),
-            (C::Update { settings }, Running) if !self.settings.differs_only_while_running(&settings) => {
-                Err(CampaignRefusal::FixedWhileRunning)
-            }
-            (C::Update { settings }, _) => Ok(vec![E::CampaignUpdated { settings }]),
+            (C::Update { settings }, status) => match self.settings.fixed_field_that_differs(&settings) {
+                Some(field) if status == Running => Err(CampaignRefusal::FixedWhileRunning { field }),
+                _ => Ok(vec![E::CampaignUpdated { settings }]),
+            },
             (C::AddTasks { count: 0, .. }, _) => Ok(vec![]),
             (C::AddTasks { import_id, .. }, _) if self.imports.contains(&import_id) => Ok(vec![]),
             (C::ReopenTasks { count: 0, .. }, _) => Ok(vec![]),
@@ -413,7 +414,9 @@ mod tests {
             .then([CampaignEvent::CampaignUpdated { settings: limits }]);
         let mut zone = settings();
         zone.timezone = chrono_tz::Tz::Europe__Prague;
-        given::<Campaign>(running()).when(CampaignCommand::Update { settings: zone }).then_refused(CampaignRefusal::FixedWhileRunning);
+        given::<Campaign>(running())
+            .when(CampaignCommand::Update { settings: zone })
+            .then_refused(CampaignRefusal::FixedWhileRunning { field: "timezone" });
     }
 
     #[test]

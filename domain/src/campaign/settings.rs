@@ -82,15 +82,40 @@ impl CampaignSettings {
         RetryPolicy { max_retries: self.max_retries, retry_delay_minutes: self.retry_delay_minutes, retry_backoff: self.retry_backoff }
     }
 
-    /// Whether `other` differs only in what may change while the campaign runs.
-    pub(super) fn differs_only_while_running(&self, other: &Self) -> bool {
-        let mut same = other.clone();
-        same.name.clone_from(&self.name);
-        same.description.clone_from(&self.description);
-        same.end_time = self.end_time;
-        same.max_concurrent_calls = self.max_concurrent_calls;
-        same.calls_per_minute = self.calls_per_minute;
-        *self == same
+    /// The first field that differs in `other` although it cannot change while the campaign runs.
+    pub(super) fn fixed_field_that_differs(&self, other: &Self) -> Option<&'static str> {
+        let Self {
+            name: _,
+            description: _,
+            skillbase_id,
+            start_time,
+            end_time: _,
+            daily_start_time,
+            daily_end_time,
+            timezone,
+            days_of_week,
+            max_concurrent_calls: _,
+            calls_per_minute: _,
+            max_retries,
+            retry_delay_minutes,
+            retry_backoff,
+            default_region,
+            dialed_by,
+        } = other;
+        let fixed = [
+            ("skillbase_id", self.skillbase_id == *skillbase_id),
+            ("start_time", self.start_time == *start_time),
+            ("daily_start_time", self.daily_start_time == *daily_start_time),
+            ("daily_end_time", self.daily_end_time == *daily_end_time),
+            ("timezone", self.timezone == *timezone),
+            ("days_of_week", self.days_of_week == *days_of_week),
+            ("max_retries", self.max_retries == *max_retries),
+            ("retry_delay_minutes", self.retry_delay_minutes == *retry_delay_minutes),
+            ("retry_backoff", self.retry_backoff == *retry_backoff),
+            ("default_region", self.default_region == *default_region),
+            ("dialed_by", self.dialed_by == *dialed_by),
+        ];
+        fixed.into_iter().find(|(_, is_same)| !is_same).map(|(field, _)| field)
     }
 
     pub fn validate(&self, providers: &[&str]) -> Result<(), Invalid> {
