@@ -4,6 +4,7 @@
 //! Exit code 0: equal or valid; 1: not equal, not valid, or unknown because of an error; 2: wrong arguments.
 
 mod commands;
+mod companies;
 mod export;
 mod output;
 
@@ -13,6 +14,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use commands::export::Export;
+use companies::NamedCompany;
 use eventstore::{
     Database, EventStore, MasterKey,
     database::{DatabaseSettings, OpenError, default_data_dir},
@@ -125,9 +127,9 @@ enum Command {
         /// Only rows before this time, or before the beginning of this day.
         #[arg(long, value_parser = parse_time)]
         to: Option<DateTime<Utc>>,
-        /// Only rows of this company.
+        /// Only rows of this company: its id or its slug.
         #[arg(long)]
-        company: Option<uuid::Uuid>,
+        company: Option<NamedCompany>,
         /// Write to this file instead of standard output.
         #[arg(long, short)]
         output: Option<PathBuf>,
@@ -143,9 +145,9 @@ enum Command {
         from: DateTime<Utc>,
         #[arg(long, value_parser = parse_time)]
         to: DateTime<Utc>,
-        /// Company of the calls; required if there are several companies.
+        /// Company of the calls, its id or its slug; required if there are several companies.
         #[arg(long)]
-        company: Option<uuid::Uuid>,
+        company: Option<NamedCompany>,
         #[arg(long)]
         campaign: Option<uuid::Uuid>,
     },
@@ -233,12 +235,14 @@ async fn run(cli: Cli) -> anyhow::Result<Finding> {
         Command::Retry { projection } => commands::rebuild::retry(&database.pool, &output, &projection).await,
         Command::Compare { projection } => commands::rebuild::compare(&database.pool, &store, &output, &projection).await,
         Command::Export { what, format, bom, reveal, from, to, company, output: file } => {
+            let company = companies::find(company.as_ref(), &database.pool).await?;
             let format = if bom { format.with_mark()? } else { format };
             let export = Export { what, format, scope: export::Scope { from, to, company }, reveals: reveal };
             commands::export::run(&database, &store, &output, &export, file.as_deref()).await
         }
         Command::Stats => commands::stats::run(&database.pool, &output).await,
         Command::WhatIf { price_list, from, to, company, campaign } => {
+            let company = companies::find(company.as_ref(), &database.pool).await?;
             commands::what_if::run(&database, &output, &price_list, (from, to), company, campaign).await
         }
     };
