@@ -121,6 +121,20 @@ async fn a_dry_run_and_an_upload_are_different_requests_under_one_key() {
     platform.stop().await;
 }
 
+/// Generated clients of Python send `True`.
+#[tokio::test]
+async fn a_column_that_seems_to_be_the_name_is_noted() {
+    let platform = Platform::start().await;
+    let admin = platform.admin().await;
+    let id = admin.campaign(json!({})).await;
+    let form = Form::new().text("file", "phone_number,Nombre,Prio\n+12025550100,Ada,2\n").text("dry_run", "True");
+    let answer = admin.send(admin.request(reqwest::Method::POST, &format!("/campaigns/{id}/call-list")).multipart(form)).await.expect(200);
+    assert_eq!((&answer["dry_run"], &answer["created"]), (&json!(true), &json!(1)));
+    let notes = answer["notes"].to_string();
+    assert!(notes.contains("rename it to contact_name") && notes.contains("rename it to priority"), "{notes}");
+    platform.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_no_call_list_changes_nothing() {
     let platform = Platform::start().await;

@@ -215,7 +215,8 @@ fn column_name(bytes: &Bytes) -> Result<String, Problem> {
 }
 
 fn flag(bytes: &Bytes) -> Result<bool, Problem> {
-    match bytes.as_ref() {
+    // Generated clients of Python send `True`.
+    match bytes.to_ascii_lowercase().as_slice() {
         b"true" => Ok(true),
         b"false" => Ok(false),
         _ => Err(Problem::invalid("dry_run", FieldFault::NotOneOf { allowed: ["true", "false"].map(str::to_owned).into() })),

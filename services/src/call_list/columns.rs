@@ -140,8 +140,19 @@ impl Columns {
             stores_empty: names.len() <= reading.limits.columns as usize,
             notes: Vec::new(),
         };
+        columns.note_meanings(&others);
         columns.name_data(&others);
         Ok(columns)
+    }
+
+    /// Notes columns that are stored as data although they seem to be the name or the priority.
+    fn note_meanings(&mut self, others: &[(u32, &str)]) {
+        for (column, name) in others {
+            if let Some(meant) = header_names::means_other(name, self.contact_name.is_some(), self.priority.is_some()) {
+                let (number, name) = (column + 1, cut(name));
+                self.notes.push(format!("Column {number}: {name:?} is stored as data; if it is the {meant}, rename it to {meant}"));
+            }
+        }
     }
 
     /// If several columns have the same name, the first one keeps it; each further one gets a name that no other column has.

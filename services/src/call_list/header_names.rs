@@ -35,6 +35,37 @@ const MEANING_PHONE_NUMBER: &[&str] = &[
     "mobiltelefon", "mobilfunknummer", "festnetz", "festnetznummer",
 ];
 
+/// Headers that mean the contact's name, in the same form: names in full, in the languages of [`MEANING_PHONE_NUMBER`].
+const MEANING_CONTACT_NAME: &[&str] = &[
+    "fullname",
+    "customername",
+    "clientname",
+    "customer",
+    "client",
+    "nombre",
+    "nombrecompleto",
+    "nombreyapellidos",
+    "cliente",
+    "jméno",
+    "jmeno",
+    "jménoapříjmení",
+    "jmenoaprijmeni",
+    "celéjméno",
+    "zákazník",
+    "zakaznik",
+    "имя",
+    "фио",
+    "имяифамилия",
+    "клиент",
+    "vollständigername",
+    "kunde",
+    "kundenname",
+    "vorundnachname",
+];
+
+/// Headers that mean the priority.
+const MEANING_PRIORITY: &[&str] = &["prio", "prioridad", "priorita", "приоритет", "priorität", "prioritaet"];
+
 /// Maximum number of columns of one sheet that an error names, and maximum number of characters of each name.
 const NAMED_COLUMNS_MAX: usize = 100;
 const NAME_MAX_CHARS: usize = 60;
@@ -57,6 +88,16 @@ fn means_phone_number(header: &str) -> bool {
     // `phone_number (required)`
     let without_remark = header.trim_end().strip_suffix(')').and_then(|header| header.rsplit_once('('));
     is_meant(header) || without_remark.is_some_and(|(header, _)| is_meant(header))
+}
+
+/// The column of a call list that a header means without being named so, if the list has no such column.
+pub(super) fn means_other(header: &str, has_name: bool, has_priority: bool) -> Option<&'static str> {
+    let header = plain(header);
+    if !has_name && MEANING_CONTACT_NAME.contains(&header.as_str()) {
+        Some("contact_name")
+    } else {
+        (!has_priority && MEANING_PRIORITY.contains(&header.as_str())).then_some("priority")
+    }
 }
 
 fn plain(header: &str) -> String {
@@ -95,6 +136,11 @@ impl Candidate {
         self.columns.is_empty()
     }
 
+    /// Whether its first row may be a title: it has one cell, which means no number.
+    fn may_be_title(&self) -> bool {
+        self.columns.len() == 1 && self.alike.is_none()
+    }
+
     fn list(&self) -> String {
         let mut names = self.columns.join(", ");
         if self.more_columns > 0 {
@@ -131,6 +177,9 @@ pub(super) fn describe_missing(tables: &[Candidate], hidden_sheets: usize) -> St
         0 => {}
         1 => parts.push("1 hidden sheet was not read".to_owned()),
         n => parts.push(format!("{n} hidden sheets were not read")),
+    }
+    if tables.iter().any(Candidate::may_be_title) {
+        parts.push("a first row with one cell looks like a title: the first row must have the names of the columns".to_owned());
     }
     parts.join("; ")
 }
@@ -178,6 +227,23 @@ mod tests {
         {
             assert!(!means_phone_number(header), "{header}");
         }
+    }
+
+    #[test]
+    fn headers_that_mean_name_or_priority_are_known_where_the_list_has_none() {
+        assert_eq!(means_other("Nombre", false, false), Some("contact_name"));
+        assert_eq!(means_other("Jméno a příjmení", false, true), Some("contact_name"));
+        assert_eq!(means_other("Priorität", true, false), Some("priority"));
+        for (header, has_name, has_priority) in [("Nombre", true, false), ("Priorität", false, true), ("city", false, false)] {
+            assert_eq!(means_other(header, has_name, has_priority), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_title_above_the_header_is_named_as_the_likely_reason() {
+        let missing = |columns: &[&str]| describe_missing(&[Candidate::new(None, columns.iter().copied())], 0);
+        assert!(missing(&["Customers, November"]).contains("looks like a title"));
+        assert!(!missing(&["name", "city"]).contains("title") && !missing(&["Phone"]).contains("title"));
     }
 
     #[test]
