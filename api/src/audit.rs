@@ -33,7 +33,8 @@ struct AuditFilter {
     refused: Option<bool>,
     /// Id of a user or an API key
     actor_id: Option<Uuid>,
-    /// Exactly this path of the request, below `/api/v1` and without its query: `/campaigns/{id}/start` with the campaign's id
+    /// Only requests to this path and to paths below it, without `/api/v1` and without a query: `/campaigns/{id}` also finds
+    /// `/campaigns/{id}/start`
     path: Option<String>,
     /// The correlation_id of events
     request_id: Option<Uuid>,
@@ -91,7 +92,8 @@ async fn list(
         r#"select audit_id as id, at, actor, action, path, status, reason, count, request_id, client, user_agent from audit_log
             where company_id = $1 and ($2::boolean is null or (status >= 400) = $2) and ($3::text is null or actor_id = $3)
               and ($4::uuid is null or request_id = $4) and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
-              and ($7::timestamptz is null or (at, audit_id) < ($7, $8::uuid)) and ($9::text is null or path = $9)
+              and ($7::timestamptz is null or (at, audit_id) < ($7, $8::uuid)) 
+              and ($9::text is null or path collate "C" = $9 or (path collate "C" > $9 || '/' and path collate "C" < $9 || '0'))
             order by at desc, audit_id desc limit $10"#,
         by.company_id(),
         filter.refused,
@@ -101,7 +103,7 @@ async fn list(
         to,
         after.map(|after| after.at),
         after.map(|after| after.id),
-        filter.path,
+        filter.path.as_deref().map(|path| path.trim_end_matches('/')),
         paging.rows_to_read()
     );
     let mut rows = rows.fetch_all(&mut *app.company(by.company_id()).await?).await?;

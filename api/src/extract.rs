@@ -171,8 +171,8 @@ pub struct Paging {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PagingParams {
-    /// 1 to 200; a page of long rows may have fewer than the limit, and a `next_cursor`
-    #[param(minimum = 1, maximum = 200, default = 50)]
+    /// 1 to 200, 50 if it is absent; a page of long rows may have fewer than the limit, and a `next_cursor`
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// The `next_cursor` of the previous page
     cursor: Option<String>,

@@ -38,6 +38,12 @@ async fn events_are_listed_in_log_order_and_filtered() {
     assert_eq!(page["next_cursor"], "3");
     assert_eq!(admin.get("/events?limit=200&cursor=3").await["items"].as_array().unwrap().len(), 4);
     admin.get("/events?stream=nonsense").await.problem(400);
+    let end = admin.get("/events?limit=1").await.expect(200).position();
+    assert_eq!(admin.get(&format!("/events?after={end}")).await.expect(200)["items"], json!([]));
+    admin.get(&format!("/events?after={}", end + 1_000)).await.problem(409);
+    for wrong in ["category=calls", "event_type=TurnAdded"] {
+        admin.get(&format!("/events?{wrong}")).await.problem(400);
+    }
     platform.stop().await;
 }
 
@@ -240,8 +246,12 @@ async fn actors_are_named() {
     assert_eq!(names(&events.body, "/metadata/actor"), ["manager@example.com", "dialer 7"]);
     let audit = admin.get(&format!("/audit?path=/campaigns/{campaign}")).await.expect(200);
     assert_eq!(names(&audit.body, "/actor"), ["dialer 7"]);
-    let audit = admin.get("/audit?path=/campaigns").await.expect(200);
-    assert_eq!(names(&audit.body, "/actor"), ["manager@example.com"]);
+    // A path finds the paths below it, but none that only begins with the same letters.
+    for path in ["/campaigns", "/campaigns/", "/"] {
+        let audit = admin.get(&format!("/audit?path={path}&refused=false")).await.expect(200);
+        assert!(names(&audit.body, "/actor").starts_with(&["dialer 7".to_owned(), "manager@example.com".to_owned()]), "{path}");
+    }
+    assert_eq!(admin.get("/audit?path=/camp").await.expect(200)["items"], json!([]));
     // The log holds no address.
     let owner = &platform.app().owner;
     let found = "select count(*) from events where metadata::text like '%example.com%' or payload::text like '%manager@example%'";

@@ -13,7 +13,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     auth::{By, Viewer},
-    events::EventFilter,
+    events::{EventFilter, require_in_log},
     extract::QueryOf,
     live::{Watch, follower::Follower},
     problem::Problem,
@@ -39,7 +39,7 @@ async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let filter = params.parse(by.identity.role)?;
     let after = match last_event_id(&headers)?.or(params.after) {
-        Some(after) => require_in_log(&app, after).await?,
+        Some(after) => require_in_log(&app, after, "begin again without Last-Event-ID and after").await?,
         None => app.store.last_position().await?,
     };
     // A client that loses the connection before the first event resumes at this position.
@@ -54,15 +54,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").trim()).filter(|id| !id.is_empty());
     let position = |id: &str| id.parse().ok().filter(|position| *position >= 0);
     id.map(|id| position(id).ok_or_else(|| Problem::bad_request("Last-Event-ID must be a position"))).transpose()
-}
-
-/// A position that is not in the log yet may later belong to a different event than the one that the client has received.
-async fn require_in_log(app: &App, after: i64) -> Result<i64, Problem> {
-    let last = app.store.last_position().await?;
-    if after <= last {
-        return Ok(after);
-    }
-    Err(Problem::conflict(format!("position {after} is beyond the log, which ends at {last}; begin again without Last-Event-ID and after")))
 }
 
 struct Follow {

@@ -56,7 +56,7 @@ async fn a_process_that_is_killed_between_effect_and_answer_has_done_it_once() {
     let mut answered = Vec::new();
     let mut rng = StdRng::seed_from_u64(seed());
     let moments: [u64; 6] = std::array::from_fn(|_| rng.random_range(0..20_000));
-    for round in 0..moments.len() {
+    for (round, moment) in moments.into_iter().enumerate() {
         let keys: Vec<String> = (0..8).map(|n| format!("{round}-{n}")).collect();
         let calls = keys.iter().map(|key| {
             let body = json!({"direction": "inbound", "phone_number": "+12025550100"});
@@ -64,7 +64,7 @@ async fn a_process_that_is_killed_between_effect_and_answer_has_done_it_once() {
             until_answered(move || admin.request(Method::POST, "/calls").header("idempotency-key", key).json(&body))
         });
         let kill = async {
-            tokio::time::sleep(Duration::from_micros(moments[round])).await;
+            tokio::time::sleep(Duration::from_micros(moment)).await;
             process.kill().unwrap();
             process.wait().unwrap();
             process = start();
