@@ -877,6 +877,8 @@ CREATE TABLE newvoice.log_seal_keys (
     named_by bytea NOT NULL,
     named_at timestamp with time zone NOT NULL,
     signature bytea NOT NULL,
+    countersignature bytea NOT NULL,
+    CONSTRAINT log_seal_keys_countersignature_check CHECK ((length(countersignature) = 64)),
     CONSTRAINT log_seal_keys_named_by_check CHECK ((length(named_by) = 32)),
     CONSTRAINT log_seal_keys_public_key_check CHECK ((length(public_key) = 32)),
     CONSTRAINT log_seal_keys_signature_check CHECK ((length(signature) = 64))

@@ -26,7 +26,7 @@ use crate::{database::Pool, error::StoreError, event::now};
 
 pub use sealer::{RotateError, SealError, Sealer, rotate};
 pub use succession::Succession;
-pub(crate) use succession::with_successors;
+pub(crate) use succession::with_relatives;
 
 /// A signed statement that the event at `position` has `hash`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

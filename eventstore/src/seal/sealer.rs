@@ -120,7 +120,7 @@ pub async fn rotate(path: &Path, owner: &Pool) -> Result<[KeyFingerprint; 2], Ro
     // The platform may run as another user than this process.
     let of_old = fs::metadata(path)?;
     chown(&next_path, Some(of_old.uid()), Some(of_old.gid()))?;
-    Succession::sign(&old, &next.verifying_key()).store(owner).await?;
+    Succession::sign(&old, &next).store(owner).await?;
     fs::rename(&next_path, path)?;
     fs::File::open(directory(path))?.sync_all()?;
     if let Err(error) = write_public_half(path, &next) {

@@ -12,7 +12,7 @@ use self::{
 use crate::{
     database::Pool,
     error::StoreError,
-    seal::{KeyFingerprint, Seal, Succession, with_successors},
+    seal::{KeyFingerprint, Seal, Succession, with_relatives},
 };
 
 /// Events that are checked in one go.
@@ -52,7 +52,7 @@ pub struct Scope {
     pub from: Option<i64>,
     /// Seals in addition to those in the database.
     pub seals: Vec<Seal>,
-    /// Only seals of these keys, and of keys that followed them, are accepted; if no key is given, seals of any key.
+    /// Only seals of these keys, of the keys that followed them and of those before them are accepted; if no key is given, seals of any key.
     pub keys: Vec<KeyFingerprint>,
     /// Which key followed which, in addition to what the database has.
     pub successions: Vec<Succession>,
@@ -79,10 +79,10 @@ pub struct Verdict {
 pub async fn verify(pool: &Pool, scope: Scope, progress: impl FnMut(i64)) -> Result<Verdict, StoreError> {
     // The log may grow meanwhile: seals are read before the head, so that none is beyond it.
     let mut seals = Seal::all(pool).await?;
-    seals.extend(scope.seals);
+    seals.extend(scope.seals.into_iter().filter(|seal| !seals.contains(seal)).collect::<Vec<_>>());
     let mut successions = Succession::all(pool).await?;
     successions.extend(scope.successions);
-    let keys = with_successors(scope.keys, &successions);
+    let keys = with_relatives(scope.keys, &successions);
     let head = sqlx::query!("select position, hash from log_head").fetch_one(pool).await?;
     let beginning = chain::beginning(pool).await?;
     seals.sort_by_key(|seal| seal.position);

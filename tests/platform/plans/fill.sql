@@ -78,7 +78,7 @@ begin
                         when attname in ('released_at', 'revoked_at', 'deleted_at', 'disabled_at', 'pending_since', 'operator_since', 'invitation_hash', 'used_at') then
                              format('case when m %% 50 = 0 then %s end', case when atttypid = 'bytea'::regtype then 'sha256(n::text::bytea)' else 'now()' end)
                         when attname = 'password_hash' then 'case when m % 50 <> 0 then ''$argon2id'' end'
-                        when attname = 'signature' then 'sha256(n::text::bytea) || sha256(n::text::bytea)'
+                        when attname in ('signature', 'countersignature') then 'sha256(n::text::bytea) || sha256(n::text::bytea)'
                         when attname ~ '_hash$|^subject$' and atttypid = 'bytea'::regtype then format('sha256((%L || n)::bytea)', attname)
                         when atttypid = 'uuid'::regtype then format('filling.u(%L, m::text)', regexp_replace(attname, '_id$', ''))
                         when atttypid = 'bytea'::regtype then 'sha256(n::text::bytea)'
