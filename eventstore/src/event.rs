@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use domain::{Decider, DomainEvent, Fact, fact};
+use domain::{Decider, DomainEvent, ERASED, Fact, fact};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -301,6 +301,20 @@ impl StoredEvent {
     /// The person that the event's personal data is about and the envelope that holds the data, if the event has any.
     pub fn envelope(&self) -> Option<Envelope> {
         Envelope::of(&self.payload, Fact::bound_fields(self.stream.category(), &self.event_type))
+    }
+
+    /// Replaces the placeholders of personal texts that are encrypted: the reader has no key, and their person is not erased.
+    pub fn mark_encrypted(&mut self) {
+        if self.envelope().is_some()
+            && let Ok(mut payload) = self.payload()
+        {
+            for field in Fact::personal_fields(self.stream.category(), &self.event_type) {
+                if let Some(text) = payload.pointer_mut(field).filter(|value| value.as_str() == Some(ERASED)) {
+                    *text = Value::from("encrypted");
+                }
+            }
+            self.payload = payload.to_string();
+        }
     }
 
     /// The payload for display: without the envelope.

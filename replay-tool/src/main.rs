@@ -3,6 +3,7 @@
 //!
 //! Exit code 0: equal or valid; 1: not equal, not valid, or unknown because of an error; 2: wrong arguments.
 
+mod audit;
 mod commands;
 mod companies;
 mod export;

@@ -9,7 +9,7 @@ use eventstore::{ActorKind, Database, EventStore, Metadata, StoreError, StoredEv
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{Finding, WrongUse, output::Output};
+use crate::{Finding, WrongUse, audit, output::Output};
 
 /// Maximum length of a value that is shown on a shared line, in characters; a longer value gets its own lines.
 const VALUE_MAX_CHARS: usize = 60;
@@ -39,13 +39,17 @@ pub async fn run(
     let mut names = HashMap::new();
     if store.persons().can_read() {
         store.persons().reveal(company_id, &mut events).await?;
+        audit::record(&database.pool, company_id, "replay-tool history", stream).await?;
         let actors = events.iter().map(|event| Ok(event.metadata()?.actor)).collect::<Result<Vec<_>, StoreError>>()?;
         let users: HashSet<_> = actors.iter().filter(|actor| actor.kind == ActorKind::User).filter_map(|actor| actor.id).collect();
         let users: Vec<_> = users.into_iter().collect();
         names =
             projections::users::addresses(&mut *database.access.company(company_id).await?, store.persons(), company_id, &users).await?;
     } else {
-        output.note("Personal data is encrypted, and there is no master key to read it with: it shows as 'erased'.");
+        output.note("Personal data is encrypted, and there is no master key to read it with: it shows as 'encrypted'.");
+        for event in &mut events {
+            event.mark_encrypted();
+        }
     }
     let items = events.iter().map(|event| to_json(event, &names)).collect::<Result<Vec<_>, _>>()?;
     let timeline = Timeline { asked: &name, causes: causes(store, &events).await?, events: &events, names, as_of };

@@ -33,7 +33,13 @@ pub async fn run(
         return Err(WrongUse(format!("--from must be a position from 1 to {head}")).into());
     }
     let (successions, seals) = match seals {
-        Some(file) => read_seals(file)?,
+        Some(file) => {
+            let read = read_seals(file)?;
+            if read.1.is_empty() {
+                output.note(&format!("{} has no seal: the log is compared with the database's own seals only.", file.display()));
+            }
+            read
+        }
         None => (Vec::new(), Vec::new()),
     };
     let keys = keys.iter().map(|path| KeyFingerprint::read(path).with_context(|| format!("no public key in {}", path.display())));

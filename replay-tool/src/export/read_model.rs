@@ -4,10 +4,8 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use eventstore::{Persons, Pool};
 use futures::TryStreamExt as _;
-use nix::unistd::{Uid, User};
 use projections::{PersonalColumns, Table, all};
 use rust_decimal::Decimal;
-use serde_json::json;
 use services::tables::{Cell, RowWriter};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
@@ -16,7 +14,7 @@ use super::{
     Column, Format, Kind, Scope,
     reveal::{self, SealedRow},
 };
-use crate::WrongUse;
+use crate::{WrongUse, audit};
 
 /// Number of rows that are decrypted and written together.
 const ROWS_AT_ONCE: usize = 500;
@@ -42,19 +40,6 @@ fn find(name: &str) -> Result<(projections::ReadModel, Table), WrongUse> {
 /// The read model that a table belongs to.
 pub fn of_table(name: &str) -> Result<projections::ReadModel, WrongUse> {
     find(name).map(|(model, _)| model)
-}
-
-/// The user of the operating system who runs the tool: `user ada`, or `user root, sudo by ada`.
-fn system_user() -> String {
-    let uid = Uid::current();
-    let name = match User::from_uid(uid) {
-        Ok(Some(user)) => user.name,
-        Ok(None) | Err(_) => uid.to_string(),
-    };
-    match std::env::var("SUDO_USER") {
-        Ok(by) if uid.is_root() => format!("user {name}, sudo by {by}"),
-        _ => format!("user {name}"),
-    }
 }
 
 impl ReadModel {
@@ -207,19 +192,8 @@ impl ReadModel {
             Some(company) => vec![company],
             None => sqlx::query_scalar!("select company_id from companies").fetch_all(owner).await?,
         };
-        let actor = json!({"kind": "system", "id": null, "name": format!("replay-tool, {}", system_user())});
         for company in companies {
-            sqlx::query!(
-                "insert into audit_log (company_id, audit_id, at, actor, action, path, status, request_id)
-                 values ($1, $2, clock_timestamp(), $3, 'replay-tool export --reveal', $4, 200, $5)",
-                company,
-                Uuid::now_v7(),
-                actor,
-                self.table.name,
-                Uuid::now_v7()
-            )
-            .execute(owner)
-            .await?;
+            audit::record(owner, company, "replay-tool export --reveal", self.table.name).await?;
         }
         Ok(())
     }
