@@ -33,6 +33,8 @@ use crate::{
     state::App,
 };
 
+/// How often the columns are read again because the list grew meanwhile.
+const COLUMNS_ATTEMPTS_MAX: u32 = 10;
 /// How often a download asks for a share, and the time between two requests.
 const SHARE_ATTEMPTS_MAX: usize = 30;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -46,6 +48,8 @@ pub struct Exported(pub &'static str);
 enum Stop {
     /// The client is gone or has lost its rights, or the process stops.
     Cancelled,
+    /// Rows that were added meanwhile have fields for which the table has no column.
+    OtherColumns,
     Failed(Problem),
 }
 
@@ -63,7 +67,7 @@ impl From<io::Error> for Stop {
 
 impl From<NoColumn> for Stop {
     fn from(_: NoColumn) -> Self {
-        Self::Failed(Problem::conflict("the list got rows with other columns while it was read"))
+        Self::OtherColumns
     }
 }
 
@@ -81,7 +85,7 @@ pub async fn answer<L: List>(app: App, identity: Identity, table: TableRequest, 
     let body = if table.is_head {
         Body::empty()
     } else {
-        let download = Download { watch: Watch::new(identity), app, list };
+        let download = Download { watch: Watch::new(identity), app, list, has_sent: false };
         body(download, format, permit)
     };
     let (media_type, extension) = match format {
@@ -111,6 +115,11 @@ fn body<L: List>(mut download: Download<L>, format: TableFormat, permit: OwnedSe
         if let Err(stop) = download.send(format, &pieces).await {
             let detail = match stop {
                 Stop::Cancelled => "the download was cancelled".to_owned(),
+                Stop::OtherColumns => {
+                    let detail = "the list got rows with other columns while it was read";
+                    tracing::warn!(detail, "a table was not sent to its end");
+                    detail.to_owned()
+                }
                 Stop::Failed(problem) => {
                     tracing::warn!(detail = %problem.detail, "a table was not sent to its end");
                     problem.detail
@@ -142,14 +151,24 @@ struct Download<L> {
     app: App,
     watch: Watch,
     list: L,
+    /// Whether the client has got a part.
+    has_sent: bool,
 }
 
 impl<L: List> Download<L> {
     async fn send(&mut self, format: TableFormat, pieces: &Pieces) -> Result<(), Stop> {
-        let columns = self.columns().await?;
-        match format {
-            TableFormat::Csv { has_mark } => self.send_text(&columns, has_mark, pieces).await,
-            TableFormat::Xlsx => self.send_workbook(&columns, pieces).await,
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let columns = self.columns().await?;
+            let sent = match format {
+                TableFormat::Csv { has_mark } => self.send_text(&columns, has_mark, pieces).await,
+                TableFormat::Xlsx => self.send_workbook(&columns, pieces).await,
+            };
+            match sent {
+                Err(Stop::OtherColumns) if !self.has_sent && attempts < COLUMNS_ATTEMPTS_MAX => {}
+                sent => return sent,
+            }
         }
     }
 
@@ -202,6 +221,7 @@ impl<L: List> Download<L> {
 
     async fn send_piece(&mut self, piece: Vec<u8>, pieces: &Pieces) -> Result<(), Stop> {
         self.require_rights().await?;
+        self.has_sent = true;
         pieces.send(Ok(piece.into())).await.map_err(|_| Stop::Cancelled)
     }
 
