@@ -34,7 +34,7 @@ struct AuditFilter {
     /// Id of a user or an API key
     actor_id: Option<Uuid>,
     /// Only requests to this path and to paths below it, without `/api/v1` and without a query: `/campaigns/{id}` also finds
-    /// `/campaigns/{id}/start`
+    /// `/campaigns/{id}/start`. Results of tasks have paths of their own, `/tasks/{id}/complete`
     path: Option<String>,
     /// The correlation_id of events
     request_id: Option<Uuid>,
@@ -84,6 +84,9 @@ async fn list(
     paging: Paging,
 ) -> Result<Answer<Items<AuditView>>, Problem> {
     let [from, to] = read_period(filter.from, filter.to, Tz::UTC)?;
+    if filter.path.as_deref().is_some_and(|path| !path.starts_with('/') || path.starts_with("/api/") || path.contains(['?', '%'])) {
+        return Err(Problem::bad_request("path must be the path of a request without /api/v1 and without its query, e.g. /campaigns"));
+    }
     let position = fresh.of_log(&app).await?;
     let after = paging.after::<After>()?;
     app.audit.flush().await;

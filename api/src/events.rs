@@ -50,6 +50,8 @@ impl EventFilter {
         let categories = catalogue.iter().map(|(category, ..)| *category);
         require_known("category", self.category.as_deref(), categories)?;
         require_known("event_type", self.event_type.as_deref(), catalogue.iter().map(|(_, event_type, _)| *event_type))?;
+        let category_of_stream = self.stream.as_deref().and_then(|stream| stream.split_once('-')).map(|(category, _)| category);
+        require_known("the category of stream", category_of_stream, catalogue.iter().map(|(category, ..)| *category))?;
         let stream = self.stream.as_deref().map(|name| name.parse::<StreamName>().map_err(|e| Problem::bad_request(e.to_string())));
         let hidden_categories = if role.includes(Role::Auditor) { Vec::new() } else { vec![User::CATEGORY, ApiKey::CATEGORY] };
         Ok(Filter { category: self.category.clone(), event_type: self.event_type.clone(), stream: stream.transpose()?, hidden_categories })

@@ -25,6 +25,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Fresh {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let QueryOf(fresh) = QueryOf::<Self>::from_request_parts(parts, state).await?;
+        if fresh.min_position.is_some_and(|position| position < 0) {
+            return Err(Problem::bad_request("min_position must not be negative"));
+        }
         Ok(fresh)
     }
 }
@@ -67,7 +70,7 @@ pub struct AsOf(pub Option<DateTime<Utc>>);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AsOfParams {
-    /// The state at this time, by recorded_at; not in the future; a date means the beginning of the day, UTC
+    /// The state at this time, by recorded_at; at most a minute ahead of the platform's clock; a date means the beginning of the day, UTC
     #[param(value_type = Option<String>, example = "2026-11-21T12:00:00Z")]
     as_of: Option<WrittenTime>,
 }

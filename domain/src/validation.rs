@@ -60,6 +60,8 @@ pub enum FieldFault {
     TooManyEntries { max: usize },
     #[error("must be after {field}")]
     NotAfter { field: String },
+    #[error("must not be in the past")]
+    InPast,
     #[error("must not be before {field}")]
     IsBefore { field: String },
     #[error("{field} must be given too")]

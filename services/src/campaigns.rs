@@ -1,9 +1,9 @@
 //! Campaigns.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     Lifecycle,
-    campaign::{Campaign, CampaignCommand, CampaignSettings, LiveCampaign},
+    campaign::{Campaign, CampaignCommand, CampaignSettings, CampaignStatus, LiveCampaign},
     outcome::Outcome,
     skillbase::Skillbase,
     task::{Task, TaskCommand},
@@ -90,10 +90,16 @@ impl Services {
         let change = &change;
         let update = self.store.transact(&op.command, |mut unit| async move {
             let loaded = unit.load::<Campaign>(id).await?;
-            let before = &loaded.state.require("campaign")?.settings;
+            let campaign = loaded.state.require("campaign")?;
+            let before = &campaign.settings;
             let mut settings = before.clone();
             change(&mut settings)?;
             settings.validate(self.providers)?;
+            // It would cancel everything that waits. A caller's clock may be behind.
+            let is_over = settings.end_time.is_some_and(|end| end < op.command.now - TimeDelta::minutes(1));
+            if is_over && campaign.status == CampaignStatus::Running && settings.end_time != before.end_time {
+                return Err(ServiceError::invalid("end_time", FieldFault::InPast));
+            }
             if settings.skillbase_id != before.skillbase_id {
                 self.require_skillbase(op.company_id(), settings.skillbase_id).await?;
             }

@@ -402,6 +402,9 @@ async fn a_campaign_past_its_end_is_completed_and_what_waits_is_cancelled() {
     let stats = until(&admin, &format!("{path}/stats"), "/tasks/cancelled", json!(2)).await;
     assert_eq!(stats["tasks"]["in_progress"], 1);
     assert_eq!(admin.get(&path).await["status"], "running", "an attempt is in progress");
+    let other = admin.running_campaign(1, json!({})).await;
+    let past = json!({"end_time": "2026-01-01T00:00:00Z"});
+    assert_eq!(admin.put(&format!("/campaigns/{other}"), &past).await.problem(422).paths(), ["end_time"], "it would cancel what waits");
     // The attempt fails, and there is no further attempt.
     let fail = json!({"call_id": claim["call_id"], "error_message": "busy", "outcome": "busy"});
     admin.post(&format!("/tasks/{}/fail", claim["task"]["id"].as_str().unwrap()), &fail).await.expect(200);

@@ -41,7 +41,7 @@ async fn events_are_listed_in_log_order_and_filtered() {
     let end = admin.get("/events?limit=1").await.expect(200).position();
     assert_eq!(admin.get(&format!("/events?after={end}")).await.expect(200)["items"], json!([]));
     admin.get(&format!("/events?after={}", end + 1_000)).await.problem(409);
-    for wrong in ["category=calls", "event_type=TurnAdded"] {
+    for wrong in ["category=calls", "event_type=TurnAdded", "stream=calls-01930000-0000-7000-8000-000000000001", "min_position=-1"] {
         admin.get(&format!("/events?{wrong}")).await.problem(400);
     }
     platform.stop().await;
@@ -252,6 +252,9 @@ async fn actors_are_named() {
         assert!(names(&audit.body, "/actor").starts_with(&["dialer 7".to_owned(), "manager@example.com".to_owned()]), "{path}");
     }
     assert_eq!(admin.get("/audit?path=/camp").await.expect(200)["items"], json!([]));
+    for wrong in ["campaigns", "/api/v1/campaigns", "/campaigns?x=1", ""] {
+        admin.get(&format!("/audit?path={}", wrong.replace('?', "%3F"))).await.problem(400);
+    }
     // The log holds no address.
     let owner = &platform.app().owner;
     let found = "select count(*) from events where metadata::text like '%example.com%' or payload::text like '%manager@example%'";

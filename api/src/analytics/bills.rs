@@ -80,7 +80,7 @@ pub struct RepricingView {
     pub price_list: Option<PriceListName>,
     /// The reason, a sentence in English
     pub why: String,
-    /// The lines whose cost changed
+    /// The lines whose cost or price list changed
     pub changes: Vec<ChangeView>,
 }
 

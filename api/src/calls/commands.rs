@@ -49,8 +49,8 @@ struct StartCall {
     /// For a call of a task: the task's phone number
     #[schema(example = "+12025550100")]
     phone_number: String,
-    /// At most five minutes ahead of the server's clock, not after the end of the call, and at most ten days before an end that has no
-    /// `duration_sec`; absent: now
+    /// At most five minutes ahead of the server's clock. If the end is known: not after it, and without a `duration_sec` at most ten days
+    /// before it. Absent: now, or as the end requires
     #[serde(default, deserialize_with = "moment")]
     started_at: Option<DateTime<Utc>>,
 }
@@ -194,11 +194,12 @@ async fn start(State(app): State<App>, by: By<Agent>, Body(input): Body<StartCal
 #[schema(example = json!({"final_state": "goodbye", "outcome": "success", "hangup_by": "caller"}))]
 #[serde(deny_unknown_fields)]
 struct EndCall {
-    /// At most ten days ahead of the server's clock; absent: `started_at` + `duration_sec` if that is given, else now
+    /// At most ten days ahead of the server's clock; absent: `started_at` + `duration_sec` if that is given, else now. If no start was given, an
+    /// end before the recorded start moves it back
     #[serde(default, deserialize_with = "moment")]
     ended_at: Option<DateTime<Utc>>,
-    /// Absent: the time from `started_at` to `ended_at`, in whichever order the two are recorded; at most ten days unless the server set
-    /// both
+    /// Absent: the time from `started_at` to `ended_at`; start and end can be reported in any order. At most ten days, unless the server's
+    /// clock set both times
     #[schema(value_type = Option<f64>)]
     duration_sec: Option<Number>,
     /// The last state of the dialog; some names decide the outcome

@@ -73,7 +73,8 @@ pub struct CampaignInput {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, example = "2026-11-20")]
     pub start_time: Patch<WrittenTime>,
-    /// The campaign ends at this time: what waits is cancelled
+    /// The campaign ends at this time: what waits is cancelled, and no upload brings it back. A date means the beginning of the day in
+    /// `timezone`. Of a running campaign, it must not be in the past
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, example = "2026-12-20T17:00:00+01:00")]
     pub end_time: Patch<WrittenTime>,
@@ -328,7 +329,7 @@ struct RetriedTasks {
     retried: u64,
 }
 
-/// Put failed tasks back: each is due at once for one more attempt, or for as many as `max_retries` still allows.
+/// Put failed tasks back. Each is due at once. It gets the attempts that `max_retries` still allows, and at least one.
 ///
 /// Attempts go on counting. A completed campaign can be started again afterwards; while a campaign is finishing, this is 409.
 #[utoipa::path(post, path = "/campaigns/{id}/retry", operation_id = "retry_failed_tasks", tag = "campaigns", security(("bearer" = ["manager"])), params(("id" = Uuid, Path)), request_body = Option<RetryTasks>,

@@ -294,8 +294,12 @@ impl KnownCall {
                 Some(_) => return Err(CallRefusal::TurnDiffers { position_in_request, turn_index: turn.turn_index }),
                 None => {}
             }
+            let occurs = Moment::new(turn.occurred_at, now);
+            if occurs.is_ahead_of(now, TimeDelta::minutes(STARTED_AHEAD_MAX_MIN)) {
+                return Err(CallRefusal::TurnInFuture { position_in_request });
+            }
             let latest = self.end.as_ref().map(|end| end.ended_at + TimeDelta::hours(LATE_TURNS_MAX_HOURS));
-            if latest.is_some_and(|latest| turn.occurred_at.unwrap_or(now) > latest) {
+            if latest.is_some_and(|latest| occurs.at > latest) {
                 return Err(CallRefusal::TurnTooLate { position_in_request });
             }
             text_bytes += turn.text_bytes();

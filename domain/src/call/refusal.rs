@@ -28,6 +28,8 @@ pub enum CallRefusal {
     TurnTooLate { position_in_request: usize },
     #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
     StartsInFuture,
+    #[error("must not be more than {STARTED_AHEAD_MAX_MIN} minutes ahead of the server's clock")]
+    TurnInFuture { position_in_request: usize },
     #[error("the call cannot start after it ended")]
     StartsAfterEnd,
     #[error("the call cannot end before it started")]
@@ -55,7 +57,9 @@ impl Refusal for CallRefusal {
             Self::Unknown => RefusalKind::NotFound("call"),
             Self::OtherSubject | Self::StartedAlready | Self::EndedAlready => RefusalKind::Conflict,
             Self::TurnDiffers { position_in_request, .. } => RefusalKind::ConflictAt(format!("turns[{position_in_request}]")),
-            Self::TurnTooLate { position_in_request } => RefusalKind::Invalid(format!("turns[{position_in_request}].occurred_at")),
+            Self::TurnTooLate { position_in_request } | Self::TurnInFuture { position_in_request } => {
+                RefusalKind::Invalid(format!("turns[{position_in_request}].occurred_at"))
+            }
             Self::TooMuchText { position_in_request } | Self::TooManyProviders { position_in_request } => {
                 RefusalKind::Invalid(format!("turns[{position_in_request}]"))
             }

@@ -126,8 +126,17 @@ fn a_turn_sent_again_changes_nothing_and_a_different_one_is_refused() {
 fn turns_come_up_to_a_day_after_the_end() {
     let ended = || [started(), CallEvent::CallEnded(end_after(10)), unclassified()];
     let at = |hours| Turn { occurred_at: Some(NOW + TimeDelta::hours(hours)), ..turn(0, "hi") };
-    given::<Call>(ended()).when(record([at(23)])).then([recorded(at(23))]);
-    given::<Call>(ended()).when(record([at(25)])).then_refused(CallRefusal::TurnTooLate { position_in_request: 0 });
+    let record_at = |hours| CallCommand::RecordTurns { turns: vec![at(hours)], now: NOW + TimeDelta::hours(hours) };
+    given::<Call>(ended()).when(record_at(23)).then([recorded(at(23))]);
+    given::<Call>(ended()).when(record_at(25)).then_refused(CallRefusal::TurnTooLate { position_in_request: 0 });
+}
+
+#[test]
+fn a_turn_does_not_come_from_the_future() {
+    let at = |seconds| Turn { occurred_at: Some(NOW + TimeDelta::seconds(seconds)), ..turn(0, "hi") };
+    let ahead = STARTED_AHEAD_MAX_MIN * 60;
+    given::<Call>([started()]).when(record([at(ahead)])).then([recorded(at(ahead))]);
+    given::<Call>([started()]).when(record([at(ahead + 1)])).then_refused(CallRefusal::TurnInFuture { position_in_request: 0 });
 }
 
 #[test]
