@@ -78,6 +78,7 @@ async fn list(
 ) -> Result<Answer<Items<EventView>>, Problem> {
     let position = fresh.of_log(&app).await?;
     let after = match paging.after::<i64>()? {
+        Some(_) if filter.after.is_some() => return Err(Problem::bad_request("give after or cursor, not both")),
         Some(after) => after,
         None => require_in_log(&app, filter.after.unwrap_or(0), "begin again without after").await?,
     };

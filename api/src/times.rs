@@ -39,7 +39,12 @@ impl<'de> Deserialize<'de> for WrittenTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let wrong = || {
-            D::Error::custom("must be a time with its zone, as 2026-11-20T09:30:00Z or 2026-11-20T09:30:00+01:00, or a date, as 2026-11-20")
+            // In a query, a plus stands for a blank.
+            D::Error::custom(if Self::parse(&text.replace(' ', "+")).is_some() {
+                "the + of a zone must be written as %2B in a query"
+            } else {
+                "must be a time with its zone, as 2026-11-20T09:30:00Z or 2026-11-20T09:30:00+01:00, or a date, as 2026-11-20"
+            })
         };
         Self::parse(&text).ok_or_else(wrong)
     }

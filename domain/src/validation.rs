@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
+use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
 use crate::{Coded, Reason};
 
@@ -184,10 +185,10 @@ pub fn is_invisible(c: char) -> bool {
         | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// A slug made from a name: every character that is neither a letter nor a digit becomes a hyphen.
+/// A slug made from a name: letters lose their accents, and every other character that is neither a letter nor a digit becomes a hyphen.
 pub fn slug_from(name: &str) -> String {
     let mut slug = String::new();
-    for c in name.to_lowercase().chars().take(SLUG_MAX) {
+    for c in name.to_lowercase().chars().nfkd().filter(|c| !is_combining_mark(*c)).take(SLUG_MAX) {
         if c.is_ascii_alphanumeric() {
             slug.push(c);
         } else if !slug.is_empty() && !slug.ends_with('-') {
@@ -226,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_slug_is_made_from_any_name() {
-        assert_eq!(slug_from("  Acme & Söhne, Inc. "), "acme-s-hne-inc");
+        assert_eq!(slug_from("  Acme & Söhne, Inc. "), "acme-sohne-inc");
+        assert_eq!(slug_from("Orto Clínica Ñandú"), "orto-clinica-nandu");
         assert_eq!(slug_from("Фирма"), "company");
     }
 }

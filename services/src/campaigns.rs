@@ -250,6 +250,17 @@ impl Services {
         Ok((call_tasks::campaign_stats_as_of(&mut read, company_id, id, as_of).await?, read.position))
     }
 
+    /// A field `campaign_id` must name a campaign of the company; it may be deleted.
+    pub async fn require_known_campaign(&self, company_id: Uuid, id: Uuid) -> Result<(), ServiceError> {
+        match self.store.load::<Campaign>(company_id, id).await {
+            Ok(loaded) if loaded.version > 0 => Ok(()),
+            Ok(_) | Err(StoreError::OtherCompany(_)) => {
+                Err(ServiceError::invalid("campaign_id", FieldFault::Unknown { what: "campaign".to_owned() }))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The skillbase of a campaign must belong to the same company.
     async fn require_skillbase(&self, company_id: Uuid, id: Uuid) -> Result<(), ServiceError> {
         let is_there = match self.store.load_fresh::<Skillbase>(company_id, id).await {

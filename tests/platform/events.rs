@@ -41,7 +41,13 @@ async fn events_are_listed_in_log_order_and_filtered() {
     let end = admin.get("/events?limit=1").await.expect(200).position();
     assert_eq!(admin.get(&format!("/events?after={end}")).await.expect(200)["items"], json!([]));
     admin.get(&format!("/events?after={}", end + 1_000)).await.problem(409);
-    for wrong in ["category=calls", "event_type=TurnAdded", "stream=calls-01930000-0000-7000-8000-000000000001", "min_position=-1"] {
+    for wrong in [
+        "category=calls",
+        "event_type=TurnAdded",
+        "stream=calls-01930000-0000-7000-8000-000000000001",
+        "min_position=-1",
+        "after=1&cursor=1",
+    ] {
         admin.get(&format!("/events?{wrong}")).await.problem(400);
     }
     platform.stop().await;

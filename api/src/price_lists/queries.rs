@@ -180,6 +180,9 @@ async fn what_if(State(app): State<App>, by: By<Viewer>, fresh: Fresh, Body(inpu
         }
         _ => return Err(Problem::invalid("rates", FieldFault::EitherOr { field: "rates".to_owned(), other: "price_list_id".to_owned() })),
     };
+    if let Some(id) = input.campaign_id {
+        app.services.require_known_campaign(by.company_id(), id).await?;
+    }
     let scope = Scope { company_id: by.company_id(), campaign_id: input.campaign_id, skillbase_id: None, from, to, timezone: Tz::UTC };
     let cost_rollups::WhatIf { calls, actual, other, unpriced } =
         cost_rollups::what_if(&app.access, &scope, &rates, UsageFrom::Ledger, |_| ()).await?;

@@ -289,10 +289,11 @@ impl KnownCall {
         let mut events = Vec::with_capacity(turns.len() + 1);
         for (position_in_request, turn) in turns.into_iter().enumerate() {
             let fingerprint = turn.fingerprint();
-            match self.turns.get(&turn.turn_index).or_else(|| known.get(&turn.turn_index)) {
-                Some(same) if *same == fingerprint => continue,
-                Some(_) => return Err(CallRefusal::TurnDiffers { position_in_request, turn_index: turn.turn_index }),
-                None => {}
+            match (self.turns.get(&turn.turn_index), known.get(&turn.turn_index)) {
+                (Some(same), _) | (None, Some(same)) if *same == fingerprint => continue,
+                (Some(_), _) => return Err(CallRefusal::TurnDiffers { position_in_request, turn_index: turn.turn_index }),
+                (None, Some(_)) => return Err(CallRefusal::TurnTwice { position_in_request, turn_index: turn.turn_index }),
+                (None, None) => {}
             }
             let occurs = Moment::new(turn.occurred_at, now);
             if occurs.is_ahead_of(now, TimeDelta::minutes(STARTED_AHEAD_MAX_MIN)) {

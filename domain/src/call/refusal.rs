@@ -20,6 +20,8 @@ pub enum CallRefusal {
     EndedAlready,
     #[error("turn {turn_index} is recorded already, with other content")]
     TurnDiffers { position_in_request: usize, turn_index: u32 },
+    #[error("turn {turn_index} is in the request twice, with different content")]
+    TurnTwice { position_in_request: usize, turn_index: u32 },
     #[error("the call's turns would have more than {} MiB of text together", CALL_TEXT_MAX_BYTES >> 20)]
     TooMuchText { position_in_request: usize },
     #[error("the call's turns would name more than {PROVIDERS_MAX} different providers and models together")]
@@ -56,7 +58,9 @@ impl Refusal for CallRefusal {
         match self {
             Self::Unknown => RefusalKind::NotFound("call"),
             Self::OtherSubject | Self::StartedAlready | Self::EndedAlready => RefusalKind::Conflict,
-            Self::TurnDiffers { position_in_request, .. } => RefusalKind::ConflictAt(format!("turns[{position_in_request}]")),
+            Self::TurnDiffers { position_in_request, .. } | Self::TurnTwice { position_in_request, .. } => {
+                RefusalKind::ConflictAt(format!("turns[{position_in_request}]"))
+            }
             Self::TurnTooLate { position_in_request } | Self::TurnInFuture { position_in_request } => {
                 RefusalKind::Invalid(format!("turns[{position_in_request}].occurred_at"))
             }

@@ -120,6 +120,9 @@ fn a_turn_sent_again_changes_nothing_and_a_different_one_is_refused() {
     given::<Call>([started(), recorded(turn(0, "hi"))])
         .when(record([turn(1, "new"), turn(0, "ho")]))
         .then_refused(CallRefusal::TurnDiffers { position_in_request: 1, turn_index: 0 });
+    given::<Call>([started()])
+        .when(record([turn(0, "hi"), turn(0, "ho")]))
+        .then_refused(CallRefusal::TurnTwice { position_in_request: 1, turn_index: 0 });
 }
 
 #[test]

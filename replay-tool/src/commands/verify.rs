@@ -42,7 +42,9 @@ pub async fn run(
         }
         None => (Vec::new(), Vec::new()),
     };
-    let keys = keys.iter().map(|path| KeyFingerprint::read(path).with_context(|| format!("no public key in {}", path.display())));
+    let keys = keys
+        .iter()
+        .map(|path| KeyFingerprint::read(path).map_err(|error| WrongUse(format!("there is no public key in {}: {error}", path.display()))));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let any_key = keys.is_empty();
     let first = from.unwrap_or(1);

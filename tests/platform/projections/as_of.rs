@@ -216,6 +216,8 @@ async fn no_state_is_told_as_of_the_future_or_of_no_time() {
     for path in [format!("/campaigns/{campaign}"), format!("/campaigns/{campaign}/stats"), "/analytics/costs".to_owned()] {
         let refused = admin.get(&format!("{path}?as_of={future}")).await.problem(400);
         assert!(refused["detail"].as_str().unwrap().contains("as_of must not be in the future"), "{:?}", refused.body);
+        let plus = admin.get(&format!("{path}?as_of=2026-11-21T12:00:00+01:00")).await.problem(400);
+        assert!(plus["detail"].as_str().unwrap().contains("%2B"), "{:?}", plus.body);
         for unreadable in ["", "yesterday", "2026-11-21T12:00:00", "0000-00-00"] {
             let refused = admin.get(&format!("{path}?as_of={unreadable}")).await.problem(400);
             assert!(refused["detail"].as_str().unwrap().contains("as_of"), "{:?}", refused.body);
