@@ -338,7 +338,7 @@ async fn a_proxy_whose_addresses_cannot_be_read_is_told_once() {
     })
     .await;
     for n in 0..5 {
-        let request = process.client.request(reqwest::Method::GET, "/company").header("x-forwarded-for", format!("unknown-{n}"));
+        let request = process.client.request(reqwest::Method::GET, "/campaigns").header("x-forwarded-for", format!("unknown-{n}"));
         process.client.send(request).await.expect(200);
     }
     drop(process);
