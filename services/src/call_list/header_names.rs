@@ -136,9 +136,9 @@ impl Candidate {
         self.columns.is_empty()
     }
 
-    /// Whether its first row may be a title: it has one cell, which means no number.
+    /// Whether its first row may be a title: it has one cell.
     fn may_be_title(&self) -> bool {
-        self.columns.len() == 1 && self.alike.is_none()
+        self.columns.len() == 1
     }
 
     fn list(&self) -> String {
@@ -178,7 +178,7 @@ pub(super) fn describe_missing(tables: &[Candidate], hidden_sheets: usize) -> St
         1 => parts.push("1 hidden sheet was not read".to_owned()),
         n => parts.push(format!("{n} hidden sheets were not read")),
     }
-    if tables.iter().any(Candidate::may_be_title) {
+    if tables.iter().all(|table| table.alike.is_none()) && tables.iter().any(Candidate::may_be_title) {
         parts.push("a first row with one cell looks like a title: the first row must have the names of the columns".to_owned());
     }
     parts.join("; ")
